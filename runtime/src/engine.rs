@@ -1,0 +1,272 @@
+//! Runs a role: a consumer, and one supervised worker an assigned partition.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::config::ClientConfig;
+use schemas::events::{ActivityLogged, Event};
+use schemas::topic::Topic;
+use sqlx::PgPool;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::consumer::{self, ConsumerConfig, ConsumerError};
+use crate::dead_letter::DeadLetterLimit;
+use crate::deciding::DecidingWorker;
+use crate::fence::Guards;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::producer::{KafkaProducer, Patience};
+use crate::publish::PublishError;
+use crate::pure::PureWorker;
+use crate::registry::{Registry, RegistryError};
+use crate::sinking::SinkWorker;
+use crate::source::Assignment;
+use crate::stage::{Decider, Processor, Sink};
+use crate::worker::{Chain, Halt, Tools, topic_name};
+
+/// How long a fenced worker waits before it asks for its partition again: the group usually takes it away first.
+const FENCED_WAIT: Duration = Duration::from_secs(1);
+
+/// What a role needs to know of the world.
+#[derive(Clone)]
+pub struct EngineConfig {
+    /// Brokers, TLS, SASL.
+    pub kafka: ClientConfig,
+    /// Base URL of the registry.
+    pub registry_url: String,
+    /// In front of every topic and group name; empty in production.
+    pub prefix: String,
+    /// Unique and stable an instance.
+    pub instance: Option<String>,
+    /// See [`ConsumerConfig`].
+    pub session_timeout: Duration,
+    /// See [`ConsumerConfig`].
+    pub drain_budget: Duration,
+    /// On, outside one test.
+    pub guards: Guards,
+}
+
+/// Runs stages.
+#[derive(Clone)]
+pub struct Engine {
+    config: EngineConfig,
+    producer: Arc<KafkaProducer>,
+    registry: Arc<Registry>,
+    /// The catalogue.
+    pub metrics: Metrics,
+    /// Liveness and readiness.
+    pub health: Health,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+}
+
+/// Why a role ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The consumer.
+    #[error(transparent)]
+    Consumer(#[from] ConsumerError),
+    /// The producer.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The registry refuses a schema.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The operating system refuses a thread.
+    #[error("thread")]
+    Thread(#[from] std::io::Error),
+    /// A stage panicked.
+    #[error("a worker of {0} panicked")]
+    Panicked(&'static str),
+}
+
+impl Engine {
+    /// An engine that ends when `stop` is cancelled.
+    ///
+    /// # Errors
+    /// For settings that a client refuses.
+    pub fn new(
+        config: EngineConfig,
+        metrics: Metrics,
+        clock: Arc<dyn Clock>,
+        stop: CancellationToken,
+    ) -> Result<Self, EngineError> {
+        let producer = Arc::new(KafkaProducer::new(&config.kafka, Patience::Endless)?);
+        let registry = Arc::new(Registry::new(&config.registry_url)?);
+        Ok(Self { config, producer, registry, metrics, health: Health::default(), clock, stop })
+    }
+
+    /// Runs a pure stage until stopped.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn run_processor<P: Processor>(&self, processor: P) -> Result<(), EngineError> {
+        let output_schema = self.schema_id::<P::Out>().await?;
+        let worker = Arc::new(PureWorker {
+            processor: Arc::new(processor),
+            tools: self.tools(P::NAME).await?,
+            output: topic_name::<P::Out>(&self.config.prefix),
+            output_schema,
+        });
+        let run = move |mut assignment: Assignment| {
+            let worker = worker.clone();
+            async move { (worker.run(&mut assignment).await, assignment) }
+        };
+        self.run(P::NAME, &[P::In::TOPIC], run).await
+    }
+
+    /// Runs a deciding stage until stopped.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn run_decider<D: Decider>(&self, decider: D, pool: PgPool) -> Result<(), EngineError> {
+        let output_schema = self.schema_id::<D::Out>().await?;
+        let owner = self.config.instance.clone().unwrap_or_else(|| format!("pid-{}", std::process::id()));
+        let worker = Arc::new(DecidingWorker {
+            decider: Arc::new(decider),
+            tools: self.tools(D::NAME).await?,
+            pool,
+            output: topic_name::<D::Out>(&self.config.prefix),
+            output_schema,
+            owner,
+            guards: self.config.guards,
+        });
+        let run = move |mut assignment: Assignment| {
+            let worker = worker.clone();
+            async move { (worker.run(&mut assignment).await, assignment) }
+        };
+        self.run(D::NAME, &[D::In::TOPIC], run).await
+    }
+
+    /// Runs a sink until stopped.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn run_sink<S: Sink>(&self, sink: S) -> Result<(), EngineError> {
+        let worker = Arc::new(SinkWorker { sink: Arc::new(sink), tools: self.tools(S::NAME).await? });
+        let run = move |mut assignment: Assignment| {
+            let worker = worker.clone();
+            async move { (worker.run(&mut assignment).await, assignment) }
+        };
+        self.run(S::NAME, S::TOPICS, run).await
+    }
+
+    /// Schema id of an event type, waiting while the registry is not reachable.
+    ///
+    /// # Errors
+    /// [`RegistryError::Incompatible`].
+    pub async fn schema_id<E: Event>(&self) -> Result<u32, EngineError> {
+        let mut backoff = crate::backoff::Backoff::default();
+        loop {
+            match self.registry.id_of::<E>(&self.config.prefix).await {
+                Ok(id) => return Ok(id),
+                Err(error @ RegistryError::Unavailable(_)) => {
+                    tracing::warn!(error = %Chain(&error), "waiting for the schema registry");
+                    if !backoff.wait(&self.stop).await {
+                        return Err(error.into());
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn tools(&self, stage: &'static str) -> Result<Tools, EngineError> {
+        Ok(Tools {
+            stage,
+            outbound: self.producer.clone(),
+            schemas: self.registry.clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            dead_letters: format!("{}{}", self.config.prefix, Topic::DeadLetters.name()),
+            activity_logs: topic_name::<ActivityLogged>(&self.config.prefix),
+            activity_schema: self.schema_id::<ActivityLogged>().await?,
+            limit: DeadLetterLimit::default(),
+        })
+    }
+
+    async fn run<F>(
+        &self,
+        name: &'static str,
+        topics: &[Topic],
+        work: impl Fn(Assignment) -> F,
+    ) -> Result<(), EngineError>
+    where
+        F: Future<Output = (Result<(), Halt>, Assignment)> + Send + 'static,
+    {
+        let config = ConsumerConfig {
+            base: self.config.kafka.clone(),
+            group: format!("{}{name}", self.config.prefix),
+            instance: self.config.instance.clone().map(|instance| format!("{name}-{instance}")),
+            topics: topics.iter().map(|topic| format!("{}{}", self.config.prefix, topic.name())).collect(),
+            session_timeout: self.config.session_timeout,
+            drain_budget: self.config.drain_budget,
+        };
+        let stop = self.stop.child_token();
+        let health = self.health.clone();
+        let (mut assignments, thread) = consumer::spawn(config, stop.clone(), move || health.tick(name))?;
+        self.health.ready(name);
+        let mut workers = JoinSet::new();
+        let result = loop {
+            tokio::select! {
+                assignment = assignments.recv() => match assignment {
+                    Some(assignment) => drop(workers.spawn(work(assignment))),
+                    None => break Ok(()),
+                },
+                Some(ended) = workers.join_next() => {
+                    if let Err(error) = self.settle(name, ended) {
+                        break Err(error);
+                    }
+                }
+            }
+        };
+        stop.cancel();
+        while let Some(ended) = workers.join_next().await {
+            self.settle(name, ended)?;
+        }
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        match joined {
+            Ok(Ok(ended)) => ended?,
+            _ => return Err(ConsumerError::Thread(name.to_owned()).into()),
+        }
+        result
+    }
+
+    /// One worker has ended: says so on its lane, so that the consumer can go on.
+    fn settle(
+        &self,
+        name: &'static str,
+        ended: Result<(Result<(), Halt>, Assignment), tokio::task::JoinError>,
+    ) -> Result<(), EngineError> {
+        let Ok((result, assignment)) = ended else { return Err(EngineError::Panicked(name)) };
+        let (lane, partition) = (assignment.lane.clone(), assignment.partition.to_string());
+        let halted = self.metrics.halted.with_label_values(&[name, &assignment.topic, &partition]);
+        halted.set(0);
+        match result {
+            Ok(()) | Err(Halt::Stopped) => lane.finish(false),
+            Err(Halt::Fenced) => {
+                tracing::warn!(stage = name, topic = %assignment.topic, partition, "fenced: another owner decides here");
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = lane.stop.cancelled() => lane.finish(false),
+                        () = tokio::time::sleep(FENCED_WAIT) => lane.finish(true),
+                    }
+                });
+            }
+            Err(Halt::Operator(detail)) => {
+                // Kept assigned without progress: the lag shows, and nothing is skipped.
+                tracing::error!(stage = name, topic = %assignment.topic, partition, detail, "partition halted");
+                halted.set(1);
+                lane.finish(false);
+            }
+            Err(Halt::Publish(error)) => {
+                lane.finish(false);
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! The contiguous offset ledger, one per assignment: Kafka's offset moves to the first record that is not finished,
+//! never to "highest seen + 1".
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// Offsets in flight on one partition, oldest first.
+#[derive(Debug)]
+pub struct Ledger {
+    state: Mutex<State>,
+    moved: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    in_flight: VecDeque<Entry>,
+    frontier: i64,
+    failed: Option<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    offset: i64,
+    open_parts: usize,
+}
+
+impl Ledger {
+    /// A ledger whose first unfinished record is at `start`.
+    #[must_use]
+    pub fn starting_at(start: i64) -> Self {
+        let state = State { in_flight: VecDeque::new(), frontier: start, failed: None };
+        Self { state: Mutex::new(state), moved: Notify::new() }
+    }
+
+    /// A record is taken up that is finished after `parts` acknowledgements; with none it is finished at once.
+    /// Offsets come in ascending order; control records leave gaps.
+    pub fn begin(&self, offset: i64, parts: usize) {
+        let mut state = self.lock();
+        state.in_flight.push_back(Entry { offset, open_parts: parts });
+        state.advance();
+        drop(state);
+        self.moved.notify_waiters();
+    }
+
+    /// One acknowledgement for a record. One that is not in flight (an earlier assignment's) is ignored.
+    pub fn acknowledge(&self, offset: i64) {
+        let mut state = self.lock();
+        if let Ok(at) = state.in_flight.binary_search_by_key(&offset, |entry| entry.offset) {
+            let entry = &mut state.in_flight[at];
+            entry.open_parts = entry.open_parts.saturating_sub(1);
+        }
+        state.advance();
+        drop(state);
+        self.moved.notify_waiters();
+    }
+
+    /// A record will never be acknowledged: the frontier stays below it for good.
+    pub fn fail(&self, detail: String) {
+        self.lock().failed.get_or_insert(detail);
+        self.moved.notify_waiters();
+    }
+
+    /// The offset to commit: every record below it is finished.
+    #[must_use]
+    pub fn frontier(&self) -> i64 {
+        self.lock().frontier
+    }
+
+    /// Waits until at most `count` records are in flight.
+    ///
+    /// # Errors
+    /// The first failure, in words.
+    pub async fn at_most_in_flight(&self, count: usize) -> Result<(), String> {
+        loop {
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
+            // Registered before the check, so that a move in between is not missed.
+            moved.as_mut().enable();
+            {
+                let state = self.lock();
+                if let Some(detail) = &state.failed {
+                    return Err(detail.clone());
+                }
+                if state.in_flight.len() <= count {
+                    return Ok(());
+                }
+            }
+            moved.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn advance(&mut self) {
+        while let Some(entry) = self.in_flight.front()
+            && entry.open_parts == 0
+        {
+            self.frontier = entry.offset + 1;
+            self.in_flight.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_frontier_waits_for_the_oldest_record_even_if_later_ones_are_finished() {
+        let ledger = Ledger::starting_at(10);
+        ledger.begin(10, 1);
+        ledger.begin(11, 2);
+        ledger.begin(14, 1);
+        ledger.acknowledge(14);
+        ledger.acknowledge(11);
+        assert_eq!(ledger.frontier(), 10);
+        ledger.acknowledge(10);
+        assert_eq!(ledger.frontier(), 11);
+        ledger.acknowledge(11);
+        assert_eq!(ledger.frontier(), 15);
+    }
+
+    #[test]
+    fn stale_and_repeated_acknowledgements_change_nothing() {
+        let ledger = Ledger::starting_at(0);
+        ledger.begin(0, 1);
+        ledger.begin(1, 1);
+        ledger.acknowledge(0);
+        ledger.acknowledge(0);
+        ledger.acknowledge(99);
+        assert_eq!(ledger.frontier(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_failed_record_is_told_to_who_waits_and_holds_the_frontier() {
+        let ledger = Ledger::starting_at(0);
+        ledger.begin(0, 1);
+        ledger.fail("too large".into());
+        assert_eq!(ledger.at_most_in_flight(0).await, Err("too large".into()));
+        assert_eq!(ledger.frontier(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn in_any_order_of_acknowledgement_no_unfinished_record_lies_below_the_frontier(
+            parts in proptest::collection::vec(0usize..3, 1..40), seed in any::<u64>()
+        ) {
+            let ledger = Ledger::starting_at(0);
+            let mut acks = Vec::new();
+            for (offset, count) in parts.iter().enumerate() {
+                let offset = i64::try_from(offset).unwrap();
+                ledger.begin(offset, *count);
+                acks.extend(std::iter::repeat_n(offset, *count));
+            }
+            let mut left: Vec<usize> = parts.clone();
+            let mut state = seed | 1;
+            while !acks.is_empty() {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let pick = usize::try_from(state >> 33).unwrap() % acks.len();
+                let offset = acks.swap_remove(pick);
+                ledger.acknowledge(offset);
+                left[usize::try_from(offset).unwrap()] -= 1;
+                let expected = left.iter().position(|open| *open > 0).unwrap_or(left.len());
+                prop_assert_eq!(ledger.frontier(), i64::try_from(expected).unwrap());
+            }
+        }
+    }
+}

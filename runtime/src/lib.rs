@@ -1,0 +1,39 @@
+//! The engine: consume → process → produce → ledger → commit, with dead letters, retry, metrics and lifecycle.
+//!
+//! Knows Kafka and the fence in Postgres; knows nothing of odometers. A stage is a [`Processor`] (pure), a [`Decider`]
+//! (commits a transaction a batch) or a [`Sink`] (writes a batch somewhere); everything else is here.
+
+pub mod backoff;
+pub mod clock;
+pub mod consumer;
+pub mod dead_letter;
+pub mod deciding;
+pub mod engine;
+pub mod fence;
+pub mod health;
+pub mod ledger;
+pub mod metrics;
+pub mod ops;
+pub mod outbox;
+pub mod producer;
+pub mod publish;
+pub mod pure;
+pub mod registry;
+pub mod sinking;
+pub mod source;
+pub mod stage;
+pub mod stored;
+pub mod topics;
+pub mod worker;
+
+#[cfg(test)]
+mod engine_tests;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use engine::{Engine, EngineConfig, EngineError};
+pub use publish::{Delivered, OutRecord, PublishError, Publisher};
+pub use stage::{
+    Decider, Decision, Envelope, FromRecord, Position, Processor, Sink, SinkError, StageError, Verdict,
+};

@@ -1,0 +1,127 @@
+//! The catalogue: every metric, its labels, its meaning, and when to act. No id, path or error text is a label.
+
+use prometheus::{
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// Bounds for work from a database round trip (1 ms) to a hard photo (10 s).
+const SECONDS: &[f64] = &[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
+
+/// Every metric of a role.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Records taken from Kafka.
+    pub consumed: IntCounterVec,
+    /// How each record ended: `emit`, `drop`, `dead_letter`, `write`, `republish`. The sum equals `consumed` when idle.
+    pub outcomes: IntCounterVec,
+    /// Time of one call of the stage's own code (a batch for deciders and sinks).
+    pub stage_seconds: HistogramVec,
+    /// Calls repeated for trouble with the world. Act when it keeps growing: a dependency is down.
+    pub retries: IntCounterVec,
+    /// Records behind the end of the partition. Act when it grows for 10 minutes.
+    pub lag: IntGaugeVec,
+    /// 1 while a partition waits for an operator (unknown record name, missing outcome). Act at once.
+    pub halted: IntGaugeVec,
+    /// HTTP requests by route and status.
+    pub http_requests: IntCounterVec,
+    /// Seconds from the request's head to the response's head.
+    pub http_seconds: HistogramVec,
+    /// 1 with the release as label.
+    pub build: GaugeVec,
+}
+
+/// Name, labels and help of every metric, for the documentation and for checks of dashboards.
+pub const CATALOGUE: &[(&str, &[&str], &str)] = &[
+    ("milestream_records_consumed_total", &["stage", "topic"], "Records taken from Kafka"),
+    ("milestream_record_outcomes_total", &["stage", "outcome", "reason"], "How each record ended"),
+    ("milestream_stage_seconds", &["stage"], "Time of one call of the stage"),
+    ("milestream_stage_retries_total", &["stage", "cause"], "Calls repeated for trouble with the world"),
+    (
+        "milestream_partition_lag_records",
+        &["stage", "topic", "partition"],
+        "Records behind the partition's end",
+    ),
+    (
+        "milestream_partition_halted",
+        &["stage", "topic", "partition"],
+        "1 while a partition waits for an operator",
+    ),
+    ("milestream_http_requests_total", &["route", "status"], "HTTP requests"),
+    ("milestream_http_request_seconds", &["route"], "Seconds to the response's head"),
+    ("milestream_build_info", &["version"], "1"),
+];
+
+impl Metrics {
+    /// Registers the catalogue.
+    ///
+    /// # Errors
+    /// When two entries have one name; a unit test holds that they have not.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |at: usize| {
+            let (name, labels, help) = CATALOGUE[at];
+            let vec = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(vec.clone())).map(|()| vec)
+        };
+        let gauge = |at: usize| {
+            let (name, labels, help) = CATALOGUE[at];
+            let vec = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(vec.clone())).map(|()| vec)
+        };
+        let histogram = |at: usize| {
+            let (name, labels, help) = CATALOGUE[at];
+            let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+            let vec = HistogramVec::new(options, labels)?;
+            registry.register(Box::new(vec.clone())).map(|()| vec)
+        };
+        let (name, labels, help) = CATALOGUE[8];
+        let build = GaugeVec::new(Opts::new(name, help), labels)?;
+        registry.register(Box::new(build.clone()))?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        Ok(Self {
+            consumed: counter(0)?,
+            outcomes: counter(1)?,
+            stage_seconds: histogram(2)?,
+            retries: counter(3)?,
+            lag: gauge(4)?,
+            halted: gauge(5)?,
+            http_requests: counter(6)?,
+            http_seconds: histogram(7)?,
+            build,
+            registry,
+        })
+    }
+
+    /// The text that Prometheus scrapes.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut buffer = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut buffer) {
+            tracing::error!(error = %error, "metrics do not render");
+        }
+        String::from_utf8_lossy(&buffer).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_of_the_catalogue_is_registered_and_rendered_once_used() {
+        let metrics = Metrics::new().unwrap();
+        metrics.consumed.with_label_values(&["a", "b"]).inc();
+        metrics.outcomes.with_label_values(&["a", "b", "c"]).inc();
+        metrics.stage_seconds.with_label_values(&["a"]).observe(0.1);
+        metrics.retries.with_label_values(&["a", "b"]).inc();
+        metrics.lag.with_label_values(&["a", "b", "0"]).set(3);
+        metrics.halted.with_label_values(&["a", "b", "0"]).set(0);
+        metrics.http_requests.with_label_values(&["a", "200"]).inc();
+        metrics.http_seconds.with_label_values(&["a"]).observe(0.1);
+        let text = metrics.render();
+        for (name, _, _) in CATALOGUE {
+            assert!(text.contains(name), "{name} is missing");
+        }
+    }
+}

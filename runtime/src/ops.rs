@@ -1,0 +1,52 @@
+//! `/livez`, `/readyz` and `/metrics` of every role.
+
+use std::time::Instant;
+
+use warp::Filter;
+use warp::http::StatusCode;
+use warp::reply::{Response, with_status};
+
+use crate::health::Health;
+use crate::metrics::Metrics;
+
+/// The routes; they answer in the process itself and call nothing else.
+pub fn routes(
+    health: Health,
+    metrics: Metrics,
+) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone {
+    let (live, ready) = (health.clone(), health);
+    let livez = warp::path!("livez").map(move || {
+        let stalled = live.stalled(Instant::now());
+        answer(stalled.is_empty(), &format!("stalled: {}", stalled.join(", ")))
+    });
+    let readyz = warp::path!("readyz").map(move || answer(ready.is_ready(), "not ready"));
+    let metrics = warp::path!("metrics").map(move || warp::reply::Reply::into_response(metrics.render()));
+    warp::get().and(livez.or(readyz).unify().or(metrics).unify())
+}
+
+fn answer(good: bool, complaint: &str) -> Response {
+    let (text, status) = if good {
+        ("ok".to_owned(), StatusCode::OK)
+    } else {
+        (complaint.to_owned(), StatusCode::SERVICE_UNAVAILABLE)
+    };
+    warp::reply::Reply::into_response(with_status(text, status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn readiness_follows_the_parts_and_metrics_are_text() {
+        let health = Health::default();
+        let routes = routes(health.clone(), Metrics::new().unwrap());
+        let ask = async |path: &str| warp::test::request().path(path).reply(&routes).await;
+        assert_eq!(ask("/livez").await.status(), 200);
+        assert_eq!(ask("/readyz").await.status(), 503);
+        health.ready("sink");
+        assert_eq!(ask("/readyz").await.status(), 200);
+        let metrics = ask("/metrics").await;
+        assert!(String::from_utf8_lossy(metrics.body()).contains("milestream_build_info"));
+    }
+}

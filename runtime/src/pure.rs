@@ -1,0 +1,163 @@
+//! The worker of a [`Processor`]: one record at a time, acknowledgements out of order, offsets by the ledger.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use schemas::codec;
+use schemas::events::{ActivityLogged, Event};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::dead_letter::DeadLetterCount;
+use crate::ledger::Ledger;
+use crate::producer::{Ack, Message, send};
+use crate::source::{Assignment, Lane, RawRecord};
+use crate::stage::{Envelope, Processor, Verdict};
+use crate::worker::{Decoded, Halt, TRACEPARENT, Tools, next_records};
+
+/// Records that wait for acknowledgement on one partition: 2,000 of 1.5 kB are 3 MiB.
+const IN_FLIGHT: usize = 2_000;
+
+/// One partition's worker.
+pub struct PureWorker<P: Processor> {
+    /// The stage.
+    pub processor: Arc<P>,
+    /// What workers share.
+    pub tools: Tools,
+    /// The output topic, with its prefix.
+    pub output: String,
+    /// Schema id of the output.
+    pub output_schema: u32,
+}
+
+impl<P: Processor> PureWorker<P> {
+    /// Works until the lane is stopped.
+    ///
+    /// # Errors
+    /// [`Halt`].
+    pub async fn run(&self, assignment: &mut Assignment) -> Result<(), Halt> {
+        let ledger = Arc::new(Ledger::starting_at(assignment.start));
+        let lane = assignment.lane.clone();
+        let mut dead_letters = self.tools.dead_letter_count();
+        let result = self.consume(assignment, &ledger, &mut dead_letters).await;
+        // What was sent is waited for, so that the next owner repeats as little as possible. The consumer's drain
+        // budget bounds this wait from outside.
+        if !matches!(result, Err(Halt::Publish(_))) {
+            let drained = ledger.at_most_in_flight(0).await;
+            lane.advance(ledger.frontier());
+            drained.map_err(|detail| Halt::Operator(format!("a record cannot be published: {detail}")))?;
+        }
+        result
+    }
+
+    async fn consume(
+        &self,
+        assignment: &mut Assignment,
+        ledger: &Arc<Ledger>,
+        dead_letters: &mut DeadLetterCount,
+    ) -> Result<(), Halt> {
+        let lane = assignment.lane.clone();
+        while let Some(records) = next_records(assignment, 64).await {
+            self.tools.consumed(&assignment.topic, records.len());
+            for record in &records {
+                if lane.stop.is_cancelled() {
+                    return Ok(());
+                }
+                self.one(record, ledger, &lane, dead_letters).await?;
+                lane.advance(ledger.frontier());
+            }
+            // With nothing more queued the acknowledgements are waited for, so that the offset reaches the end.
+            let keep = if assignment.records.is_empty() { 0 } else { IN_FLIGHT };
+            ledger
+                .at_most_in_flight(keep)
+                .await
+                .map_err(|detail| Halt::Operator(format!("a record cannot be published: {detail}")))?;
+            lane.advance(ledger.frontier());
+        }
+        Ok(())
+    }
+
+    async fn one(
+        &self,
+        record: &RawRecord,
+        ledger: &Arc<Ledger>,
+        lane: &Lane,
+        dead_letters: &mut DeadLetterCount,
+    ) -> Result<(), Halt> {
+        let offset = record.position.offset;
+        let verdict = match self.tools.decode::<P::In>(record, &lane.stop).await? {
+            Decoded::Event(event) => self.process(&event, &lane.stop).await?,
+            Decoded::Bad(reason, detail) => {
+                dead_letters.count(true).map_err(Halt::Operator)?;
+                ledger.begin(offset, 1);
+                let ack = Ack::Ledger(ledger.clone(), offset);
+                return self.tools.dead_letter(record, reason, &detail, ack).await;
+            }
+        };
+        dead_letters.count(matches!(verdict, Verdict::Reject(_))).map_err(Halt::Operator)?;
+        match verdict {
+            Verdict::Emit(event) => self.emit(record, &event, &[], ledger).await,
+            Verdict::EmitWith(event, logs) => self.emit(record, &event, &logs, ledger).await,
+            Verdict::Drop(reason) => {
+                self.tools.outcome("drop", reason.label());
+                ledger.begin(offset, 0);
+                Ok(())
+            }
+            Verdict::Reject(reason) => {
+                ledger.begin(offset, 1);
+                let ack = Ack::Ledger(ledger.clone(), offset);
+                self.tools.dead_letter(record, reason, reason.advice(), ack).await
+            }
+        }
+    }
+
+    async fn process(
+        &self,
+        event: &Envelope<P::In>,
+        stop: &CancellationToken,
+    ) -> Result<Verdict<P::Out>, Halt> {
+        let mut backoff = Backoff::default();
+        loop {
+            let started = Instant::now();
+            let result = self.processor.process(event).await;
+            let seconds = started.elapsed().as_secs_f64();
+            self.tools.metrics.stage_seconds.with_label_values(&[P::NAME]).observe(seconds);
+            match result {
+                Ok(verdict) => return Ok(verdict),
+                Err(error) => self.tools.retry("stage", &error, &mut backoff, stop).await?,
+            }
+        }
+    }
+
+    async fn emit(
+        &self,
+        record: &RawRecord,
+        event: &P::Out,
+        logs: &[ActivityLogged],
+        ledger: &Arc<Ledger>,
+    ) -> Result<(), Halt> {
+        let offset = record.position.offset;
+        let payload = codec::encode(self.output_schema, event)
+            .map_err(|error| Halt::Operator(format!("output at offset {offset}: {error}")))?;
+        let logs: Vec<_> =
+            logs.iter().filter_map(|log| Some((log.key(), self.tools.encode_log(log)?))).collect();
+        ledger.begin(offset, 1 + logs.len());
+        let trace = [(TRACEPARENT, record.header(TRACEPARENT).map(str::as_bytes))];
+        let headers = if trace[0].1.is_some() { &trace[..] } else { &[] };
+        let key = event.key();
+        let message =
+            Message { topic: &self.output, key: Some(key.as_bytes()), payload: Some(&payload), headers };
+        send(self.tools.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await?;
+        for (key, payload) in &logs {
+            let message = Message {
+                topic: &self.tools.activity_logs,
+                key: Some(key.as_bytes()),
+                payload: Some(payload),
+                headers,
+            };
+            send(self.tools.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await?;
+        }
+        self.tools.outcome("emit", "none");
+        Ok(())
+    }
+}

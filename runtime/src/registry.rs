@@ -1,0 +1,166 @@
+//! The schema registry: ids for what we write, schemas for what we read, compatibility when topics are applied.
+//!
+//! Look-ups by id tell "unknown" (a dead letter) from "unreachable" (wait). Nothing negative is cached: a blip must
+//! not poison a consumer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apache_avro::Schema;
+use futures::future::BoxFuture;
+use schema_registry_converter::async_impl::schema_registry::{self, SrSettings};
+use schema_registry_converter::schema_registry_common::{SchemaType, SuppliedSchema};
+use schemas::codec::SchemaCache;
+use schemas::events::Event;
+use schemas::topic::Topic;
+use serde::Deserialize;
+
+/// Longest wait for an answer of the registry.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the registry did not help.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The registry says that it does not know the id.
+    #[error("the schema registry does not know schema id {0}")]
+    Unknown(u32),
+    /// No answer, or not a sensible one: try again.
+    #[error("the schema registry is not reachable: {0}")]
+    Unavailable(String),
+    /// The schema would break readers or writers of the version before.
+    #[error(
+        "subject {subject} refuses the schema: {detail}. Change it compatibly (new fields need a default)"
+    )]
+    Incompatible {
+        /// The subject.
+        subject: String,
+        /// The registry's words.
+        detail: String,
+    },
+    /// A schema that this release cannot parse.
+    #[error("schema id {id} does not parse: {detail}")]
+    Unparsable {
+        /// Its id.
+        id: u32,
+        /// Avro's words.
+        detail: String,
+    },
+}
+
+/// Finds the schema of an id. A trait so that engine tests run without a registry.
+pub trait SchemaSource: Send + Sync + 'static {
+    /// The schema that a record was written with.
+    fn schema(&self, id: u32) -> BoxFuture<'_, Result<Arc<Schema>, RegistryError>>;
+}
+
+/// A Confluent-compatible registry.
+#[derive(Debug)]
+pub struct Registry {
+    url: String,
+    http: reqwest::Client,
+    settings: SrSettings,
+    cache: SchemaCache,
+}
+
+#[derive(Deserialize)]
+struct SchemaAnswer {
+    schema: String,
+}
+
+impl Registry {
+    /// A client for the registry at `url` (its Confluent-compatible base).
+    ///
+    /// # Errors
+    /// [`RegistryError::Unavailable`] when no HTTP client can be made (TLS).
+    pub fn new(url: &str) -> Result<Self, RegistryError> {
+        install_tls();
+        let unavailable = |error: &dyn std::fmt::Display| RegistryError::Unavailable(error.to_string());
+        let http = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|e| unavailable(&e))?;
+        let settings = SrSettings::new_builder(url.to_owned())
+            .set_timeout(TIMEOUT)
+            .build()
+            .map_err(|e| unavailable(&e))?;
+        Ok(Self { url: url.trim_end_matches('/').to_owned(), http, settings, cache: SchemaCache::default() })
+    }
+
+    /// Registers what this release writes and returns its id. The same schema again gives the same id.
+    ///
+    /// # Errors
+    /// [`RegistryError::Incompatible`] or [`RegistryError::Unavailable`].
+    pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
+        let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
+        match schema_registry::post_schema(&self.settings, subject.to_owned(), supplied).await {
+            Ok(registered) => Ok(registered.id),
+            Err(error) if error.retriable => Err(RegistryError::Unavailable(error.to_string())),
+            Err(error) => {
+                Err(RegistryError::Incompatible { subject: subject.to_owned(), detail: error.to_string() })
+            }
+        }
+    }
+
+    /// The id of the schema that this release writes for an event type.
+    ///
+    /// # Errors
+    /// As [`Registry::register`].
+    pub async fn id_of<E: Event>(&self, prefix: &str) -> Result<u32, RegistryError> {
+        self.register(&subject(prefix, E::TOPIC, E::NAME), E::schema_text()).await
+    }
+
+    /// Sets a subject's compatibility rule.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unavailable`].
+    pub async fn set_compatibility(&self, subject: &str, rule: &str) -> Result<(), RegistryError> {
+        let url = format!("{}/config/{subject}", self.url);
+        let body = serde_json::json!({ "compatibility": rule });
+        let unavailable = |error: reqwest::Error| RegistryError::Unavailable(error.to_string());
+        let answer = self.http.put(url).json(&body).send().await.map_err(unavailable)?;
+        answer.error_for_status().map_err(unavailable)?;
+        Ok(())
+    }
+
+    async fn fetch(&self, id: u32) -> Result<Arc<Schema>, RegistryError> {
+        let unavailable = |error: reqwest::Error| RegistryError::Unavailable(error.to_string());
+        let answer =
+            self.http.get(format!("{}/schemas/ids/{id}", self.url)).send().await.map_err(unavailable)?;
+        if answer.status() == reqwest::StatusCode::NOT_FOUND {
+            // A proxy in front of a registry that is down can answer 404 too; only the registry's own code counts.
+            let body = answer.text().await.map_err(unavailable)?;
+            return Err(if body.contains("40403") {
+                RegistryError::Unknown(id)
+            } else {
+                RegistryError::Unavailable(format!("404 without the registry's error code 40403 for id {id}"))
+            });
+        }
+        let found: SchemaAnswer =
+            answer.error_for_status().map_err(unavailable)?.json().await.map_err(unavailable)?;
+        let schema = Schema::parse_str(&found.schema)
+            .map_err(|error| RegistryError::Unparsable { id, detail: error.to_string() })?;
+        Ok(Arc::new(schema))
+    }
+}
+
+impl SchemaSource for Registry {
+    fn schema(&self, id: u32) -> BoxFuture<'_, Result<Arc<Schema>, RegistryError>> {
+        Box::pin(async move {
+            if let Some(schema) = self.cache.get(id) {
+                return Ok(schema);
+            }
+            let schema = self.fetch(id).await?;
+            self.cache.put(id, schema.clone());
+            Ok(schema)
+        })
+    }
+}
+
+/// The registry subject of a record type on a topic (TopicRecordName).
+#[must_use]
+pub fn subject(prefix: &str, topic: Topic, record: &str) -> String {
+    format!("{prefix}{}-{record}", topic.name())
+}
+
+/// Chooses ring as the process' TLS provider; a second call changes nothing.
+pub fn install_tls() {
+    // Err means that a provider was installed before: by us, so it is the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -1,0 +1,127 @@
+//! In-memory source, publisher and schemas: a stage runs from bytes to bytes without a broker.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use apache_avro::Schema;
+use futures::future::BoxFuture;
+use schemas::codec;
+use schemas::events::{Event, registry_subjects};
+use tokio::sync::mpsc;
+
+use crate::clock::ManualClock;
+use crate::dead_letter::DeadLetterLimit;
+use crate::metrics::Metrics;
+use crate::producer::{Ack, Message, NotTaken, Outbound};
+use crate::publish::Delivered;
+use crate::registry::{RegistryError, SchemaSource};
+use crate::source::{Assignment, Lane, RawRecord};
+use crate::stage::Position;
+use crate::stored::StoredRecord;
+use crate::worker::Tools;
+
+/// Keeps what is sent and acknowledges at once.
+#[derive(Debug, Default)]
+pub struct MemoryOutbound(Mutex<Vec<StoredRecord>>);
+
+impl MemoryOutbound {
+    /// Everything sent so far.
+    #[must_use]
+    pub fn sent(&self) -> Vec<StoredRecord> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Outbound for MemoryOutbound {
+    fn send(&self, message: &Message<'_>, ack: Ack) -> Result<(), NotTaken> {
+        let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.push(StoredRecord {
+            topic: message.topic.to_owned(),
+            key: message.key.map(<[u8]>::to_vec),
+            payload: message.payload.map(<[u8]>::to_vec),
+            headers: message.headers.iter().map(|(n, v)| ((*n).to_owned(), v.map(<[u8]>::to_vec))).collect(),
+        });
+        let offset = i64::try_from(sent.len()).unwrap_or(i64::MAX);
+        drop(sent);
+        ack.settle(Ok(Delivered { partition: 0, offset }));
+        Ok(())
+    }
+}
+
+/// The built-in schemas under ids 1, 2, … in the order of [`registry_subjects`].
+#[derive(Debug, Default)]
+pub struct MemorySchemas;
+
+impl MemorySchemas {
+    /// The id of an event type.
+    #[must_use]
+    pub fn id_of<E: Event>() -> u32 {
+        let at =
+            registry_subjects().iter().position(|(_, name, _)| *name == E::NAME).unwrap_or(usize::MAX - 1);
+        u32::try_from(at + 1).unwrap_or(u32::MAX)
+    }
+}
+
+impl SchemaSource for MemorySchemas {
+    fn schema(&self, id: u32) -> BoxFuture<'_, Result<Arc<Schema>, RegistryError>> {
+        Box::pin(async move {
+            let (_, _, text) =
+                *registry_subjects().get((id as usize).wrapping_sub(1)).ok_or(RegistryError::Unknown(id))?;
+            let schema = Schema::parse_str(text)
+                .map_err(|error| RegistryError::Unparsable { id, detail: error.to_string() })?;
+            Ok(Arc::new(schema))
+        })
+    }
+}
+
+/// Tools of a role on memory; the clock stands at zero.
+///
+/// # Errors
+/// When the metrics catalogue is broken.
+pub fn tools(stage: &'static str, outbound: Arc<MemoryOutbound>) -> Result<Tools, prometheus::Error> {
+    Ok(Tools {
+        stage,
+        outbound,
+        schemas: Arc::new(MemorySchemas),
+        metrics: Metrics::new()?,
+        clock: Arc::new(ManualClock::default()),
+        dead_letters: "dead-letters".into(),
+        activity_logs: "activity.logs".into(),
+        activity_schema: MemorySchemas::id_of::<schemas::events::ActivityLogged>(),
+        limit: DeadLetterLimit::default(),
+    })
+}
+
+/// A framed record at an offset.
+///
+/// # Errors
+/// When the event does not encode.
+pub fn record<E: Event>(event: &E, offset: i64) -> Result<RawRecord, codec::CodecError> {
+    let payload = codec::encode(MemorySchemas::id_of::<E>(), event)?;
+    Ok(raw(E::TOPIC.name(), offset, Some(event.key().into_bytes()), Some(payload)))
+}
+
+/// Any bytes at an offset.
+#[must_use]
+pub fn raw(topic: &str, offset: i64, key: Option<Vec<u8>>, payload: Option<Vec<u8>>) -> RawRecord {
+    let position = Position { topic: topic.into(), partition: 0, offset };
+    RawRecord { position, key, payload, headers: Vec::new(), timestamp_ms: 0 }
+}
+
+/// An assignment that holds these records and then ends.
+#[must_use]
+pub fn assignment(topic: &str, records: Vec<RawRecord>) -> Assignment {
+    let (sender, receiver) = mpsc::channel(records.len().max(1));
+    let start = records.first().map_or(0, |record| record.position.offset);
+    for record in records {
+        // The channel has room for all of them.
+        let _ = sender.try_send(record);
+    }
+    Assignment {
+        topic: topic.into(),
+        partition: 0,
+        start,
+        bootstrapped: false,
+        records: receiver,
+        lane: Lane::starting_at(start),
+    }
+}

@@ -1,0 +1,115 @@
+//! The closed set of reasons: one name for an outcome wherever it shows - metric label, dead-letter header,
+//! log, column and problem document.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $label:literal, $advice:literal;)*) => {
+        /// Why an upload was turned down, a record dropped, or a record dead-lettered.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Reason { $($(#[$doc])* $variant,)* }
+
+        impl Reason {
+            /// Every reason, in order of declaration.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
+
+            /// The stable label.
+            #[must_use]
+            pub fn label(self) -> &'static str {
+                match self { $(Reason::$variant => $label,)* }
+            }
+
+            /// One sentence that tells a driver (or an operator) what to do.
+            #[must_use]
+            pub fn advice(self) -> &'static str {
+                match self { $(Reason::$variant => $advice,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The bytes are not a JPEG, PNG or WebP picture.
+    UnsupportedFormat = "unsupported_format", "Send the photo as JPEG, PNG or WebP.";
+    /// The picture ends in the middle.
+    TruncatedImage = "truncated_image", "The photo arrived incomplete: send it again.";
+    /// Too dark to read.
+    TooDark = "too_dark", "Too dark: turn on the dashboard light.";
+    /// Washed out.
+    OverExposed = "over_exposed", "Too bright: turn off the flash and avoid direct sun.";
+    /// Out of focus.
+    Blurred = "blurred", "Blurred: hold the phone still and tap the odometer to focus.";
+    /// A reflection covers much of the picture.
+    Glare = "glare", "A reflection covers the display: change the angle.";
+    /// Too few pixels.
+    LowResolution = "low_resolution", "The photo is too small: use the camera's full resolution.";
+    /// No odometer reading was found.
+    NoOdometer = "no_odometer", "No odometer was found: photograph the total mileage, close and straight on.";
+    /// A reading was found, but not surely enough.
+    LowConfidence = "low_confidence", "The reading is not certain: a person will look at it.";
+    /// More than one plausible odometer value.
+    SeveralReadings = "several_readings", "Several readings were found: photograph the total mileage alone.";
+    /// Another driver sent the same photo first.
+    DuplicatePhoto = "duplicate_photo", "This photo was already used: take a new one.";
+    /// The reading is below the vehicle's last verified one.
+    Rollback = "rollback", "The reading is below your last verified one.";
+    /// The distance since the last reading cannot have been driven in the time.
+    ImpossibleSpeed = "impossible_speed", "The distance since your last photo is not possible in that time.";
+    /// The claimed mileage differs from what was read.
+    ClaimMismatch = "claim_mismatch", "The mileage you typed differs from the photo.";
+    /// The photo's metadata says that it was edited.
+    EditedPhoto = "edited_photo", "Send the camera's original photo.";
+    /// The photo is old.
+    StalePhoto = "stale_photo", "Take a new photo: this one is too old.";
+    /// A photo of a screen.
+    PhotoOfScreen = "photo_of_screen", "Photograph the dashboard itself.";
+    /// Too many uploads in a short time.
+    Velocity = "velocity", "Too many photos in a short time: try again tomorrow.";
+    /// The account is locked.
+    AccountStanding = "account_standing", "Your account is locked: contact support.";
+    /// A person turned it down.
+    ReviewRejected = "review_rejected", "A person has looked at the photo and turned it down.";
+    /// No person looked at it in time.
+    ReviewTimeout = "review_timeout", "Nobody could look at the photo in time: send a new one.";
+    /// Our fault.
+    ProcessingFailed = "processing_failed", "We could not process the photo: please send it again.";
+    /// An event with this id was decided before.
+    DuplicateEvent = "duplicate_event", "Nothing to do: the event was handled before.";
+    /// The record is not framed Avro (wrong magic byte, or too short).
+    BadFraming = "bad_framing", "The producer must write Confluent framing: byte 0, schema id, datum.";
+    /// The schema registry does not know the schema id.
+    UnknownSchema = "unknown_schema", "Register the schema, then redrive the dead letter.";
+    /// The datum does not decode with its schema.
+    BadDatum = "bad_datum", "The producer wrote bytes that do not fit its schema.";
+    /// The sink's database refuses the row.
+    BadRow = "bad_row", "The event's values do not fit the table: see the dead letter's detail.";
+}
+
+impl Reason {
+    /// Whether we, not the sender of the photo, have to act on it.
+    #[must_use]
+    pub fn is_our_fault(self) -> bool {
+        matches!(
+            self,
+            Self::ReviewTimeout
+                | Self::ProcessingFailed
+                | Self::BadFraming
+                | Self::UnknownSchema
+                | Self::BadDatum
+                | Self::BadRow
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_the_name_that_the_wire_carries() {
+        for reason in Reason::ALL {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.label());
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The topics. Their names, keys, partition counts and retention stand in `topics/*.yaml`; this enum names them in code.
+
+use serde::{Deserialize, Serialize};
+
+/// A topic of the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Topic {
+    /// Photos accepted with 202, by the gateway.
+    UploadsReceived,
+    /// The same with the photo's quality, by `quality_check`.
+    UploadsGraded,
+    /// The same with what was read, by `odometer_reading`.
+    UploadsReadings,
+    /// What was decided, by `fraud_check` alone.
+    UploadsDecided,
+    /// Documents for the log collections, by every role.
+    ActivityLogs,
+    /// Records that cannot be processed, with their original bytes.
+    DeadLetters,
+    /// The newest state of each account, ids and flags only.
+    AccountsChanged,
+}
+
+/// What `topics/*.yaml` says of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicSpec {
+    /// The topic's name in Kafka.
+    pub name: String,
+    /// What a record means, in a sentence.
+    pub description: String,
+    /// What the record key is.
+    pub key: String,
+    /// The partition count, chosen once: a start on another count is refused.
+    pub partitions: i32,
+    /// Milliseconds that a record is kept; -1 for good.
+    pub retention_ms: i64,
+    /// `delete` or `compact`.
+    pub cleanup_policy: String,
+    /// The roles that write it.
+    pub producers: Vec<String>,
+    /// The roles that read it.
+    pub consumers: Vec<String>,
+    /// Full names of the Avro records on it; empty where the bytes are another topic's.
+    pub records: Vec<String>,
+    /// The registry's compatibility rule for its subjects.
+    pub compatibility: String,
+}
+
+impl Topic {
+    /// Every topic.
+    pub const ALL: [Topic; 7] = [
+        Topic::UploadsReceived,
+        Topic::UploadsGraded,
+        Topic::UploadsReadings,
+        Topic::UploadsDecided,
+        Topic::ActivityLogs,
+        Topic::DeadLetters,
+        Topic::AccountsChanged,
+    ];
+
+    /// The name in Kafka, without the environment's prefix.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Topic::UploadsReceived => "uploads.received",
+            Topic::UploadsGraded => "uploads.graded",
+            Topic::UploadsReadings => "uploads.readings",
+            Topic::UploadsDecided => "uploads.decided",
+            Topic::ActivityLogs => "activity.logs",
+            Topic::DeadLetters => "dead-letters",
+            Topic::AccountsChanged => "accounts.changed",
+        }
+    }
+
+    /// The text of the topic's YAML file, as built in.
+    #[must_use]
+    pub fn yaml(self) -> &'static str {
+        match self {
+            Topic::UploadsReceived => include_str!("../topics/uploads.received.yaml"),
+            Topic::UploadsGraded => include_str!("../topics/uploads.graded.yaml"),
+            Topic::UploadsReadings => include_str!("../topics/uploads.readings.yaml"),
+            Topic::UploadsDecided => include_str!("../topics/uploads.decided.yaml"),
+            Topic::ActivityLogs => include_str!("../topics/activity.logs.yaml"),
+            Topic::DeadLetters => include_str!("../topics/dead-letters.yaml"),
+            Topic::AccountsChanged => include_str!("../topics/accounts.changed.yaml"),
+        }
+    }
+
+    /// The topic's specification.
+    ///
+    /// # Errors
+    /// When the built-in YAML does not parse; a unit test holds that it does.
+    pub fn spec(self) -> Result<TopicSpec, serde_yaml_ng::Error> {
+        serde_yaml_ng::from_str(self.yaml())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_topic_has_a_specification_under_its_own_name() {
+        for topic in Topic::ALL {
+            let spec = topic.spec().unwrap();
+            assert_eq!(spec.name, topic.name());
+            assert!(spec.partitions > 0);
+            assert!(["delete", "compact"].contains(&spec.cleanup_policy.as_str()));
+        }
+    }
+
+    #[test]
+    fn keyed_upload_topics_have_equal_partition_counts() {
+        let counts: Vec<i32> =
+            [Topic::UploadsReceived, Topic::UploadsGraded, Topic::UploadsReadings, Topic::UploadsDecided]
+                .iter()
+                .map(|topic| topic.spec().unwrap().partitions)
+                .collect();
+        assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+    }
+}
