@@ -64,8 +64,12 @@ impl Parts {
         self.once("kafka-4.3.1", |folder| {
             let pom = folder.join("pom.xml");
             fs::write(&pom, KAFKA_POM)?;
-            maven(&["-f", &pom.to_string_lossy(), &format!("{UNPACKER}:copy-dependencies"),
-                &format!("-DoutputDirectory={}", folder.join("lib").display())])?;
+            maven(&[
+                "-f",
+                &pom.to_string_lossy(),
+                &format!("{UNPACKER}:copy-dependencies"),
+                &format!("-DoutputDirectory={}", folder.join("lib").display()),
+            ])?;
             for line in KAFKA_HASHES.lines() {
                 if let Some((hash, file)) = line.split_once("  ") {
                     verify(&folder.join("lib").join(file), hash)?;
@@ -78,8 +82,12 @@ impl Parts {
     /// The registry's folder.
     pub(crate) fn registry(&self) -> Result<PathBuf, FetchError> {
         self.once("registry-3.3.3", |folder| {
-            maven(&[&format!("{UNPACKER}:unpack"), &format!("-Dartifact={REGISTRY_ARTIFACT}"),
-                &format!("-DoutputDirectory={}", folder.display()), "-Dmdep.useBaseVersion=true"])?;
+            maven(&[
+                &format!("{UNPACKER}:unpack"),
+                &format!("-Dartifact={REGISTRY_ARTIFACT}"),
+                &format!("-DoutputDirectory={}", folder.display()),
+                "-Dmdep.useBaseVersion=true",
+            ])?;
             verify(&folder.join("quarkus-run.jar"), REGISTRY_JAR_SHA256.trim())
         })
     }
@@ -109,7 +117,11 @@ impl Parts {
 
     /// Makes a folder once: into a name of this process first, then renamed, so that a cut leaves nothing half made and two
     /// processes do not meet.
-    fn once(&self, name: &str, make: impl FnOnce(&Path) -> Result<(), FetchError>) -> Result<PathBuf, FetchError> {
+    fn once(
+        &self,
+        name: &str,
+        make: impl FnOnce(&Path) -> Result<(), FetchError>,
+    ) -> Result<PathBuf, FetchError> {
         let target = self.root.join(name);
         if target.is_dir() {
             return Ok(target);
@@ -142,7 +154,13 @@ fn wheel(lock: &str, folder: &Path) -> Result<(), FetchError> {
     run(Command::new("python3")
         .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
         .args(["--only-binary=:all:", "--python-version", "3.11", "--platform", "manylinux_2_28_x86_64"])
-        .args(["--platform", "manylinux_2_17_x86_64", "--platform", "manylinux2014_x86_64", "--require-hashes"])
+        .args([
+            "--platform",
+            "manylinux_2_17_x86_64",
+            "--platform",
+            "manylinux2014_x86_64",
+            "--require-hashes",
+        ])
         .arg("-r")
         .arg(&requirements)
         .arg("-d")
@@ -162,9 +180,10 @@ fn wheel(lock: &str, folder: &Path) -> Result<(), FetchError> {
 
 fn run(command: &mut Command) -> Result<(), FetchError> {
     let shown = format!("{command:?}");
-    let output = command.stdin(Stdio::null()).output().map_err(|error| {
-        io::Error::new(error.kind(), format!("{shown}: {error}"))
-    })?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| io::Error::new(error.kind(), format!("{shown}: {error}")))?;
     if output.status.success() {
         return Ok(());
     }
@@ -196,6 +215,7 @@ pub(crate) fn which(program: &str) -> Option<PathBuf> {
 
 fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     let entries: Vec<PathBuf> = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).collect();
-    let here = entries.iter().find(|path| path.is_file() && path.file_name().is_some_and(|file| file == name));
+    let here =
+        entries.iter().find(|path| path.is_file() && path.file_name().is_some_and(|file| file == name));
     here.cloned().or_else(|| entries.iter().filter(|path| path.is_dir()).find_map(|path| find(path, name)))
 }

@@ -22,7 +22,12 @@ impl Supervised {
     ///
     /// # Errors
     /// When the shell or the log file cannot be had.
-    pub fn spawn(command: &[String], envs: &[(&str, String)], log: &Path, pidfile: PathBuf) -> io::Result<Self> {
+    pub fn spawn(
+        command: &[String],
+        envs: &[(&str, String)],
+        log: &Path,
+        pidfile: PathBuf,
+    ) -> io::Result<Self> {
         let _ = std::fs::remove_file(&pidfile);
         let out = File::options().create(true).append(true).open(log)?;
         let err = out.try_clone()?;
@@ -45,7 +50,9 @@ impl Supervised {
     pub fn pid(&self) -> Option<u32> {
         let until = Instant::now() + Duration::from_secs(5);
         loop {
-            if let Some(pid) = std::fs::read_to_string(&self.pidfile).ok().and_then(|text| text.trim().parse().ok()) {
+            if let Some(pid) =
+                std::fs::read_to_string(&self.pidfile).ok().and_then(|text| text.trim().parse().ok())
+            {
                 return Some(pid);
             }
             if Instant::now() > until {
@@ -74,7 +81,11 @@ impl Supervised {
     /// When there is no such process.
     pub fn signal(&self, name: &str) -> io::Result<()> {
         let pid = self.pid().ok_or_else(|| io::Error::other("no process id"))?;
-        let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).stderr(Stdio::null()).status()?;
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(pid.to_string())
+            .stderr(Stdio::null())
+            .status()?;
         if status.success() { Ok(()) } else { Err(io::Error::other(format!("kill -{name} {pid}"))) }
     }
 

@@ -215,8 +215,7 @@ impl Stack {
     ) -> Result<(), StackError> {
         let log = self.data.join("logs").join(format!("{part:?}.log").to_lowercase());
         let pidfile = self.data.join(format!("{part:?}.pid"));
-        let process =
-            Supervised::spawn(&command, &envs, &log, pidfile).map_err(os("start a part"))?;
+        let process = Supervised::spawn(&command, &envs, &log, pidfile).map_err(os("start a part"))?;
         self.running.insert(part, Running { command, envs, port, log, process });
         Ok(())
     }
@@ -248,7 +247,10 @@ impl Stack {
             command
         };
         let mut initdb = program("initdb");
-        initdb.extend(["-D", &folder.to_string_lossy(), "-U", "milestream", "-A", "trust", "-E", "UTF8"].map(str::to_owned));
+        initdb.extend(
+            ["-D", &folder.to_string_lossy(), "-U", "milestream", "-A", "trust", "-E", "UTF8"]
+                .map(str::to_owned),
+        );
         initdb.extend(["--locale=C.UTF-8", "--no-instructions"].map(str::to_owned));
         let made = Command::new(&initdb[0]).args(&initdb[1..]).stdin(Stdio::null()).output();
         let made = made.map_err(os("run initdb"))?;
@@ -259,7 +261,10 @@ impl Stack {
         create_databases(&program("postgres"), &folder)?;
         let port = free_port()?;
         let mut command = program("postgres");
-        command.extend(["-D", &folder.to_string_lossy(), "-p", &port.to_string(), "-h", "127.0.0.1", "-k", ""].map(str::to_owned));
+        command.extend(
+            ["-D", &folder.to_string_lossy(), "-p", &port.to_string(), "-h", "127.0.0.1", "-k", ""]
+                .map(str::to_owned),
+        );
         command.extend(["-c", "max_connections=200", "-c", "shared_buffers=128MB"].map(str::to_owned));
         self.spawn(Part::Postgres, port, command, Vec::new())?;
         let url = format!("postgres://milestream@127.0.0.1:{port}/milestream");
@@ -272,8 +277,16 @@ impl Stack {
         let folder = self.data.join("mongodb");
         fs::create_dir_all(&folder).map_err(os("make MongoDB's folder"))?;
         let command = [
-            &program.to_string_lossy(), "--port", &port.to_string(), "--storage-path", &folder.to_string_lossy(),
-            "--cache-size", "256M", "--log-file-max", "64MB", "--sync-on-commit",
+            &program.to_string_lossy(),
+            "--port",
+            &port.to_string(),
+            "--storage-path",
+            &folder.to_string_lossy(),
+            "--cache-size",
+            "256M",
+            "--log-file-max",
+            "64MB",
+            "--sync-on-commit",
         ];
         self.spawn(Part::Mongodb, port, command.map(str::to_owned).to_vec(), Vec::new())?;
         self.urls.insert(Part::Mongodb, format!("mongodb://127.0.0.1:{port}/"));
@@ -291,7 +304,16 @@ impl Stack {
         let properties = properties.to_string_lossy().into_owned();
         // A cluster id is the URL-safe base64 of a UUID; any will do for one that nobody else joins.
         let formatted = Command::new(java)
-            .args(["-cp", &lib, "kafka.tools.StorageTool", "format", "-t", "bWlsZXN0cmVhbS1sb2NhbA", "-c", &properties])
+            .args([
+                "-cp",
+                &lib,
+                "kafka.tools.StorageTool",
+                "format",
+                "-t",
+                "bWlsZXN0cmVhbS1sb2NhbA",
+                "-c",
+                &properties,
+            ])
             .stdin(Stdio::null())
             .output()
             .map_err(os("format Kafka's storage"))?;
@@ -308,7 +330,8 @@ impl Stack {
     fn registry(&mut self, java: &str, folder: &Path) -> Result<(), StackError> {
         let (port, management) = (free_port()?, free_port()?);
         let database = self.urls[&Part::Postgres].clone();
-        let (user, place) = database.trim_start_matches("postgres://").split_once('@').unwrap_or(("milestream", ""));
+        let (user, place) =
+            database.trim_start_matches("postgres://").split_once('@').unwrap_or(("milestream", ""));
         // A database of its own: the registry's tables (one is called outbox) must not meet ours.
         let (host, _) = place.split_once('/').unwrap_or((place, ""));
         let (user, password) = user.split_once(':').unwrap_or((user, "unused"));
@@ -377,13 +400,16 @@ fn free_port() -> Result<u16, StackError> {
 
 fn answers(part: Part, port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(500)) else { return false };
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(500)) else {
+        return false;
+    };
     let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
     let mut answer = [0; 64];
     match part {
         // PostgreSQL listens before it takes connections; an SSLRequest is answered by one byte only once it does.
         Part::Postgres => {
-            stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).is_ok() && matches!(stream.read(&mut answer), Ok(1))
+            stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).is_ok()
+                && matches!(stream.read(&mut answer), Ok(1))
         }
         Part::Registry => {
             let request = b"GET /apis/ccompat/v7/subjects HTTP/1.0\r\nHost: localhost\r\n\r\n";
