@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -11,6 +12,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
@@ -25,6 +27,11 @@ const POLL: Duration = Duration::from_millis(20);
 const COMMIT_EVERY: Duration = Duration::from_millis(250);
 /// Group coordinator calls inside a rebalance.
 const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(10);
+/// Attempts of a coordinator call inside a rebalance: a broker that restarts is back within a few seconds, and the
+/// attempts together stay under the polling interval of librdkafka (`max.poll.interval.ms`, 5 minutes).
+const COORDINATOR_ATTEMPTS: u32 = 6;
+/// How often librdkafka tells the end of each partition, for the lag gauge.
+const STATISTICS_EVERY: Duration = Duration::from_secs(5);
 
 /// A consumer's settings.
 #[derive(Clone, Debug)]
@@ -68,6 +75,10 @@ pub enum ConsumerError {
 }
 
 type Key = (Arc<str>, i32);
+/// A partition with its first offset, and whether that was set just now.
+type Start = ((String, i32), KafkaResult<(i64, bool)>);
+/// Assignments, and the thread that makes them.
+pub type Spawned = (mpsc::UnboundedReceiver<Assignment>, JoinHandle<Result<(), ConsumerError>>);
 
 struct LaneState {
     lane: Arc<Lane>,
@@ -77,14 +88,37 @@ struct LaneState {
     committed: i64,
 }
 
+/// What the consumer thread tells of itself.
+pub trait Observer: Send + Sync + 'static {
+    /// The polling loop went round.
+    fn polled(&self);
+    /// A partition's committed frontier is this many records behind its end.
+    fn lag(&self, topic: &str, partition: i32, records: i64);
+}
+
 struct Context {
     lanes: Mutex<HashMap<Key, LaneState>>,
     assignments: mpsc::UnboundedSender<Assignment>,
     drain_budget: Duration,
     failed: Mutex<Option<KafkaError>>,
+    observer: Arc<dyn Observer>,
 }
 
 impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        for ((topic, partition), state) in self.lanes().iter() {
+            let end = statistics
+                .topics
+                .get(topic.as_ref())
+                .and_then(|found| found.partitions.get(partition))
+                .map_or(-1, |found| found.ls_offset);
+            // -1 until the first fetch answer.
+            if end >= 0 {
+                self.observer.lag(topic, *partition, (end - state.lane.frontier()).max(0));
+            }
+        }
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(error = %error, reason, "kafka client");
     }
@@ -178,6 +212,10 @@ impl Context {
         {
             tracing::warn!(error = %error, "commit at revoke; records will be repeated, not lost");
         }
+        for element in list.elements() {
+            // Somebody else's number from now on.
+            self.observer.lag(element.topic(), element.partition(), 0);
+        }
         tracing::info!(partitions = list.count(), lost, "partitions revoked");
         consumer.incremental_unassign(list)
     }
@@ -185,11 +223,8 @@ impl Context {
 
 /// The committed offset of each partition; where the group has none it is set to the partition's beginning *now*, so
 /// that "never started" and "offset expired" stay two things.
-fn starting_offsets(
-    consumer: &BaseConsumer<Context>,
-    list: &TopicPartitionList,
-) -> Vec<((String, i32), KafkaResult<(i64, bool)>)> {
-    let committed = consumer.committed_offsets(list.clone(), COORDINATOR_TIMEOUT);
+fn starting_offsets(consumer: &BaseConsumer<Context>, list: &TopicPartitionList) -> Vec<Start> {
+    let committed = patiently(|| consumer.committed_offsets(list.clone(), COORDINATOR_TIMEOUT));
     list.elements()
         .iter()
         .map(|element| {
@@ -206,11 +241,26 @@ fn starting_offsets(
 }
 
 fn bootstrap(consumer: &BaseConsumer<Context>, topic: &str, partition: i32) -> KafkaResult<i64> {
-    let (low, _) = consumer.fetch_watermarks(topic, partition, COORDINATOR_TIMEOUT)?;
+    let (low, _) = patiently(|| consumer.fetch_watermarks(topic, partition, COORDINATOR_TIMEOUT))?;
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(low))?;
-    consumer.commit(&list, CommitMode::Async)?;
+    // Acknowledged before the first record is handed out: else a crash could leave decisions without a group offset,
+    // which a deciding stage refuses to start on.
+    patiently(|| consumer.commit(&list, CommitMode::Sync))?;
     Ok(low)
+}
+
+/// Repeats a coordinator call: the group's coordinator may be restarting.
+fn patiently<T>(call: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
+    let mut result = call();
+    for _ in 1..COORDINATOR_ATTEMPTS {
+        if result.is_ok() {
+            break;
+        }
+        std::thread::park_timeout(Duration::from_secs(1));
+        result = call();
+    }
+    result
 }
 
 /// Runs a consumer on its own thread until `stop`; assignments come out of the receiver.
@@ -220,13 +270,12 @@ fn bootstrap(consumer: &BaseConsumer<Context>, topic: &str, partition: i32) -> K
 pub fn spawn(
     config: ConsumerConfig,
     stop: CancellationToken,
-    on_poll: impl Fn() + Send + 'static,
-) -> std::io::Result<(mpsc::UnboundedReceiver<Assignment>, std::thread::JoinHandle<Result<(), ConsumerError>>)>
-{
+    observer: Arc<dyn Observer>,
+) -> std::io::Result<Spawned> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let thread = std::thread::Builder::new()
         .name(format!("kafka-{}", config.group))
-        .spawn(move || run(&config, sender, &stop, on_poll))?;
+        .spawn(move || run(&config, sender, &stop, observer))?;
     Ok((receiver, thread))
 }
 
@@ -234,7 +283,7 @@ fn run(
     config: &ConsumerConfig,
     assignments: mpsc::UnboundedSender<Assignment>,
     stop: &CancellationToken,
-    on_poll: impl Fn(),
+    observer: Arc<dyn Observer>,
 ) -> Result<(), ConsumerError> {
     let fatal = |source: KafkaError| ConsumerError::Fatal { group: config.group.clone(), source };
     let context = Context {
@@ -242,6 +291,7 @@ fn run(
         assignments,
         drain_budget: config.drain_budget,
         failed: Mutex::new(None),
+        observer: observer.clone(),
     };
     let consumer: BaseConsumer<Context> =
         client_config(config).create_with_context(context).map_err(fatal)?;
@@ -257,7 +307,7 @@ fn run(
         if let Some(error) = consumer.context().failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(fatal(error));
         }
-        on_poll();
+        observer.polled();
         tend(&consumer).map_err(fatal)?;
         if last_commit.elapsed() >= COMMIT_EVERY {
             commit(&consumer).map_err(fatal)?;
@@ -290,6 +340,7 @@ fn client_config(config: &ConsumerConfig) -> ClientConfig {
         .set("fetch.wait.max.ms", "50")
         .set("fetch.error.backoff.ms", "100")
         .set("reconnect.backoff.max.ms", "1000")
+        .set("statistics.interval.ms", STATISTICS_EVERY.as_millis().to_string())
         .set("topic.metadata.refresh.interval.ms", "30000")
         .set_log_level(RDKafkaLogLevel::Warning);
     if let Some(instance) = &config.instance {

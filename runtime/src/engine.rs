@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::consumer::{self, ConsumerConfig, ConsumerError};
+use crate::consumer::{self, ConsumerConfig, ConsumerError, Observer};
 use crate::dead_letter::DeadLetterLimit;
 use crate::deciding::DecidingWorker;
 use crate::fence::Guards;
@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::producer::{KafkaProducer, Patience};
 use crate::publish::PublishError;
 use crate::pure::PureWorker;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Registry, RegistryConfig, RegistryError};
 use crate::sinking::SinkWorker;
 use crate::source::Assignment;
 use crate::stage::{Decider, Processor, Sink};
@@ -35,8 +35,8 @@ const FENCED_WAIT: Duration = Duration::from_secs(1);
 pub struct EngineConfig {
     /// Brokers, TLS, SASL.
     pub kafka: ClientConfig,
-    /// Base URL of the registry.
-    pub registry_url: String,
+    /// The schema registry.
+    pub registry: RegistryConfig,
     /// In front of every topic and group name; empty in production.
     pub prefix: String,
     /// Unique and stable an instance.
@@ -47,6 +47,23 @@ pub struct EngineConfig {
     pub drain_budget: Duration,
     /// On, outside one test.
     pub guards: Guards,
+}
+
+/// Turns what the consumer thread tells into health and metrics.
+struct Observed {
+    name: &'static str,
+    health: Health,
+    metrics: Metrics,
+}
+
+impl Observer for Observed {
+    fn polled(&self) {
+        self.health.tick(self.name);
+    }
+
+    fn lag(&self, topic: &str, partition: i32, records: i64) {
+        self.metrics.lag.with_label_values(&[self.name, topic, &partition.to_string()]).set(records);
+    }
 }
 
 /// Runs stages.
@@ -95,7 +112,7 @@ impl Engine {
         stop: CancellationToken,
     ) -> Result<Self, EngineError> {
         let producer = Arc::new(KafkaProducer::new(&config.kafka, Patience::Endless)?);
-        let registry = Arc::new(Registry::new(&config.registry_url)?);
+        let registry = Arc::new(Registry::new(&config.registry)?);
         Ok(Self { config, producer, registry, metrics, health: Health::default(), clock, stop })
     }
 
@@ -206,8 +223,9 @@ impl Engine {
             drain_budget: self.config.drain_budget,
         };
         let stop = self.stop.child_token();
-        let health = self.health.clone();
-        let (mut assignments, thread) = consumer::spawn(config, stop.clone(), move || health.tick(name))?;
+        let observer =
+            Arc::new(Observed { name, health: self.health.clone(), metrics: self.metrics.clone() });
+        let (mut assignments, thread) = consumer::spawn(config, stop.clone(), observer)?;
         self.health.ready(name);
         let mut workers = JoinSet::new();
         let result = loop {

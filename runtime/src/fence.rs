@@ -96,15 +96,18 @@ impl Fence {
         .fetch_one(pool)
         .await?;
         let (epoch, decided_upto): (i64, i64) = (row.try_get("epoch")?, row.try_get("decided_upto")?);
+        if guards == Guards::Off {
+            return Ok(Self { stage, topic, partition, epoch, decided_upto: start, guards });
+        }
         let place = format!("{stage} on {topic}/{partition}");
         if decided_upto < start {
             return Err(FenceError::Inconsistent(format!(
-                "{place}: Kafka's offset is {start}, but decisions are stored only up to {decided_upto}: the database is older than the topic. Fold the missing decisions back with `milestream fold {stage}` before starting"
+                "{place}: Kafka's offset is {start}, but decisions are stored only up to {decided_upto}: the database is older than the group. Stop the stage and run `milestream offsets align {stage}`: the records in between are decided again, with the same event ids"
             )));
         }
         if assignment.bootstrapped && decided_upto > start {
             return Err(FenceError::Inconsistent(format!(
-                "{place}: decisions are stored up to {decided_upto}, but the consumer group has no offset: it expired or the topic was recreated. Set the group's offset with `milestream offsets set` before starting"
+                "{place}: decisions are stored up to {decided_upto}, but the consumer group has no offset: it expired, or the topic was recreated. If the topic is the one that was decided on, run `milestream offsets align {stage}`; if it was recreated, restore it first"
             )));
         }
         Ok(Self { stage, topic, partition, epoch, decided_upto, guards })

@@ -13,6 +13,7 @@ pub mod fence;
 pub mod health;
 pub mod ledger;
 pub mod metrics;
+pub mod offsets;
 pub mod ops;
 pub mod outbox;
 pub mod producer;

@@ -13,6 +13,7 @@ use schema_registry_converter::schema_registry_common::{SchemaType, SuppliedSche
 use schemas::codec::SchemaCache;
 use schemas::events::Event;
 use schemas::topic::Topic;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 /// Longest wait for an answer of the registry.
@@ -53,10 +54,26 @@ pub trait SchemaSource: Send + Sync + 'static {
     fn schema(&self, id: u32) -> BoxFuture<'_, Result<Arc<Schema>, RegistryError>>;
 }
 
+/// Where the registry is and who asks.
+#[derive(Clone, Debug)]
+pub struct RegistryConfig {
+    /// Its Confluent-compatible base URL.
+    pub url: String,
+    /// User and password, where it asks for them.
+    pub login: Option<(String, SecretString)>,
+}
+
+impl RegistryConfig {
+    /// A registry that asks for no password.
+    #[must_use]
+    pub fn open(url: &str) -> Self {
+        Self { url: url.to_owned(), login: None }
+    }
+}
+
 /// A Confluent-compatible registry.
-#[derive(Debug)]
 pub struct Registry {
-    url: String,
+    config: RegistryConfig,
     http: reqwest::Client,
     settings: SrSettings,
     cache: SchemaCache,
@@ -68,19 +85,31 @@ struct SchemaAnswer {
 }
 
 impl Registry {
-    /// A client for the registry at `url` (its Confluent-compatible base).
+    /// A client for a registry.
     ///
     /// # Errors
     /// [`RegistryError::Unavailable`] when no HTTP client can be made (TLS).
-    pub fn new(url: &str) -> Result<Self, RegistryError> {
+    pub fn new(config: &RegistryConfig) -> Result<Self, RegistryError> {
         install_tls();
         let unavailable = |error: &dyn std::fmt::Display| RegistryError::Unavailable(error.to_string());
         let http = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|e| unavailable(&e))?;
-        let settings = SrSettings::new_builder(url.to_owned())
-            .set_timeout(TIMEOUT)
-            .build()
-            .map_err(|e| unavailable(&e))?;
-        Ok(Self { url: url.trim_end_matches('/').to_owned(), http, settings, cache: SchemaCache::default() })
+        let url = config.url.trim_end_matches('/').to_owned();
+        let mut settings = SrSettings::new_builder(url.clone());
+        settings.set_timeout(TIMEOUT);
+        if let Some((user, password)) = &config.login {
+            settings.set_basic_authorization(user, Some(password.expose_secret()));
+        }
+        let settings = settings.build().map_err(|e| unavailable(&e))?;
+        let config = RegistryConfig { url, login: config.login.clone() };
+        Ok(Self { config, http, settings, cache: SchemaCache::default() })
+    }
+
+    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}/{path}", self.config.url));
+        match &self.config.login {
+            Some((user, password)) => request.basic_auth(user, Some(password.expose_secret())),
+            None => request,
+        }
     }
 
     /// Registers what this release writes and returns its id. The same schema again gives the same id.
@@ -111,18 +140,19 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Unavailable`].
     pub async fn set_compatibility(&self, subject: &str, rule: &str) -> Result<(), RegistryError> {
-        let url = format!("{}/config/{subject}", self.url);
+        let path = format!("config/{subject}");
         let body = serde_json::json!({ "compatibility": rule });
         let unavailable = |error: reqwest::Error| RegistryError::Unavailable(error.to_string());
-        let answer = self.http.put(url).json(&body).send().await.map_err(unavailable)?;
+        let answer =
+            self.request(reqwest::Method::PUT, &path).json(&body).send().await.map_err(unavailable)?;
         answer.error_for_status().map_err(unavailable)?;
         Ok(())
     }
 
     async fn fetch(&self, id: u32) -> Result<Arc<Schema>, RegistryError> {
         let unavailable = |error: reqwest::Error| RegistryError::Unavailable(error.to_string());
-        let answer =
-            self.http.get(format!("{}/schemas/ids/{id}", self.url)).send().await.map_err(unavailable)?;
+        let request = self.request(reqwest::Method::GET, &format!("schemas/ids/{id}"));
+        let answer = request.send().await.map_err(unavailable)?;
         if answer.status() == reqwest::StatusCode::NOT_FOUND {
             // A proxy in front of a registry that is down can answer 404 too; only the registry's own code counts.
             let body = answer.text().await.map_err(unavailable)?;
