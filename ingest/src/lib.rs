@@ -1,1 +1,43 @@
-//! ingest
+//! The gateway: photos come in over HTTP, are kept durably, and go to Kafka as `uploads.received`; what became of them goes
+//! out again.
+//!
+//! An upload's way, file by file: [`server`] accepts the connection and cuts slow ones; `routes` finds the handler; `gateway`
+//! admits the caller (rates, token, account); `body` and `form` stream the multipart body; [`store`] hashes and keeps the
+//! photo; [`check`] looks at its bytes; `reserve` decides in one transaction what the event says; `publish` sends it and lets
+//! the sweeper send what a crash left behind; `accept` ties them together. `status`, `list` and `live` answer questions.
+
+#![allow(clippy::result_large_err, reason = "an ApiError is made once a request and never on a hot path")]
+
+mod accept;
+mod activity;
+mod body;
+pub mod check;
+pub mod config;
+pub mod error;
+mod fields;
+mod form;
+pub mod gateway;
+pub mod keys;
+mod list;
+mod live;
+pub mod openapi;
+mod publish;
+mod rate;
+mod reserve;
+mod routes;
+pub mod server;
+mod stall;
+mod status;
+pub mod store;
+pub mod token;
+
+pub use check::{HeaderCheck, PhotoCheck};
+pub use config::GatewayConfig;
+pub use gateway::{Gateway, Parts};
+pub use keys::{KeySet, Role, SigningKey};
+pub use routes::ROUTES;
+pub use server::serve;
+pub use store::PhotoStore;
+
+#[cfg(test)]
+mod server_tests;

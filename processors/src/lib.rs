@@ -1,1 +1,17 @@
-//! processors
+//! The stages between the accepted photo and the decision. [`pipeline`] is the table of all of them; each stage is one
+//! file or folder under its name.
+//!
+//! A stage says what it makes of an event and nothing else: consuming, publishing, retrying, counting and committing are
+//! `runtime`'s. Knows no HTTP and no sink.
+
+mod documents;
+pub mod fraud_check;
+pub mod odometer_reading;
+pub mod parts;
+mod photos;
+pub mod pipeline;
+pub mod quality_check;
+mod workers;
+
+/// This release, as it stands in every event and document.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,1 +1,35 @@
-//! reading
+//! Reads odometers: checks and decodes a photo, measures its quality, finds its lines of text, reads them, and says
+//! which number is the mileage and how sure that is.
+//!
+//! In the order of work: [`inspect`] (header only), [`decode`], [`grade`], [`Reader::read`], and later [`choose`].
+//! The two neural networks are embedded in the program; nothing is fetched. Knows no Kafka, no database, no clock and
+//! nothing of earlier readings.
+
+mod agree;
+mod boxes;
+mod chain;
+mod choose;
+mod crop;
+mod decode;
+mod detect;
+mod format;
+mod geometry;
+mod inspect;
+mod network;
+mod pass;
+mod plane;
+mod quality;
+mod reader;
+mod reading;
+mod recognise;
+mod select;
+mod tenths;
+
+pub use boxes::BoxMetrics;
+pub use choose::choose;
+pub use decode::{Photo, decode};
+pub use format::Format;
+pub use inspect::{FileInfo, inspect};
+pub use quality::{Graded, grade};
+pub use reader::{AUTO_ACCEPT, Reader, ReaderError};
+pub use reading::{Line, Reading, Role};

@@ -171,6 +171,12 @@ impl Engine {
         self.run(S::NAME, S::TOPICS, run).await
     }
 
+    /// Waits for outstanding acknowledgements at the end of the process, at most two seconds: what is not acknowledged
+    /// by then is published again by the next start, since its offset has not moved.
+    pub fn flush(&self) {
+        self.producer.flush(Duration::from_secs(2));
+    }
+
     /// Schema id of an event type, waiting while the registry is not reachable.
     ///
     /// # Errors

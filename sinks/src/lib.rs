@@ -1,1 +1,8 @@
-//! sinks
+//! The sinks: what becomes of the topics in databases that people query. All of one shape: `config.rs` (settings and
+//! the check at start), `service.rs` (talks to the server, and says which errors pass), `sink.rs` (takes batches).
+//!
+//! A sink writes a batch whole or not at all, and writing it again changes nothing, so that a redelivery, a rebuild or two
+//! owners of one partition leave the same rows.
+
+pub mod mongo;
+pub mod postgres;

@@ -1,9 +1,9 @@
 //! `devstack COMMAND…`: starts the local parts, runs the command with their URLs in its environment, ends with its status.
 
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use devstack::Stack;
+use devstack::{Stack, run_in_foreground};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -18,10 +18,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let status = Command::new(program).args(rest).envs(stack.environment()).status();
-    stack.stop();
-    match status {
-        Ok(status) => ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)),
+    match run_in_foreground(&stack, program, rest) {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("devstack: {program}: {error}");
             ExitCode::FAILURE

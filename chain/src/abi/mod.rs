@@ -1,0 +1,116 @@
+//! Calls and events of the `VeBetterDAO` contracts. The interface is our own: the npm package carries the reward pool's version 4,
+//! networks run later ones, and only what both share or what we decode is declared here.
+
+mod calls;
+mod events;
+mod proof;
+
+pub use calls::{RewardCall, RewardKind, TokenTransfer, approve, deposit, transfer};
+pub use events::{ContractEvent, topic};
+pub use proof::{Proof, ProofError, ProofType};
+
+pub(crate) use interface::{Apps, Passport, RewardsPool, Token};
+
+use alloy_sol_types::SolInterface;
+
+use crate::amount::Wei;
+use crate::id::{Address, AppId};
+
+/// Declarations as the contracts' sources have them; their documentation is there.
+#[allow(missing_docs)]
+mod interface {
+    alloy_sol_types::sol! {
+        /// X2EarnRewardsPool, versions 4 to 8.
+        interface RewardsPool {
+            event RewardDistributed(uint256 amount, bytes32 indexed appId, address indexed receiver, string proof, address indexed distributor);
+            event RewardMetadata(uint256 amount, bytes32 indexed appId, address indexed receiver, string metadata, address indexed distributor);
+            event RegisterActionFailed(string reason, bytes lowLevelData);
+            event NewDeposit(uint256 amount, bytes32 indexed appId, address indexed depositor);
+            event TeamWithdrawal(uint256 amount, bytes32 indexed appId, address indexed teamWallet, address withdrawer, string reason);
+            event AppPaused(bytes32 indexed appId, address indexed admin);
+            event AppUnpaused(bytes32 indexed appId, address indexed admin);
+            event RewardsPoolBalanceUpdated(bytes32 indexed appId, uint256 amount, uint256 availableFunds, uint256 rewardsPoolBalance);
+
+            function distributeReward(bytes32 appId, uint256 amount, address receiver, string proof) external;
+            function distributeRewardWithProof(bytes32 appId, uint256 amount, address receiver, string[] proofTypes, string[] proofValues, string[] impactCodes, uint256[] impactValues, string description) external;
+            function distributeRewardWithProofAndMetadata(bytes32 appId, uint256 amount, address receiver, string[] proofTypes, string[] proofValues, string[] impactCodes, uint256[] impactValues, string description, string metadata) external;
+            function deposit(uint256 amount, bytes32 appId) external returns (bool);
+            function availableFunds(bytes32 appId) external view returns (uint256);
+            function rewardsPoolBalance(bytes32 appId) external view returns (uint256);
+            function isRewardsPoolEnabled(bytes32 appId) external view returns (bool);
+            function isDistributionPaused(bytes32 appId) external view returns (bool);
+            function getAllowedImpactKeys() external view returns (string[] memory);
+            function version() external view returns (string memory);
+        }
+
+        /// B3TR.
+        interface Token {
+            event Transfer(address indexed from, address indexed to, uint256 value);
+            error EnforcedPause();
+            error ERC20InvalidReceiver(address receiver);
+            error ERC20InsufficientBalance(address sender, uint256 balance, uint256 needed);
+            error ERC20InsufficientAllowance(address spender, uint256 allowance, uint256 needed);
+
+            function transfer(address to, uint256 value) external returns (bool);
+            function approve(address spender, uint256 value) external returns (bool);
+            function balanceOf(address account) external view returns (uint256);
+            function totalSupply() external view returns (uint256);
+            function paused() external view returns (bool);
+        }
+
+        /// X2EarnApps.
+        interface Apps {
+            function appExists(bytes32 appId) external view returns (bool);
+            function isRewardDistributor(bytes32 appId, address distributor) external view returns (bool);
+        }
+
+        /// VeBetterPassport.
+        interface Passport {
+            event RegisteredAction(address indexed user, address passport, bytes32 indexed appId, uint256 indexed round, uint256 actionScore);
+            function isPerson(address user) external view returns (bool person, string memory reason);
+            function isBlacklisted(address user) external view returns (bool);
+            function signaledCounter(address user) external view returns (uint256);
+        }
+    }
+}
+
+/// Why a call failed, from the bytes it returned: the text of a failed `require`, a panic's meaning, or the name and arguments of
+/// one of B3TR's custom errors; `None` for any others.
+#[must_use]
+pub fn revert_reason(data: &[u8]) -> Option<String> {
+    if let Ok(error) = interface::Token::TokenErrors::abi_decode(data) {
+        use interface::Token::TokenErrors as E;
+        return Some(match error {
+            E::EnforcedPause(_) => "EnforcedPause()".to_owned(),
+            E::ERC20InvalidReceiver(e) => format!("ERC20InvalidReceiver({})", Address(e.receiver.into())),
+            E::ERC20InsufficientBalance(e) => {
+                format!("ERC20InsufficientBalance({}, {}, {})", Address(e.sender.into()), e.balance, e.needed)
+            }
+            E::ERC20InsufficientAllowance(e) => {
+                format!(
+                    "ERC20InsufficientAllowance({}, {}, {})",
+                    Address(e.spender.into()),
+                    e.allowance,
+                    e.needed
+                )
+            }
+        });
+    }
+    use alloy_sol_types::{Panic, Revert, SolError};
+    if let Ok(revert) = Revert::abi_decode(data) {
+        return Some(revert.reason);
+    }
+    Panic::abi_decode(data).ok().map(|panic| panic.to_string())
+}
+
+pub(crate) fn word(app: AppId) -> alloy_primitives::B256 {
+    alloy_primitives::B256::from(app.0)
+}
+
+pub(crate) fn account(address: Address) -> alloy_primitives::Address {
+    alloy_primitives::Address::from(address.0)
+}
+
+fn amount(wei: Wei) -> alloy_primitives::U256 {
+    wei.0
+}

@@ -1,0 +1,181 @@
+//! Reads from the contracts that a payout depends on: is the pool's code there, is it open, is there money, may we pay.
+
+use alloy_sol_types::SolCall;
+
+use crate::abi::{Apps, Passport, RewardsPool, Token, account, word};
+use crate::amount::Wei;
+use crate::id::{Address, AppId};
+use crate::node::{Node, NodeError, Revision};
+
+/// Why a read gave no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ContractError {
+    /// The node gave no usable answer.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// There is no contract at the address: a wrong address, or the right one on another network.
+    #[error("no contract at {0}")]
+    NoCode(Address),
+    /// The contract failed the call, or lacks the function (pools before version 6 lack some).
+    #[error("the contract at {address} failed the call {call}: {reason}")]
+    Reverted {
+        /// The contract.
+        address: Address,
+        /// The function's signature.
+        call: &'static str,
+        /// Its reason, or the EVM's word.
+        reason: String,
+    },
+    /// The contract answered with something else than the function returns.
+    #[error("the contract at {address} gave no answer that fits {call}")]
+    Answer {
+        /// The contract.
+        address: Address,
+        /// The function's signature.
+        call: &'static str,
+    },
+}
+
+/// A contract at an address, read through a node as of one revision.
+#[derive(Clone, Debug)]
+pub struct Contract<'a> {
+    node: &'a Node,
+    address: Address,
+    at: Revision,
+}
+
+impl<'a> Contract<'a> {
+    /// Reads go to `address` in the state `at`.
+    #[must_use]
+    pub fn new(node: &'a Node, address: Address, at: Revision) -> Self {
+        Self { node, address, at }
+    }
+
+    async fn read<C: SolCall>(&self, call: C) -> Result<C::Return, ContractError> {
+        let (address, signature) = (self.address, C::SIGNATURE);
+        let outcome = self.node.call(address, call.abi_encode(), self.at).await?;
+        if let Some(reason) = outcome.failure() {
+            return Err(ContractError::Reverted { address, call: signature, reason });
+        }
+        // A call of an address without code succeeds and returns nothing.
+        if outcome.data.is_empty() {
+            return Err(ContractError::NoCode(address));
+        }
+        C::abi_decode_returns_validate(&outcome.data)
+            .map_err(|_| ContractError::Answer { address, call: signature })
+    }
+
+    /// B3TR: what an account holds.
+    ///
+    /// # Errors
+    /// Any [`ContractError`], as for all reads.
+    pub async fn token_balance(&self, of: Address) -> Result<Wei, ContractError> {
+        self.read(Token::balanceOfCall { account: account(of) }).await.map(Wei)
+    }
+
+    /// B3TR: how much there is.
+    ///
+    /// # Errors
+    /// Any [`ContractError`].
+    pub async fn token_supply(&self) -> Result<Wei, ContractError> {
+        self.read(Token::totalSupplyCall {}).await.map(Wei)
+    }
+
+    /// B3TR: true while no token can move.
+    ///
+    /// # Errors
+    /// Any [`ContractError`].
+    pub async fn token_paused(&self) -> Result<bool, ContractError> {
+        self.read(Token::pausedCall {}).await
+    }
+
+    /// Pool: its version, a number as text.
+    ///
+    /// # Errors
+    /// Any [`ContractError`].
+    pub async fn pool_version(&self) -> Result<String, ContractError> {
+        self.read(RewardsPool::versionCall {}).await
+    }
+
+    /// Pool: what the app can pay from its purse (before version 6 its only purse).
+    ///
+    /// # Errors
+    /// Any [`ContractError`].
+    pub async fn pool_available_funds(&self, app: AppId) -> Result<Wei, ContractError> {
+        self.read(RewardsPool::availableFundsCall { appId: word(app) }).await.map(Wei)
+    }
+
+    /// Pool, version 6 and later: what is set aside for rewards.
+    ///
+    /// # Errors
+    /// Any [`ContractError`].
+    pub async fn pool_rewards_balance(&self, app: AppId) -> Result<Wei, ContractError> {
+        self.read(RewardsPool::rewardsPoolBalanceCall { appId: word(app) }).await.map(Wei)
+    }
+
+    /// Pool, version 6 and later: true when rewards come from the purse of [`Contract::pool_rewards_balance`].
+    ///
+    /// # Errors
+    /// Any [`ContractError`].
+    pub async fn pool_rewards_enabled(&self, app: AppId) -> Result<bool, ContractError> {
+        self.read(RewardsPool::isRewardsPoolEnabledCall { appId: word(app) }).await
+    }
+
+    /// Pool, version 6 and later: true while the app's rewards are stopped.
+    ///
+    /// # Errors
+    /// Any [`ContractError`].
+    pub async fn pool_paused(&self, app: AppId) -> Result<bool, ContractError> {
+        self.read(RewardsPool::isDistributionPausedCall { appId: word(app) }).await
+    }
+
+    /// Pool: the keys that an impact may have.
+    ///
+    /// # Errors
+    /// Any [`ContractError`].
+    pub async fn pool_impact_keys(&self) -> Result<Vec<String>, ContractError> {
+        self.read(RewardsPool::getAllowedImpactKeysCall {}).await
+    }
+
+    /// Apps: true for an app that was endorsed.
+    ///
+    /// # Errors
+    /// Any [`ContractError`].
+    pub async fn app_exists(&self, app: AppId) -> Result<bool, ContractError> {
+        self.read(Apps::appExistsCall { appId: word(app) }).await
+    }
+
+    /// Apps: true when the account may pay the app's rewards.
+    ///
+    /// # Errors
+    /// Any [`ContractError`].
+    pub async fn is_reward_distributor(&self, app: AppId, who: Address) -> Result<bool, ContractError> {
+        self.read(Apps::isRewardDistributorCall { appId: word(app), distributor: account(who) }).await
+    }
+
+    /// Passport: true when the account counts as a person. New accounts do not yet, so this gates no first reward.
+    ///
+    /// # Errors
+    /// Any [`ContractError`].
+    pub async fn is_person(&self, who: Address) -> Result<bool, ContractError> {
+        self.read(Passport::isPersonCall { user: account(who) }).await.map(|answer| answer.person)
+    }
+
+    /// Passport: true when the account is on the list of known cheaters.
+    ///
+    /// # Errors
+    /// Any [`ContractError`].
+    pub async fn is_blacklisted(&self, who: Address) -> Result<bool, ContractError> {
+        self.read(Passport::isBlacklistedCall { user: account(who) }).await
+    }
+
+    /// Passport: how often the account was reported.
+    ///
+    /// # Errors
+    /// Any [`ContractError`].
+    pub async fn signaled_counter(&self, who: Address) -> Result<u64, ContractError> {
+        self.read(Passport::signaledCounterCall { user: account(who) })
+            .await
+            .map(|count| count.saturating_to())
+    }
+}

@@ -1,0 +1,26 @@
+//! VeChain as a library: transaction bytes and ids, amounts, a signer with an encrypted local keystore, a typed client of a Thor
+//! node's REST API, the calls and events of the VeBetterDAO contracts, and the core of a watcher that follows blocks by id.
+//!
+//! Nothing here knows Kafka, a database or a reward: a payout is a list of clauses, an id and a receipt.
+//!
+//! Sources: Thor v2.4.4 (`vechain/thor`), VIP-191, VIP-192, VIP-251/252 (dynamic fees), the Web3 Secret Storage
+//! definition and the `VeBetterDAO` contracts 4.1.0.
+
+pub mod abi;
+pub mod amount;
+pub mod contract;
+pub mod deploy;
+pub mod fee;
+pub mod follow;
+pub mod hash;
+pub mod id;
+pub mod keystore;
+pub mod node;
+pub mod signer;
+pub mod tx;
+
+pub use amount::{AmountError, Wei};
+pub use id::{Address, AppId, BlockId, IdError, TxId};
+pub use node::{Node, NodeError};
+pub use signer::{Signature, Signer, SignerError};
+pub use tx::{BlockRef, Body, Clause, Fees, SignedTx, TxError};

@@ -1,0 +1,194 @@
+//! Faults that a real node cannot be made to show: a small server that answers one canned response to each connection. How a real
+//! node answers is tested against one, in `tests/solo.rs`.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// What the fake does after it has read a request's head.
+enum Fault {
+    /// Writes the bytes and closes.
+    Answer(Vec<u8>),
+    /// Says nothing for as long as the client waits.
+    Silence,
+    /// Sends a body without end.
+    Flood,
+}
+
+fn http(status: &str, content_type: &str, body: &str) -> Fault {
+    let length = body.len();
+    Fault::Answer(
+        format!("HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+            .into_bytes(),
+    )
+}
+
+fn json_answer(body: &str) -> Fault {
+    http("200 OK", "application/json; charset=utf-8", body)
+}
+
+fn act(fault: Fault, mut stream: std::net::TcpStream) {
+    let mut head = [0; 4096];
+    let _ = stream.read(&mut head);
+    match fault {
+        Fault::Answer(bytes) => {
+            let _ = stream.write_all(&bytes);
+        }
+        Fault::Silence => {
+            // Returns when the client gives up and closes.
+            let _ = stream.read(&mut head);
+        }
+        Fault::Flood => {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n[");
+            while stream.write_all(&[b' '; 4096]).is_ok() {}
+        }
+    }
+}
+
+const LIMITS: Limits =
+    Limits { connect: Duration::from_secs(2), call: Duration::from_millis(300), body: 64 * 1024 };
+
+/// Starts the fake for one connection and gives a client of it.
+fn faulty(fault: Fault) -> Node {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        act(fault, stream);
+    });
+    Node::new(&format!("http://{address}"), None, LIMITS).unwrap()
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn genesis_of(fault: Fault) -> NodeError {
+    run(faulty(fault).genesis()).unwrap_err()
+}
+
+#[test]
+fn a_page_instead_of_json_is_told_with_its_status_and_beginning() {
+    let error = genesis_of(http("200 OK", "text/html", "<html><body>Please log in</body></html>"));
+    let snippet = Snippet::new("<html><body>Please log in</body></html>");
+    assert_eq!(error, NodeError::NotJson { status: 200, snippet });
+    assert!(error.is_transient());
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let answer = b"HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n".to_vec();
+    assert!(matches!(genesis_of(Fault::Answer(answer)), NodeError::NotJson { status: 302, .. }));
+}
+
+#[test]
+fn an_empty_or_cut_json_body_is_no_json() {
+    for body in ["", "{\"number\":0,\"id\":\"0x00"] {
+        assert!(matches!(genesis_of(json_answer(body)), NodeError::NotJson { status: 200, .. }), "{body}");
+    }
+}
+
+#[test]
+fn a_connection_lost_within_the_body_is_unavailability() {
+    let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"number\":".to_vec();
+    assert!(matches!(genesis_of(Fault::Answer(cut)), NodeError::Unavailable(_)));
+    assert!(matches!(genesis_of(Fault::Answer(b"".to_vec())), NodeError::Unavailable(_)));
+    assert!(matches!(genesis_of(Fault::Answer(b"\x16\x03\x01garbage".to_vec())), NodeError::Unavailable(_)));
+}
+
+#[test]
+fn an_endless_body_is_refused_at_the_limit() {
+    assert_eq!(genesis_of(Fault::Flood), NodeError::TooLarge { limit: LIMITS.body });
+}
+
+#[test]
+fn a_silent_node_is_given_up_after_the_time_limit() {
+    let begun = Instant::now();
+    assert!(matches!(genesis_of(Fault::Silence), NodeError::Unavailable(_)));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_refused_connection_is_unavailability() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let node = Node::new(&format!("http://{address}"), None, LIMITS).unwrap();
+    assert!(matches!(run(node.genesis()), Err(NodeError::Unavailable(_))));
+}
+
+#[test]
+fn json_of_another_shape_is_unexpected_and_says_what_is_missing() {
+    for body in ["[]", "{}", "\"x\"", "{\"number\":\"0\"}", "null"] {
+        let error = genesis_of(json_answer(body));
+        assert!(matches!(error, NodeError::Unexpected(_)), "{body}: {error}");
+    }
+    let error = run(faulty(json_answer("{\"maxPriorityFeePerGas\":\"0xzz\"}")).priority_fee()).unwrap_err();
+    assert!(matches!(error, NodeError::Unexpected(_)), "{error}");
+}
+
+#[test]
+fn an_answer_about_another_transaction_or_block_is_not_believed() {
+    let block = |number: u32, id: BlockId| {
+        json!({ "number": number, "id": id, "parentID": id, "timestamp": 0, "gasLimit": 0, "gasUsed": 0,
+                "isTrunk": true, "isFinalized": true, "transactions": [] })
+        .to_string()
+    };
+    let other = BlockId([1; 32]);
+    let asked = run(faulty(json_answer(&block(other.number(), other))).block(Revision::Id(BlockId([2; 32]))));
+    assert!(matches!(asked, Err(NodeError::Unexpected(_))));
+    let liar = run(faulty(json_answer(&block(7, other))).block(Revision::Best));
+    assert!(matches!(liar, Err(NodeError::Unexpected(_))), "the id says another number than the field");
+
+    let receipt = json!({ "gasUsed": 1, "gasPayer": Address::default(), "paid": "0x1", "reward": "0x1", "reverted": false,
+        "meta": { "blockID": other, "blockNumber": 1, "blockTimestamp": 1, "txID": TxId([3; 32]), "txOrigin": Address::default() },
+        "outputs": [] });
+    let asked = run(faulty(json_answer(&receipt.to_string())).receipt(TxId([4; 32]), None));
+    assert!(matches!(asked, Err(NodeError::Unexpected(_))));
+}
+
+#[test]
+fn a_simulation_with_too_few_or_too_many_outcomes_is_not_believed() {
+    let outcome = |reverted: bool| {
+        json!({ "data": "0x", "events": [], "transfers": [], "gasUsed": 1, "reverted": reverted,
+                "vmError": if reverted { "execution reverted" } else { "" } })
+    };
+    let clauses = [Clause::call(Address([1; 20]), vec![]), Clause::call(Address([2; 20]), vec![])];
+    let try_out = |outcomes: serde_json::Value| {
+        let simulation = Simulation {
+            clauses: &clauses,
+            caller: Address::default(),
+            gas_payer: None,
+            gas: None,
+            at: Revision::Next,
+        };
+        run(faulty(json_answer(&outcomes.to_string())).simulate(&simulation))
+    };
+    let ok = outcome(false);
+    let failed = outcome(true);
+    assert!(matches!(try_out(json!([ok])), Err(NodeError::Unexpected(_))));
+    assert!(matches!(try_out(json!([ok, ok, ok])), Err(NodeError::Unexpected(_))));
+    assert_eq!(failing_clause(&try_out(json!([ok, ok])).unwrap()), None);
+    assert_eq!(
+        failing_clause(&try_out(json!([failed])).unwrap()),
+        Some((0, "execution reverted".to_owned()))
+    );
+}
+
+#[test]
+fn a_refusal_in_plain_text_is_typed() {
+    let answer = http("403 Forbidden", "text/plain; charset=utf-8", "tx rejected: known tx\n");
+    assert_eq!(run(faulty(answer).send(&[1])), Err(NodeError::Rejected(Rejection::Known)));
+}
+
+#[test]
+fn an_address_that_is_no_http_address_is_refused_and_a_password_in_it_is_never_shown() {
+    for address in ["", "127.0.0.1:8669", "ftp://x", "mailto:x@y", "http://"] {
+        assert!(matches!(Node::new(address, None, LIMITS), Err(NodeError::Config(_))), "{address}");
+    }
+    let node = Node::new("http://user:sesame@127.0.0.1:1", None, LIMITS).unwrap();
+    assert!(!run(node.genesis()).unwrap_err().to_string().contains("sesame"));
+    assert!(!format!("{node:?}").contains("sesame"));
+}

@@ -1,0 +1,228 @@
+//! Transactions and keystores against VeChain's own library, `@vechain/sdk-core`, run by Node.js as an oracle. Needs `node` and `npm`;
+//! the exact version and its dependencies are pinned in `tests/sdk/package-lock.json` and installed below the target folder.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use alloy_primitives::U256;
+use chain::keystore::{Keystore, Password, ScryptCost, generate_key};
+use chain::{Address, BlockRef, Body, Clause, Fees, SignedTx, Signer, TxId, Wei};
+use rand::rngs::StdRng;
+use rand::{Rng, RngCore, SeedableRng};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+/// Bodies to compare.
+const BODIES: usize = 1_200;
+
+/// The folder that holds `node_modules`, installed from the lock file once a run.
+fn installed() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sdk");
+        std::fs::create_dir_all(&folder).unwrap();
+        for file in ["package.json", "package-lock.json", "answer.mjs"] {
+            std::fs::copy(sources.join(file), folder.join(file)).unwrap();
+        }
+        let arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+        let output = Command::new("npm")
+            .args(arguments)
+            .current_dir(&folder)
+            .output()
+            .unwrap_or_else(|e| panic!("this test needs npm (Node.js 20 or later): {e}"));
+        assert!(output.status.success(), "npm ci failed: {}", String::from_utf8_lossy(&output.stderr));
+        folder
+    })
+}
+
+/// Asks the oracle all questions and gives its answers in order.
+fn ask(questions: &[Value]) -> Vec<Value> {
+    let folder = installed();
+    let mut oracle = Command::new("node")
+        .arg(folder.join("answer.mjs"))
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("this test needs node (Node.js 20 or later): {e}"));
+    let mut input = oracle.stdin.take().unwrap();
+    let lines: String = questions.iter().map(|question| format!("{question}\n")).collect();
+    // On a thread of its own, or both sides would wait on full pipes.
+    let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()).unwrap());
+    let output = oracle.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(output.status.success(), "the oracle failed: {}", output.status);
+    let answers: Vec<Value> = serde_json::Deserializer::from_slice(&output.stdout)
+        .into_iter()
+        .map(|answer| answer.expect("the oracle answers in JSON lines"))
+        .collect();
+    assert_eq!(answers.len(), questions.len(), "one answer to each question");
+    answers
+}
+
+/// Mostly small, often zero, sometimes huge: where encodings of integers go wrong.
+fn wei(rng: &mut StdRng) -> Wei {
+    match rng.random_range(0..4) {
+        0 => Wei::ZERO,
+        1 => Wei::from(rng.random_range(0..300_u128)),
+        2 => Wei::from(rng.random::<u128>() >> rng.random_range(0..128)),
+        _ => Wei(U256::from_limbs(rng.random())),
+    }
+}
+
+fn number(rng: &mut StdRng) -> u64 {
+    if rng.random_bool(0.2) { 0 } else { rng.random::<u64>() >> rng.random_range(0..64) }
+}
+
+fn data(rng: &mut StdRng) -> Vec<u8> {
+    let mut bytes = vec![0; [0, 1, 4, 55, 56, 164, 400][rng.random_range(0..7)]];
+    rng.fill_bytes(&mut bytes);
+    // Zero bytes cost less gas, so there must be some.
+    bytes.iter_mut().for_each(|byte| *byte = if *byte < 64 { 0 } else { *byte });
+    bytes
+}
+
+fn clause(rng: &mut StdRng) -> Clause {
+    let to = rng.random_bool(0.8).then(|| Address(rng.random()));
+    Clause { to, value: wei(rng), data: data(rng) }
+}
+
+fn body(rng: &mut StdRng) -> Body {
+    let clauses = (0..rng.random_range(0..5)).map(|_| clause(rng)).collect();
+    let (a, b) = (wei(rng), wei(rng));
+    let fees = if rng.random_bool(0.5) {
+        Fees::Legacy { gas_price_coef: rng.random() }
+    } else {
+        Fees::Dynamic { max_priority_fee_per_gas: a.min(b), max_fee_per_gas: a.max(b) }
+    };
+    let mut body = Body {
+        chain_tag: rng.random(),
+        block_ref: BlockRef(number(rng)),
+        expiration: rng.random::<u32>() >> rng.random_range(0..32),
+        clauses,
+        fees,
+        gas: 0,
+        depends_on: rng.random_bool(0.3).then(|| TxId(rng.random())),
+        nonce: number(rng),
+        delegated: rng.random_bool(0.4),
+    };
+    body.gas = body.intrinsic_gas().saturating_add(number(rng));
+    body
+}
+
+fn hex_of(bytes: &[u8]) -> String {
+    format!("0x{}", hex::encode(bytes))
+}
+
+/// The body as the library's `TransactionBody`.
+fn body_json(body: &Body) -> Value {
+    let clauses: Vec<_> = body
+        .clauses
+        .iter()
+        .map(|c| json!({ "to": c.to, "value": c.value.to_hex(), "data": hex_of(&c.data) }))
+        .collect();
+    let mut json = json!({
+        "chainTag": body.chain_tag, "blockRef": format!("{:#018x}", body.block_ref.0), "expiration": body.expiration,
+        "clauses": clauses, "gas": body.gas.to_string(), "dependsOn": body.depends_on, "nonce": format!("{:#x}", body.nonce),
+    });
+    match body.fees {
+        Fees::Legacy { gas_price_coef } => json["gasPriceCoef"] = gas_price_coef.into(),
+        Fees::Dynamic { max_priority_fee_per_gas, max_fee_per_gas } => {
+            json["type"] = chain::tx::DYNAMIC_FEE_TYPE.into();
+            json["maxPriorityFeePerGas"] = max_priority_fee_per_gas.to_hex().into();
+            json["maxFeePerGas"] = max_fee_per_gas.to_hex().into();
+        }
+    }
+    if body.delegated {
+        json["reserved"] = json!({ "features": 1 });
+    }
+    json
+}
+
+struct Case {
+    body: Body,
+    keys: [String; 2],
+    signed: SignedTx,
+}
+
+fn case(rng: &mut StdRng) -> Case {
+    // A byte of 0x7f in front keeps the key below the curve's order.
+    let keys = [(); 2].map(|()| {
+        let mut key: [u8; 32] = rng.random();
+        key[0] = 0x7f;
+        hex_of(&key)
+    });
+    let [origin, payer] = [0, 1].map(|i| Signer::from_hex(&keys[i]).unwrap());
+    let body = body(rng);
+    let signed = if body.delegated {
+        SignedTx::sign_delegated(body.clone(), &origin, &payer)
+    } else {
+        SignedTx::sign(body.clone(), &origin)
+    };
+    Case { body, keys, signed: signed.unwrap() }
+}
+
+#[test]
+fn bytes_hashes_ids_and_signers_of_random_bodies_equal_those_of_vechains_own_library() {
+    let seed: u64 = rand::random();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let cases: Vec<_> = (0..BODIES).map(|_| case(&mut rng)).collect();
+    let makings = cases.iter().map(|case| {
+        let mut question = json!({ "body": body_json(&case.body), "key": case.keys[0] });
+        if case.body.delegated {
+            question["payer"] = case.keys[1].clone().into();
+        }
+        question
+    });
+    let readings = cases.iter().map(|case| json!({ "decode": hex_of(&case.signed.encode()) }));
+    let answers = ask(&makings.chain(readings).collect::<Vec<_>>());
+    let (made, read) = answers.split_at(cases.len());
+
+    for (index, ((case, made), read)) in cases.iter().zip(made).zip(read).enumerate() {
+        let (body, signed) = (&case.body, &case.signed);
+        let who = format!("body {index} of seed {seed}: {body:?}\n made {made}\n read {read}");
+        assert_eq!(made["unsigned"], hex_of(&body.encode_unsigned()), "{who}");
+        assert_eq!(made["hash"], body.signing_hash().to_string(), "{who}");
+        assert_eq!(made["raw"], hex_of(&signed.encode()), "{who}");
+        assert_eq!(made["intrinsicGas"], body.intrinsic_gas(), "{who}");
+        for answer in [made, read] {
+            assert_eq!(answer["id"], body.id(signed.origin()).to_string(), "{who}");
+            assert_eq!(answer["origin"], signed.origin().to_string(), "{who}");
+            assert_eq!(answer["gasPayer"], signed.gas_payer().to_string(), "{who}");
+            assert_eq!(answer["raw"], made["raw"], "{who}");
+        }
+        let theirs = hex::decode(&made["raw"].as_str().unwrap()[2..]).unwrap();
+        assert_eq!(SignedTx::decode(&theirs).as_ref(), Ok(signed), "{who}");
+    }
+    let of_kind = |kind: fn(&Body) -> bool| cases.iter().filter(|case| kind(&case.body)).count();
+    for (name, count) in [
+        ("legacy", of_kind(|b| matches!(b.fees, Fees::Legacy { .. }))),
+        ("dynamic fee", of_kind(|b| matches!(b.fees, Fees::Dynamic { .. }))),
+        ("delegated", of_kind(|b| b.delegated)),
+        ("dependent", of_kind(|b| b.depends_on.is_some())),
+    ] {
+        assert!(count > BODIES / 10, "only {count} {name} bodies of seed {seed}");
+    }
+}
+
+#[test]
+fn keystores_open_in_both_directions() {
+    let key = generate_key();
+    let signer = Signer::new(&key).unwrap();
+    let text = "größe ☃ 1";
+    let password = Password::new(text.to_owned().into());
+    let ours = Keystore::encrypt(&key, &password, ScryptCost::LIGHT).unwrap();
+    let ours: Value = serde_json::from_str(&ours.to_json().unwrap()).unwrap();
+    let answers = ask(&[
+        json!({ "keystore": ours, "password": text }),
+        json!({ "encrypt": hex_of(key.expose_secret()), "password": text }),
+        json!({ "keystore": ours, "password": "another" }),
+    ]);
+    assert_eq!(answers[0]["key"], hex_of(key.expose_secret()), "the library opens our keystore");
+    let theirs = Keystore::from_json(&answers[1]["keystore"].to_string()).unwrap();
+    assert_eq!(theirs.open(&password).unwrap().address(), signer.address(), "we open the library's keystore");
+    assert!(answers[2]["error"].is_string(), "a wrong password opens nothing");
+}

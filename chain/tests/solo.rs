@@ -1,0 +1,335 @@
+//! Against a real Thor solo node with the real contracts. `THOR_URL` names the node, e.g. `http://127.0.0.1:8669`; it must run with
+//! a block interval (not on demand), since only then does it use the pool that public nodes use.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use alloy_primitives::U256;
+use chain::abi::{ContractEvent, RewardCall, RewardKind, topic};
+use chain::contract::{Contract, ContractError};
+use chain::deploy::{Artifacts, Deployment, Operator, Plan, SOLO_KEYS, deploy};
+use chain::follow::{Checkpoint, Follower, Step};
+use chain::id::Word;
+use chain::node::{
+    BadTransaction, Criterion, EventFilter, Limits, Node, NodeError, Rejection, Revision, Simulation,
+    failing_clause,
+};
+use chain::{Address, BlockId, BlockRef, Body, Clause, Fees, SignedTx, Signer, TxId, Wei};
+
+fn node() -> Node {
+    let url = std::env::var("THOR_URL").expect(
+        "THOR_URL must name a Thor solo node started with --block-interval 1 and without --on-demand",
+    );
+    Node::new(&url, None, Limits::default()).expect("THOR_URL is an http address")
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn signer(account: usize) -> Signer {
+    Signer::from_hex(SOLO_KEYS[account]).unwrap()
+}
+
+fn b3tr(amount: &str) -> Wei {
+    Wei::from_b3tr(amount.parse().unwrap()).unwrap()
+}
+
+/// One set of contracts for all tests of this run.
+fn deployment() -> &'static Deployment {
+    static DEPLOYED: OnceLock<Deployment> = OnceLock::new();
+    DEPLOYED.get_or_init(|| {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("contracts");
+        let artifacts =
+            Artifacts::compile(&sources, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("contracts"))
+                .expect("node and npm are installed and the contracts compile");
+        let plan =
+            Plan { app_name: "chain test".to_owned(), distributor: signer(1).address(), funds: b3tr("1000") };
+        run(deploy(&node(), &artifacts, &signer(0), &plan)).expect("the node takes the contracts")
+    })
+}
+
+/// The answer to bytes that are on the chain: success for as long as the pool still keeps its copy (a block or two), then this.
+async fn answer_once_settled(node: &Node, raw: &[u8], id: TxId) -> NodeError {
+    for _ in 0..300 {
+        match node.send(raw).await {
+            Ok(same) => assert_eq!(same, id),
+            Err(error) => return error,
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("the pool still keeps {id} after 30 s");
+}
+
+/// A body that a node takes at once: current reference, enough gas and fees.
+async fn body(node: &Node, clauses: Vec<Clause>) -> Body {
+    let best = node.block(Revision::Best).await.unwrap().unwrap();
+    Body {
+        chain_tag: node.genesis().await.unwrap().chain_tag(),
+        block_ref: BlockRef::from(best.id),
+        expiration: 32,
+        clauses,
+        fees: Fees::Dynamic {
+            max_priority_fee_per_gas: node.priority_fee().await.unwrap(),
+            max_fee_per_gas: best.base_fee_per_gas.unwrap().checked_mul(4).unwrap(),
+        },
+        gas: 2_000_000,
+        depends_on: None,
+        nonce: rand::random(),
+        delegated: false,
+    }
+}
+
+#[test]
+fn three_rewards_in_one_transaction_are_paid_to_the_wei_under_the_id_known_before_signing() {
+    let (node, at) = (node(), deployment());
+    let calls: Vec<_> = ["0.00000001", "12.34567891", "0.5"]
+        .iter()
+        .zip(0_u8..)
+        .map(|(amount, n)| RewardCall {
+            app: at.app_id,
+            amount: b3tr(amount),
+            receiver: Address(std::array::from_fn(|i| if i == 19 { n + 1 } else { rand::random() })),
+        })
+        .collect();
+    run(async {
+        let clauses = calls.iter().map(|call| call.plain(at.rewards_pool)).collect();
+        let body = body(&node, clauses).await;
+        let distributor = signer(1);
+        let planned = body.id(distributor.address());
+        let raw = SignedTx::sign(body, &distributor).unwrap().encode();
+        assert_eq!(node.send(&raw).await.unwrap(), planned);
+        assert_eq!(node.send(&raw).await.unwrap(), planned, "the same bytes again are the same transaction");
+
+        let receipt =
+            Operator::new(&node, &distributor).await.unwrap().wait("paying", planned).await.unwrap();
+        assert_eq!(receipt.meta.tx_origin, distributor.address());
+        assert_eq!(answer_once_settled(&node, &raw, planned).await, NodeError::Rejected(Rejection::Known));
+        assert_eq!(
+            node.receipt(planned, Some(at.genesis_id)).await,
+            Ok(None),
+            "the genesis block does not hold it"
+        );
+
+        let topics = [Some(topic::REWARD_DISTRIBUTED), Some(Word(at.app_id.0)), None, None, None];
+        let criteria = vec![Criterion { address: Some(at.rewards_pool), topics }];
+        let number = receipt.meta.block_number;
+        let logs = node.events(&EventFilter::blocks(number, number, criteria)).await.unwrap();
+        let paid: Vec<_> = logs.iter().filter(|log| log.meta.tx_id == planned).collect();
+        assert_eq!(paid.len(), calls.len());
+        for ((log, call), clause) in paid.iter().zip(&calls).zip(0_u32..) {
+            assert_eq!(log.meta.clause_index, clause);
+            assert_eq!(
+                ContractEvent::decode(&log.event),
+                Some(ContractEvent::RewardDistributed {
+                    amount: call.amount,
+                    app: at.app_id,
+                    receiver: call.receiver,
+                    proof: String::new(),
+                    distributor: distributor.address(),
+                })
+            );
+            let token = Contract::new(&node, at.b3tr, Revision::Best);
+            assert_eq!(token.token_balance(call.receiver).await, Ok(call.amount));
+        }
+
+        // The same block, read whole, tells the same: clauses, logs, places.
+        let block = node.expanded_block(Revision::Id(receipt.meta.block_id)).await.unwrap().unwrap();
+        let tx = block.transactions.iter().find(|tx| tx.id == planned).unwrap();
+        for ((clause, output), call) in tx.clauses.iter().zip(&tx.outputs).zip(&calls) {
+            assert_eq!(RewardCall::decode(&clause.data), Some((RewardKind::Plain, *call)));
+            let names: Vec<_> =
+                output.events.iter().filter_map(ContractEvent::decode).map(|event| event.name()).collect();
+            assert_eq!(names, ["RewardDistributed", "Transfer", "RegisteredAction"]);
+        }
+        assert_eq!(tx.outputs, receipt.outputs);
+        let found = node.transaction(planned, true, None).await.unwrap().unwrap();
+        assert_eq!(found.meta.unwrap().block_id, receipt.meta.block_id);
+    });
+}
+
+#[test]
+fn what_a_payout_depends_on_reads_from_the_contracts() {
+    let (node, at) = (node(), deployment());
+    run(async {
+        let pool = Contract::new(&node, at.rewards_pool, Revision::Best);
+        assert_eq!(pool.pool_version().await.unwrap(), "4");
+        assert!(pool.pool_impact_keys().await.unwrap().contains(&"carbon".to_owned()));
+        assert!(pool.pool_available_funds(at.app_id).await.unwrap() <= at.funds);
+        let lacking = pool.pool_paused(at.app_id).await;
+        assert!(
+            matches!(lacking, Err(ContractError::Reverted { .. })),
+            "version 4 has no pause: {lacking:?}"
+        );
+
+        let apps = Contract::new(&node, at.x2earn_apps, Revision::Best);
+        assert!(apps.app_exists(at.app_id).await.unwrap());
+        assert!(apps.is_reward_distributor(at.app_id, at.distributor).await.unwrap());
+        assert!(!apps.is_reward_distributor(at.app_id, at.admin).await.unwrap());
+
+        let token = Contract::new(&node, at.b3tr, Revision::Best);
+        assert!(!token.token_paused().await.unwrap());
+        assert!(token.token_supply().await.unwrap() >= at.funds);
+        let nowhere = Address([0x77; 20]);
+        let empty = Contract::new(&node, nowhere, Revision::Best);
+        assert_eq!(empty.pool_version().await, Err(ContractError::NoCode(nowhere)));
+        assert!(node.code(nowhere, Revision::Best).await.unwrap().is_empty());
+        assert!(at.is_on(&node).await.unwrap());
+
+        let passport = Contract::new(&node, at.passport, Revision::Best);
+        assert!(!passport.is_blacklisted(nowhere).await.unwrap());
+        assert!(!passport.is_person(nowhere).await.unwrap());
+        assert_eq!(passport.signaled_counter(nowhere).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_simulation_names_the_clause_that_would_fail_and_why() {
+    let (node, at) = (node(), deployment());
+    let pay = |amount: &str, receiver: Address| {
+        RewardCall { app: at.app_id, amount: b3tr(amount), receiver }.plain(at.rewards_pool)
+    };
+    let try_out = |caller: Address, clauses: Vec<Clause>| {
+        let simulation =
+            Simulation { clauses: &clauses, caller, gas_payer: None, gas: None, at: Revision::Next };
+        failing_clause(&run(node.simulate(&simulation)).unwrap())
+    };
+    let (someone, distributor) = (Address([5; 20]), at.distributor);
+    assert_eq!(try_out(distributor, vec![pay("1", someone), pay("2", someone)]), None);
+    let (clause, reason) =
+        try_out(distributor, vec![pay("1", someone), pay("1001", someone), pay("1", someone)]).unwrap();
+    assert_eq!((clause, reason.as_str()), (1, "X2EarnRewardsPool: app has insufficient funds"));
+    let (clause, reason) = try_out(at.admin, vec![pay("1", someone)]).unwrap();
+    assert_eq!((clause, reason.as_str()), (0, "X2EarnRewardsPool: not a reward distributor"));
+    let (clause, reason) = try_out(distributor, vec![pay("1", Address::default())]).unwrap();
+    assert_eq!((clause, reason), (0, format!("ERC20InvalidReceiver({})", Address::default())));
+}
+
+#[test]
+fn a_follower_walks_a_real_chain_block_by_block_and_sees_the_set_up() {
+    let (node, at) = (node(), deployment());
+    run(async {
+        let best = node.block(Revision::Best).await.unwrap().unwrap();
+        let mut follower = Follower::with_bounds(Checkpoint::after(at.genesis_id), 50, 20);
+        let mut adopted = vec![at.genesis_id];
+        let mut deposits = 0;
+        while follower.checkpoint().tip().is_some_and(|tip| tip.number() < best.number) {
+            let batch = follower.poll(&node).await.unwrap();
+            for step in batch.steps {
+                let Step::Adopted { block, adoption } = step else { panic!("a single node undoes nothing") };
+                assert_eq!((block.parent_id, adoption), (adopted[adopted.len() - 1], 1));
+                adopted.push(block.id);
+                let outputs = block.transactions.iter().flat_map(|tx| &tx.outputs);
+                let logs =
+                    outputs.flat_map(|output| &output.events).filter(|log| log.address == at.rewards_pool);
+                deposits += logs
+                    .filter_map(ContractEvent::decode)
+                    .filter(|event| matches!(event, ContractEvent::NewDeposit { amount, .. } if *amount == at.funds))
+                    .count();
+            }
+            follower.commit(batch.checkpoint);
+        }
+        assert!(adopted.contains(&best.id));
+        assert_eq!(deposits, 1);
+    });
+}
+
+/// Signs without the builder's checks: what it refuses must reach the node here.
+fn unchecked(body: &Body, signature: &[u8]) -> Vec<u8> {
+    let unsigned = body.encode_unsigned();
+    let (kind, mut list) = unsigned.split_at(1);
+    assert_eq!(kind, [chain::tx::DYNAMIC_FEE_TYPE]);
+    let mut items = alloy_rlp::Header::decode_bytes(&mut list, true).unwrap().to_vec();
+    alloy_rlp::Encodable::encode(signature, &mut items);
+    let mut raw = kind.to_vec();
+    alloy_rlp::Header { list: true, payload_length: items.len() }.encode(&mut raw);
+    [raw, items].concat()
+}
+
+fn mirrored(signature: [u8; 65]) -> [u8; 65] {
+    let order =
+        U256::from_str_radix("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16).unwrap();
+    let mut high = signature;
+    high[32..64].copy_from_slice(&(order - U256::from_be_slice(&signature[32..64])).to_be_bytes::<32>());
+    high[64] ^= 1;
+    high
+}
+
+#[test]
+fn the_pools_refusals_arrive_as_the_kinds_that_say_what_to_do() {
+    let node = node();
+    run(async {
+        let key = signer(2);
+        let good = body(&node, vec![Clause::call(Address([1; 20]), vec![])]).await;
+        let sign = |body: &Body| key.sign_prehash(body.signing_hash().as_bytes()).unwrap().0;
+        let post = async |body: Body| node.send(&unchecked(&body, &sign(&body))).await.unwrap_err();
+        let bad = NodeError::BadTransaction;
+        let rejected = NodeError::Rejected;
+        let one_wei = Wei::from(1);
+
+        assert_eq!(post(Body { chain_tag: 0x4a, ..good.clone() }).await, bad(BadTransaction::ChainTag));
+        assert_eq!(post(Body { gas: 20_999, ..good.clone() }).await, bad(BadTransaction::GasTooLow));
+        let upside_down = Fees::Dynamic { max_priority_fee_per_gas: Wei::from(2), max_fee_per_gas: one_wei };
+        assert_eq!(
+            post(Body { fees: upside_down, ..good.clone() }).await,
+            bad(BadTransaction::PriorityAboveMax)
+        );
+        let cheap = Fees::Dynamic { max_priority_fee_per_gas: one_wei, max_fee_per_gas: one_wei };
+        assert_eq!(post(Body { fees: cheap, ..good.clone() }).await, rejected(Rejection::BaseFee));
+        assert_eq!(
+            post(Body { block_ref: BlockRef(0), expiration: 0, ..good.clone() }).await,
+            rejected(Rejection::Expired)
+        );
+        let ahead = BlockRef(u64::from(good.block_ref.number() + 1_000_000) << 32);
+        assert_eq!(post(Body { block_ref: ahead, ..good.clone() }).await, rejected(Rejection::RefAhead));
+        assert_eq!(
+            post(Body { gas: u64::MAX / 2, ..good.clone() }).await,
+            rejected(Rejection::GasAboveBlockLimit)
+        );
+        let long = Body { clauses: vec![Clause::call(Address([1; 20]), vec![0; 70_000])], ..good.clone() };
+        assert_eq!(post(long).await, rejected(Rejection::TooLarge));
+
+        let signature = sign(&good);
+        for broken in
+            [mirrored(signature).to_vec(), signature[..64].to_vec(), [&signature[..64], &[27]].concat()]
+        {
+            let error = node.send(&unchecked(&good, &broken)).await.unwrap_err();
+            assert!(matches!(error, NodeError::BadTransaction(BadTransaction::Signature(_))), "{error:?}");
+        }
+        let flipped = [&signature[..64], &[1 - signature[64]]].concat();
+        assert_eq!(
+            node.send(&unchecked(&good, &flipped)).await,
+            Err(rejected(Rejection::InsufficientEnergy)),
+            "the other v is a stranger without VTHO"
+        );
+        for garbage in [vec![], vec![0x52, 1], good.encode_unsigned()] {
+            let error = node.send(&garbage).await.unwrap_err();
+            assert!(matches!(error, NodeError::BadTransaction(BadTransaction::Encoding(_))), "{error:?}");
+        }
+    });
+}
+
+#[test]
+fn a_node_of_another_network_or_without_the_block_says_so() {
+    run(async {
+        let node = node();
+        let url = std::env::var("THOR_URL").unwrap();
+        let elsewhere = Node::new(&url, Some(BlockId([1; 32])), Limits::default()).unwrap();
+        assert_eq!(elsewhere.block(Revision::Best).await, Err(NodeError::WrongNetwork));
+        let here = Node::new(&url, Some(node.genesis().await.unwrap()), Limits::default()).unwrap();
+        assert!(here.block(Revision::Best).await.unwrap().is_some());
+
+        let unknown = BlockId([2; 32]);
+        assert_eq!(node.block(Revision::Id(unknown)).await, Ok(None));
+        assert_eq!(node.block(Revision::Number(u32::MAX)).await, Ok(None));
+        assert_eq!(node.receipt(TxId([3; 32]), None).await, Ok(None));
+        assert_eq!(node.receipt(TxId([3; 32]), Some(unknown)).await, Err(NodeError::UnknownBlock));
+        assert_eq!(node.transaction(TxId([3; 32]), true, Some(unknown)).await, Err(NodeError::UnknownBlock));
+        assert_eq!(node.account(Address([3; 20]), Revision::Id(unknown)).await, Err(NodeError::UnknownBlock));
+        let filter = EventFilter { limit: 1_001, ..EventFilter::blocks(0, 10, vec![]) };
+        assert!(matches!(node.events(&filter).await, Err(NodeError::BadRequest { .. })));
+        assert!(!node.fee_history(1).await.unwrap().base_fee_per_gas.is_empty());
+        assert!(!node.account(signer(2).address(), Revision::Best).await.unwrap().energy.is_zero());
+        assert!(node.block(Revision::Finalized).await.unwrap().is_some());
+    });
+}

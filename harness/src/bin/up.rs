@@ -1,0 +1,242 @@
+//! `./dev up`: starts everything, posts the sample photos as a client, shows what becomes of them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use chrono::Utc;
+use clap::Parser;
+use devstack::Stack;
+use harness::client::{Client, Posted};
+use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
+use harness::scenario::Scenario;
+use harness::table::{Row, render};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use schemas::topic::Topic;
+use serde::Serialize;
+
+/// Longest wait for all verdicts: 20 photos of at most 3 s on two cores are half a minute.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// How often the table is brought up to date.
+const REFRESH: Duration = Duration::from_millis(400);
+
+/// Runs Milestream on this machine with sample photos.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// End by itself: status 0 only when every sample reached its expected outcome.
+    #[arg(long)]
+    exit: bool,
+    /// The folder with the photos and `expected.json`.
+    #[arg(long, default_value = "examples/photos")]
+    photos: PathBuf,
+}
+
+/// The last line on standard output.
+#[derive(Debug, Default, Serialize)]
+struct Summary {
+    posted: usize,
+    verified: usize,
+    rejected: usize,
+    manual_review: usize,
+    failed: usize,
+    dead_lettered: i64,
+    paid: usize,
+    confirmed: usize,
+    seconds: f64,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("up: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<bool> {
+    let started = Instant::now();
+    let say = |line: &str| eprintln!("up: {line}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let scenario = Scenario::read(&arguments.photos)?;
+    let stack = Stack::start(Path::new(".local"), &say)?;
+    let folder = make_folder(&stack.folder().join("roles"))?;
+    let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, settings: open_rates() };
+    say("applying migrations, topics and schemas");
+    let mut deployment = Deployment::prepare(&stack, config)?;
+    say("starting one process a role");
+    for role in RoleSpec::every_role() {
+        deployment.start(role)?;
+    }
+    deployment.wait_ready()?;
+    show_places(&stack, &deployment);
+    let mut rows: Vec<Row> =
+        scenario.photos.into_iter().map(|sample| Row { sample, posted: None, view: None }).collect();
+    let settled = runtime.block_on(follow(&mut deployment, &arguments.photos, &mut rows))?;
+    let good = report(&rows) && settled;
+    let dead_lettered = dead_letters(&stack)?;
+    let summary = summarize(&rows, dead_lettered, started.elapsed());
+    if !arguments.exit {
+        say("running; Ctrl-C ends it");
+        runtime.block_on(until_asked_to_stop(&mut deployment))?;
+    }
+    deployment.stop();
+    stack.stop();
+    println!("{}", serde_json::to_string(&summary)?);
+    Ok(good)
+}
+
+fn show_places(stack: &Stack, deployment: &Deployment) {
+    eprintln!("\n  gateway     {}  (openapi: /openapi.json)", deployment.gateway_url());
+    eprintln!("  postgres    psql {}", stack.database_url());
+    eprintln!("  mongodb     {}", stack.mongodb_uri());
+    eprintln!("  kafka       {}", stack.kafka_brokers());
+    eprintln!("  registry    {}", stack.schema_registry_url());
+    for (name, ops, _) in deployment.roles() {
+        eprintln!("  {name:<19} http://{ops}/metrics");
+    }
+    eprintln!("  logs        {}\n", stack.folder().join("roles/logs").display());
+}
+
+/// Posts every photo in order and follows all until they are settled; false when the patience ran out.
+async fn follow(deployment: &mut Deployment, folder: &Path, rows: &mut [Row]) -> Result<bool> {
+    let client = Client::new(&deployment.gateway_url())?;
+    let mut tokens = std::collections::BTreeMap::new();
+    for row in rows.iter() {
+        let user = row.sample.user();
+        if let std::collections::btree_map::Entry::Vacant(entry) = tokens.entry(user) {
+            entry.insert(deployment.token(user)?);
+        }
+    }
+    let screen = Screen::default();
+    let now = Utc::now();
+    for at in 0..rows.len() {
+        let photo = rows[at].sample.photo(folder, now)?;
+        let token = &tokens[&rows[at].sample.user()];
+        rows[at].posted = Some(client.post(token, &photo).await?);
+        refresh(&client, &tokens, rows).await?;
+        screen.show(rows);
+    }
+    let until = Instant::now() + PATIENCE;
+    while !rows.iter().all(Row::is_settled) && Instant::now() < until {
+        tokio::time::sleep(REFRESH).await;
+        deployment.tend()?;
+        refresh(&client, &tokens, rows).await?;
+        screen.show(rows);
+    }
+    screen.end(rows);
+    Ok(rows.iter().all(Row::is_settled))
+}
+
+async fn refresh(
+    client: &Client,
+    tokens: &std::collections::BTreeMap<uuid::Uuid, String>,
+    rows: &mut [Row],
+) -> Result<()> {
+    for row in rows.iter_mut().filter(|row| !row.is_settled()) {
+        if let Some(Posted::Accepted { upload_id, .. }) = row.posted {
+            row.view = client.upload(&tokens[&row.sample.user()], upload_id).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Draws the table over itself on a terminal; elsewhere only its end.
+#[derive(Default)]
+struct Screen {
+    terminal: Option<console::Term>,
+    lines: std::cell::Cell<usize>,
+}
+
+impl Screen {
+    fn show(&self, rows: &[Row]) {
+        let terminal = self.terminal.clone().unwrap_or_else(console::Term::stderr);
+        if !terminal.is_term() {
+            return;
+        }
+        let text = render(rows);
+        // A terminal that is gone is no reason to end.
+        let _ = terminal.clear_last_lines(self.lines.get());
+        let _ = terminal.write_line(&text);
+        self.lines.set(text.lines().count());
+    }
+
+    fn end(&self, rows: &[Row]) {
+        if console::Term::stderr().is_term() {
+            self.show(rows);
+        } else {
+            eprintln!("{}", render(rows));
+        }
+    }
+}
+
+/// Prints what differs from the expectations; true when nothing does.
+fn report(rows: &[Row]) -> bool {
+    let mut good = true;
+    for row in rows {
+        let Some(posted) = &row.posted else { continue };
+        for difference in row.sample.differences(posted, row.view.as_ref()) {
+            good = false;
+            eprintln!("up: {} of {}: {difference}", row.sample.file, row.sample.driver);
+        }
+    }
+    good
+}
+
+fn summarize(rows: &[Row], dead_lettered: i64, elapsed: Duration) -> Summary {
+    let verdicts = |verdict: &str| {
+        let is = |row: &&Row| row.view.as_ref().is_some_and(|view| view.verdict.as_deref() == Some(verdict));
+        rows.iter().filter(is).count()
+    };
+    let payouts = |wanted: fn(&str) -> bool| {
+        rows.iter()
+            .filter_map(|row| row.view.as_ref()?.payout.as_ref()?.status.as_deref())
+            .filter(|status| wanted(status))
+            .count()
+    };
+    Summary {
+        posted: rows.iter().filter(|row| row.posted.is_some()).count(),
+        verified: verdicts("verified"),
+        rejected: verdicts("rejected"),
+        manual_review: verdicts("review"),
+        failed: verdicts("failed"),
+        dead_lettered,
+        paid: payouts(|status| matches!(status, "pending" | "confirmed")),
+        confirmed: payouts(|status| status == "confirmed"),
+        seconds: (elapsed.as_secs_f64() * 10.0).round() / 10.0,
+    }
+}
+
+/// Records on the dead-letter topic.
+fn dead_letters(stack: &Stack) -> Result<i64> {
+    let limit = Duration::from_secs(10);
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", stack.kafka_brokers())
+        .create()
+        .context("kafka client")?;
+    let topic = Topic::DeadLetters.name();
+    let metadata = consumer.fetch_metadata(Some(topic), limit).context("dead-letter topic")?;
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    (0..i32::try_from(partitions)?)
+        .map(|partition| {
+            let (low, high) = consumer.fetch_watermarks(topic, partition, limit)?;
+            Ok(high - low)
+        })
+        .sum()
+}
+
+async fn until_asked_to_stop(deployment: &mut Deployment) -> Result<()> {
+    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    loop {
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
+            _ = terminated.recv() => return Ok(()),
+            () = tokio::time::sleep(Duration::from_secs(1)) => deployment.tend()?,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! A client of the gateway, as an app would be.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use reqwest::StatusCode;
+use reqwest::multipart::{Form, Part};
+use serde::Deserialize;
+use uuid::Uuid;
+
+/// An upload as the gateway shows it; decimals are strings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct UploadView {
+    /// Its id.
+    pub upload_id: Uuid,
+    /// `uploaded`, `processing`, `verified`, `rejected` or `failed`.
+    pub status: String,
+    /// Where it is on its way.
+    pub stage: Option<String>,
+    /// Verdict, once decided.
+    pub verdict: Option<String>,
+    /// Reason of a verdict other than verified.
+    pub reason: Option<String>,
+    /// What the driver can do.
+    pub advice: Option<String>,
+    /// The mileage.
+    pub reading: Option<String>,
+    /// Its unit.
+    pub unit: Option<String>,
+    /// 0.00-1.00.
+    pub confidence: Option<String>,
+    /// Kilometres since the last verified reading.
+    pub distance_km: Option<String>,
+    /// The reward.
+    pub reward: Option<RewardView>,
+    /// Its payment.
+    pub payout: Option<PayoutView>,
+}
+
+/// A reward as the gateway shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct RewardView {
+    /// B3TR.
+    pub total: Option<String>,
+    /// `calculated`, `pending`, `distributed`, `failed` or `cancelled`.
+    pub status: Option<String>,
+}
+
+/// A payment as the gateway shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct PayoutView {
+    /// Transaction id.
+    pub tx_id: Option<String>,
+    /// `pending`, `confirmed`, `failed` or `reverted`.
+    pub status: Option<String>,
+    /// 0-12.
+    pub confirmations: Option<i32>,
+}
+
+/// What the gateway answered to a photo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// 202, or 200 for the same photo again.
+    Accepted {
+        /// The status.
+        status: u16,
+        /// The upload.
+        upload_id: Uuid,
+    },
+    /// A problem document.
+    Refused {
+        /// The status.
+        status: u16,
+        /// The problem's code.
+        code: String,
+        /// The problem's detail.
+        detail: String,
+    },
+}
+
+/// A photo with what a driver says of it.
+#[derive(Clone, Debug, Default)]
+pub struct Photo {
+    /// File name.
+    pub file_name: String,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The vehicle.
+    pub vehicle_id: Option<Uuid>,
+    /// Mileage that the driver typed.
+    pub claimed_mileage: Option<String>,
+    /// `km` or `miles`.
+    pub unit: Option<String>,
+    /// RFC 3339.
+    pub captured_at: Option<String>,
+}
+
+/// Talks to one gateway.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+#[derive(Deserialize)]
+struct Accepted {
+    upload_id: Uuid,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    detail: String,
+}
+
+impl Client {
+    /// A client of the gateway at `base`.
+    ///
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub fn new(base: &str) -> Result<Self> {
+        runtime::registry::install_tls();
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
+        Ok(Self { http, base: base.to_owned() })
+    }
+
+    /// Posts a photo.
+    ///
+    /// # Errors
+    /// When the gateway does not answer, or answers what is neither an acceptance nor a problem document.
+    pub async fn post(&self, token: &str, photo: &Photo) -> Result<Posted> {
+        let file = Part::bytes(photo.bytes.clone()).file_name(photo.file_name.clone());
+        let mut form = Form::new();
+        let vehicle = photo.vehicle_id.map(|id| id.to_string());
+        let fields = [
+            ("vehicle_id", vehicle.as_deref()),
+            ("claimed_mileage", photo.claimed_mileage.as_deref()),
+            ("unit", photo.unit.as_deref()),
+            ("captured_at", photo.captured_at.as_deref()),
+        ];
+        for (name, value) in fields {
+            if let Some(value) = value {
+                form = form.text(name, value.to_owned());
+            }
+        }
+        let request = self.http.post(format!("{}/v1/uploads", self.base)).bearer_auth(token);
+        let answer = request.multipart(form.part("photo", file)).send().await.context("post a photo")?;
+        let status = answer.status();
+        let body = answer.bytes().await.context("read the answer")?;
+        let shown = || String::from_utf8_lossy(&body).into_owned();
+        if status.is_success() {
+            let accepted: Accepted = serde_json::from_slice(&body).with_context(shown)?;
+            return Ok(Posted::Accepted { status: status.as_u16(), upload_id: accepted.upload_id });
+        }
+        let problem: Problem = serde_json::from_slice(&body).with_context(shown)?;
+        Ok(Posted::Refused { status: status.as_u16(), code: problem.code, detail: problem.detail })
+    }
+
+    /// An upload's state; `None` where the gateway does not know it.
+    ///
+    /// # Errors
+    /// When the gateway does not answer sensibly.
+    pub async fn upload(&self, token: &str, id: Uuid) -> Result<Option<UploadView>> {
+        let request = self.http.get(format!("{}/v1/uploads/{id}", self.base)).bearer_auth(token);
+        let answer = request.send().await.context("ask for an upload")?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let answer = answer.error_for_status().context("ask for an upload")?;
+        Ok(Some(answer.json().await.context("read an upload")?))
+    }
+}

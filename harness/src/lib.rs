@@ -1,0 +1,17 @@
+//! The whole system on one machine: the local parts and one process a role, driven over HTTP as a client would.
+//!
+//! `./dev up`, the fault test and the benches stand on it. Blocking where processes are concerned, like [`devstack`];
+//! knows the binary by its command line only, as an orchestrator does.
+
+pub mod client;
+pub mod deployment;
+pub mod measure;
+pub mod memory_bench;
+pub mod photos;
+pub mod runtime_bench;
+pub mod scenario;
+pub mod table;
+pub mod topics;
+
+pub use client::{Client, Posted, UploadView};
+pub use deployment::{Deployment, DeploymentConfig, RoleSpec};

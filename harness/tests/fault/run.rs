@@ -1,0 +1,237 @@
+//! A run: parts, roles, a driver crowd that posts, and faults.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use chrono::{SecondsFormat, Utc};
+use devstack::{Part, Stack};
+use harness::client::{Client, Photo, Posted};
+use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
+use harness::photos::with_comment;
+use harness::scenario::{Scenario, driver_id};
+use harness::topics::{Tail, lag};
+use rdkafka::config::ClientConfig;
+use schemas::events::UploadDecided;
+use schemas::topic::Topic;
+use uuid::Uuid;
+
+/// Drivers of a run; each has one vehicle, so that the order per key matters.
+const DRIVERS: usize = 24;
+/// Uploads that are accepted and not decided yet: enough to keep every role busy, few enough to spread over all faults.
+const BACKLOG: usize = 30;
+/// Longest wait for progress; a photo takes under a second, a restarted broker and a rebalance some ten.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Parts of the run's own, since it kills them.
+const PARTS: [Part; 4] = [Part::Postgres, Part::Kafka, Part::Registry, Part::Mongodb];
+
+pub enum Fault {
+    /// SIGKILL and a restart, as an orchestrator does.
+    KillRole(String),
+    /// SIGSTOP for a time, then SIGCONT: a zombie.
+    StopRole(String, Duration),
+    /// SIGKILL to a part, and its restart on the same data.
+    KillPart(Part),
+}
+
+pub struct Run {
+    pub stack: Stack,
+    pub kafka: ClientConfig,
+    deployment: Deployment,
+    tail: Tail<UploadDecided>,
+    accepted: Arc<Mutex<Vec<Uuid>>>,
+    wanted: usize,
+    poster: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Run {
+    pub fn start(guards: &str) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local");
+        let stack = Stack::start_own(&root, &PARTS, &|line| eprintln!("fault: {line}")).unwrap();
+        let folder = make_folder(&stack.folder().join("roles")).unwrap();
+        let setting = |key: &str, value: &str| (format!("MILESTREAM_{key}"), value.to_owned());
+        let mut settings = open_rates();
+        settings.extend([
+            setting("ENGINE__GUARDS", guards),
+            setting("ENGINE__SESSION_TIMEOUT_MS", "6000"),
+            setting("ENGINE__DRAIN_BUDGET_MS", "3000"),
+        ]);
+        let program = sibling_binary("milestream").unwrap();
+        let mut deployment =
+            Deployment::prepare(&stack, DeploymentConfig { program, folder, settings }).unwrap();
+        let mut roles = RoleSpec::every_role();
+        roles.push(RoleSpec::stage("fraud_check", "b"));
+        for role in roles {
+            deployment.start(role).unwrap();
+        }
+        deployment.wait_ready().unwrap();
+        let mut kafka = ClientConfig::new();
+        kafka.set("bootstrap.servers", stack.kafka_brokers());
+        let tail = Tail::follow(&kafka, "").unwrap();
+        Self { stack, kafka, deployment, tail, accepted: Arc::default(), wanted: 0, poster: None }
+    }
+
+    /// Starts to post `count` different photos, in the background.
+    pub fn post(&mut self, count: usize) {
+        self.wanted = count;
+        let client = Client::new(&self.deployment.gateway_url()).unwrap();
+        let crowd: Vec<(Uuid, String)> = (0..DRIVERS)
+            .map(|driver| {
+                let user = driver_id(&format!("fault-{driver}"));
+                (user, self.deployment.token(user).unwrap())
+            })
+            .collect();
+        let pool = sample_photos();
+        let accepted = self.accepted.clone();
+        let decided = self.tail.counter();
+        self.poster = Some(std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            for n in 0..count {
+                while accepted.lock().unwrap().len() > decided.load(Ordering::SeqCst) + BACKLOG {
+                    std::thread::park_timeout(Duration::from_millis(50));
+                }
+                let (user, token) = &crowd[n % DRIVERS];
+                let photo = variant(&pool, n, *user);
+                let id = runtime.block_on(post_until_accepted(&client, token, &photo));
+                accepted.lock().unwrap().push(id);
+            }
+        }));
+    }
+
+    pub fn accepted(&self) -> Vec<Uuid> {
+        self.accepted.lock().unwrap().clone()
+    }
+
+    fn decided(&self) -> usize {
+        self.tail.seen().iter().map(|event| event.header.upload_id).collect::<BTreeSet<_>>().len()
+    }
+
+    /// Waits until `more` further uploads are decided.
+    pub fn until_decided_more(&mut self, more: usize) {
+        let target = (self.decided() + more).min(self.wanted);
+        self.until(&format!("{target} decided uploads"), |run| run.decided() >= target);
+    }
+
+    pub fn until_all_decided(&mut self) {
+        let wanted = self.wanted;
+        self.until("every upload accepted", |run| run.accepted().len() == wanted);
+        self.poster.take().unwrap().join().unwrap();
+        self.until("every upload decided", |run| run.decided() == wanted);
+    }
+
+    pub fn until_no_lag(&mut self) {
+        let uploads =
+            [Topic::UploadsReceived, Topic::UploadsGraded, Topic::UploadsReadings, Topic::UploadsDecided];
+        let mut pairs = vec![
+            ("quality_check", Topic::UploadsReceived),
+            ("odometer_reading", Topic::UploadsGraded),
+            ("fraud_check", Topic::UploadsReadings),
+            ("mongo", Topic::ActivityLogs),
+        ];
+        pairs.extend(uploads.map(|topic| ("postgres", topic)));
+        self.until("no lag", |run| {
+            pairs.iter().all(|(group, topic)| lag(&run.kafka, group, topic.name()).is_ok_and(|lag| lag == 0))
+        });
+    }
+
+    fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !done(self) {
+            self.deployment.tend().unwrap();
+            assert!(
+                Instant::now() < until,
+                "waited {PATIENCE:?} for {what}: {} accepted, {} decided; logs are in {}",
+                self.accepted().len(),
+                self.decided(),
+                self.stack.folder().display()
+            );
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    pub fn inject(&mut self, fault: &Fault) {
+        let decided = self.decided();
+        match fault {
+            Fault::KillRole(role) => {
+                eprintln!("fault: SIGKILL to {role} after {decided} decisions");
+                self.deployment.kill(role);
+                self.deployment.start_again(role).unwrap();
+            }
+            Fault::StopRole(role, time) => {
+                eprintln!("fault: SIGSTOP to {role} for {time:?} after {decided} decisions");
+                self.deployment.signal(role, "STOP").unwrap();
+                let until = Instant::now() + *time;
+                while Instant::now() < until {
+                    std::thread::park_timeout(Duration::from_millis(50));
+                }
+                // The other instance has taken over and decides.
+                let meanwhile = self.decided();
+                assert!(meanwhile > decided, "nothing was decided while {role} was stopped");
+                self.deployment.signal(role, "CONT").unwrap();
+            }
+            Fault::KillPart(part) => {
+                eprintln!("fault: SIGKILL to {part:?} after {decided} decisions");
+                assert!(self.stack.kill(*part), "{part:?} is not ours to kill");
+                self.stack.start_again(*part).unwrap();
+            }
+        }
+    }
+
+    pub fn rebuild(&self) {
+        self.deployment.command(&["rebuild"]).unwrap();
+    }
+
+    pub fn finish(self) {
+        drop(self.tail);
+        self.deployment.stop();
+        self.stack.stop();
+    }
+}
+
+/// JPEGs of the scenario that are read with certainty: their values make verified readings, rollbacks and leaps.
+fn sample_photos() -> Vec<(String, Vec<u8>)> {
+    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/photos");
+    let verified = Scenario::read(&folder).unwrap().photos.into_iter().filter(|sample| {
+        sample.file.ends_with(".jpg") && sample.expect.verdict.as_deref() == Some("verified")
+    });
+    let pool: Vec<_> = verified
+        .map(|sample| (sample.file.clone(), std::fs::read(folder.join(&sample.file)).unwrap()))
+        .collect();
+    assert!(pool.len() >= 6, "the scenario has {} verified JPEGs", pool.len());
+    pool
+}
+
+/// The `n`-th photo of the run. A driver's photos run through the pool from a place of the driver's own, a day apart.
+fn variant(pool: &[(String, Vec<u8>)], n: usize, user: Uuid) -> Photo {
+    let (driver, turn) = (n % DRIVERS, n / DRIVERS);
+    let (file_name, bytes) = &pool[(driver + turn) % pool.len()];
+    let days_ago = i64::try_from(13usize.saturating_sub(turn)).unwrap();
+    let captured = Utc::now() - chrono::Duration::days(days_ago);
+    Photo {
+        file_name: file_name.clone(),
+        bytes: with_comment(bytes, &format!("upload {n}")).unwrap(),
+        vehicle_id: Some(driver_id(&format!("{user}/1"))),
+        claimed_mileage: None,
+        unit: None,
+        captured_at: Some(captured.to_rfc3339_opts(SecondsFormat::Secs, true)),
+    }
+}
+
+/// Posts as a patient app does: the same photo again until the gateway answers that it is accepted.
+async fn post_until_accepted(client: &Client, token: &str, photo: &Photo) -> Uuid {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let answer = client.post(token, photo).await;
+        match answer {
+            Ok(Posted::Accepted { upload_id, .. }) => return upload_id,
+            Ok(Posted::Refused { status, code, detail }) if status < 500 => {
+                panic!("refused with {status} {code}: {detail}")
+            }
+            other => assert!(Instant::now() < until, "not accepted within {PATIENCE:?}: {other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}

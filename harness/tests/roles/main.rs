@@ -1,0 +1,143 @@
+//! Roles as processes on the shared local parts, under a topic prefix and a database of the test's own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod forwarder;
+mod world;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use harness::deployment::RoleSpec;
+use harness::topics::{Raw, raw_records};
+use schemas::topic::Topic;
+use world::World;
+
+/// Who consumes which topic.
+const READERS: [(&str, Topic); 8] = [
+    ("quality_check", Topic::UploadsReceived),
+    ("odometer_reading", Topic::UploadsGraded),
+    ("fraud_check", Topic::UploadsReadings),
+    ("postgres", Topic::UploadsReceived),
+    ("postgres", Topic::UploadsGraded),
+    ("postgres", Topic::UploadsReadings),
+    ("postgres", Topic::UploadsDecided),
+    ("mongo", Topic::ActivityLogs),
+];
+
+/// Bytes that are no event, with the reason that the engine must find.
+fn malformed(world: &World, topic: Topic) -> Vec<(&'static str, Vec<u8>)> {
+    let known = world.schema_id(topic);
+    let framed = |id: u32, datum: &[u8]| [&[0][..], &id.to_be_bytes(), datum].concat();
+    vec![
+        ("bad_framing", b"\x07 a wrong magic byte".to_vec()),
+        ("bad_framing", vec![0, 0]),
+        ("unknown_schema", framed(2_000_000_000, b"anything")),
+        ("bad_datum", framed(known, &[0xFF; 3])),
+    ]
+}
+
+#[test]
+fn malformed_records_on_every_topic_are_dead_lettered_with_their_cause_and_the_partition_moves_on() {
+    let mut world = World::start("letters", &RoleSpec::every_role(), None);
+    let topics: std::collections::BTreeSet<Topic> = READERS.iter().map(|(_, topic)| *topic).collect();
+    let mut sent: BTreeMap<(String, i64), (&str, Vec<u8>)> = BTreeMap::new();
+    for topic in &topics {
+        for (reason, bytes) in malformed(&world, *topic) {
+            let headers = [("own", Some("kept")), ("traceparent", Some("00-aa-bb-01")), ("empty", None)];
+            let offset = world.produce(*topic, 0, b"a key", &bytes, &headers);
+            sent.insert((world.topic(*topic), offset), (reason, bytes));
+        }
+    }
+    let kinds = sent.len() / topics.len();
+    let expected = READERS.len() * kinds;
+    let letters = world.until("every dead letter", |world| {
+        let letters = raw_records(&world.kafka, &world.topic(Topic::DeadLetters)).ok()?;
+        (letters.len() >= expected).then_some(letters)
+    });
+    assert_eq!(letters.len(), expected);
+    for letter in &letters {
+        check_letter(letter, &sent);
+    }
+    for (role, topic) in READERS {
+        let count = letters
+            .iter()
+            .filter(|letter| {
+                letter.header("dlq.stage") == Some(role)
+                    && letter.header("dlq.original_topic") == Some(&world.topic(topic))
+            })
+            .count();
+        assert_eq!(count, kinds, "{role} on {}", topic.name());
+    }
+    // What comes behind the bad records on the same partitions is worked on.
+    let view = world.decided_upload();
+    assert_eq!(view.verdict.as_deref(), Some("verified"));
+    world.finish();
+}
+
+/// The letter holds the original's key, bytes and headers, and says where it stood and why it is here.
+fn check_letter(letter: &Raw, sent: &BTreeMap<(String, i64), (&str, Vec<u8>)>) {
+    let topic = letter.header("dlq.original_topic").unwrap();
+    let offset: i64 = letter.header("dlq.original_offset").unwrap().parse().unwrap();
+    let (reason, bytes) = &sent[&(topic.to_owned(), offset)];
+    assert_eq!(letter.payload.as_ref(), Some(bytes));
+    assert_eq!(letter.key.as_deref(), Some(&b"a key"[..]));
+    assert_eq!(letter.header("dlq.reason"), Some(*reason));
+    assert_eq!(letter.header("dlq.original_partition"), Some("0"));
+    assert_eq!(letter.header("own"), Some("kept"));
+    assert_eq!(letter.header("traceparent"), Some("00-aa-bb-01"));
+    assert!(letter.headers.contains(&("empty".to_owned(), None)));
+    assert_eq!(letter.header("dlq.stage_version"), Some(env!("CARGO_PKG_VERSION")));
+    let detail = letter.header("dlq.detail").unwrap();
+    let expected = match *reason {
+        "bad_framing" if bytes.len() == 2 => "not Confluent framing: 2 bytes, expected at least 5",
+        "bad_framing" => "not Confluent framing: magic byte 7, expected 0",
+        "unknown_schema" => "the schema registry does not know schema id 2000000000",
+        _ => "does not decode",
+    };
+    assert!(detail.contains(expected), "{detail}");
+    for number in ["dlq.original_timestamp_ms", "dlq.at_us"] {
+        assert!(letter.header(number).unwrap().parse::<i64>().unwrap() > 1_700_000_000_000, "{number}");
+    }
+}
+
+#[test]
+fn while_the_registry_is_away_records_wait_and_go_on_when_it_is_back() {
+    // The shared registry serves other tests at the same time: its outage is made in front of it.
+    let registry = std::env::var("SCHEMA_REGISTRY_URL").expect("run under `devstack`");
+    let mut gate = forwarder::Forwarder::to(&registry);
+    let mut world = World::start("registry", &RoleSpec::every_role(), Some(gate.url()));
+    gate.close();
+    let id = world.post_sample();
+    world.until("quality_check asking for the schema", |world| {
+        let metrics = world.deployment.metrics("quality_check-a").ok()?;
+        let line = metrics.lines().find(|line| {
+            line.starts_with("milestream_stage_retries_total") && line.contains("schema_registry")
+        })?;
+        (line.rsplit(' ').next()?.parse::<f64>().ok()? >= 3.0).then_some(())
+    });
+    let letters = raw_records(&world.kafka, &world.topic(Topic::DeadLetters)).unwrap();
+    assert!(letters.is_empty(), "an outage made {} dead letters", letters.len());
+    gate.open();
+    let view = world.until("the verdict", |world| world.view(id).filter(|view| view.verdict.is_some()));
+    assert_eq!(view.verdict.as_deref(), Some("verified"));
+    world.finish();
+}
+
+#[test]
+fn a_role_drains_on_sigterm_and_its_successor_goes_on_without_a_repeat() {
+    let mut world = World::start("sigterm", &RoleSpec::every_role(), None);
+    let first = world.decided_upload();
+    assert_eq!(first.verdict.as_deref(), Some("verified"));
+    world.deployment.terminate("fraud_check-a", Duration::from_secs(10)).unwrap();
+    let log = std::fs::read_to_string(world.deployment.log_file("fraud_check-a")).unwrap();
+    assert!(log.contains("stopping: readiness falls"), "{log}");
+    assert!(log.contains("partitions revoked"), "{log}");
+    world.deployment.start_again("fraud_check-a").unwrap();
+    let id = world.post_sample();
+    world.until("the verdict", |world| world.view(id).filter(|view| view.verdict.is_some()));
+    let metrics = world.deployment.metrics("fraud_check-a").unwrap();
+    let republished = metrics.lines().any(|line| line.contains("outcome=\"republish\""));
+    assert!(!republished, "a drained stage leaves nothing to publish again: {metrics}");
+    world.finish();
+}

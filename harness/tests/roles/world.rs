@@ -1,0 +1,157 @@
+//! Roles of a test's own on the shared parts: own topics, own database, own log database, own photos.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use devstack::Stack;
+use harness::client::{Client, Posted, UploadView};
+use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
+use harness::photos::with_comment;
+use harness::scenario::{Sample, Scenario, driver_id};
+use rdkafka::config::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use runtime::registry::{Registry, RegistryConfig, subject};
+use schemas::events::registry_subjects;
+use schemas::topic::Topic;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+/// Longest wait for anything; a role starts in two seconds and a photo takes under one.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+pub struct World {
+    pub kafka: ClientConfig,
+    pub deployment: Deployment,
+    prefix: String,
+    client: Client,
+    user: Uuid,
+    token: String,
+    runtime: Runtime,
+    // Kept until the end: the parts that the environment does not name are its own.
+    stack: Stack,
+}
+
+impl World {
+    pub fn start(name: &str, roles: &[RoleSpec], registry: Option<&str>) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local");
+        let stack = Stack::start(&root, &|line| eprintln!("{line}")).unwrap();
+        let unique = format!("{name}-{}", Uuid::now_v7().simple());
+        let folder = make_folder(&stack.folder().join(&unique)).unwrap();
+        let database = unique.replace('-', "_");
+        let url = runtime.block_on(own_database(stack.database_url(), &database));
+        let prefix = format!("{unique}.");
+        let mut settings = open_rates();
+        settings.push(("DATABASE_URL".into(), url));
+        settings.push(("MILESTREAM_MONGODB__DATABASE".into(), database));
+        settings.push(("MILESTREAM_KAFKA__TOPIC_PREFIX".into(), prefix.clone()));
+        if let Some(registry) = registry {
+            settings.push(("SCHEMA_REGISTRY_URL".into(), registry.to_owned()));
+        }
+        let program = sibling_binary("milestream").unwrap();
+        let mut deployment =
+            Deployment::prepare(&stack, DeploymentConfig { program, folder, settings }).unwrap();
+        for role in roles {
+            deployment.start(role.clone()).unwrap();
+        }
+        deployment.wait_ready().unwrap();
+        let mut kafka = ClientConfig::new();
+        kafka.set("bootstrap.servers", stack.kafka_brokers());
+        let client = Client::new(&deployment.gateway_url()).unwrap();
+        let user = driver_id(&unique);
+        let token = deployment.token(user).unwrap();
+        Self { kafka, deployment, prefix, client, user, token, runtime, stack }
+    }
+
+    pub fn topic(&self, topic: Topic) -> String {
+        format!("{}{}", self.prefix, topic.name())
+    }
+
+    /// Schema id of the record type on a topic.
+    pub fn schema_id(&self, topic: Topic) -> u32 {
+        let registry = Registry::new(&RegistryConfig::open(self.stack.schema_registry_url())).unwrap();
+        let (_, name, text) = registry_subjects().into_iter().find(|(on, ..)| *on == topic).unwrap();
+        let subject = subject(&self.prefix, topic, name);
+        self.runtime.block_on(registry.register(&subject, text)).unwrap()
+    }
+
+    /// Writes bytes to a topic; returns their offset.
+    pub fn produce(
+        &self,
+        topic: Topic,
+        partition: i32,
+        key: &[u8],
+        payload: &[u8],
+        headers: &[(&str, Option<&str>)],
+    ) -> i64 {
+        let mut owned = OwnedHeaders::new();
+        for (key, value) in headers {
+            owned = owned.insert(Header { key, value: *value });
+        }
+        let name = self.topic(topic);
+        let record = FutureRecord::to(&name).partition(partition).key(key).payload(payload).headers(owned);
+        let producer: FutureProducer = self.kafka.create().unwrap();
+        self.runtime.block_on(producer.send(record, PATIENCE)).unwrap().offset
+    }
+
+    /// Posts a photo that is read with certainty, with bytes of its own.
+    pub fn post_sample(&mut self) -> Uuid {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/photos");
+        let sample = readable(&folder);
+        let mut photo = sample.photo(&folder, chrono::Utc::now()).unwrap();
+        photo.bytes = with_comment(&photo.bytes, &Uuid::now_v7().to_string()).unwrap();
+        photo.claimed_mileage = None;
+        photo.vehicle_id = None;
+        photo.captured_at = None;
+        match self.runtime.block_on(self.client.post(&self.token, &photo)).unwrap() {
+            Posted::Accepted { upload_id, .. } => upload_id,
+            Posted::Refused { status, code, detail } => panic!("refused with {status} {code}: {detail}"),
+        }
+    }
+
+    pub fn view(&self, id: Uuid) -> Option<UploadView> {
+        self.runtime.block_on(self.client.upload(&self.token, id)).unwrap()
+    }
+
+    /// A photo posted and decided.
+    pub fn decided_upload(&mut self) -> UploadView {
+        let id = self.post_sample();
+        self.until("a verdict", |world| world.view(id).filter(|view| view.verdict.is_some()))
+    }
+
+    pub fn until<T>(&mut self, what: &str, look: impl Fn(&Self) -> Option<T>) -> T {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            self.deployment.tend().unwrap();
+            if let Some(found) = look(self) {
+                return found;
+            }
+            let logs = self.deployment.log_file("ingest");
+            assert!(Instant::now() < until, "waited {PATIENCE:?} for {what}; logs beside {}", logs.display());
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+    }
+
+    pub fn finish(self) {
+        assert!(!self.user.is_nil());
+        self.deployment.stop();
+        self.stack.stop();
+    }
+}
+
+fn readable(folder: &Path) -> Sample {
+    let samples = Scenario::read(folder).unwrap().photos;
+    let is_good = |sample: &&Sample| {
+        sample.file.ends_with(".jpg") && sample.expect.verdict.as_deref() == Some("verified")
+    };
+    samples.iter().find(is_good).expect("a verified JPEG in the scenario").clone()
+}
+
+async fn own_database(url: &str, name: &str) -> String {
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(url).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}"))).execute(&pool).await.unwrap();
+    let mut url = url::Url::parse(url).unwrap();
+    url.set_path(name);
+    url.to_string()
+}

@@ -1,0 +1,166 @@
+//! What the gateway is told: caps, timeouts and rates, each with its arithmetic.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// One mebibyte.
+const MIB: u64 = 1024 * 1024;
+
+/// Settings of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayConfig {
+    /// Where clients reach the gateway, without a slash at the end; `status_url` and `events_url` begin with it.
+    pub base_url: String,
+    /// The environment's prefix of topic names; often empty.
+    pub topic_prefix: String,
+    /// The rules in force, stamped into every event.
+    pub rules_version: String,
+    /// Sizes and counts.
+    pub limits: Limits,
+    /// Times.
+    pub timeouts: Timeouts,
+    /// Requests in time.
+    pub rates: Rates,
+    /// Proxies whose `X-Forwarded-For` is believed; the address of any other peer is the peer's own.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Whether the stream of a verified upload stays open until its reward is paid; false ends it at the verdict.
+    pub follow_rewards: bool,
+}
+
+impl GatewayConfig {
+    /// The defaults under a base URL.
+    #[must_use]
+    pub fn new(base_url: &str) -> Self {
+        Self {
+            base_url: base_url.trim_end_matches('/').to_owned(),
+            topic_prefix: String::new(),
+            rules_version: "1".to_owned(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            rates: Rates::default(),
+            trusted_proxies: Vec::new(),
+            follow_rewards: false,
+        }
+    }
+}
+
+/// Sizes and counts. Memory of a full gateway: 1,024 connections x 64 KiB read buffer = 64 MiB, 32 uploads x
+/// (1 MiB multipart look-ahead + 2 parts of the store) = 96 MiB on a local store, 4 checks x 16 MiB = 64 MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a photo. 16 MiB: twice the largest JPEG of a 50-megapixel phone.
+    pub photo_bytes: u64,
+    /// Bytes of any other form field. 1 KiB: four times the longest sensible value.
+    pub field_bytes: usize,
+    /// Bytes of a form around the photo: five fields and part headers.
+    pub form_overhead_bytes: u64,
+    /// Open connections; more wait in the listener's backlog.
+    pub connections: usize,
+    /// Uploads whose body is being read.
+    pub uploads: usize,
+    /// Photos being checked, whole in memory.
+    pub checks: usize,
+    /// Open event streams. 256 x 2 polls a second = 512 reads of three keys a second at most.
+    pub streams: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            photo_bytes: 16 * MIB,
+            field_bytes: 1024,
+            form_overhead_bytes: MIB / 16,
+            connections: 1024,
+            uploads: 32,
+            checks: 4,
+            streams: 256,
+        }
+    }
+}
+
+/// Times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the moment that a connection waits for a request to the end of its head: cuts slow heads and idle
+    /// keep-alive connections alike.
+    pub header: Duration,
+    /// Longest silence inside a body.
+    pub body_idle: Duration,
+    /// A whole body. 16 MiB in 120 s is 1.1 Mbit/s, a poor mobile uplink.
+    pub body_total: Duration,
+    /// Longest time in which a client takes nothing of an answer.
+    pub write_stall: Duration,
+    /// Longest wait for Kafka's acknowledgement; the producer's own `message.timeout.ms` should not be above it.
+    pub publish: Duration,
+    /// How long the rest of a refused body is read and thrown away, so that the client sees the answer.
+    pub drain: Duration,
+    /// Longest wait for a free place (uploads, checks) before 503.
+    pub place: Duration,
+    /// Time between two looks at the tables for an event stream.
+    pub poll: Duration,
+    /// An event stream ends after this time; the client resumes with `Last-Event-ID`.
+    pub stream: Duration,
+    /// Time for open requests to end when the gateway stops.
+    pub shutdown: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(10),
+            body_idle: Duration::from_secs(15),
+            body_total: Duration::from_secs(120),
+            write_stall: Duration::from_secs(30),
+            publish: Duration::from_secs(10),
+            drain: Duration::from_secs(5),
+            place: Duration::from_secs(5),
+            poll: Duration::from_millis(500),
+            stream: Duration::from_secs(600),
+            shutdown: Duration::from_secs(20),
+        }
+    }
+}
+
+/// So many requests in so much time, `burst` of them at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// 1 to 1,000,000.
+    pub requests: u32,
+    /// The window.
+    pub window: Duration,
+    /// 1 to `requests`.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// A rate that may be used up at once.
+    #[must_use]
+    pub const fn new(requests: u32, window: Duration) -> Self {
+        Self { requests, window, burst: requests }
+    }
+}
+
+/// `system_config.rate_limits`, as far as this version's routes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    /// Requests of a user.
+    pub api_per_user: Rate,
+    /// Requests of an address, before its token is looked at.
+    pub api_per_address: Rate,
+    /// Uploads of a user.
+    pub uploads_per_user: Rate,
+    /// Uploads of an address.
+    pub uploads_per_address: Rate,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self {
+            api_per_user: Rate::new(120, minute),
+            api_per_address: Rate::new(300, minute),
+            uploads_per_user: Rate::new(20, Duration::from_secs(86_400)),
+            uploads_per_address: Rate::new(60, Duration::from_secs(3_600)),
+        }
+    }
+}

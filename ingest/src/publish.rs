@@ -1,0 +1,199 @@
+//! Publishing reservations: at once by the request that made them, later by the sweeper, always the stored bytes.
+
+use std::time::Duration;
+
+use runtime::backoff::Backoff;
+use runtime::producer::{Message, send_and_wait};
+use runtime::publish::{Delivered, PublishError};
+use runtime::worker::TRACEPARENT;
+use schemas::codec;
+use schemas::events::{Event as _, UploadReceived};
+use schemas::ids::Micros;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+use crate::reserve::{Reserved, unpublished};
+
+/// Time between two rounds of the sweeper.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Reservations of one round.
+const ROUND: i64 = 100;
+/// Wait between two looks at a reservation that another request is publishing.
+const LOOK: Duration = Duration::from_millis(50);
+/// Rounds between two sweeps of the photo store and of old keys: every 5 minutes.
+const HOUSEKEEPING: u64 = 60;
+/// An `Idempotency-Key` is kept this long. At 20 uploads a day, 600 rows a user.
+const KEY_DAYS: i64 = 30;
+/// Seconds after which a client should try again while Kafka does not answer.
+const RETRY_AFTER: u64 = 5;
+
+impl Gateway {
+    /// Sees to it that a reservation is on the topic; true where this call put it there.
+    ///
+    /// One that another request has just made is that request's to publish: it gets the publish timeout for it, and only then are
+    /// its bytes published here. A second publication would be harmless (the event id is the same), but noise.
+    pub(crate) async fn settle(
+        &self,
+        reserved: &Reserved,
+        traceparent: Option<&str>,
+    ) -> Result<bool, ApiError> {
+        if reserved.published {
+            return Ok(false);
+        }
+        if !reserved.fresh && self.published_by_another(reserved).await? {
+            return Ok(false);
+        }
+        let published = self.publish(reserved, traceparent).await;
+        published.map_err(|error| not_published(reserved, error))?;
+        Ok(true)
+    }
+
+    async fn published_by_another(&self, reserved: &Reserved) -> Result<bool, ApiError> {
+        let limit = self.config().timeouts.publish;
+        let age = Duration::from_micros((self.now().0 - reserved.reserved_at.0).max(0).unsigned_abs());
+        let end = Instant::now() + limit.saturating_sub(age);
+        loop {
+            let published: bool = sqlx::query_scalar(
+                "select exists (select from photo_hashes where upload_id = $1 and published_at is not null)",
+            )
+            .bind(reserved.upload_id.0)
+            .fetch_one(self.pool())
+            .await?;
+            if published || Instant::now() >= end {
+                return Ok(published);
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Publishes the stored bytes, waits for all in-sync replicas, and writes that down.
+    async fn publish(&self, reserved: &Reserved, traceparent: Option<&str>) -> Result<(), PublishError> {
+        let topic = format!("{}{}", self.config().topic_prefix, UploadReceived::TOPIC.name());
+        let key = reserved.user.to_string();
+        let trace = [(TRACEPARENT, traceparent.map(str::as_bytes))];
+        let message = Message {
+            topic: &topic,
+            key: Some(key.as_bytes()),
+            payload: Some(&reserved.event),
+            headers: if traceparent.is_some() { &trace } else { &[] },
+        };
+        let sent = send_and_wait(self.parts().outbound.as_ref(), &message);
+        let late = |_| PublishError::Timeout("the gateway's own limit".to_owned());
+        let delivered = timeout(self.config().timeouts.publish, sent).await.map_err(late)??;
+        // The upload is kept and acknowledged from here on. If the mark is lost, the sweeper publishes the same bytes once more.
+        if let Err(error) = self.mark_published(reserved).await {
+            tracing::warn!(error = %error, upload_id = %reserved.upload_id, "published, but not marked so");
+        }
+        self.log_published(reserved, delivered);
+        Ok(())
+    }
+
+    async fn mark_published(&self, reserved: &Reserved) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "with marked as (update photo_hashes set published_at = $2
+                             where upload_id = $1 and published_at is null returning upload_id)
+             update photo_first_holders f set published_at = $2 from marked m where f.upload_id = m.upload_id",
+        )
+        .bind(reserved.upload_id.0)
+        .bind(self.now().to_utc())
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    fn log_published(&self, reserved: &Reserved, delivered: Delivered) {
+        let event = codec::unframe(&reserved.event)
+            .and_then(|(id, datum)| codec::decode::<UploadReceived>(UploadReceived::schema(), id, datum));
+        match event {
+            Ok(event) => self.record_upload(&event, delivered),
+            // Reserved by another release: its stages log it all the same.
+            Err(error) => tracing::warn!(error = %error, "a stored event is not of this release"),
+        }
+    }
+
+    /// Publishes reservations older than `grace` that a crash or a silent Kafka left behind, and says how many. One gateway
+    /// at a time, under an advisory lock. `grace` must not be below the publish timeout, or requests are overtaken.
+    ///
+    /// # Errors
+    /// [`ApiError`] of the first that could not be published; the rest waits for the next round.
+    pub async fn republish_reserved(&self, grace: Duration) -> Result<usize, ApiError> {
+        let mut lock = self.pool().begin().await?;
+        let mine: bool =
+            sqlx::query_scalar("select pg_try_advisory_xact_lock(hashtext('milestream.reserved'))")
+                .fetch_one(&mut *lock)
+                .await?;
+        if !mine {
+            return Ok(0);
+        }
+        let grace = i64::try_from(grace.as_micros()).unwrap_or(i64::MAX);
+        let before = Micros(self.now().0.saturating_sub(grace));
+        let reserved = unpublished(self.pool(), before, ROUND).await?;
+        let mut count = 0;
+        for reserved in &reserved {
+            match self.publish(reserved, None).await {
+                Ok(()) => count += 1,
+                // One that Kafka will never take must not hold the others up: it stays, visibly.
+                Err(PublishError::Refused(detail)) => {
+                    tracing::error!(upload_id = %reserved.upload_id, detail, "kafka refuses a reserved upload");
+                }
+                Err(error) => return Err(not_published(reserved, error)),
+            }
+        }
+        lock.rollback().await?;
+        Ok(count)
+    }
+
+    /// Republishes reservations at start and every few seconds, and removes old incoming photos and idempotency keys, until
+    /// stopped. Runs beside [`crate::serve`].
+    pub async fn sweep(&self, stop: CancellationToken) {
+        let grace = self.config().timeouts.publish * 2;
+        let mut backoff = Backoff::default();
+        let mut round: u64 = 0;
+        while !stop.is_cancelled() {
+            if round.is_multiple_of(HOUSEKEEPING) {
+                self.housekeeping().await;
+            }
+            round += 1;
+            match self.republish_reserved(grace).await {
+                Ok(count) => {
+                    if count > 0 {
+                        tracing::info!(count, "reserved uploads were published");
+                    }
+                    backoff = Backoff::default();
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = sleep(SWEEP) => {}
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error.causes(), "reserved uploads wait");
+                    backoff.wait(&stop).await;
+                }
+            }
+        }
+    }
+
+    async fn housekeeping(&self) {
+        // Twice the longest body: what is older belongs to no upload.
+        let age = self.config().timeouts.body_total * 2;
+        match self.parts().photos.sweep(age).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "incoming photos without an upload were removed"),
+            Err(error) => tracing::warn!(error = %error, "the photo store was not swept"),
+        }
+        let oldest = self.now().to_utc() - chrono::TimeDelta::days(KEY_DAYS);
+        let removed = sqlx::query("delete from idempotency_keys where created_at < $1")
+            .bind(oldest)
+            .execute(self.pool())
+            .await;
+        if let Err(error) = removed {
+            tracing::warn!(error = %error, "old idempotency keys were not removed");
+        }
+    }
+}
+
+fn not_published(reserved: &Reserved, error: PublishError) -> ApiError {
+    ApiError::NotPublished { upload_id: reserved.upload_id, retry_after: RETRY_AFTER, source: error.into() }
+}

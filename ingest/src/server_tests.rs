@@ -1,0 +1,171 @@
+//! The accept loop over real sockets, without a database: what it does before any account is looked up.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use runtime::clock::SystemClock;
+use runtime::health::Health;
+use runtime::metrics::Metrics;
+use runtime::testing::MemoryOutbound;
+use sqlx::postgres::PgPoolOptions;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::token::SchemaIds;
+use crate::{Gateway, GatewayConfig, HeaderCheck, KeySet, Parts, PhotoStore, SigningKey, serve};
+
+struct Running {
+    address: SocketAddr,
+    stop: CancellationToken,
+    served: JoinHandle<()>,
+    outbound: Arc<MemoryOutbound>,
+    health: Health,
+    _folder: tempfile::TempDir,
+}
+
+async fn start(change: impl FnOnce(&mut GatewayConfig)) -> Running {
+    let folder = tempfile::tempdir().unwrap();
+    let url = url::Url::from_directory_path(folder.path()).unwrap();
+    let (outbound, health) = (Arc::new(MemoryOutbound::default()), Health::default());
+    let mut config = GatewayConfig::new("http://gateway.test");
+    config.timeouts.header = Duration::from_millis(200);
+    change(&mut config);
+    let parts = Parts {
+        // Nothing listens there: a test that needs the database shows as 503.
+        pool: PgPoolOptions::new()
+            .acquire_timeout(Duration::from_millis(200))
+            .connect_lazy("postgres://nobody@127.0.0.1:1/none")
+            .unwrap(),
+        outbound: outbound.clone(),
+        photos: PhotoStore::open(url.as_str(), false, []).unwrap(),
+        check: Arc::new(HeaderCheck),
+        keys: KeySet::from_jwks(&SigningKey::generate().unwrap().jwks()).unwrap(),
+        clock: Arc::new(SystemClock),
+        metrics: Metrics::new().unwrap(),
+        health: health.clone(),
+        schemas: SchemaIds { upload_received: 1, activity_logged: 2, account_changed: 3 },
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+    let served = tokio::spawn(serve(listener, Gateway::new(config, parts), stop.clone()));
+    Running { address, stop, served, outbound, health, _folder: folder }
+}
+
+async fn exchange(address: SocketAddr, bytes: &str) -> (String, Duration) {
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    (String::from_utf8(answer).unwrap(), begun.elapsed())
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_answered_with_408_in_time() {
+    let running = start(|_| {}).await;
+    let (answer, took) = exchange(running.address, "GET /livez HTTP/1.1\r\nx-slow: ").await;
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("\"code\":\"header_timeout\""), "{answer}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_head_that_trickles_is_cut_as_well() {
+    let running = start(|_| {}).await;
+    let begun = Instant::now();
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let (mut reader, mut writer) = stream.into_split();
+    let drip = tokio::spawn(async move {
+        let _ = writer.write_all(b"GET /livez HTTP/1.1\r\nx: ").await;
+        while writer.write_all(b"y").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let mut answer = Vec::new();
+    let _ = reader.read_to_end(&mut answer).await;
+    assert!(String::from_utf8_lossy(&answer).contains("header_timeout"));
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    drip.abort();
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_without_a_word() {
+    let running = start(|_| {}).await;
+    let (answer, took) = exchange(running.address, "").await;
+    assert_eq!(answer, "");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let (answer, took) = exchange(running.address, "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok"),
+        "kept alive, then closed: {answer}"
+    );
+    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test]
+async fn unknown_routes_methods_and_missing_tokens_are_problem_documents() {
+    let running = start(|_| {}).await;
+    for (request, status, code) in [
+        ("GET /nowhere", 404, "not_found"),
+        ("PUT /v1/uploads", 405, "method_not_allowed"),
+        ("GET /v1/uploads", 401, "token_missing"),
+        ("GET /v1/uploads/x", 401, "token_missing"),
+        ("GET /v1/uploads/x/events", 401, "token_missing"),
+        ("POST /v1/uploads", 401, "token_missing"),
+    ] {
+        let request =
+            format!("{request} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        let (answer, _) = exchange(running.address, &request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {answer}");
+        assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{request}: {answer}");
+        assert!(answer.contains("application/problem+json"), "{answer}");
+    }
+    assert!(running.outbound.sent().is_empty());
+}
+
+#[tokio::test]
+async fn an_address_beyond_its_rate_waits() {
+    let running = start(|config| {
+        config.rates.api_per_address.requests = 2;
+        config.rates.api_per_address.burst = 2;
+    })
+    .await;
+    let request = "GET /v1/uploads HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(exchange(running.address, request).await.0[9..12].to_owned());
+    }
+    assert_eq!(statuses, ["401", "401", "429"]);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_cap_wait_for_a_place_and_are_served_then() {
+    let running = start(|config| config.limits.connections = 1).await;
+    let idle = TcpStream::connect(running.address).await.unwrap();
+    let (answer, took) =
+        exchange(running.address, "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(took >= Duration::from_millis(150), "it waited until the idle one was cut: {took:?}");
+    drop(idle);
+}
+
+#[tokio::test]
+async fn a_stopping_gateway_takes_no_new_connection_and_ends_within_its_budget() {
+    let running = start(|config| {
+        config.timeouts.header = Duration::from_secs(60);
+        config.timeouts.shutdown = Duration::from_millis(300);
+    })
+    .await;
+    // A request that never ends.
+    let mut open = TcpStream::connect(running.address).await.unwrap();
+    open.write_all(b"GET /livez HTTP/1.1\r\nx: ").await.unwrap();
+    let (answer, _) =
+        exchange(running.address, "GET /readyz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    running.stop.cancel();
+    tokio::time::timeout(Duration::from_secs(5), running.served).await.unwrap().unwrap();
+    assert!(!running.health.is_ready());
+    assert!(TcpStream::connect(running.address).await.is_err());
+}

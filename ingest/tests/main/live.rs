@@ -1,0 +1,101 @@
+//! Following an upload while the tables fill, as the sinks fill them.
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+use crate::support::{Bench, Form, jpeg};
+
+struct Events(Lines<BufReader<TcpStream>>);
+
+impl Events {
+    async fn open(bench: &Bench, id: &str, token: &str, last: Option<&str>) -> (String, Self) {
+        let mut stream = TcpStream::connect(bench.address).await.unwrap();
+        let resume = last.map(|last| format!("last-event-id: {last}\r\n")).unwrap_or_default();
+        let head = format!(
+            "GET /v1/uploads/{id}/events HTTP/1.1\r\nhost: a\r\nconnection: close\r\nauthorization: Bearer {token}\r\n{resume}\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut lines = BufReader::new(stream).lines();
+        let status = lines.next_line().await.unwrap().unwrap();
+        (status, Self(lines))
+    }
+
+    /// Name, id and data of the next event; none at the end of the stream.
+    async fn next(&mut self) -> Option<(String, String, serde_json::Value)> {
+        let (mut name, mut id, mut data) = (None, None, None);
+        while let Some(line) = self.0.next_line().await.unwrap() {
+            match line.split_once(':') {
+                Some(("event", value)) => name = Some(value.trim().to_owned()),
+                Some(("id", value)) => id = Some(value.trim().to_owned()),
+                Some(("data", value)) => data = Some(serde_json::from_str(value).unwrap()),
+                _ => {}
+            }
+            if let Some(data) = data.take_if(|_| line.is_empty()) {
+                return Some((name.unwrap(), id.unwrap(), data));
+            }
+        }
+        None
+    }
+}
+
+async fn run(bench: &Bench, sql: &'static str, id: Uuid) {
+    sqlx::query(sql).bind(id).execute(&bench.pool).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_tells_each_stage_once_and_ends_after_the_verdict() {
+    let bench = Bench::start().await;
+    let (_, token) = bench.driver().await;
+    let id =
+        bench.post(&token, &Form::photo(&jpeg(1))).await.json()["upload_id"].as_str().unwrap().to_owned();
+    let upload: Uuid = id.parse().unwrap();
+    let (status, mut events) = Events::open(&bench, &id, &token, None).await;
+    assert!(status.contains("200"), "{status}");
+    let (name, first, data) = events.next().await.unwrap();
+    assert_eq!((name.as_str(), data["stage"].as_str()), ("stage", Some("quality_check")));
+    run(
+        &bench,
+        "insert into odometer_uploads (id, user_id, upload_status, created_at, updated_at)
+         select upload_id, user_id, 'processing', reserved_at, now() from photo_hashes where upload_id = $1",
+        upload,
+    )
+    .await;
+    run(&bench, "insert into upload_verifications (id, upload_id) values (gen_random_uuid(), $1)", upload)
+        .await;
+    let (_, second, data) = events.next().await.unwrap();
+    assert_eq!(data["stage"], "odometer_reading");
+    assert!(second.parse::<u64>().unwrap() > first.parse::<u64>().unwrap(), "ids grow");
+    run(
+        &bench,
+        "insert into mileage_data (id, upload_id, verification_status, rejection_reason, ai_verified_mileage, mileage_unit)
+         values (gen_random_uuid(), $1, 'rejected', 'rollback: 10.00 is below 20.00', 10, 'km')",
+        upload,
+    )
+    .await;
+    run(&bench, "update odometer_uploads set upload_status = 'rejected' where id = $1", upload).await;
+    let (name, last, data) = events.next().await.unwrap();
+    assert_eq!((name.as_str(), data["reason"].as_str()), ("decided", Some("rollback")));
+    assert_eq!((data["reading"].as_str(), data["verdict"].as_str()), (Some("10.00"), Some("rejected")));
+    assert!(events.next().await.is_none(), "the stream ends");
+
+    let (_, mut resumed) = Events::open(&bench, &id, &token, Some(&second)).await;
+    assert_eq!(resumed.next().await.unwrap().1, last, "what was seen is not told again");
+    let (status, _) = Events::open(&bench, &id, &token, Some(&last)).await;
+    assert!(status.contains("204"), "nothing is left to tell: {status}");
+    let bad = bench.get(&format!("/v1/uploads/{id}/events"), &token).await;
+    assert_eq!(bad.status, 200);
+}
+
+#[tokio::test]
+async fn streams_beyond_the_cap_are_told_to_come_back_and_a_stopping_gateway_ends_them() {
+    let bench = Bench::start_with(|config| config.limits.streams = 1).await;
+    let (_, token) = bench.driver().await;
+    let id =
+        bench.post(&token, &Form::photo(&jpeg(1))).await.json()["upload_id"].as_str().unwrap().to_owned();
+    let (_, mut events) = Events::open(&bench, &id, &token, None).await;
+    events.next().await.unwrap();
+    bench.get(&format!("/v1/uploads/{id}/events"), &token).await.assert_problem(503, "busy");
+    bench.stop.cancel();
+    assert!(events.next().await.is_none(), "the stream ends with the gateway");
+}

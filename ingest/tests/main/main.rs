@@ -1,0 +1,10 @@
+//! The gateway on a real Postgres, over real sockets, with Kafka in memory. Reads `DATABASE_URL`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test that calls them")]
+
+mod bad_input;
+mod live;
+mod recovery;
+mod support;
+mod tokens;
+mod uploads;

@@ -1,0 +1,86 @@
+//! Between reserving and publishing: Kafka silent, the gateway gone.
+
+use std::time::Duration;
+
+use crate::support::{Bench, Form, decode, jpeg};
+
+async fn reserved_bytes(bench: &Bench) -> Vec<u8> {
+    sqlx::query_scalar("select event from photo_hashes").fetch_one(&bench.pool).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_upload_that_kafka_did_not_take_is_published_later_with_exactly_its_bytes() {
+    let bench = Bench::start().await;
+    let (_, token) = bench.driver().await;
+    bench.kafka.set_silent(true);
+    let answer = bench.post(&token, &Form::photo(&jpeg(1))).await;
+    let problem = answer.assert_problem(503, "not_published");
+    assert!(problem["retry_after"].as_u64().is_some() && problem["upload_id"].as_str().is_some());
+    assert!(!answer.body.contains("10.0.0.9"), "nothing of the inside is shown: {answer:?}");
+    let bytes = reserved_bytes(&bench).await;
+
+    // The gateway ends here; another one begins, with the same database, and sweeps.
+    bench.kafka.set_silent(false);
+    assert_eq!(bench.gateway.republish_reserved(Duration::from_secs(60)).await.unwrap(), 0, "too young");
+    assert_eq!(bench.gateway.republish_reserved(Duration::ZERO).await.unwrap(), 1);
+    assert_eq!(bench.gateway.republish_reserved(Duration::ZERO).await.unwrap(), 0, "once");
+    let published: Vec<_> = bench.kafka.uploads().into_iter().map(|record| record.payload.unwrap()).collect();
+    assert_eq!(published, std::slice::from_ref(&bytes));
+    assert_eq!(decode(&bytes).header.upload_id.to_string(), problem["upload_id"].as_str().unwrap());
+    let again = bench.post(&token, &Form::photo(&jpeg(1))).await;
+    assert_eq!((again.status, &again.json()["upload_id"]), (200, &problem["upload_id"]));
+    assert_eq!(bench.kafka.documents("upload_processing_logs").len(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_tries_again_has_the_reserved_bytes_published() {
+    let bench = Bench::start_with(|config| config.timeouts.publish = Duration::from_millis(200)).await;
+    let (_, token) = bench.driver().await;
+    bench.kafka.set_silent(true);
+    bench.post(&token, &Form::photo(&jpeg(1))).await.assert_problem(503, "not_published");
+    let bytes = reserved_bytes(&bench).await;
+    bench.post(&token, &Form::photo(&jpeg(1))).await.assert_problem(503, "not_published");
+    bench.kafka.set_silent(false);
+    let taken = bench.post(&token, &Form::photo(&jpeg(1))).await;
+    assert_eq!(taken.status, 202, "{taken:?}");
+    let published: Vec<_> = bench.kafka.uploads().into_iter().map(|record| record.payload.unwrap()).collect();
+    assert_eq!(published, [bytes]);
+}
+
+#[tokio::test]
+async fn whoever_reserved_first_stays_the_first_holder_though_published_last() {
+    let bench = Bench::start().await;
+    let ((first, mine), (_, other)) = (bench.driver().await, bench.driver().await);
+    bench.kafka.set_silent(true);
+    bench.post(&mine, &Form::photo(&jpeg(1))).await.assert_problem(503, "not_published");
+    bench.kafka.set_silent(false);
+    assert_eq!(bench.post(&other, &Form::photo(&jpeg(1))).await.status, 202);
+    bench.gateway.republish_reserved(Duration::ZERO).await.unwrap();
+    let events = bench.kafka.events();
+    assert_eq!(events[0].stamp.first_holder.unwrap().user_id, first);
+    assert_eq!((events[1].header.user_id, events[1].stamp.first_holder), (first, None));
+}
+
+#[tokio::test]
+async fn a_reservation_of_nobody_is_left_by_an_upload_that_was_refused() {
+    let bench = Bench::start().await;
+    let (_, token) = bench.driver().await;
+    bench.post(&token, &Form::photo(b"no photo")).await.assert_problem(415, "unsupported_format");
+    for table in ["photo_hashes", "photo_first_holders", "idempotency_keys", "vehicles", "user_keys"] {
+        let count = format!("select count(*) from {table}");
+        let rows: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count)).fetch_one(&bench.pool).await.unwrap();
+        assert_eq!(rows, 0, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_is_a_503_and_an_error_document_without_details_for_the_client() {
+    let bench = Bench::start().await;
+    let (_, token) = bench.driver().await;
+    bench.pool.close().await;
+    let answer = bench.post(&token, &Form::photo(&jpeg(1))).await;
+    answer.assert_problem(503, "database_unavailable");
+    assert!(!answer.body.contains("pool"), "{answer:?}");
+    assert_eq!(bench.kafka.documents("error_logs")[0]["error_code"], "database_unavailable");
+    bench.assert_nothing_left();
+}

@@ -1,0 +1,289 @@
+//! A gateway on a schema of its own, and a client that writes bytes.
+
+use std::io::Cursor;
+use std::net::SocketAddr;
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use image::codecs::jpeg::JpegEncoder;
+use image::{Rgb, RgbImage};
+use ingest::token::{SchemaIds, issue};
+use ingest::{Gateway, GatewayConfig, HeaderCheck, KeySet, Parts, PhotoStore, Role, SigningKey, serve};
+use runtime::clock::{Clock as _, SystemClock};
+use runtime::health::Health;
+use runtime::metrics::Metrics;
+use runtime::producer::{Ack, Message, NotTaken, Outbound};
+use runtime::publish::PublishError;
+use runtime::stored::StoredRecord;
+use runtime::testing::{MemoryOutbound, MemorySchemas};
+use schemas::codec;
+use schemas::events::{AccountChanged, ActivityLogged, Event as _, UploadReceived};
+use schemas::ids::{Micros, UserId};
+use serde_json::Value;
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Kafka in memory, with a switch.
+#[derive(Debug, Default)]
+pub struct Kafka {
+    memory: MemoryOutbound,
+    silent: AtomicBool,
+}
+
+impl Kafka {
+    /// Whether it stops taking records.
+    pub fn set_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::SeqCst);
+    }
+
+    /// Records on `uploads.received`.
+    pub fn uploads(&self) -> Vec<StoredRecord> {
+        self.memory.sent().into_iter().filter(|record| record.topic == "uploads.received").collect()
+    }
+
+    /// The events on it.
+    pub fn events(&self) -> Vec<UploadReceived> {
+        self.uploads().iter().map(|record| decode(record.payload.as_deref().unwrap())).collect()
+    }
+
+    /// Documents for the log collections.
+    pub fn documents(&self, collection: &str) -> Vec<Value> {
+        let records = self.memory.sent().into_iter().filter(|record| record.topic == "activity.logs");
+        let events = records.map(|record| {
+            let payload = record.payload.unwrap();
+            let (id, datum) = codec::unframe(&payload).unwrap();
+            codec::decode::<ActivityLogged>(ActivityLogged::schema(), id, datum).unwrap()
+        });
+        let ours = events.filter(|event| event.collection == collection);
+        ours.map(|event| serde_json::from_str(&event.document).unwrap()).collect()
+    }
+}
+
+pub fn decode(bytes: &[u8]) -> UploadReceived {
+    let (id, datum) = codec::unframe(bytes).unwrap();
+    codec::decode(UploadReceived::schema(), id, datum).unwrap()
+}
+
+impl Outbound for Kafka {
+    fn send(&self, message: &Message<'_>, ack: Ack) -> Result<(), NotTaken> {
+        if self.silent.load(Ordering::SeqCst) {
+            return Err(NotTaken::Never(PublishError::Timeout("broker 10.0.0.9 is silent".into())));
+        }
+        self.memory.send(message, ack)
+    }
+}
+
+pub const SCHEMAS: fn() -> SchemaIds = || SchemaIds {
+    upload_received: MemorySchemas::id_of::<UploadReceived>(),
+    activity_logged: MemorySchemas::id_of::<ActivityLogged>(),
+    account_changed: MemorySchemas::id_of::<AccountChanged>(),
+};
+
+/// A running gateway.
+pub struct Bench {
+    pub gateway: Gateway,
+    pub pool: PgPool,
+    pub kafka: Arc<Kafka>,
+    pub key: SigningKey,
+    pub address: SocketAddr,
+    pub folder: tempfile::TempDir,
+    pub stop: CancellationToken,
+}
+
+/// A pool on a new schema with every table.
+pub async fn database() -> PgPool {
+    let url = std::env::var("DATABASE_URL").expect("set DATABASE_URL to a PostgreSQL server (devstack does)");
+    let schema = format!("ingest_{}", Uuid::now_v7().simple());
+    let options = PgConnectOptions::from_str(&url).unwrap();
+    let admin = PgPoolOptions::new().max_connections(1).connect_with(options.clone()).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(format!("create schema {schema}"))).execute(&admin).await.unwrap();
+    admin.close().await;
+    let options = options.options([("search_path", schema.as_str())]);
+    let pool = PgPoolOptions::new().max_connections(12).connect_with(options).await.unwrap();
+    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations"));
+    Migrator::new(folder).await.unwrap().run(&pool).await.unwrap();
+    pool
+}
+
+impl Bench {
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// Starts a gateway with changed settings.
+    pub async fn start_with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
+        let pool = database().await;
+        let folder = tempfile::tempdir().unwrap();
+        let url = url::Url::from_directory_path(folder.path()).unwrap();
+        let (kafka, key) = (Arc::new(Kafka::default()), SigningKey::generate().unwrap());
+        let mut config = GatewayConfig::new("http://gateway.test/");
+        config.rates.uploads_per_user.requests = 1000;
+        config.rates.uploads_per_user.burst = 1000;
+        config.timeouts.publish = Duration::from_secs(2);
+        config.timeouts.poll = Duration::from_millis(20);
+        change(&mut config);
+        let gateway = Gateway::new(
+            config,
+            Parts {
+                pool: pool.clone(),
+                outbound: kafka.clone(),
+                photos: PhotoStore::open(url.as_str(), true, []).unwrap(),
+                check: Arc::new(HeaderCheck),
+                keys: KeySet::from_jwks(&key.jwks()).unwrap(),
+                clock: Arc::new(SystemClock),
+                metrics: Metrics::new().unwrap(),
+                health: Health::default(),
+                schemas: SCHEMAS(),
+            },
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        tokio::spawn(serve(listener, gateway.clone(), stop.clone()));
+        Self { gateway, pool, kafka, key, address, folder, stop }
+    }
+
+    /// A token of a new driver.
+    pub async fn driver(&self) -> (UserId, String) {
+        let user = UserId(Uuid::now_v7());
+        (user, self.token(user, SystemClock.now()).await)
+    }
+
+    /// A token that expired a minute ago.
+    pub async fn old_token(&self, user: UserId) -> String {
+        self.token(user, Micros(SystemClock.now().0 - 120_000_000)).await
+    }
+
+    /// A token of an hour, or of a minute where it is issued in the past.
+    async fn token(&self, user: UserId, at: Micros) -> String {
+        let past = at < Micros(SystemClock.now().0 - 60_000_000);
+        let ttl = Duration::from_secs(if past { 60 } else { 3600 });
+        issue(&self.pool, &self.key, SCHEMAS(), (user, Role::Driver), ttl, at).await.unwrap()
+    }
+
+    /// Sends a whole request and reads the answer.
+    pub async fn send(&self, head: &str, body: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let head = format!("{head}\r\nhost: gateway.test\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(body).await.unwrap();
+        Answer::read(stream).await
+    }
+
+    pub async fn get(&self, path: &str, token: &str) -> Answer {
+        self.send(&format!("GET {path} HTTP/1.1\r\nauthorization: Bearer {token}"), b"").await
+    }
+
+    /// Posts a form.
+    pub async fn post(&self, token: &str, form: &Form) -> Answer {
+        self.post_with(token, form, "").await
+    }
+
+    /// Posts a form with further headers, each ended by CRLF.
+    pub async fn post_with(&self, token: &str, form: &Form, headers: &str) -> Answer {
+        let body = form.body();
+        let head = format!(
+            "POST /v1/uploads HTTP/1.1\r\nauthorization: Bearer {token}\r\n{headers}content-type: multipart/form-data; boundary=B\r\ncontent-length: {}",
+            body.len()
+        );
+        self.send(&head, &body).await
+    }
+
+    /// Nothing is in Kafka's topic nor under a temporary key.
+    pub fn assert_nothing_left(&self) {
+        assert!(self.kafka.uploads().is_empty(), "nothing reaches Kafka");
+        assert_eq!(self.incoming(), 0, "nothing stays in the store");
+    }
+
+    pub fn incoming(&self) -> usize {
+        std::fs::read_dir(self.folder.path().join("incoming")).unwrap().count()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    pub async fn read(mut stream: TcpStream) -> Self {
+        let mut bytes = Vec::new();
+        // A reset after the answer is no matter.
+        let _ = stream.read_to_end(&mut bytes).await;
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        Self { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
+    }
+
+    /// Holds that this is a problem document of a code.
+    pub fn assert_problem(&self, status: u16, code: &str) -> Value {
+        let json = self.json();
+        assert_eq!((self.status, json["code"].as_str()), (status, Some(code)), "{self:?}");
+        assert!(self.head.contains("content-type: application/problem+json"), "{}", self.head);
+        assert_eq!(json["status"], status);
+        for member in ["type", "title", "detail"] {
+            assert!(json[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {json}");
+        }
+        json
+    }
+}
+
+/// A multipart form under the boundary `B`.
+#[derive(Clone, Debug, Default)]
+pub struct Form(Vec<u8>);
+
+impl Form {
+    pub fn photo(bytes: &[u8]) -> Self {
+        Self::default().part("photo", "; filename=\"IMG 1.jpg\"", bytes)
+    }
+
+    pub fn field(self, name: &str, value: &str) -> Self {
+        self.part(name, "", value.as_bytes())
+    }
+
+    pub fn part(mut self, name: &str, extra: &str, value: &[u8]) -> Self {
+        let head = format!("--B\r\ncontent-disposition: form-data; name=\"{name}\"{extra}\r\n\r\n");
+        self.0.extend_from_slice(head.as_bytes());
+        self.0.extend_from_slice(value);
+        self.0.extend_from_slice(b"\r\n");
+        self
+    }
+
+    pub fn body(&self) -> Vec<u8> {
+        [&self.0[..], b"--B--\r\n"].concat()
+    }
+}
+
+/// A JPEG of 640 x 480; each `seed` gives other bytes.
+pub fn jpeg(seed: u32) -> Vec<u8> {
+    sized_jpeg(640, 480, seed)
+}
+
+pub fn sized_jpeg(width: u32, height: u32, seed: u32) -> Vec<u8> {
+    let pixel = |x: u32, y: u32| {
+        let mixed = (x ^ y).wrapping_mul(seed.wrapping_mul(2_654_435_761) | 1).to_le_bytes();
+        Rgb([mixed[1], mixed[2], mixed[3]])
+    };
+    let mut bytes = Cursor::new(Vec::new());
+    RgbImage::from_fn(width, height, pixel).write_with_encoder(JpegEncoder::new(&mut bytes)).unwrap();
+    bytes.into_inner()
+}

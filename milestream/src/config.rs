@@ -1,0 +1,492 @@
+//! Configuration: defaults, then `milestream.toml`, then the environment. Unknown keys are refused, secrets are
+//! redacted wherever a configuration is shown.
+//!
+//! `MILESTREAM_SECTION__KEY` sets a key of a section. The four addresses can also be given by the names that every
+//! tool knows: `KAFKA_BROKERS`, `SCHEMA_REGISTRY_URL`, `DATABASE_URL` and `MONGODB_URI`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::{Env, Format as _, Serialized, Toml};
+use rdkafka::config::ClientConfig;
+use runtime::registry::RegistryConfig;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
+use url::Url;
+
+/// What stands for a secret where a configuration is shown.
+const REDACTED: &str = "[redacted]";
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The brokers.
+    pub kafka: Kafka,
+    /// The schema registry.
+    pub registry: RegistrySection,
+    /// PostgreSQL.
+    pub postgres: Postgres,
+    /// MongoDB.
+    pub mongodb: Mongodb,
+    /// The photo store.
+    pub photos: Photos,
+    /// The gateway.
+    pub ingest: Ingest,
+    /// The engine of stages and sinks.
+    pub engine: EngineSection,
+    /// Health and metrics.
+    pub ops: Ops,
+    /// Signing and checking of bearer tokens.
+    pub keys: Keys,
+    /// Logging.
+    pub log: Log,
+}
+
+/// The brokers and how to authenticate to them; consumer, producer and admin client share it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kafka {
+    /// Bootstrap servers, `host:port` joined by commas.
+    pub brokers: String,
+    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.
+    pub security_protocol: String,
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`; empty without SASL.
+    pub sasl_mechanism: String,
+    /// SASL user.
+    pub sasl_username: String,
+    /// SASL password.
+    #[serde(serialize_with = "redacted")]
+    pub sasl_password: SecretString,
+    /// Certificate authorities as a PEM file; empty for the system's.
+    pub ssl_ca_location: String,
+    /// In front of every topic and group name: several environments can share a cluster.
+    pub topic_prefix: String,
+    /// Copies of each record; 3 with `min.insync.replicas=2` in production, 1 on a laptop.
+    pub replication: i32,
+}
+
+/// The schema registry.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistrySection {
+    /// Its Confluent-compatible base URL.
+    pub url: String,
+    /// User; empty where it asks for none.
+    pub username: String,
+    /// Password.
+    #[serde(serialize_with = "redacted")]
+    pub password: SecretString,
+}
+
+/// PostgreSQL.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Postgres {
+    /// `postgres://user:password@host:port/database?sslmode=verify-full&sslrootcert=…`.
+    #[serde(serialize_with = "redacted_url")]
+    pub url: SecretString,
+    /// Connections of this process: four partitions work at once, and the gateway's requests share the rest.
+    pub max_connections: u32,
+    /// Seconds to wait for a connection before the work is tried again later.
+    pub acquire_timeout_s: u64,
+}
+
+/// MongoDB.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mongodb {
+    /// `mongodb://…`, with `tls=true` and credentials where the server has them.
+    #[serde(serialize_with = "redacted_url")]
+    pub uri: SecretString,
+    /// The database of the log collections.
+    pub database: String,
+}
+
+/// The photo store.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Photos {
+    /// `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`; credentials come from the
+    /// provider's own environment variables.
+    pub url: String,
+}
+
+/// The gateway.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ingest {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The base of the URLs that it answers with.
+    pub public_url: String,
+    /// Largest photo, bytes.
+    pub max_photo_bytes: u64,
+    /// Milliseconds from the moment that a connection waits for a request to the end of its head; also the life of an idle
+    /// connection.
+    pub header_timeout_ms: u64,
+    /// Milliseconds between two pieces of a body.
+    pub body_idle_timeout_ms: u64,
+    /// Milliseconds for a whole body.
+    pub body_timeout_ms: u64,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Requests a user may make in a minute.
+    pub requests_per_user_per_minute: u32,
+    /// Requests an address may make in a minute.
+    pub requests_per_address_per_minute: u32,
+    /// Uploads a user may send in a day.
+    pub uploads_per_user_per_day: u32,
+    /// Uploads an address may send in an hour.
+    pub uploads_per_address_per_hour: u32,
+}
+
+/// The engine of stages and sinks.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineSection {
+    /// Unique and stable an instance, so that a restart keeps its partitions; empty for dynamic membership.
+    pub instance: String,
+    /// Milliseconds without a heartbeat after which a member's partitions go to others.
+    pub session_timeout_ms: u64,
+    /// Milliseconds that a revoke or a stop waits for records in flight; under the session timeout.
+    pub drain_budget_ms: u64,
+    /// `on`; `off` exists for the one test that shows what the guards of money are for.
+    pub guards: String,
+}
+
+/// Health and metrics.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ops {
+    /// Where `/livez`, `/readyz` and `/metrics` listen. The gateway serves them on its own address too.
+    pub listen: SocketAddr,
+}
+
+/// Bearer tokens.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keys {
+    /// Public keys as a JSON Web Key Set.
+    pub jwks_file: PathBuf,
+    /// The private Ed25519 key as PKCS#8 PEM; only `milestream token` reads it.
+    pub signing_key_file: PathBuf,
+}
+
+/// Logging.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `text` or `json`.
+    pub format: String,
+    /// A filter such as `info,runtime=debug`.
+    pub filter: String,
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Self {
+            brokers: "127.0.0.1:9092".into(),
+            security_protocol: "plaintext".into(),
+            sasl_mechanism: String::new(),
+            sasl_username: String::new(),
+            sasl_password: SecretString::default(),
+            ssl_ca_location: String::new(),
+            topic_prefix: String::new(),
+            replication: 1,
+        }
+    }
+}
+
+impl Default for RegistrySection {
+    fn default() -> Self {
+        let url = "http://127.0.0.1:8081".into();
+        Self { url, username: String::new(), password: SecretString::default() }
+    }
+}
+
+impl Default for Postgres {
+    fn default() -> Self {
+        let url = SecretString::from("postgres://milestream@127.0.0.1:5432/milestream");
+        Self { url, max_connections: 10, acquire_timeout_s: 5 }
+    }
+}
+
+impl Default for Mongodb {
+    fn default() -> Self {
+        Self { uri: SecretString::from("mongodb://127.0.0.1:27017/"), database: "milestream".into() }
+    }
+}
+
+impl Default for Photos {
+    fn default() -> Self {
+        Self { url: "file:///var/lib/milestream/photos".into() }
+    }
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            public_url: "http://127.0.0.1:8080".into(),
+            max_photo_bytes: 16 * 1024 * 1024,
+            header_timeout_ms: 10_000,
+            body_idle_timeout_ms: 10_000,
+            body_timeout_ms: 60_000,
+            max_connections: 1_024,
+            requests_per_user_per_minute: 120,
+            requests_per_address_per_minute: 300,
+            uploads_per_user_per_day: 20,
+            uploads_per_address_per_hour: 60,
+        }
+    }
+}
+
+impl Default for EngineSection {
+    fn default() -> Self {
+        Self {
+            instance: String::new(),
+            session_timeout_ms: 10_000,
+            drain_budget_ms: 6_000,
+            guards: "on".into(),
+        }
+    }
+}
+
+impl Default for Ops {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9100)) }
+    }
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self { jwks_file: "keys/jwks.json".into(), signing_key_file: "keys/signing-key.pem".into() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: "text".into(), filter: "info".into() }
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// An unknown key, or a value of the wrong type.
+    #[error("configuration: {0}. `milestream config show` prints every key")]
+    Read(#[from] Box<figment::Error>),
+    /// A value that cannot work.
+    #[error("configuration: {key}: {complaint}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What to change.
+        complaint: String,
+    },
+}
+
+impl Config {
+    /// Reads defaults, `file` (may be absent) and the environment, and checks the values.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let known = [
+            ("KAFKA_BROKERS", "kafka.brokers"),
+            ("KAFKA_SECURITY_PROTOCOL", "kafka.security_protocol"),
+            ("KAFKA_SASL_MECHANISM", "kafka.sasl_mechanism"),
+            ("KAFKA_SASL_USERNAME", "kafka.sasl_username"),
+            ("KAFKA_SASL_PASSWORD", "kafka.sasl_password"),
+            ("KAFKA_SSL_CA_LOCATION", "kafka.ssl_ca_location"),
+            ("SCHEMA_REGISTRY_URL", "registry.url"),
+            ("SCHEMA_REGISTRY_USERNAME", "registry.username"),
+            ("SCHEMA_REGISTRY_PASSWORD", "registry.password"),
+            ("DATABASE_URL", "postgres.url"),
+            ("MONGODB_URI", "mongodb.uri"),
+        ];
+        let mut figment = Figment::from(Serialized::defaults(Defaults)).merge(Toml::file_exact(file));
+        for (variable, key) in known {
+            if let Some(value) = std::env::var(variable).ok().filter(|value| !value.is_empty()) {
+                figment = figment.merge(Serialized::default(key, value));
+            }
+        }
+        let config: Self = figment
+            .merge(Env::prefixed("MILESTREAM_").split("__").ignore(&["config"]))
+            .extract()
+            .map_err(Box::new)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |key, complaint: String| Err(ConfigError::Value { key, complaint });
+        let engine = &self.engine;
+        if engine.drain_budget_ms >= engine.session_timeout_ms {
+            return refuse(
+                "engine.drain_budget_ms",
+                format!(
+                    "{} must be less than engine.session_timeout_ms ({}), or the group gives the partitions away before they are drained",
+                    engine.drain_budget_ms, engine.session_timeout_ms
+                ),
+            );
+        }
+        if !["on", "off"].contains(&engine.guards.as_str()) {
+            return refuse("engine.guards", format!("{:?} is neither on nor off", engine.guards));
+        }
+        if let Err(error) = Url::parse(&self.photos.url) {
+            return refuse("photos.url", format!("{error}: write file:///folder, s3://…, gs://… or az://…"));
+        }
+        if self.kafka.replication < 1 {
+            return refuse("kafka.replication", "at least 1".into());
+        }
+        Ok(())
+    }
+
+    /// The settings that every Kafka client of this process shares.
+    #[must_use]
+    pub fn kafka_client(&self) -> ClientConfig {
+        let kafka = &self.kafka;
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &kafka.brokers).set("security.protocol", &kafka.security_protocol);
+        client.set("client.id", "milestream");
+        if !kafka.sasl_mechanism.is_empty() {
+            client
+                .set("sasl.mechanism", &kafka.sasl_mechanism)
+                .set("sasl.username", &kafka.sasl_username)
+                .set("sasl.password", kafka.sasl_password.expose_secret());
+        }
+        if !kafka.ssl_ca_location.is_empty() {
+            client.set("ssl.ca.location", &kafka.ssl_ca_location);
+        }
+        client
+    }
+
+    /// The registry with its login.
+    #[must_use]
+    pub fn registry_client(&self) -> RegistryConfig {
+        let registry = &self.registry;
+        let login =
+            (!registry.username.is_empty()).then(|| (registry.username.clone(), registry.password.clone()));
+        RegistryConfig { url: registry.url.clone(), login }
+    }
+
+    /// The instance name, where one is set.
+    #[must_use]
+    pub fn instance(&self) -> Option<String> {
+        (!self.engine.instance.is_empty()).then(|| self.engine.instance.clone())
+    }
+
+    /// Session timeout and drain budget.
+    #[must_use]
+    pub fn group_timing(&self) -> (Duration, Duration) {
+        let engine = &self.engine;
+        (Duration::from_millis(engine.session_timeout_ms), Duration::from_millis(engine.drain_budget_ms))
+    }
+
+    /// The whole configuration as TOML, secrets redacted.
+    ///
+    /// # Errors
+    /// Never in practice: every value has a TOML form.
+    pub fn shown(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+}
+
+/// The defaults for figment: as [`Config::default`], but with secrets in clear, since figment reads them back.
+struct Defaults;
+
+impl Serialize for Defaults {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let config = Config::default();
+        let mut value = serde_json::to_value(&config).map_err(serde::ser::Error::custom)?;
+        value["kafka"]["sasl_password"] = "".into();
+        value["registry"]["password"] = "".into();
+        value["postgres"]["url"] = config.postgres.url.expose_secret().into();
+        value["mongodb"]["uri"] = config.mongodb.uri.expose_secret().into();
+        value.serialize(serializer)
+    }
+}
+
+fn redacted<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if secret.expose_secret().is_empty() { "" } else { REDACTED })
+}
+
+/// A URL without its password and query (which may carry one).
+fn redacted_url<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    let Ok(mut url) = Url::parse(secret.expose_secret()) else { return serializer.serialize_str(REDACTED) };
+    if url.password().is_some() && url.set_password(Some("redacted")).is_err() {
+        return serializer.serialize_str(REDACTED);
+    }
+    url.set_query(None);
+    serializer.serialize_str(url.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use figment::Jail;
+
+    use super::*;
+
+    #[allow(clippy::result_large_err, reason = "figment's own error type, in a test")]
+    fn jailed(test: impl FnOnce(&mut Jail) -> Result<(), Box<dyn std::error::Error>>) {
+        Jail::expect_with(|jail| test(jail).map_err(|error| error.to_string().into()));
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
+        jailed(|jail| {
+            jail.create_file(
+                "milestream.toml",
+                "[ingest]\nmax_connections = 7\n[kafka]\nbrokers = \"file:1\"\n",
+            )?;
+            jail.set_env("KAFKA_BROKERS", "known:1");
+            jail.set_env("MILESTREAM_ENGINE__INSTANCE", "a");
+            let config = Config::load(Path::new("milestream.toml"))?;
+            assert_eq!(config.ingest.max_connections, 7);
+            assert_eq!(config.kafka.brokers, "known:1");
+            assert_eq!(config.instance(), Some("a".into()));
+            assert_eq!(config.kafka.replication, 1);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        jailed(|jail| {
+            jail.create_file("milestream.toml", "[kafka]\nbroker = \"typo\"\n")?;
+            let error = Config::load(Path::new("milestream.toml")).unwrap_err().to_string();
+            assert!(error.contains("broker"), "{error}");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_drain_budget_over_the_session_timeout_is_refused_with_what_to_change() {
+        jailed(|jail| {
+            jail.set_env("MILESTREAM_ENGINE__DRAIN_BUDGET_MS", "20000");
+            let error = Config::load(Path::new("milestream.toml")).unwrap_err().to_string();
+            assert!(error.contains("must be less than engine.session_timeout_ms (10000)"), "{error}");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn no_secret_is_shown_and_no_secret_is_in_the_debug_output() {
+        jailed(|jail| {
+            jail.set_env("DATABASE_URL", "postgres://u:hunter2@h/d?password=hunter2");
+            jail.set_env("MONGODB_URI", "mongodb://u:hunter2@h/");
+            jail.set_env("KAFKA_SASL_PASSWORD", "hunter2");
+            jail.set_env("SCHEMA_REGISTRY_PASSWORD", "hunter2");
+            let config = Config::load(Path::new("milestream.toml"))?;
+            assert_eq!(config.postgres.url.expose_secret(), "postgres://u:hunter2@h/d?password=hunter2");
+            let shown = config.shown()? + &format!("{config:?}");
+            assert!(!shown.contains("hunter2"), "{shown}");
+            assert!(shown.contains("postgres://u:redacted@h/d"), "{shown}");
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,302 @@
+//! Runs roles until SIGTERM or Ctrl-C: parts made once, one named task a role, the death of one ends the process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use ingest::config::{GatewayConfig, Rate, Rates};
+use ingest::gateway::Gateway;
+use ingest::keys::KeySet;
+use ingest::store::PhotoStore;
+use processors::pipeline::STAGES;
+use runtime::clock::{Clock, SystemClock};
+use runtime::fence::Guards;
+use runtime::metrics::Metrics;
+use runtime::producer::{KafkaProducer, Patience};
+use runtime::{Engine, EngineConfig};
+use sinks::mongo::MongoConfig;
+use sinks::postgres::PostgresConfig;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::operate;
+
+/// The sinks by name.
+const SINKS: [&str; 2] = ["postgres", "mongo"];
+/// Longest wait of a client for Kafka's acknowledgement; afterwards 503, and the reserved photo is published later.
+const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
+/// Pause between two attempts to start a role whose database does not answer yet.
+const START_AGAIN: Duration = Duration::from_secs(2);
+
+/// Which roles this process has.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Roles {
+    gateway: bool,
+    stages: Vec<&'static str>,
+    sinks: Vec<&'static str>,
+}
+
+impl Roles {
+    /// The gateway.
+    pub fn gateway() -> Self {
+        Self { gateway: true, ..Self::default() }
+    }
+
+    /// Stages by name.
+    ///
+    /// # Errors
+    /// For a name that is not in the pipeline.
+    pub fn stages(names: &[String]) -> Result<Self> {
+        let known: Vec<&'static str> = STAGES.iter().map(|row| row.name).collect();
+        Ok(Self { stages: pick(&known, names, "stage")?, ..Self::default() })
+    }
+
+    /// Sinks by name.
+    ///
+    /// # Errors
+    /// For a name that is none.
+    pub fn sinks(names: &[String]) -> Result<Self> {
+        Ok(Self { sinks: pick(&SINKS, names, "sink")?, ..Self::default() })
+    }
+
+    /// Every role.
+    pub fn all() -> Self {
+        Self { gateway: true, stages: STAGES.iter().map(|row| row.name).collect(), sinks: SINKS.to_vec() }
+    }
+}
+
+fn pick(known: &[&'static str], names: &[String], what: &str) -> Result<Vec<&'static str>> {
+    let pick = |name: &String| {
+        let found = known.iter().find(|known| *known == name).copied();
+        found.with_context(|| format!("there is no {what} {name:?}: choose of {}", known.join(", ")))
+    };
+    names.iter().map(pick).collect()
+}
+
+/// Runs the roles until told to stop.
+///
+/// # Errors
+/// When a role cannot start, or ends by itself.
+pub async fn run(config: &Config, roles: Roles) -> Result<()> {
+    let stop = CancellationToken::new();
+    let engine = engine(config, stop.clone())?;
+    let mut tasks = JoinSet::new();
+    serve_ops(config, &engine, stop.clone(), &mut tasks).await?;
+    check_topics_patiently(config, &stop).await?;
+    let pool = operate::pool(config)?;
+    if roles.gateway {
+        let (config, engine, pool, stop) = (config.clone(), engine.clone(), pool.clone(), stop.clone());
+        tasks.spawn(async move { ("ingest", run_gateway(&config, &engine, pool, stop).await) });
+    }
+    if !roles.stages.is_empty() {
+        let photos = open_photos(config)?.object_store();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let parts = processors::parts::Parts::new(pool.clone(), photos, clock);
+        for stage in roles.stages {
+            let (engine, parts) = (engine.clone(), parts.clone());
+            tasks.spawn(async move {
+                (stage, processors::pipeline::run(stage, &engine, &parts).await.map_err(Into::into))
+            });
+        }
+    }
+    for sink in roles.sinks {
+        let (config, engine, pool, stop) = (config.clone(), engine.clone(), pool.clone(), stop.clone());
+        tasks.spawn(async move { (sink, run_sink(sink, &config, &engine, pool, stop).await) });
+    }
+    supervise(engine, stop, tasks).await
+}
+
+/// Waits for a signal or for the first task that ends by itself; then everything ends in order.
+async fn supervise(
+    engine: Engine,
+    stop: CancellationToken,
+    mut tasks: JoinSet<(&'static str, Result<()>)>,
+) -> Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut outcome = Ok(());
+    let first = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        ended = tasks.join_next() => ended,
+    };
+    let asked = first.is_none();
+    tracing::info!(asked, "stopping: readiness falls, records in flight are drained");
+    engine.health.stop();
+    stop.cancel();
+    let mut ended = first;
+    loop {
+        match ended {
+            Some(Ok((role, Err(error)))) => {
+                tracing::error!(role, error = format!("{error:#}"), "role ended");
+                outcome = outcome.and(Err(error.context(role)));
+            }
+            Some(Ok((role, Ok(())))) => tracing::info!(role, "role ended"),
+            Some(Err(error)) => outcome = outcome.and(Err(error.into())),
+            None => break,
+        }
+        ended = tasks.join_next().await;
+    }
+    engine.flush();
+    if outcome.is_ok() && !asked {
+        bail!("a role ended without being asked to");
+    }
+    outcome
+}
+
+fn engine(config: &Config, stop: CancellationToken) -> Result<Engine> {
+    let (session_timeout, drain_budget) = config.group_timing();
+    let engine = EngineConfig {
+        kafka: config.kafka_client(),
+        registry: config.registry_client(),
+        prefix: config.kafka.topic_prefix.clone(),
+        instance: config.instance(),
+        session_timeout,
+        drain_budget,
+        guards: if config.engine.guards == "off" { Guards::Off } else { Guards::On },
+    };
+    Ok(Engine::new(engine, Metrics::new()?, Arc::new(SystemClock), stop)?)
+}
+
+async fn serve_ops(
+    config: &Config,
+    engine: &Engine,
+    stop: CancellationToken,
+    tasks: &mut JoinSet<(&'static str, Result<()>)>,
+) -> Result<()> {
+    let address = config.ops.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("ops.listen {address}: choose another port or address"))?;
+    let routes = runtime::ops::routes(engine.health.clone(), engine.metrics.clone());
+    tasks.spawn(async move {
+        let server = warp::serve(routes).incoming(listener).graceful(async move { stop.cancelled().await });
+        server.run().await;
+        ("ops", Ok(()))
+    });
+    Ok(())
+}
+
+/// A wrong partition count ends the process; a broker that does not answer yet is waited for.
+async fn check_topics_patiently(config: &Config, stop: &CancellationToken) -> Result<()> {
+    loop {
+        match operate::check_topics(config).await {
+            Ok(()) => return Ok(()),
+            Err(error) if operate::is_weather(&error) && !stop.is_cancelled() => {
+                tracing::warn!(error = format!("{error:#}"), "waiting for kafka");
+                tokio::time::sleep(START_AGAIN).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn open_photos(config: &Config) -> Result<PhotoStore> {
+    // Settings of a bucket come from its provider's own variables, e.g. AWS_REGION.
+    let options = std::env::vars().map(|(key, value)| (key.to_lowercase(), value));
+    PhotoStore::open(&config.photos.url, true, options).context("photos.url")
+}
+
+async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: CancellationToken) -> Result<()> {
+    let section = &config.ingest;
+    let keys = std::fs::read_to_string(&config.keys.jwks_file).with_context(|| {
+        format!("keys.jwks_file {}: run `milestream keys generate`", config.keys.jwks_file.display())
+    })?;
+    let producer = KafkaProducer::new(&config.kafka_client(), Patience::Within(PUBLISH_PATIENCE))?;
+    let parts = ingest::gateway::Parts {
+        pool,
+        outbound: Arc::new(producer),
+        photos: open_photos(config)?,
+        check: Arc::new(ingest::check::HeaderCheck),
+        keys: KeySet::from_jwks(&keys)?,
+        clock: Arc::new(SystemClock),
+        metrics: engine.metrics.clone(),
+        health: engine.health.clone(),
+        schemas: operate::schema_ids(engine).await?,
+    };
+    let listener = TcpListener::bind(section.listen)
+        .await
+        .with_context(|| format!("ingest.listen {}: choose another port or address", section.listen))?;
+    tracing::info!(listen = %section.listen, "gateway");
+    ingest::serve(listener, Gateway::new(gateway_config(config), parts), stop).await;
+    Ok(())
+}
+
+fn gateway_config(config: &Config) -> GatewayConfig {
+    let section = &config.ingest;
+    let mut gateway = GatewayConfig::new(&section.public_url);
+    gateway.topic_prefix.clone_from(&config.kafka.topic_prefix);
+    processors::fraud_check::rules::Rules::current().version.clone_into(&mut gateway.rules_version);
+    gateway.limits.photo_bytes = section.max_photo_bytes;
+    gateway.limits.connections = section.max_connections;
+    gateway.timeouts.header = Duration::from_millis(section.header_timeout_ms);
+    gateway.timeouts.body_idle = Duration::from_millis(section.body_idle_timeout_ms);
+    gateway.timeouts.body_total = Duration::from_millis(section.body_timeout_ms);
+    gateway.rates = Rates {
+        api_per_user: Rate::new(section.requests_per_user_per_minute, Duration::from_secs(60)),
+        api_per_address: Rate::new(section.requests_per_address_per_minute, Duration::from_secs(60)),
+        uploads_per_user: Rate::new(section.uploads_per_user_per_day, Duration::from_secs(86_400)),
+        uploads_per_address: Rate::new(section.uploads_per_address_per_hour, Duration::from_secs(3_600)),
+    };
+    gateway
+}
+
+async fn run_sink(
+    sink: &str,
+    config: &Config,
+    engine: &Engine,
+    pool: PgPool,
+    stop: CancellationToken,
+) -> Result<()> {
+    match sink {
+        "postgres" => {
+            let sink = loop {
+                match PostgresConfig::default().build(pool.clone()).await {
+                    Ok(sink) => break sink,
+                    Err(sinks::postgres::PostgresStartError::Postgres(error)) if !stop.is_cancelled() => {
+                        tracing::warn!(error = %error, "waiting for postgres");
+                        tokio::time::sleep(START_AGAIN).await;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            };
+            Ok(engine.run_sink(sink).await?)
+        }
+        _ => {
+            let settings = MongoConfig {
+                uri: config.mongodb.uri.clone(),
+                database: config.mongodb.database.clone(),
+                timeout: Duration::from_secs(5),
+            };
+            let sink = loop {
+                match settings.build().await {
+                    Ok(sink) => break sink,
+                    Err(error) if sinks::mongo::is_retryable(&error) && !stop.is_cancelled() => {
+                        tracing::warn!(error = %error, "waiting for mongodb");
+                        tokio::time::sleep(START_AGAIN).await;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            };
+            Ok(engine.run_sink(sink).await?)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_role_is_refused_with_the_names_to_choose_of() {
+        let error = Roles::stages(&["fraud".to_owned()]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "there is no stage \"fraud\": choose of quality_check, odometer_reading, fraud_check"
+        );
+        assert!(Roles::sinks(&["postgres".to_owned(), "mongo".to_owned()]).is_ok());
+    }
+}

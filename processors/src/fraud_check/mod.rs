@@ -1,0 +1,76 @@
+//! `fraud_check`: the one place where an upload is decided. [`judge`](judge::judge) is the decision, the rest carries
+//! vehicles in and decisions out.
+
+mod event;
+pub mod judge;
+pub mod oracle;
+pub mod rules;
+mod signals;
+pub mod state;
+
+use std::sync::Arc;
+
+use runtime::{Clock, Decider, Decision, Envelope, StageError};
+use schemas::events::{OdometerRead, UploadDecided};
+use sqlx::PgConnection;
+
+use self::judge::judge;
+use self::rules::Rules;
+use self::state::{Vehicles, key_of};
+use crate::parts::Parts;
+
+/// Decides about uploads.
+pub struct FraudCheck {
+    rules: Rules,
+    clock: Arc<dyn Clock>,
+}
+
+impl FraudCheck {
+    /// A stage on these parts. The clock stamps `occurred_at` and is no input of a decision.
+    #[must_use]
+    pub fn new(parts: &Parts) -> Self {
+        Self { rules: parts.rules.clone(), clock: parts.clock.clone() }
+    }
+}
+
+impl Decider for FraudCheck {
+    const NAME: &'static str = "fraud_check";
+    type In = OdometerRead;
+    type Out = UploadDecided;
+
+    fn effect_of(&self, event: &OdometerRead) -> Option<String> {
+        Some(format!("verdict:{}", event.header.upload_id))
+    }
+
+    async fn decide(
+        &self,
+        tx: &mut PgConnection,
+        batch: &[Envelope<OdometerRead>],
+    ) -> Result<Vec<Decision<UploadDecided>>, StageError> {
+        let keys = batch.iter().map(|record| key_of(&record.payload)).collect();
+        let mut vehicles = Vehicles::load(tx, &keys).await?;
+        let mut decisions = Vec::with_capacity(batch.len());
+        for record in batch {
+            let (started, key) = (self.clock.now(), key_of(&record.payload));
+            let mut judgement = judge(&record.payload, vehicles.get(&key), &self.rules);
+            if let Some(next) = judgement.next_state.take() {
+                vehicles.set(key, next);
+            }
+            let now = self.clock.now();
+            let decided = event::decided(record, &judgement, now);
+            decisions.push(Decision {
+                effect_id: self.effect_of(&record.payload),
+                rules_version: self.rules.version.to_owned(),
+                reason: judgement.reason,
+                logs: event::logs(record, &decided, self.rules.version, started),
+                evidence: judgement.signals,
+                outcome: Ok(decided),
+            });
+        }
+        vehicles.store(tx).await?;
+        Ok(decisions)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! The checks of an upload, in the order in which they decide. Each is recorded whether or not it speaks against the
+//! upload; the first one that does is the verdict.
+
+use rust_decimal::Decimal;
+use schemas::events::Verdict;
+use schemas::reason::Reason;
+use serde_json::{Value, json};
+
+use super::judge::Facts;
+
+/// Microseconds of an hour.
+const HOUR_US: Decimal = Decimal::from_parts(3_600_000_000, 0, 0, false, 0);
+
+/// How much a check counts: what it can bring about alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// Turns the upload down: 1.
+    Rejects,
+    /// Sends it to a person: 0.5.
+    Doubts,
+}
+
+impl Weight {
+    fn value(self) -> f64 {
+        match self {
+            Self::Rejects => 1.0,
+            Self::Doubts => 0.5,
+        }
+    }
+}
+
+/// A verdict other than verified.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Against {
+    pub verdict: Verdict,
+    pub reason: Reason,
+    pub detail: String,
+}
+
+/// One check's result.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Signal {
+    pub name: &'static str,
+    value: Value,
+    threshold: Value,
+    weight: Weight,
+    pub against: Option<Against>,
+}
+
+impl Signal {
+    /// Name and JSON, as they stand in the evidence.
+    pub fn entry(&self) -> (String, Value) {
+        let json = json!({
+            "value": self.value,
+            "threshold": self.threshold,
+            "weight": self.weight.value(),
+            "against": self.against.is_some(),
+        });
+        (self.name.to_owned(), json)
+    }
+
+    fn new(name: &'static str, weight: Weight, value: impl Into<Value>, threshold: impl Into<Value>) -> Self {
+        Self { name, value: value.into(), threshold: threshold.into(), weight, against: None }
+    }
+
+    fn when(
+        mut self,
+        speaks: bool,
+        verdict: Verdict,
+        reason: Reason,
+        detail: impl FnOnce() -> String,
+    ) -> Self {
+        self.against = speaks.then(|| Against { verdict, reason, detail: detail() });
+        self
+    }
+}
+
+/// Every check that applies, in order of precedence.
+pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
+    let checks: [fn(&Facts<'_>) -> Option<Signal>; 12] = [
+        account,
+        fault,
+        first_holder,
+        something_read,
+        unit_change,
+        rollback,
+        speed,
+        capture_age,
+        claim,
+        several,
+        confidence,
+        auto_accept,
+    ];
+    checks.iter().filter_map(|check| check(facts)).collect()
+}
+
+fn account(facts: &Facts<'_>) -> Option<Signal> {
+    let active = facts.event.stamp.account_active;
+    let signal = Signal::new("account_active", Weight::Rejects, active, true);
+    Some(signal.when(!active, Verdict::Rejected, Reason::AccountStanding, || {
+        "the account was locked when the photo was accepted".into()
+    }))
+}
+
+fn fault(facts: &Facts<'_>) -> Option<Signal> {
+    let fault = facts.event.fault.as_ref()?;
+    let verdict = if fault.reason == Reason::ProcessingFailed { Verdict::Failed } else { Verdict::Rejected };
+    let signal = Signal::new("fault", Weight::Rejects, fault.reason.label(), Value::Null);
+    Some(signal.when(true, verdict, fault.reason, || fault.detail.clone()))
+}
+
+fn first_holder(facts: &Facts<'_>) -> Option<Signal> {
+    let holder = facts.event.stamp.first_holder?;
+    let other = holder.user_id != facts.event.header.user_id;
+    let signal = Signal::new("photo_of_another_user", Weight::Rejects, other, false);
+    Some(signal.when(other, Verdict::Rejected, Reason::DuplicatePhoto, || {
+        "another account sent this photo first".into()
+    }))
+}
+
+fn something_read(facts: &Facts<'_>) -> Option<Signal> {
+    let read = facts.chosen.is_some();
+    let signal = Signal::new("something_read", Weight::Rejects, read, true);
+    Some(signal.when(!read, Verdict::Rejected, Reason::NoOdometer, || "no odometer reading was found".into()))
+}
+
+/// A photo that shows another unit than the vehicle's last one is 1.6 times off, or another vehicle.
+fn unit_change(facts: &Facts<'_>) -> Option<Signal> {
+    let (vehicle, own) = (facts.vehicle?, facts.ai?.unit?);
+    let signal = Signal::new("unit", Weight::Doubts, own.label(), vehicle.unit.label());
+    Some(signal.when(own != vehicle.unit, Verdict::Review, Reason::LowConfidence, || {
+        format!("the photo shows {}, the vehicle's last reading was in {}", own.label(), vehicle.unit.label())
+    }))
+}
+
+/// A display cuts off what it has no digits for: the true mileage lies in [shown, shown + last digit's unit). It went
+/// back only where that whole interval lies below the last verified reading.
+fn rollback(facts: &Facts<'_>) -> Option<Signal> {
+    let (chosen, previous) = (facts.chosen.as_ref()?, facts.previous?);
+    let digit = Decimal::try_new(1, chosen.value.scale()).unwrap_or(Decimal::ONE);
+    let back = chosen.value + digit <= previous;
+    let sure = chosen.confidence >= facts.rules.auto_accept;
+    let (verdict, reason) =
+        if sure { (Verdict::Rejected, Reason::Rollback) } else { (Verdict::Review, Reason::LowConfidence) };
+    let weight = if sure { Weight::Rejects } else { Weight::Doubts };
+    let signal = Signal::new("rollback", weight, chosen.value.to_string(), previous.to_string());
+    Some(signal.when(back, verdict, reason, || {
+        let unit = facts.unit.label();
+        format!(
+            "read {} {unit}, last verified {previous} {unit}, confidence {}",
+            chosen.value, chosen.confidence
+        )
+    }))
+}
+
+fn speed(facts: &Facts<'_>) -> Option<Signal> {
+    let (vehicle, final_km) = (facts.vehicle?, facts.final_km?);
+    let distance_km = (final_km - vehicle.last_km).max(Decimal::ZERO);
+    let elapsed_us = facts.read_at.0.saturating_sub(vehicle.last_at.0);
+    let hours = Decimal::from(elapsed_us) / HOUR_US;
+    let possible_km = facts.rules.speed_limit_kmh * hours + facts.rules.speed_slack_km;
+    let (value, threshold) = (distance_km.to_string(), possible_km.round_dp(3).to_string());
+    if elapsed_us < 0 {
+        let signal = Signal::new("distance_for_time", Weight::Doubts, value, threshold);
+        return Some(signal.when(true, Verdict::Review, Reason::StalePhoto, || {
+            format!(
+                "taken {} s before the vehicle's last verified photo",
+                elapsed_us.unsigned_abs() / 1_000_000
+            )
+        }));
+    }
+    let signal = Signal::new("distance_for_time", Weight::Rejects, value, threshold);
+    Some(signal.when(distance_km > possible_km, Verdict::Rejected, Reason::ImpossibleSpeed, || {
+        format!("{distance_km} km in {} h, possible {} km", hours.round_dp(2), possible_km.round_dp(1))
+    }))
+}
+
+fn capture_age(facts: &Facts<'_>) -> Option<Signal> {
+    let captured = facts.event.stamp.captured_at?;
+    let age_us = facts.event.header.accepted_at.0.saturating_sub(captured.0);
+    let seconds = age_us / 1_000_000;
+    let most = facts.rules.captured_back_us / 1_000_000;
+    let signal = Signal::new("capture_age_seconds", Weight::Doubts, seconds, most);
+    Some(signal.when(age_us > facts.rules.captured_back_us, Verdict::Review, Reason::StalePhoto, || {
+        format!("taken {} days before it was sent", seconds / 86_400)
+    }))
+}
+
+fn claim(facts: &Facts<'_>) -> Option<Signal> {
+    let (chosen, claimed) = (facts.chosen.as_ref()?, facts.claimed?);
+    let difference = (chosen.value - claimed).abs();
+    let most = facts.rules.claim_slack.max(chosen.value * facts.rules.claim_share);
+    let signal = Signal::new("claim_difference", Weight::Doubts, difference.to_string(), most.to_string());
+    Some(signal.when(difference > most, Verdict::Review, Reason::ClaimMismatch, || {
+        let unit = facts.unit.label();
+        format!("read {} {unit}, typed {claimed} {unit}", chosen.value)
+    }))
+}
+
+fn several(facts: &Facts<'_>) -> Option<Signal> {
+    let several = facts.event.reading.as_ref()?.several_readings;
+    let signal = Signal::new("several_readings", Weight::Doubts, several, false);
+    Some(signal.when(several, Verdict::Review, Reason::SeveralReadings, || {
+        "two or more odometer values are about equally likely".into()
+    }))
+}
+
+fn confidence(facts: &Facts<'_>) -> Option<Signal> {
+    let (value, least) = (facts.chosen.as_ref()?.confidence, facts.rules.auto_accept);
+    let signal = Signal::new("confidence", Weight::Doubts, value.to_string(), least.to_string());
+    Some(signal.when(value < least, Verdict::Review, Reason::LowConfidence, || format!("{value} < {least}")))
+}
+
+fn auto_accept(facts: &Facts<'_>) -> Option<Signal> {
+    let on = facts.event.stamp.auto_accept;
+    let signal = Signal::new("auto_accept", Weight::Doubts, on, true);
+    Some(signal.when(!on, Verdict::Review, Reason::LowConfidence, || {
+        "every verdict goes to a person: auto_accept was off at acceptance".into()
+    }))
+}

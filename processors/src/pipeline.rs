@@ -1,0 +1,74 @@
+//! THE table: stage → what it reads → what it writes → how it is made. Read this first.
+
+use runtime::{Engine, EngineError};
+use schemas::topic::Topic;
+
+use crate::fraud_check::FraudCheck;
+use crate::odometer_reading::OdometerReading;
+use crate::parts::Parts;
+use crate::quality_check::QualityCheck;
+
+/// How a stage treats what it must remember.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Remembers nothing that a decision needs.
+    Pure,
+    /// Decides under the fence, one Postgres transaction a batch.
+    Deciding,
+}
+
+/// One stage.
+#[derive(Clone, Copy, Debug)]
+pub struct StageRow {
+    /// File name, metric label, consumer group suffix.
+    pub name: &'static str,
+    /// How it is run.
+    pub kind: Kind,
+    /// What it consumes.
+    pub input: Topic,
+    /// What it publishes.
+    pub output: Topic,
+    /// What it does, in a line.
+    pub meaning: &'static str,
+}
+
+use Kind::{Deciding, Pure};
+use Topic::{UploadsDecided, UploadsGraded, UploadsReadings, UploadsReceived};
+
+/// Every stage, in the order in which an upload passes them.
+#[rustfmt::skip]
+pub const STAGES: &[StageRow] = &[
+    StageRow { name: "quality_check",    kind: Pure,     input: UploadsReceived, output: UploadsGraded,   meaning: "decodes the photo and measures its quality" },
+    StageRow { name: "odometer_reading", kind: Pure,     input: UploadsGraded,   output: UploadsReadings, meaning: "reads the mileage, with all candidates" },
+    StageRow { name: "fraud_check",      kind: Deciding, input: UploadsReadings, output: UploadsDecided,  meaning: "decides whether to believe the reading" },
+];
+
+/// Why a stage could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No row of the table has this name.
+    #[error("there is no stage {0}: see `processors::pipeline::STAGES`")]
+    UnknownStage(String),
+    /// The embedded models do not load.
+    #[error("the reader")]
+    Reader(#[from] reading::ReaderError),
+    /// The engine ended before it was told to.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// Runs a stage until the engine is stopped.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(stage: &str, engine: &Engine, parts: &Parts) -> Result<(), RunError> {
+    match stage {
+        "quality_check" => engine.run_processor(QualityCheck::new(parts)).await?,
+        "odometer_reading" => {
+            engine.run_processor(OdometerReading::new(parts, parts.answers()).await?).await?
+        }
+        "fraud_check" => engine.run_decider(FraudCheck::new(parts), parts.pool.clone()).await?,
+        unknown => return Err(RunError::UnknownStage(unknown.to_owned())),
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! Every example of every stage's input topic goes through its stage; what comes out is compared with a file.
+//! `UPDATE_GOLDEN=1 cargo test -p processors --test golden` writes the files anew: read the diff.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::sync::Arc;
+
+use processors::fraud_check::judge::{VehicleState, judge};
+use processors::fraud_check::rules::Rules;
+use processors::odometer_reading::OdometerReading;
+use processors::pipeline::STAGES;
+use processors::quality_check::QualityCheck;
+use runtime::testing::{MemoryOutbound, MemorySchemas, raw, tools};
+use runtime::worker::Decoded;
+use runtime::{Processor, Verdict};
+use schemas::codec;
+use schemas::events::{
+    ActivityLogged, Event, OdometerRead, Unit, UploadDecided, UploadGraded, UploadHeader, UploadReceived,
+};
+use schemas::ids::{Micros, UploadId};
+use schemas::topic::Topic;
+use serde_json::{Value, json};
+use support::{Example, MemoryAnswers, examples, parts, photo, put, record, workspace};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+#[tokio::test]
+async fn each_example_makes_the_event_and_documents_that_are_checked_in() {
+    for row in STAGES {
+        let inputs: Vec<_> =
+            examples(row.input).into_iter().filter(|example| !example.is_malformed()).collect();
+        assert!(inputs.iter().any(|example| example.name.starts_with("normal-")), "{}", row.name);
+        assert!(inputs.iter().any(|example| example.name.starts_with("edge-")), "{}", row.name);
+        for example in &inputs {
+            let output = match row.name {
+                "quality_check" => quality_check(example).await,
+                "odometer_reading" => odometer_reading(example).await,
+                "fraud_check" => fraud_check(example),
+                other => panic!("say here how {other} is run over its examples"),
+            };
+            compare(row.name, &example.name, &output);
+        }
+    }
+}
+
+async fn quality_check(example: &Example) -> Value {
+    let (parts, store) = parts();
+    let event: UploadReceived = example.event();
+    give_photo(example, &store, &event.header).await;
+    emitted(QualityCheck::new(&parts).process(&record(event, 41)).await.unwrap())
+}
+
+async fn odometer_reading(example: &Example) -> Value {
+    let (parts, store) = parts();
+    let event: UploadGraded = example.event();
+    give_photo(example, &store, &event.header).await;
+    let stage = OdometerReading::new(&parts, MemoryAnswers::default()).await.unwrap();
+    emitted(stage.process(&record(event, 41)).await.unwrap())
+}
+
+/// Judged twice: as the first reading of the vehicle, and after 50,001 km ten days before.
+fn fraud_check(example: &Example) -> Value {
+    let event: OdometerRead = example.event();
+    let known = VehicleState {
+        last_km: 50_001.into(),
+        highest_km: 50_001.into(),
+        unit: Unit::Km,
+        last_at: Micros(event.header.accepted_at.0 - 10 * 86_400_000_000),
+        last_upload_id: UploadId(Uuid::from_u128(1)),
+    };
+    let told = |vehicle: Option<&VehicleState>| {
+        let judgement = judge(&event, vehicle, &Rules::current());
+        json!({
+            "verdict": judgement.verdict, "reason": judgement.reason, "detail": judgement.detail,
+            "unit": judgement.unit, "claimed": judgement.claimed, "ai": judgement.ai,
+            "final": judgement.final_mileage, "confidence": judgement.confidence, "previous": judgement.previous,
+            "distance_km": judgement.distance_km, "baseline": judgement.baseline, "signals": judgement.signals,
+        })
+    };
+    json!({"first": told(None), "after_50001_km": told(Some(&known))})
+}
+
+async fn give_photo(example: &Example, store: &Arc<object_store::memory::InMemory>, header: &UploadHeader) {
+    if let Some(name) = example.json["photo"].as_str() {
+        put(store.as_ref(), header, photo(name)).await;
+    }
+}
+
+fn emitted<E: Event>(verdict: Verdict<E>) -> Value {
+    let Verdict::EmitWith(event, logs) = verdict else {
+        panic!("expected an event with documents: {verdict:?}")
+    };
+    let documents: Vec<Value> = logs
+        .iter()
+        .map(|log| {
+            let document: Value = serde_json::from_str(&log.document).unwrap();
+            json!({"collection": log.collection, "ordinal": log.ordinal, "document": document})
+        })
+        .collect();
+    json!({"event": event, "documents": documents})
+}
+
+fn compare(stage: &str, example: &str, output: &Value) {
+    let mut output = output.clone();
+    redact(&mut output);
+    let path = workspace().join(format!("processors/tests/golden/{stage}/{example}.json"));
+    let text = serde_json::to_string_pretty(&output).unwrap() + "\n";
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        return;
+    }
+    let expected =
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(text, expected, "{stage} on {example}: if meant, run with UPDATE_GOLDEN=1 and read the diff");
+}
+
+/// Leaves out what may differ: the release, ciphertexts, and the last digits of measured floats and of the network's
+/// confidence, which follow the machine's vector unit.
+fn redact(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields.iter_mut() {
+                match name.as_str() {
+                    "stage_version" | "detected_text" if !field.is_null() => *field = json!("[redacted]"),
+                    "bounding_boxes" => {
+                        if let Some(Ok(mut boxes)) = field.as_str().map(serde_json::from_str::<Value>) {
+                            redact(&mut boxes);
+                            *field = boxes;
+                        }
+                    }
+                    "quad" if !field.is_null() => *field = json!("[quad]"),
+                    _ => redact(field),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(redact),
+        Value::Number(number) if number.is_f64() => {
+            let rounded = (number.as_f64().unwrap() * 10.0).round() / 10.0;
+            *value = json!(rounded);
+        }
+        _ => {}
+    }
+}
+
+fn survives<E: Event + PartialEq>(example: &Example) {
+    let event: E = example.event();
+    let bytes = codec::encode(7, &event).unwrap_or_else(|error| panic!("{}: {error}", example.name));
+    let (id, datum) = codec::unframe(&bytes).unwrap();
+    let back: E = codec::decode(E::schema(), id, datum).unwrap();
+    assert_eq!(back, event, "{}", example.name);
+}
+
+#[test]
+fn every_normal_and_edge_example_survives_encoding_and_decoding() {
+    for topic in documented_topics() {
+        for example in examples(topic).iter().filter(|example| !example.is_malformed()) {
+            match topic {
+                Topic::UploadsReceived => survives::<UploadReceived>(example),
+                Topic::UploadsGraded => survives::<UploadGraded>(example),
+                Topic::UploadsReadings => survives::<OdometerRead>(example),
+                Topic::UploadsDecided => survives::<UploadDecided>(example),
+                Topic::ActivityLogs => survives::<ActivityLogged>(example),
+                Topic::DeadLetters | Topic::AccountsChanged => panic!("no examples here"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_malformed_example_is_refused_for_the_reason_it_names() {
+    let tools = tools("golden", Arc::new(MemoryOutbound::default())).unwrap();
+    let stop = CancellationToken::new();
+    for topic in documented_topics() {
+        for example in examples(topic).iter().filter(|example| example.is_malformed()) {
+            let bytes = hex::decode(example.json["bytes"].as_str().unwrap()).unwrap();
+            let record = raw(topic.name(), 0, None, Some(bytes));
+            let reason = match topic {
+                Topic::UploadsReceived => refusal(tools.decode::<UploadReceived>(&record, &stop).await),
+                Topic::UploadsGraded => refusal(tools.decode::<UploadGraded>(&record, &stop).await),
+                Topic::UploadsReadings => refusal(tools.decode::<OdometerRead>(&record, &stop).await),
+                Topic::UploadsDecided => refusal(tools.decode::<UploadDecided>(&record, &stop).await),
+                Topic::ActivityLogs => refusal(tools.decode::<ActivityLogged>(&record, &stop).await),
+                Topic::DeadLetters | Topic::AccountsChanged => panic!("no examples here"),
+            };
+            assert_eq!(reason.as_deref(), example.json["reason"].as_str(), "{topic:?} {}", example.name);
+        }
+    }
+}
+
+fn refusal<T>(decoded: Result<Decoded<T>, runtime::worker::Halt>) -> Option<String> {
+    match decoded {
+        Ok(Decoded::Bad(reason, _)) => Some(reason.label().to_owned()),
+        _ => None,
+    }
+}
+
+/// Malformed examples of a datum carry the ids of the memory registry.
+#[test]
+fn the_examples_schema_ids_are_those_of_the_memory_registry() {
+    assert_eq!(MemorySchemas::id_of::<UploadReceived>(), 1);
+    assert_eq!(MemorySchemas::id_of::<ActivityLogged>(), 5);
+}
+
+fn documented_topics() -> [Topic; 5] {
+    [
+        Topic::UploadsReceived,
+        Topic::UploadsGraded,
+        Topic::UploadsReadings,
+        Topic::UploadsDecided,
+        Topic::ActivityLogs,
+    ]
+}

@@ -1,0 +1,267 @@
+//! On a real Postgres: the fence around `fraud_check`, and the kept answers of the reader.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+
+use processors::fraud_check::FraudCheck;
+use processors::odometer_reading::{Answers as _, OdometerReading};
+use processors::parts::Parts;
+use runtime::deciding::DecidingWorker;
+use runtime::fence::Guards;
+use runtime::source::{Assignment, RawRecord};
+use runtime::stored::StoredRecord;
+use runtime::testing::{MemoryOutbound, MemorySchemas, assignment, record, tools};
+use runtime::worker::Halt;
+use runtime::{ManualClock, Processor as _, Verdict as Outcome};
+use rust_decimal::Decimal;
+use schemas::codec;
+use schemas::events::{Event as _, OdometerRead, UploadDecided, UploadGraded, Verdict};
+use schemas::ids::{EventId, Micros, UploadId, UserId};
+use schemas::sealed::UserKey;
+use schemas::topic::Topic;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool};
+use support::{NOW, examples, photo, put};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+const TOPIC: &str = "uploads.readings";
+
+/// A schema of its own with every table, which goes when the test is over.
+struct Database {
+    pool: PgPool,
+    name: String,
+}
+
+impl Database {
+    async fn new() -> Self {
+        let url = std::env::var("DATABASE_URL")
+            .expect("DATABASE_URL is not set: run this test under `devstack`, which starts a Postgres");
+        let name = format!("processors_{}", Uuid::now_v7().simple());
+        let options = PgConnectOptions::from_str(&url).unwrap().options([("search_path", name.as_str())]);
+        let pool = PgPoolOptions::new().max_connections(6).connect_with(options).await.unwrap();
+        sqlx::query(AssertSqlSafe(format!("create schema {name}"))).execute(&pool).await.unwrap();
+        sqlx::migrate!("../migrations").run(&pool).await.unwrap();
+        Self { pool, name }
+    }
+
+    async fn drop(self) {
+        let sql = format!("drop schema {} cascade", self.name);
+        sqlx::query(AssertSqlSafe(sql)).execute(&self.pool).await.unwrap();
+        self.pool.close().await;
+    }
+
+    fn parts(&self, at: Micros) -> (Parts, Arc<object_store::memory::InMemory>) {
+        let store = Arc::new(object_store::memory::InMemory::new());
+        (Parts::new(self.pool.clone(), store.clone(), Arc::new(ManualClock::at(at))), store)
+    }
+
+    /// A worker of `fraud_check`, and what it publishes.
+    fn worker(
+        &self,
+        owner: &str,
+        guards: Guards,
+        at: Micros,
+    ) -> (DecidingWorker<FraudCheck>, Arc<MemoryOutbound>) {
+        let outbound = Arc::new(MemoryOutbound::default());
+        let mut tools = tools("fraud_check", outbound.clone()).unwrap();
+        tools.clock = Arc::new(ManualClock::at(at));
+        let worker = DecidingWorker {
+            decider: Arc::new(FraudCheck::new(&self.parts(at).0)),
+            tools,
+            pool: self.pool.clone(),
+            output: "uploads.decided".into(),
+            output_schema: MemorySchemas::id_of::<UploadDecided>(),
+            owner: owner.into(),
+            guards,
+        };
+        (worker, outbound)
+    }
+
+    /// Every row that the stage owns.
+    async fn state(&self) -> serde_json::Value {
+        sqlx::query_scalar(
+            "select jsonb_build_object(
+                'decisions', (select jsonb_agg(to_jsonb(d) order by d.record_offset) from decisions d),
+                'vehicles', (select jsonb_agg(to_jsonb(v) order by v.vehicle_id, v.user_id) from vehicle_readings v),
+                'upto', (select jsonb_agg(s.decided_upto) from stage_offsets s))",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .unwrap()
+    }
+}
+
+/// The `n`-th upload of one vehicle, `km` on the display, `n` hours after the first.
+fn upload(n: u128, km: i64) -> OdometerRead {
+    let example =
+        examples(Topic::UploadsReadings).into_iter().find(|example| example.name == "normal-km").unwrap();
+    let mut event: OdometerRead = example.event();
+    event.header.event_id = EventId(Uuid::from_u128(n));
+    event.header.upload_id = UploadId(Uuid::from_u128(1_000 + n));
+    let hours = i64::try_from(n).unwrap() * 3_600_000_000;
+    event.header.accepted_at.0 += hours;
+    event.stamp.captured_at = event.stamp.captured_at.map(|at| Micros(at.0 + hours));
+    event.stamp.claimed_mileage = None;
+    let reading = event.reading.as_mut().unwrap();
+    reading.candidates[0].value = km.into();
+    reading.best = reading.candidates.first().cloned();
+    event
+}
+
+/// Three photos of one vehicle in one batch, the second of them delivered twice.
+fn batch() -> Vec<RawRecord> {
+    let uploads = [upload(0, 50_310), upload(1, 50_400), upload(1, 50_400), upload(2, 50_350)];
+    (0..).zip(&uploads).map(|(offset, event)| record(event, offset).unwrap()).collect()
+}
+
+fn decided(sent: &[StoredRecord]) -> Vec<UploadDecided> {
+    sent.iter()
+        .filter(|record| record.topic == "uploads.decided")
+        .map(|record| {
+            let (id, datum) = codec::unframe(record.payload.as_deref().unwrap()).unwrap();
+            codec::decode(UploadDecided::schema(), id, datum).unwrap()
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn two_uploads_of_one_vehicle_in_a_batch_see_each_other_and_a_repeat_is_dropped() {
+    let database = Database::new().await;
+    let (worker, outbound) = database.worker("one", Guards::On, NOW);
+    let mut lane = assignment(TOPIC, batch());
+    worker.run(&mut lane).await.unwrap();
+    assert_eq!(lane.lane.frontier(), 4);
+    let told: Vec<_> = decided(&outbound.sent())
+        .iter()
+        .map(|event| (event.verdict, event.distance_km, event.baseline))
+        .collect();
+    let expected = [
+        (Verdict::Verified, Some(Decimal::ZERO), true),
+        (Verdict::Verified, Some(90.into()), false),
+        (Verdict::Rejected, None, false),
+    ];
+    assert_eq!(told, expected, "a baseline, 90 km, and a rollback behind it");
+    let state = database.state().await;
+    assert_eq!(state["vehicles"][0]["last_km"], 50_400.0);
+    assert_eq!(state["decisions"][2]["outcome"], "drop");
+    assert_eq!(state["decisions"][3]["evidence"]["checks"]["rollback"]["against"], true);
+    // The next batch goes on from the stored vehicle.
+    let mut lane = assignment(TOPIC, vec![record(&upload(3, 50_401), 4).unwrap()]);
+    let (worker, outbound) = database.worker("two", Guards::On, NOW);
+    worker.run(&mut lane).await.unwrap();
+    assert_eq!(decided(&outbound.sent())[0].distance_km, Some(Decimal::ONE));
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn what_was_decided_is_published_again_byte_for_byte_by_the_next_owner() {
+    let database = Database::new().await;
+    let (worker, first) = database.worker("one", Guards::On, NOW);
+    worker.run(&mut assignment(TOPIC, batch())).await.unwrap();
+    let before = database.state().await;
+    // The offset was not committed: the next owner, an hour later, is given the same records.
+    let (worker, second) = database.worker("two", Guards::On, Micros(NOW.0 + 3_600_000_000));
+    worker.run(&mut assignment(TOPIC, batch())).await.unwrap();
+    assert_eq!(first.sent(), second.sent());
+    assert_eq!(before, database.state().await);
+    database.drop().await;
+}
+
+/// An owner that holds the partition, sleeps while another takes it over and decides, and then goes on.
+async fn zombie(
+    database: &Database,
+    guards: Guards,
+) -> (Result<(), Halt>, Vec<UploadDecided>, Vec<UploadDecided>) {
+    let (sleeper, late) = database.worker("sleeper", guards, NOW);
+    let (wake, records) = mpsc::channel(8);
+    let held = Assignment { records, ..assignment(TOPIC, Vec::new()) };
+    let sleeping = tokio::spawn(async move {
+        let mut held = held;
+        sleeper.run(&mut held).await
+    });
+    let epoch = "select epoch from stage_offsets where stage = 'fraud_check'";
+    while sqlx::query_scalar::<_, i64>(epoch).fetch_optional(&database.pool).await.unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let (successor, said) = database.worker("successor", guards, NOW);
+    successor.run(&mut assignment(TOPIC, batch())).await.unwrap();
+    let before = database.state().await;
+    for record in batch() {
+        wake.send(record).await.unwrap();
+    }
+    drop(wake);
+    let ended = sleeping.await.unwrap();
+    if guards == Guards::On {
+        assert_eq!(before, database.state().await, "the sleeper changes nothing");
+    }
+    (ended, decided(&said.sent()), decided(&late.sent()))
+}
+
+#[tokio::test]
+async fn a_zombie_is_fenced_says_nothing_and_changes_nothing() {
+    let database = Database::new().await;
+    let (ended, said, late) = zombie(&database, Guards::On).await;
+    assert!(matches!(ended, Err(Halt::Fenced)), "{ended:?}");
+    assert_eq!((said.len(), late.len()), (3, 0));
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn without_the_guards_the_same_zombie_decides_every_upload_a_second_time_and_otherwise() {
+    let database = Database::new().await;
+    let (ended, said, late) = zombie(&database, Guards::Off).await;
+    assert!(ended.is_ok(), "{ended:?}");
+    let upload = said[0].header.upload_id;
+    let again = late.iter().find(|event| event.header.upload_id == upload).unwrap();
+    assert_eq!(said[0].verdict, Verdict::Verified);
+    assert_ne!(again.verdict, said[0].verdict, "the vehicle has moved on: the same photo is a rollback now");
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_before_it_is_published_and_sealed_anew_for_another_upload_of_the_photo() {
+    let database = Database::new().await;
+    let (parts, store) = database.parts(NOW);
+    let example = examples(Topic::UploadsGraded).into_iter().find(|e| e.name == "normal-readable").unwrap();
+    let graded: UploadGraded = example.event();
+    put(store.as_ref(), &graded.header, photo("odometer")).await;
+    let mut other = graded.clone();
+    other.header.upload_id = UploadId(Uuid::from_u128(77));
+    other.header.user_id = UserId(Uuid::from_u128(78));
+    for user in [graded.header.user_id, other.header.user_id] {
+        sqlx::query("insert into users (id) values ($1)").bind(user.0).execute(&database.pool).await.unwrap();
+        sqlx::query("insert into user_keys (user_id, key) values ($1, $2)")
+            .bind(user.0)
+            .bind(UserKey::generate().expose())
+            .execute(&database.pool)
+            .await
+            .unwrap();
+    }
+    let stage = OdometerReading::new(&parts, parts.answers()).await.unwrap();
+    let first = emitted(stage.process(&support::record(graded.clone(), 0)).await.unwrap());
+    // The photo is gone by now: what is published comes from the kept answer alone.
+    let (parts, _) = database.parts(Micros(NOW.0 + 60_000_000));
+    let stage = OdometerReading::new(&parts, parts.answers()).await.unwrap();
+    let again = emitted(stage.process(&support::record(graded.clone(), 0)).await.unwrap());
+    assert_eq!((first.reading.clone(), first.fault.clone()), (again.reading, again.fault));
+    let reading = first.reading.unwrap();
+    let copy = emitted(stage.process(&support::record(other.clone(), 1)).await.unwrap()).reading.unwrap();
+    assert_eq!((&copy.best, &copy.candidates), (&reading.best, &reading.candidates));
+    let open = async |event: &UploadGraded, sealed| {
+        let key = parts.answers().user_key(event.header.user_id).await.unwrap().unwrap();
+        key.open(event.header.upload_id, &sealed).unwrap()
+    };
+    let text = open(&graded, reading.detected_text.unwrap()).await;
+    assert_eq!(text, open(&other, copy.detected_text.unwrap()).await);
+    assert!(!text.is_empty());
+    database.drop().await;
+}
+
+fn emitted(outcome: Outcome<OdometerRead>) -> OdometerRead {
+    let Outcome::EmitWith(event, _) = outcome else { panic!("{outcome:?}") };
+    event
+}

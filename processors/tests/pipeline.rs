@@ -1,0 +1,57 @@
+//! The table holds what the types and the topics' files say.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use processors::fraud_check::FraudCheck;
+use processors::odometer_reading::{OdometerReading, PostgresAnswers};
+use processors::pipeline::{Kind, STAGES, StageRow};
+use processors::quality_check::QualityCheck;
+use runtime::{Decider, Processor};
+use schemas::events::Event as _;
+use schemas::topic::Topic;
+
+fn pure<P: Processor>() -> (&'static str, Kind, Topic, Topic) {
+    (P::NAME, Kind::Pure, P::In::TOPIC, P::Out::TOPIC)
+}
+
+fn deciding<D: Decider>() -> (&'static str, Kind, Topic, Topic) {
+    (D::NAME, Kind::Deciding, D::In::TOPIC, D::Out::TOPIC)
+}
+
+#[test]
+fn each_row_of_the_table_says_what_its_stages_type_says() {
+    let types =
+        [pure::<QualityCheck>(), pure::<OdometerReading<PostgresAnswers>>(), deciding::<FraudCheck>()];
+    let rows: Vec<_> = STAGES.iter().map(|row| (row.name, row.kind, row.input, row.output)).collect();
+    assert_eq!(rows, types);
+}
+
+#[test]
+fn each_topic_lists_its_stages_and_no_other_topic_does() {
+    for StageRow { name, input, output, .. } in STAGES {
+        for topic in Topic::ALL {
+            let spec = topic.spec().unwrap();
+            let (reads, writes) = (topic == *input, topic == *output);
+            assert_eq!(spec.consumers.iter().any(|role| role == name), reads, "{name} reads {topic:?}");
+            let beside = [Topic::ActivityLogs, Topic::DeadLetters].contains(&topic);
+            assert_eq!(
+                spec.producers.iter().any(|role| role == name),
+                writes || beside,
+                "{name} writes {topic:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_upload_passes_the_stages_in_the_order_of_the_table() {
+    for pair in STAGES.windows(2) {
+        assert_eq!(pair[0].output, pair[1].input);
+    }
+    assert_eq!(STAGES.first().unwrap().input, Topic::UploadsReceived);
+    assert_eq!(STAGES.last().unwrap().output, Topic::UploadsDecided);
+}
+
+#[test]
+fn the_pipeline_fits_on_a_screen() {
+    assert!(include_str!("../src/pipeline.rs").lines().count() < 80);
+}

@@ -1,0 +1,188 @@
+//! The cheap check: what a file says it is, without decoding a pixel.
+
+use std::io::Cursor;
+
+use image::{ImageDecoder, ImageReader, Limits, error::ImageError};
+use schemas::{events::Fault, reason::Reason};
+
+use crate::format::Format;
+
+/// The longest side that is decoded; pixels.
+const LONGEST_SIDE: u32 = 12_000;
+/// The most memory that a decoder may take; bytes. 40 million pixels of 4 bytes are 160 MB.
+const MOST_MEMORY: u64 = 256 << 20;
+/// The most pixels for one byte of JPEG. The emptiest baseline picture takes 12 bits for a block of 16x16 pixels (one
+/// bit each for DC and EOB of four luma and two chroma blocks), 171 pixels a byte; more is a header that lies, and
+/// decodes to a grey picture of that size.
+const MOST_JPEG_PIXELS_PER_BYTE: u64 = 200;
+/// The smallest long and short side that digits can be read at; pixels.
+const SMALLEST: (u32, u32) = (640, 480);
+
+/// What a file's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileInfo {
+    /// Length of the file; bytes.
+    pub bytes: u64,
+    /// Format, by the magic bytes.
+    pub format: Format,
+    /// Width as stored, before the EXIF turn; pixels.
+    pub width: u32,
+    /// Height as stored, before the EXIF turn; pixels.
+    pub height: u32,
+    /// EXIF orientation, 1-8; 1 (upright) where the file has none.
+    pub orientation: u8,
+}
+
+/// Checks a file's header: format, end marker, dimensions. Decodes no pixels and takes memory for one copy of the file.
+///
+/// # Errors
+/// `unsupported_format` (another format, a header that cannot be read, or more pixels than are decoded),
+/// `truncated_image` (the end is missing) or `low_resolution`.
+pub fn inspect(bytes: &[u8]) -> Result<FileInfo, Fault> {
+    open(bytes).map(|(_, info)| info)
+}
+
+/// The decoder with its header read, under limits, and what the header says.
+pub(crate) fn open(bytes: &[u8]) -> Result<(impl ImageDecoder, FileInfo), Fault> {
+    let format = Format::sniff(bytes)
+        .map_err(|what| fault(Reason::UnsupportedFormat, format!("The file is {what}.")))?;
+    if !ends(format, bytes) {
+        return Err(truncated());
+    }
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format.decoder());
+    reader.limits(limits());
+    let mut decoder = reader.into_decoder().map_err(|error| undecodable(&error))?;
+    let (width, height) = decoder.dimensions();
+    check_size(format, width, height, bytes.len() as u64)?;
+    let orientation = decoder.orientation().map_or(1, image::metadata::Orientation::to_exif);
+    Ok((decoder, FileInfo { bytes: bytes.len() as u64, format, width, height, orientation }))
+}
+
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(LONGEST_SIDE);
+    limits.max_image_height = Some(LONGEST_SIDE);
+    limits.max_alloc = Some(MOST_MEMORY);
+    limits
+}
+
+fn check_size(format: Format, width: u32, height: u32, bytes: u64) -> Result<(), Fault> {
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > format.most_pixels() || width.max(height) > LONGEST_SIDE {
+        let most = format.most_pixels() / 1_000_000;
+        return Err(fault(
+            Reason::UnsupportedFormat,
+            format!(
+                "The picture has {width}x{height} pixels; the pixel cap is {most} million and {LONGEST_SIDE} a side."
+            ),
+        ));
+    }
+    if format == Format::Jpeg && pixels > bytes * MOST_JPEG_PIXELS_PER_BYTE {
+        return Err(fault(
+            Reason::UnsupportedFormat,
+            format!("The header claims {width}x{height} pixels, which {bytes} bytes cannot hold."),
+        ));
+    }
+    if width.max(height) < SMALLEST.0 || width.min(height) < SMALLEST.1 {
+        return Err(fault(
+            Reason::LowResolution,
+            format!(
+                "The picture has {width}x{height} pixels; at least {}x{} are needed.",
+                SMALLEST.0, SMALLEST.1
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// What a decoder's refusal means to the sender.
+pub(crate) fn undecodable(error: &ImageError) -> Fault {
+    match error {
+        ImageError::Limits(_) => fault(
+            Reason::UnsupportedFormat,
+            format!(
+                "The picture exceeds the pixel cap ({LONGEST_SIDE} a side, {} MiB decoded).",
+                MOST_MEMORY >> 20
+            ),
+        ),
+        ImageError::IoError(_) => truncated(),
+        _ => fault(Reason::UnsupportedFormat, "The picture's data is damaged.".to_owned()),
+    }
+}
+
+pub(crate) fn truncated() -> Fault {
+    fault(Reason::TruncatedImage, "The picture ends in the middle.".to_owned())
+}
+
+pub(crate) fn fault(reason: Reason, detail: String) -> Fault {
+    Fault { reason, detail }
+}
+
+/// Whether the file has its end: decoders fill what is missing with grey and report nothing.
+fn ends(format: Format, bytes: &[u8]) -> bool {
+    match format {
+        Format::Jpeg => jpeg_ends(bytes),
+        Format::Png => png_ends(bytes),
+        Format::Webp => webp_ends(bytes),
+    }
+}
+
+/// Walks the segments (T.81 B.1.1) to EOI. Searching the last bytes would not do: cameras append their own data, and the
+/// thumbnail inside a cut file has an EOI of its own.
+fn jpeg_ends(bytes: &[u8]) -> bool {
+    const EOI: u8 = 0xD9;
+    const SOS: u8 = 0xDA;
+    let mut at = 2;
+    loop {
+        // Any number of fill bytes 0xFF may precede a marker.
+        let Some(marker) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte != 0xFF)) else {
+            return false;
+        };
+        if marker == 0 {
+            return false; // Not a marker where one must be: damaged.
+        }
+        let code = bytes[at + marker];
+        at += marker + 1;
+        match code {
+            EOI => return true,
+            0x01 | 0xD0..=0xD8 => continue, // Markers without a length.
+            _ => {}
+        }
+        let Some([high, low]) = bytes.get(at..at + 2) else {
+            return false;
+        };
+        at += usize::from(u16::from_be_bytes([*high, *low])).max(2);
+        if code == SOS {
+            let Some(length) = entropy_coded(bytes.get(at..).unwrap_or_default()) else {
+                return false;
+            };
+            at += length;
+        }
+    }
+}
+
+/// The length of entropy-coded data: up to a 0xFF that is neither stuffed (0xFF00) nor a restart marker.
+fn entropy_coded(data: &[u8]) -> Option<usize> {
+    data.windows(2).position(|pair| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7 | 0xFF))
+}
+
+/// Walks the chunks (length, type, data, CRC) to IEND.
+fn png_ends(bytes: &[u8]) -> bool {
+    let mut at = 8;
+    while let Some([a, b, c, d, kind @ ..]) = bytes.get(at..at + 8) {
+        let end = at + 12 + u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        if end > bytes.len() {
+            return false;
+        }
+        if kind == b"IEND" {
+            return true;
+        }
+        at = end;
+    }
+    false
+}
+
+/// The RIFF header's length, which leaves out its own eight bytes, lies within the file.
+fn webp_ends(bytes: &[u8]) -> bool {
+    matches!(bytes.get(4..8), Some([a, b, c, d]) if u32::from_le_bytes([*a, *b, *c, *d]) as usize + 8 <= bytes.len())
+}

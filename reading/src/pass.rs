@@ -1,0 +1,195 @@
+//! One pass over one picture: its lines, the numbers in them, and how sure each is.
+
+use std::collections::BTreeMap;
+
+use image::RgbImage;
+use schemas::events::Unit;
+
+use crate::{
+    agree::{VARIANTS, Variant},
+    chain::chains,
+    crop::{Strip, strip},
+    detect::detect,
+    geometry::{Quad, centre, distance, width},
+    network::{Network, NetworkError, Thread},
+    recognise::{Classes, Glyph, ROWS, WIDEST, recognise, text},
+    select::{Number, Read, candidates, numbers, pitch, row},
+    tenths::last_is_tenths,
+};
+
+/// How many numbers are read again in all variants: 5 variants of 10 ms each.
+const AGAIN: usize = 3;
+/// Numbers that look less like a mileage than this share of the best are not read again.
+const WORTH: f32 = 0.3;
+/// How often a number's ends may be moved outward.
+const LONGER: usize = 2;
+
+/// Both networks.
+pub(crate) struct Networks {
+    pub detector: Network,
+    pub recogniser: Network,
+    pub classes: Classes,
+}
+
+/// A value that was read, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Value {
+    /// The mileage.
+    pub value: u64,
+    /// The unit beside it.
+    pub unit: Option<Unit>,
+    /// Calibrated agreement, 0-1.
+    pub confidence: f64,
+    /// The line that it was read from.
+    pub line: usize,
+}
+
+/// What a pass found.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub lines: Vec<Read>,
+    /// Surest first; one for each value.
+    pub values: Vec<Value>,
+}
+
+/// One picture and what reads it.
+pub(crate) struct Pass<'a> {
+    pub networks: &'a Networks,
+    pub picture: &'a RgbImage,
+    pub thread: &'a Thread,
+}
+
+impl Pass<'_> {
+    /// Finds and reads everything.
+    pub fn run(&self) -> Result<Found, NetworkError> {
+        let mut lines = Vec::new();
+        for quad in detect(&self.networks.detector, self.picture, self.thread)? {
+            lines.push(self.line(quad)?);
+        }
+        for quad in chains(&lines) {
+            let row = self.line(quad)?;
+            lines.push(self.whole(row)?);
+        }
+        let texts: Vec<String> = lines.iter().map(|line| text(&line.glyphs)).collect();
+        let numbers = candidates(&lines, &texts);
+        let least = numbers.first().map_or(0.0, |best| best.weight * WORTH);
+        let mut values: Vec<Value> = Vec::new();
+        for number in numbers.iter().filter(|number| number.weight >= least).take(AGAIN) {
+            for value in self.again(&mut lines[number.line], number)? {
+                match values.iter_mut().find(|known| known.value == value.value) {
+                    Some(known) if known.confidence >= value.confidence => {}
+                    Some(known) => *known = value,
+                    None => values.push(value),
+                }
+            }
+        }
+        values.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+        Ok(Found { lines, values })
+    }
+
+    fn line(&self, quad: Quad) -> Result<Read, NetworkError> {
+        let glyphs = self.recognise(&strip(self.picture, &quad, ROWS, 1.0, WIDEST))?;
+        Ok(Read { quad, glyphs })
+    }
+
+    /// A row of wheels with those at its ends that the detector did not find: it grows while more even digits show.
+    fn whole(&self, mut line: Read) -> Result<Read, NetworkError> {
+        for _ in 0..LONGER {
+            let Some(digits) = row(&line.glyphs) else { break };
+            let all: Vec<usize> = (0..line.glyphs.len()).collect();
+            let (quad, _, glyphs) = self.variant(Variant::LongerEnds, &line, &all)?;
+            let more = row(&glyphs).filter(|more| more.len() > digits.len() && more.contains(&digits));
+            if more.is_none() {
+                break;
+            }
+            line = Read { quad, glyphs };
+        }
+        Ok(line)
+    }
+
+    fn recognise(&self, strip: &Strip) -> Result<Vec<Glyph>, NetworkError> {
+        recognise(&self.networks.recogniser, &self.networks.classes, strip, self.thread)
+    }
+
+    /// Reads a number again in every variant: the values seen, each with its share of the votes.
+    fn again(&self, line: &mut Read, number: &Number) -> Result<Vec<Value>, NetworkError> {
+        let number = self.longer(line, number)?;
+        let place = place(&line.quad, &line.glyphs, &number);
+        let mut votes: BTreeMap<u64, f64> = BTreeMap::new();
+        let base = strip(self.picture, &line.quad, ROWS, 1.0, WIDEST);
+        vote(&mut votes, &base, &line.glyphs, &number);
+        for variant in VARIANTS {
+            let (quad, cut, glyphs) = self.variant(variant, line, &number.digits)?;
+            if let Some(same) = nearest(&quad, &glyphs, place) {
+                vote(&mut votes, &cut, &glyphs, &same);
+            }
+        }
+        let all = (VARIANTS.len() + 1) as f64;
+        let looks = f64::from((number.weight / 0.6).min(1.0));
+        let value = |(value, votes): (u64, f64)| Value {
+            value,
+            unit: number.unit,
+            confidence: votes / all * looks,
+            line: number.line,
+        };
+        Ok(votes.into_iter().map(value).collect())
+    }
+
+    /// The number with the digits that its box had cut off: the box grows while more digits show at its ends.
+    fn longer(&self, line: &mut Read, number: &Number) -> Result<Number, NetworkError> {
+        let mut number = number.clone();
+        for _ in 0..LONGER {
+            let place = place(&line.quad, &line.glyphs, &number);
+            let (quad, _, glyphs) = self.variant(Variant::LongerEnds, line, &number.digits)?;
+            let Some(more) = nearest(&quad, &glyphs, place) else { break };
+            let gains = more.digits.len() > number.digits.len() && more.text.contains(&number.text);
+            if !gains || more.weight < 0.5 {
+                break;
+            }
+            *line = Read { quad, glyphs };
+            number = Number { digits: more.digits, text: more.text, plain: more.plain, ..number };
+        }
+        Ok(number)
+    }
+
+    /// A variant of a line with a number at `digits`: where it is cut from, the cut, and what is read in it.
+    fn variant(
+        &self,
+        variant: Variant,
+        line: &Read,
+        digits: &[usize],
+    ) -> Result<(Quad, Strip, Vec<Glyph>), NetworkError> {
+        let quad = variant.quad(&line.quad, pitch(&line.glyphs, digits) * width(&line.quad));
+        let cut = variant.cut(self.picture, &quad);
+        let glyphs = self.recognise(&cut)?;
+        Ok((quad, cut, glyphs))
+    }
+}
+
+/// The number whose middle is nearest to a place.
+fn nearest(quad: &Quad, glyphs: &[Glyph], place: [f32; 2]) -> Option<Number> {
+    let away = |number: &Number| distance(self::place(quad, glyphs, number), place);
+    numbers(0, glyphs).into_iter().min_by(|a, b| away(a).total_cmp(&away(b)))
+}
+
+/// Where the middle of a number lies in the picture.
+fn place(quad: &Quad, glyphs: &[Glyph], number: &Number) -> [f32; 2] {
+    let (Some(first), Some(last)) = (number.digits.first(), number.digits.last()) else {
+        return centre(quad);
+    };
+    let at = (glyphs[*first].at + glyphs[*last].at) / 2.0;
+    let [x, y] = centre(quad);
+    [x + (quad[1][0] - quad[0][0]) * (at - 0.5), y + (quad[1][1] - quad[0][1]) * (at - 0.5)]
+}
+
+/// Adds what one copy reads: the value without its wheel of tenths, weighed by the least sure digit. Four wheels and one of
+/// tenths, or fewer, are a trip meter.
+fn vote(votes: &mut BTreeMap<u64, f64>, strip: &Strip, glyphs: &[Glyph], number: &Number) {
+    let Ok(value) = number.text.parse::<u64>() else { return };
+    let sure = number.digits.iter().map(|index| glyphs[*index].probability).fold(1.0, f32::min);
+    let tenths = number.plain && last_is_tenths(strip, glyphs, &number.digits);
+    if tenths && number.digits.len() < 6 {
+        return;
+    }
+    *votes.entry(if tenths { value / 10 } else { value }).or_default() += f64::from(sure);
+}

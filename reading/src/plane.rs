@@ -1,0 +1,122 @@
+//! Planes of numbers, and the few operations on them that several measurements share.
+
+use fast_image_resize::{
+    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image, images::ImageRef,
+};
+use image::RgbImage;
+
+/// A plane of values, row by row.
+#[derive(Clone, Debug)]
+pub(crate) struct Plane<T> {
+    pub width: usize,
+    pub height: usize,
+    pub values: Vec<T>,
+}
+
+impl<T: Copy> Plane<T> {
+    pub fn new(width: usize, height: usize, values: Vec<T>) -> Self {
+        debug_assert_eq!(values.len(), width * height);
+        Self { width, height, values }
+    }
+}
+
+/// Luma by ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B, rounded.
+pub(crate) fn luma_of([red, green, blue]: [u8; 3]) -> u8 {
+    ((u32::from(red) * 299 + u32::from(green) * 587 + u32::from(blue) * 114 + 500) / 1000) as u8
+}
+
+/// The luma plane of a picture.
+pub(crate) fn luma(picture: &RgbImage) -> Plane<u8> {
+    let values = picture.pixels().map(|pixel| luma_of(pixel.0)).collect();
+    Plane::new(picture.width() as usize, picture.height() as usize, values)
+}
+
+/// The picture at another size, each pixel the mean of the area that it covers (a triangle filter as wide as the step).
+/// None where either size is empty.
+pub(crate) fn resize(picture: &RgbImage, width: u32, height: u32) -> Option<RgbImage> {
+    let source = ImageRef::new(picture.width(), picture.height(), picture.as_raw(), PixelType::U8x3).ok()?;
+    let mut target = Image::new(width, height, PixelType::U8x3);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    Resizer::new().resize(&source, &mut target, &options).ok()?;
+    RgbImage::from_raw(width, height, target.into_vec())
+}
+
+/// The value below or at which `share` of the values lie (nearest rank); 0 where there are none.
+pub(crate) fn percentile(values: &[u8], share: f64) -> f64 {
+    let mut counts = [0usize; 256];
+    for value in values {
+        counts[usize::from(*value)] += 1;
+    }
+    let rank = ((values.len() as f64 * share).ceil() as usize).max(1);
+    let mut below = 0;
+    let level = counts.iter().position(|count| {
+        below += count;
+        below >= rank
+    });
+    level.unwrap_or(0) as f64
+}
+
+/// The mean; 0 where there are no values.
+pub(crate) fn mean(values: &[u8]) -> f64 {
+    let sum: u64 = values.iter().map(|value| u64::from(*value)).sum();
+    sum as f64 / values.len().max(1) as f64
+}
+
+/// The squared length of the Sobel gradient at every inner pixel, in luma per pixel: the 3x3 kernels are divided by 8, so
+/// a slope of one level a pixel has length 1.
+pub(crate) fn squared_gradients(plane: &Plane<u8>) -> Vec<f32> {
+    let mut out = Vec::with_capacity(plane.values.len());
+    let rows: Vec<&[u8]> = plane.values.chunks_exact(plane.width.max(1)).collect();
+    for triple in rows.windows(3) {
+        let [above, here, below] = triple else { continue };
+        for x in 1..plane.width.saturating_sub(1) {
+            let at = |row: &[u8], x: usize| i32::from(row[x]);
+            let right = at(above, x + 1) + 2 * at(here, x + 1) + at(below, x + 1);
+            let left = at(above, x - 1) + 2 * at(here, x - 1) + at(below, x - 1);
+            let under = at(below, x - 1) + 2 * at(below, x) + at(below, x + 1);
+            let over = at(above, x - 1) + 2 * at(above, x) + at(above, x + 1);
+            let (dx, dy) = (right - left, under - over);
+            out.push((dx * dx + dy * dy) as f32 / 64.0);
+        }
+    }
+    out
+}
+
+/// The 4-connected components of the pixels for which `inside` holds, each as its pixels' indices, in scan order.
+pub(crate) fn components<T: Copy>(plane: &Plane<T>, inside: impl Fn(T) -> bool) -> Vec<Vec<usize>> {
+    let mut open: Vec<bool> = plane.values.iter().map(|value| inside(*value)).collect();
+    let mut found = Vec::new();
+    let mut queue = Vec::new();
+    for start in 0..open.len() {
+        if !open[start] {
+            continue;
+        }
+        open[start] = false;
+        queue.push(start);
+        let mut component = Vec::new();
+        while let Some(index) = queue.pop() {
+            component.push(index);
+            let (x, y) = (index % plane.width, index / plane.width);
+            let mut visit = |next: usize| {
+                if open[next] {
+                    open[next] = false;
+                    queue.push(next);
+                }
+            };
+            if x > 0 {
+                visit(index - 1);
+            }
+            if x + 1 < plane.width {
+                visit(index + 1);
+            }
+            if y > 0 {
+                visit(index - plane.width);
+            }
+            if y + 1 < plane.height {
+                visit(index + plane.width);
+            }
+        }
+        found.push(component);
+    }
+    found
+}

@@ -1,0 +1,223 @@
+//! The reader: both networks, and what is made of a pass.
+
+use image::{RgbImage, imageops};
+use rust_decimal::Decimal;
+use schemas::events::{Candidate, FrameQuality};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    boxes::measure,
+    decode::Photo,
+    geometry::{Point, Quad},
+    network::{Network, NetworkError, Thread, Threads},
+    pass::{Found, Networks, Pass, Value},
+    quality::{hundredths, together},
+    reading::{Line, MOST_CANDIDATES, MOST_LINES, Reading, Role},
+    recognise::{Classes, confidence, text},
+    select::unit_line,
+};
+
+/// Confidence at and above which a reading needs no person.
+pub const AUTO_ACCEPT: Decimal = Decimal::from_parts(80, 0, 0, false, 2);
+
+/// No reading is surer than this.
+const CEILING: f64 = 0.99;
+/// Candidates below this are noise.
+const FLOOR: f64 = 0.05;
+/// What a turned photo must be read with, or it was not lying on its side: upside down, scales give numbers too.
+const TURNED: f64 = 0.4;
+/// A photo with this many lines of two or more characters, each read at least this surely, stands upright.
+const LEGIBLE: (usize, f32) = (5, 0.9);
+/// Two values this near in confidence are several readings.
+const NEAR: f64 = 0.15;
+
+static DETECTOR: &[u8] = include_bytes!("../models/ppocrv5_det.onnx");
+static RECOGNISER: &[u8] = include_bytes!("../models/ppocrv6_rec_ascii.onnx");
+static CLASSES: &str = include_str!("../models/classes.txt");
+
+/// A turn of a picture, and the way back from a point of the turned one, given width and height before.
+type Turn = (fn(&RgbImage) -> RgbImage, fn(Point, f32, f32) -> Point);
+
+/// Why the reader cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ReaderError {
+    /// An embedded network cannot be loaded: the build is damaged.
+    #[error("the network {name}: {reason}")]
+    Network {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Reads odometers. Load it once and share it: it keeps nothing of a read.
+pub struct Reader {
+    networks: Networks,
+    threads: Threads,
+    version: String,
+}
+
+impl Reader {
+    /// Loads the networks that are part of the program; takes tens of milliseconds.
+    ///
+    /// # Errors
+    /// [`ReaderError`] where one cannot be loaded.
+    pub fn embedded() -> Result<Self, ReaderError> {
+        let load = |name: &'static str, onnx: &'static [u8]| {
+            Network::load(onnx).map_err(|error| ReaderError::Network { name, reason: error.to_string() })
+        };
+        let stamp = |name: &str, onnx: &[u8]| format!("{name}@{}", &hex::encode(Sha256::digest(onnx))[..8]);
+        Ok(Self {
+            networks: Networks {
+                detector: load("ppocrv5_det", DETECTOR)?,
+                recogniser: load("ppocrv6_rec_ascii", RECOGNISER)?,
+                classes: Classes::parse(CLASSES),
+            },
+            threads: Threads::default(),
+            version: format!("{},{}", stamp("ppocrv5_det", DETECTOR), stamp("ppocrv6_rec_ascii", RECOGNISER)),
+        })
+    }
+
+    /// The networks, `name@` and the first eight hex digits of the file's SHA-256, joined by a comma.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Reads a photo on one thread: usually 0.5-0.9 s of CPU, up to 3 s where nothing is found and the photo is turned.
+    /// `frame` is the photo's [`grade`](crate::grade).
+    #[must_use]
+    pub fn read(&self, photo: &Photo, frame: &FrameQuality) -> Reading {
+        let (found, turned) = self.threads.with(|thread| self.find(photo.pixels(), thread));
+        let mut preprocessing = vec!["resize", "crop"];
+        if turned {
+            preprocessing.push("rotate");
+        }
+        reading(photo, frame, &found, preprocessing)
+    }
+
+    /// What is found upright, else in the first turned position in which more than noise is found.
+    fn find(&self, picture: &RgbImage, thread: &Thread) -> (Found, bool) {
+        let upright = self.pass(picture, thread);
+        if !upright.values.is_empty() || stands(&upright) {
+            return (upright, false);
+        }
+        let (width, height) = (picture.width() as f32, picture.height() as f32);
+        let turns: [Turn; 3] = [
+            (imageops::rotate90, |[x, y], _, height| [y, height - x]),
+            (imageops::rotate270, |[x, y], width, _| [width - y, x]),
+            (imageops::rotate180, |[x, y], width, height| [width - x, height - y]),
+        ];
+        for (turn, back) in turns {
+            let mut found = self.pass(&turn(picture), thread);
+            if found.values.first().is_some_and(|best| best.confidence >= TURNED) {
+                for line in &mut found.lines {
+                    line.quad = line.quad.map(|point| back(point, width, height));
+                }
+                return (found, true);
+            }
+        }
+        (upright, false)
+    }
+
+    fn pass(&self, picture: &RgbImage, thread: &Thread) -> Found {
+        let run: Result<Found, NetworkError> = Pass { networks: &self.networks, picture, thread }.run();
+        let mut found = run.unwrap_or_else(|error| {
+            // The networks are built in and take every size: this is a fault of ours, and the photo goes to a person.
+            tracing::error!(error = %error, "a network failed");
+            Found::default()
+        });
+        found.values.retain(|value| value.confidence >= FLOOR);
+        found
+    }
+}
+
+/// Whether so much is legible that the photo cannot lie on its side.
+fn stands(found: &Found) -> bool {
+    let legible =
+        |line: &&crate::select::Read| line.glyphs.len() >= 2 && confidence(&line.glyphs) >= LEGIBLE.1;
+    found.lines.iter().filter(legible).count() >= LEGIBLE.0
+}
+
+fn reading(photo: &Photo, frame: &FrameQuality, found: &Found, preprocessing: Vec<&'static str>) -> Reading {
+    let best = found.values.first();
+    let quad: Option<Quad> = best.map(|value| found.lines[value.line].quad);
+    let box_metrics = quad.map(|quad| measure(photo.pixels(), &quad));
+    let together = together(frame, box_metrics.as_ref());
+    let candidates: Vec<Candidate> = found.values.iter().take(MOST_CANDIDATES).map(candidate).collect();
+    Reading {
+        best: candidates.first().cloned(),
+        candidates,
+        several: several(&found.values),
+        lines: lines(found),
+        box_metrics,
+        quality_score: together.score,
+        lighting: together.lighting,
+        blur: together.blur,
+        glare: together.glare,
+        issues: together.issues,
+        preprocessing,
+    }
+}
+
+fn candidate(value: &Value) -> Candidate {
+    Candidate {
+        value: Decimal::from(value.value),
+        unit: value.unit,
+        confidence: hundredths(value.confidence.min(CEILING)),
+    }
+}
+
+/// Whether values at two places are about equally sure. Two readings of the same digits are one uncertain reading.
+fn several(values: &[Value]) -> bool {
+    let Some((best, others)) = values.split_first() else { return false };
+    others.iter().any(|other| other.line != best.line && best.confidence - other.confidence <= NEAR)
+}
+
+fn lines(found: &Found) -> Vec<Line> {
+    let role = |index: usize, text: &str| {
+        let rank = found.values.iter().position(|value| value.line == index);
+        match rank {
+            Some(0) => Role::Reading,
+            Some(_) => Role::Candidate,
+            None if unit_line(text).is_some() => Role::Unit,
+            None => Role::Other,
+        }
+    };
+    let line = |(index, read): (usize, &crate::select::Read)| {
+        let text = text(&read.glyphs);
+        Line { quad: read.quad, confidence: confidence(&read.glyphs), role: role(index, &text), text }
+    };
+    found.lines.iter().enumerate().map(line).filter(|line| !line.text.is_empty()).take(MOST_LINES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(of: &[(u64, f64, usize)]) -> Vec<Value> {
+        of.iter()
+            .map(|(value, confidence, line)| Value {
+                value: *value,
+                unit: None,
+                confidence: *confidence,
+                line: *line,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn two_places_about_equally_sure_are_several_readings_but_two_readings_of_one_place_are_not() {
+        assert!(several(&values(&[(123_456, 0.9, 1), (98_765, 0.75, 2)])));
+        assert!(!several(&values(&[(123_456, 0.9, 1), (98_765, 0.74, 2)])));
+        assert!(!several(&values(&[(123_456, 0.5, 1), (12_345, 0.5, 1)])));
+        assert!(!several(&values(&[(123_456, 0.9, 1)])) && !several(&[]));
+    }
+
+    #[test]
+    fn no_candidate_is_surer_than_the_ceiling() {
+        let surest = candidate(&values(&[(123_456, 1.0, 0)])[0]);
+        assert_eq!((surest.value, surest.confidence), (Decimal::from(123_456), Decimal::new(99, 2)));
+    }
+}

@@ -1,0 +1,102 @@
+use super::*;
+
+/// A line whose characters stand evenly.
+fn glyphs(text: &str) -> Vec<Glyph> {
+    let count = text.chars().count() as f32;
+    let glyph = |(index, character)| Glyph { character, at: (index as f32 + 0.5) / count, probability: 1.0 };
+    text.chars().enumerate().map(glyph).collect()
+}
+
+fn found(text: &str) -> Vec<(String, f32)> {
+    numbers(0, &glyphs(text)).into_iter().map(|number| (number.text, number.weight)).collect()
+}
+
+fn weight(text: &str) -> f32 {
+    found(text).iter().map(|(_, weight)| *weight).fold(0.0, f32::max)
+}
+
+fn texts(text: &str) -> Vec<String> {
+    found(text).into_iter().map(|(text, _)| text).collect()
+}
+
+#[test]
+fn a_number_of_four_to_seven_digits_may_be_a_mileage_and_six_are_the_likeliest() {
+    assert_eq!(texts("ODO 123456 km"), ["123456"]);
+    assert_eq!(texts("0000042"), ["0000042"]);
+    assert!(texts("123").is_empty() && texts("12345678").is_empty());
+    assert!(weight("123456") > weight("12345") && weight("12345") > weight("1234567"));
+    assert!(weight("1234567") > weight("1234"));
+}
+
+#[test]
+fn thousands_are_joined_whatever_separates_them() {
+    for text in ["128,456", "128.456", "128 456", "128'456"] {
+        assert_eq!(texts(text), ["128456"], "{text}");
+    }
+    assert_eq!(texts("1,128,456 km"), ["1128456"]);
+    assert_eq!(texts("12 45 678"), ["1245678"]);
+}
+
+#[test]
+fn clocks_speeds_ratios_and_temperatures_are_no_mileage() {
+    for text in ["1234:56", "12:3456", "1200 km/h", "4000rpm", "x1000 r/min", "1000/km", "1234°C", "0.1234"]
+    {
+        assert!(texts(text).is_empty(), "{text}");
+    }
+}
+
+#[test]
+fn neighbours_on_a_speed_scale_weigh_next_to_nothing() {
+    assert!(weight("120 140") < 0.1 && weight("80 100") < 0.1 && weight("220 200 180") < 0.1);
+    assert!(weight("100120") < 0.1 && weight("80100") < 0.1 && weight("6080") < 0.1);
+    assert!(weight("120 145") > 0.5 && weight("100125") > 0.5 && weight("100180") > 0.5);
+}
+
+#[test]
+fn a_decimal_behind_four_digits_is_a_trip_meter_and_behind_five_an_odometer() {
+    assert!(weight("1234.5") < 0.1);
+    assert!(weight("12345.6") > 0.5);
+    assert_eq!(texts("123456.7"), ["123456"]);
+}
+
+#[test]
+fn a_hole_between_digits_makes_a_number_unlikely() {
+    let mut holed = glyphs("123456");
+    holed.remove(3);
+    let number = &numbers(0, &holed)[0];
+    assert!(number.text == "12356" && number.weight < 0.5, "{number:?}");
+}
+
+fn line(text: &str, left: f32, top: f32, tall: f32) -> Read {
+    let (right, bottom) = (left + tall * 0.6 * text.len() as f32, top + tall);
+    Read { quad: [[left, top], [right, top], [right, bottom], [left, bottom]], glyphs: glyphs(text) }
+}
+
+fn best(lines: &[Read]) -> Number {
+    let texts: Vec<String> = lines.iter().map(|line| crate::recognise::text(&line.glyphs)).collect();
+    candidates(lines, &texts).remove(0)
+}
+
+#[test]
+fn the_unit_is_taken_from_the_line_or_from_beside_it() {
+    assert_eq!(best(&[line("123456 km", 0.0, 0.0, 40.0)]).unit, Some(Unit::Km));
+    assert_eq!(best(&[line("123456mi", 0.0, 0.0, 40.0)]).unit, Some(Unit::Miles));
+    assert_eq!(
+        best(&[line("123456", 0.0, 0.0, 40.0), line("miles", 160.0, 5.0, 30.0)]).unit,
+        Some(Unit::Miles)
+    );
+    assert_eq!(best(&[line("123456", 0.0, 0.0, 40.0), line("km", 40.0, -35.0, 30.0)]).unit, Some(Unit::Km));
+    assert_eq!(best(&[line("123456", 0.0, 0.0, 40.0), line("km", 400.0, 300.0, 30.0)]).unit, None);
+    assert_eq!(best(&[line("123456", 0.0, 0.0, 40.0), line("km/h", 160.0, 0.0, 30.0)]).unit, None);
+}
+
+#[test]
+fn a_trip_meter_loses_to_the_total_and_a_small_number_to_a_large_one() {
+    let trip = [line("TRIP 45678", 0.0, 0.0, 40.0), line("ODO 12345", 0.0, 100.0, 40.0)];
+    assert_eq!(best(&trip).text, "12345");
+    let labelled =
+        [line("45678", 0.0, 0.0, 40.0), line("TRIP", 130.0, 0.0, 40.0), line("12345", 0.0, 200.0, 40.0)];
+    assert_eq!(best(&labelled).text, "12345");
+    let sizes = [line("345678", 0.0, 0.0, 14.0), line("123456", 0.0, 100.0, 40.0)];
+    assert_eq!(best(&sizes).text, "123456");
+}

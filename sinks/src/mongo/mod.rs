@@ -1,0 +1,7 @@
+//! The `mongo` sink: `activity.logs` become the documents of the log collections.
+
+mod config;
+mod document;
+mod service;
+mod sink;
+pub use {config::*, service::is_retryable, sink::*};

@@ -1,0 +1,50 @@
+//! Settings of the sink, and the check at start.
+
+use std::time::Duration;
+
+use sqlx::{PgPool, query_scalar};
+
+use super::rebuild::MATERIALIZED;
+use super::sink::PostgresSink;
+
+/// Settings of the sink.
+#[derive(Clone, Copy, Debug)]
+pub struct PostgresConfig {
+    /// Longest run of one statement, milliseconds in effect; a lock that is held longer ends the batch, which is then
+    /// tried again. At least 1 ms. Default 30 s: a batch of 500 takes well under one.
+    pub statement_timeout: Duration,
+}
+
+impl Default for PostgresConfig {
+    fn default() -> Self {
+        Self { statement_timeout: Duration::from_secs(30) }
+    }
+}
+
+/// Why the sink cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresStartError {
+    /// The database does not answer.
+    #[error("postgres does not answer")]
+    Postgres(#[from] sqlx::Error),
+    /// A table of the sink is missing.
+    #[error("table {0} does not exist in this schema: run `milestream migrate`")]
+    Missing(&'static str),
+}
+
+impl PostgresConfig {
+    /// The sink, once its tables are there.
+    ///
+    /// # Errors
+    /// [`PostgresStartError`].
+    pub async fn build(self, pool: PgPool) -> Result<PostgresSink, PostgresStartError> {
+        for table in MATERIALIZED {
+            let found: bool =
+                query_scalar("select to_regclass($1) is not null").bind(*table).fetch_one(&pool).await?;
+            if !found {
+                return Err(PostgresStartError::Missing(table));
+            }
+        }
+        Ok(PostgresSink::new(pool, self))
+    }
+}

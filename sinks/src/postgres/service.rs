@@ -1,0 +1,329 @@
+//! Talks to PostgreSQL: set-based upserts that can be repeated and come in any order.
+//!
+//! Rows are locked in one order by every writer - `odometer_uploads`, then what hangs on it, then `users`, each by key - so
+//! batches do not wait for each other in a circle. The upload's row is written first by every event: its lock makes
+//! the rest of one upload's statements one after the other.
+
+use std::collections::{BTreeMap, HashMap};
+
+use runtime::SinkError;
+use rust_decimal::Decimal;
+use schemas::sealed::UserKey;
+use sqlx::postgres::PgDatabaseError;
+use sqlx::{PgConnection, query, query_as};
+use uuid::Uuid;
+
+use super::rows::{MileageRow, Rows, UploadRow, VerificationRow};
+use super::score::{FRAUD, GRAMS_PER_KM, History, WINDOW_HOURS, score};
+
+/// Whether an error passes by itself. Only values that a column or constraint refuses (SQLSTATE classes 22 and 23) never
+/// do; a missing table or permission is for an operator and shows as lag, never as dead letters.
+#[must_use]
+pub fn is_retryable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            !error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+        }
+        sqlx::Error::Encode(_) => false,
+        _ => true,
+    }
+}
+
+/// The engine's view of an error; `uploads` names what was written. The server's detail is left out: it quotes rows.
+pub(super) fn sink_error(error: sqlx::Error, uploads: &str) -> SinkError {
+    if is_retryable(&error) {
+        return SinkError::Retry(error.into());
+    }
+    let place = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>()).map(
+        |error| {
+            let name = error.column().or_else(|| error.constraint()).unwrap_or("a value");
+            format!("{}.{name}: {}", error.table().unwrap_or("(table)"), error.message())
+        },
+    );
+    SinkError::BadRow(format!("{uploads}: {}", place.unwrap_or_else(|| error.to_string())))
+}
+
+/// The keys of users that have one.
+pub(super) async fn keys(tx: &mut PgConnection, users: &[Uuid]) -> sqlx::Result<HashMap<Uuid, UserKey>> {
+    let stored: Vec<(Uuid, Vec<u8>)> = query_as("select user_id, key from user_keys where user_id = any($1)")
+        .bind(users)
+        .fetch_all(tx)
+        .await?;
+    // The table's check holds every key at 32 bytes.
+    Ok(stored.into_iter().filter_map(|(user, key)| Some((user, UserKey::from_bytes(&key).ok()?))).collect())
+}
+
+/// Accounts by id alone, where the gateway's row is not there (a rebuild into an empty schema): the rest is defaulted.
+pub(super) async fn parents(tx: &mut PgConnection, rows: &[Rows]) -> sqlx::Result<()> {
+    let users: BTreeMap<Uuid, _> =
+        rows.iter().map(|row| (row.upload.user_id, row.upload.account_created_at)).collect();
+    let (ids, times): (Vec<Uuid>, Vec<_>) = users.into_iter().unzip();
+    query(
+        "insert into users (id, created_at, updated_at)
+         select id, at, at from unnest($1::uuid[], $2::timestamptz[]) as r (id, at) order by id
+         on conflict (id) do nothing",
+    )
+    .bind(ids)
+    .bind(times)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+const UPLOADS: &str = "
+insert into odometer_uploads as o (id, user_id, vehicle_id, image_url, image_hash, original_filename, file_size, mime_type,
+    image_dimensions, upload_status, status_rank, created_at, updated_at, processed_at)
+select id, user_id, vehicle_id, image_url, image_hash, original_filename, file_size, mime_type,
+    image_dimensions, upload_status::odometer_uploads_upload_status, status_rank, created_at, updated_at, processed_at
+from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::int[], $8::text[],
+    $9::jsonb[], $10::text[], $11::smallint[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[])
+    as r (id, user_id, vehicle_id, image_url, image_hash, original_filename, file_size, mime_type,
+    image_dimensions, upload_status, status_rank, created_at, updated_at, processed_at)
+order by id
+on conflict (id) do update set
+    original_filename = coalesce(o.original_filename, excluded.original_filename),
+    image_dimensions = coalesce(o.image_dimensions, excluded.image_dimensions),
+    upload_status = case when excluded.status_rank > o.status_rank then excluded.upload_status else o.upload_status end,
+    status_rank = greatest(o.status_rank, excluded.status_rank),
+    created_at = least(o.created_at, excluded.created_at),
+    updated_at = greatest(o.updated_at, excluded.updated_at),
+    processed_at = coalesce(o.processed_at, excluded.processed_at)";
+
+/// Uploads, at most one row each.
+pub(super) async fn uploads(tx: &mut PgConnection, rows: &[&UploadRow]) -> sqlx::Result<()> {
+    query(UPLOADS)
+        .bind(column(rows, |row| row.id))
+        .bind(column(rows, |row| row.user_id))
+        .bind(column(rows, |row| row.vehicle_id))
+        .bind(column(rows, |row| row.image_url.clone()))
+        .bind(column(rows, |row| row.image_hash.clone()))
+        .bind(column(rows, |row| row.original_filename.clone()))
+        .bind(column(rows, |row| row.file_size))
+        .bind(column(rows, |row| row.mime_type.clone()))
+        .bind(column(rows, |row| row.image_dimensions.clone()))
+        .bind(column(rows, |row| row.status))
+        .bind(column(rows, |row| row.rank))
+        .bind(column(rows, |row| row.created_at))
+        .bind(column(rows, |row| row.updated_at))
+        .bind(column(rows, |row| row.processed_at))
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+// Before a decision the topics fill each other's blanks; a decision of a higher rank replaces the row, and after one
+// nothing else changes it. `before` reads the row as it was when the statement began, under the upload's lock.
+const MILEAGES: &str = "
+with incoming as (
+    select * from unnest($1::uuid[], $2::uuid[], $3::numeric[], $4::numeric[], $5::numeric[], $6::numeric[], $7::text[],
+        $8::numeric[], $9::numeric[], $10::text[], $11::smallint[], $12::text[])
+        as r (id, upload_id, claimed, ai, accepted, confidence, unit, previous, distance, status, status_rank, reason)
+), before as (
+    select m.upload_id, m.distance_traveled from mileage_data m join incoming using (upload_id)
+), written as (
+    insert into mileage_data as m (id, upload_id, user_claimed_mileage, ai_verified_mileage, final_mileage,
+        mileage_confidence, mileage_unit, previous_mileage, distance_traveled, verification_status, status_rank,
+        rejection_reason)
+    select id, upload_id, claimed, ai, accepted, confidence, unit::mileage_data_mileage_unit, previous, distance,
+        status::mileage_data_verification_status, status_rank, reason
+    from incoming order by upload_id
+    on conflict (upload_id) do update set
+        user_claimed_mileage = case when excluded.status_rank > m.status_rank then excluded.user_claimed_mileage
+            else coalesce(m.user_claimed_mileage, excluded.user_claimed_mileage) end,
+        ai_verified_mileage = case when excluded.status_rank > m.status_rank then excluded.ai_verified_mileage
+            else coalesce(m.ai_verified_mileage, excluded.ai_verified_mileage) end,
+        final_mileage = excluded.final_mileage,
+        mileage_confidence = excluded.mileage_confidence,
+        mileage_unit = excluded.mileage_unit,
+        previous_mileage = excluded.previous_mileage,
+        distance_traveled = excluded.distance_traveled,
+        verification_status = excluded.verification_status,
+        status_rank = excluded.status_rank,
+        rejection_reason = excluded.rejection_reason
+    where m.status_rank = 0 or excluded.status_rank > m.status_rank
+    returning m.upload_id, m.distance_traveled
+)
+select upload_id, coalesce(written.distance_traveled, 0) - coalesce(before.distance_traveled, 0)
+from written left join before using (upload_id)";
+
+/// Mileages by upload, at most one row each. Returns the rows that were not passed over, with the change of their distance.
+pub(super) async fn mileages(
+    tx: &mut PgConnection,
+    rows: &[(Uuid, &MileageRow)],
+) -> sqlx::Result<HashMap<Uuid, Decimal>> {
+    let written: Vec<(Uuid, Decimal)> = query_as(MILEAGES)
+        .bind(column(rows, |(_, row)| row.id))
+        .bind(column(rows, |(upload, _)| *upload))
+        .bind(column(rows, |(_, row)| row.claimed))
+        .bind(column(rows, |(_, row)| row.ai))
+        .bind(column(rows, |(_, row)| row.accepted))
+        .bind(column(rows, |(_, row)| row.confidence))
+        .bind(column(rows, |(_, row)| row.unit))
+        .bind(column(rows, |(_, row)| row.previous))
+        .bind(column(rows, |(_, row)| row.distance))
+        .bind(column(rows, |(_, row)| row.status))
+        .bind(column(rows, |(_, row)| row.rank))
+        .bind(column(rows, |(_, row)| row.rejection_reason.clone()))
+        .fetch_all(tx)
+        .await?;
+    Ok(written.into_iter().collect())
+}
+
+// Quality: the readings refine what was graded, so they replace it once, and of equals the first stands. Only readings
+// bring `fallback_used`, only decisions no `created_at`. The last error is the decision's, before one the readings'.
+const VERIFICATIONS: &str = "
+insert into upload_verifications as v (id, upload_id, ai_service_used, processing_time, confidence_score, detected_text,
+    bounding_boxes, multiple_readings_detected, fallback_used, image_quality_score, lighting_conditions, blur_detected,
+    glare_detected, error_details, created_at)
+select id, upload_id, service, time, confidence, words, boxes, several, fallback, score,
+    lighting::upload_verifications_lighting_conditions, blur, glare, error, created_at
+from unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::numeric[], $6::text[], $7::jsonb[], $8::bool[], $9::bool[],
+    $10::numeric[], $11::text[], $12::bool[], $13::bool[], $14::text[], $15::timestamptz[])
+    as r (id, upload_id, service, time, confidence, words, boxes, several, fallback, score, lighting, blur, glare, error,
+    created_at)
+order by upload_id
+on conflict (upload_id) do update set
+    (image_quality_score, lighting_conditions, blur_detected, glare_detected) = (select
+        case when refined then coalesce(excluded.image_quality_score, v.image_quality_score)
+            else coalesce(v.image_quality_score, excluded.image_quality_score) end,
+        case when refined then coalesce(excluded.lighting_conditions, v.lighting_conditions)
+            else coalesce(v.lighting_conditions, excluded.lighting_conditions) end,
+        case when refined then coalesce(excluded.blur_detected, v.blur_detected)
+            else coalesce(v.blur_detected, excluded.blur_detected) end,
+        case when refined then coalesce(excluded.glare_detected, v.glare_detected)
+            else coalesce(v.glare_detected, excluded.glare_detected) end
+        from (select excluded.fallback_used is not null and v.fallback_used is null) as r (refined)),
+    ai_service_used = coalesce(v.ai_service_used, excluded.ai_service_used),
+    processing_time = coalesce(v.processing_time, excluded.processing_time),
+    confidence_score = coalesce(v.confidence_score, excluded.confidence_score),
+    detected_text = coalesce(v.detected_text, excluded.detected_text),
+    bounding_boxes = coalesce(v.bounding_boxes, excluded.bounding_boxes),
+    multiple_readings_detected = coalesce(v.multiple_readings_detected, excluded.multiple_readings_detected),
+    fallback_used = coalesce(v.fallback_used, excluded.fallback_used),
+    error_details = case
+        when excluded.created_at is null then excluded.error_details
+        when (select m.status_rank from mileage_data m where m.upload_id = v.upload_id) = 0
+            then coalesce(v.error_details, excluded.error_details)
+        else v.error_details end,
+    created_at = least(v.created_at, excluded.created_at)";
+
+/// Verifications by upload, at most one row each, after the mileages; a decision that was passed over there must not be here.
+pub(super) async fn verifications(
+    tx: &mut PgConnection,
+    rows: &[(Uuid, &VerificationRow)],
+) -> sqlx::Result<()> {
+    query(VERIFICATIONS)
+        .bind(column(rows, |(_, row)| row.id))
+        .bind(column(rows, |(upload, _)| *upload))
+        .bind(column(rows, |(_, row)| row.reading.as_ref()?.service.clone()))
+        .bind(column(rows, |(_, row)| row.reading.as_ref()?.processing_time))
+        .bind(column(rows, |(_, row)| row.reading.as_ref()?.confidence))
+        .bind(column(rows, |(_, row)| row.reading.as_ref()?.detected_text.clone()))
+        .bind(column(rows, |(_, row)| row.reading.as_ref()?.bounding_boxes.clone()))
+        .bind(column(rows, |(_, row)| Some(row.reading.as_ref()?.several)))
+        .bind(column(rows, |(_, row)| Some(row.reading.as_ref()?.fallback)))
+        .bind(column(rows, |(_, row)| Some(row.quality.as_ref()?.score)))
+        .bind(column(rows, |(_, row)| Some(row.quality.as_ref()?.lighting)))
+        .bind(column(rows, |(_, row)| Some(row.quality.as_ref()?.blur)))
+        .bind(column(rows, |(_, row)| Some(row.quality.as_ref()?.glare)))
+        .bind(column(rows, |(_, row)| row.error_details.clone()))
+        .bind(column(rows, |(_, row)| row.created_at))
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Adds to the users' kilometres. The gateway's `updated_at` is not the sink's and stays.
+pub(super) async fn totals(tx: &mut PgConnection, deltas: &BTreeMap<Uuid, Decimal>) -> sqlx::Result<()> {
+    let (users, deltas): (Vec<Uuid>, Vec<Decimal>) =
+        deltas.iter().map(|(user, delta)| (*user, *delta)).unzip();
+    // By key, and before the scores are read: of two batches of one user the second sees what the first wrote.
+    query("select 1 from users where id = any($1) order by id for no key update")
+        .bind(&users)
+        .execute(&mut *tx)
+        .await?;
+    query(
+        "update users u set total_mileage = u.total_mileage + d.delta
+         from unnest($1::uuid[], $2::numeric[]) as d (id, delta) where u.id = d.id and d.delta <> 0",
+    )
+    .bind(users)
+    .bind(deltas)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+// A user has at most a few hundred uploads a year: the index on (user_id, created_at) makes this a short range. What a
+// vehicle runs on is the gateway's word at the time of writing; a vehicle that it does not know counts as the reference.
+const HISTORIES: &str = "
+with readings as (
+    select o.user_id, max(o.created_at) as last_at, count(*) as readings
+    from odometer_uploads o join mileage_data m on m.upload_id = o.id
+    where o.user_id = any($1) and m.verification_status = 'approved'
+    group by o.user_id
+), windowed as (
+    select r.user_id, r.readings, o.created_at, m.distance_traveled, coalesce(f.grams, $4) as grams,
+        m.verification_status = 'approved' as verified,
+        coalesce(split_part(m.rejection_reason, ':', 1) = any($5), false) as fraud
+    from readings r
+    join odometer_uploads o on o.user_id = r.user_id
+        and o.created_at > r.last_at - make_interval(hours => $6) and o.created_at <= r.last_at
+    join mileage_data m on m.upload_id = o.id
+    left join vehicles v on v.id = o.vehicle_id
+    left join unnest($2::text[], $3::numeric[]) as f (kind, grams) on f.kind = v.kind
+)
+select user_id, readings, count(*) filter (where verified), count(*) filter (where fraud),
+    count(distinct date_trunc('week', created_at at time zone 'UTC')) filter (where verified),
+    coalesce(sum(distance_traveled) filter (where verified), 0),
+    coalesce(sum(distance_traveled * grams) filter (where verified), 0)
+from windowed group by user_id, readings";
+
+/// Works the users' scores out anew from their uploads.
+pub(super) async fn scores(tx: &mut PgConnection, users: &[Uuid]) -> sqlx::Result<()> {
+    let (kinds, grams): (Vec<&str>, Vec<Decimal>) = GRAMS_PER_KM.into_iter().unzip();
+    let [(_, reference), ..] = GRAMS_PER_KM;
+    let histories: Vec<(Uuid, i64, i64, i64, i64, Decimal, Decimal)> = query_as(HISTORIES)
+        .bind(users)
+        .bind(kinds)
+        .bind(grams)
+        .bind(reference)
+        .bind(FRAUD.map(|reason| reason.label()).to_vec())
+        .bind(WINDOW_HOURS)
+        .fetch_all(&mut *tx)
+        .await?;
+    let (users, scores): (Vec<Uuid>, Vec<Option<i32>>) = histories
+        .into_iter()
+        .map(|(user, readings, verified, fraud, weeks, km, grams)| {
+            (user, score(&History { readings, verified, fraud, weeks, km, grams }))
+        })
+        .unzip();
+    query(
+        "update users u set sustainability_score = s.score from unnest($1::uuid[], $2::int[]) as s (id, score)
+         where u.id = s.id and u.sustainability_score is distinct from s.score",
+    )
+    .bind(users)
+    .bind(scores)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+fn column<R, T>(rows: &[R], value: impl Fn(&R) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}
+
+/// Splits rows so that no part holds an upload twice: a statement can touch a row once. Order per upload is kept; a
+/// batch is one part unless a record was delivered twice.
+pub(super) fn waves(rows: Vec<Rows>) -> Vec<Vec<Rows>> {
+    let mut waves: Vec<Vec<Rows>> = Vec::new();
+    let mut depth: HashMap<Uuid, usize> = HashMap::new();
+    for row in rows {
+        let at = depth.entry(row.upload.id).or_default();
+        if waves.len() == *at {
+            waves.push(Vec::new());
+        }
+        waves[*at].push(row);
+        *at += 1;
+    }
+    waves
+}

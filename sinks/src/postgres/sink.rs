@@ -1,0 +1,130 @@
+//! Takes batches: one transaction each.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+
+use apache_avro::Schema;
+use runtime::{Envelope, FromRecord, Sink, SinkError};
+use rust_decimal::Decimal;
+use schemas::codec::{self, CodecError};
+use schemas::events::{Event as _, OdometerRead, UploadDecided, UploadGraded, UploadReceived};
+use schemas::topic::Topic;
+use sqlx::{PgConnection, PgPool, query};
+use uuid::Uuid;
+
+use super::config::PostgresConfig;
+use super::rows::{BadValue, Rows};
+use super::service::{self, sink_error, waves};
+
+/// The record types of `uploads.*`.
+#[derive(Clone, Debug)]
+pub enum UploadEvent {
+    /// Accepted.
+    Received(UploadReceived),
+    /// Its quality was measured.
+    Graded(UploadGraded),
+    /// It was read, or could not be.
+    Read(OdometerRead),
+    /// It was decided.
+    Decided(UploadDecided),
+}
+
+impl FromRecord for UploadEvent {
+    fn from_record(name: &str, schema: &Schema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
+        match name {
+            UploadReceived::NAME => Some(codec::decode(schema, id, datum).map(Self::Received)),
+            UploadGraded::NAME => Some(codec::decode(schema, id, datum).map(Self::Graded)),
+            OdometerRead::NAME => Some(codec::decode(schema, id, datum).map(Self::Read)),
+            UploadDecided::NAME => Some(codec::decode(schema, id, datum).map(Self::Decided)),
+            _ => None,
+        }
+    }
+}
+
+/// Materializes `odometer_uploads`, `mileage_data`, `upload_verifications` and the totals of `users`.
+#[derive(Clone, Debug)]
+pub struct PostgresSink {
+    pool: PgPool,
+    config: PostgresConfig,
+}
+
+impl PostgresSink {
+    /// A sink on a schema that has its tables; [`PostgresConfig::build`] checks that.
+    #[must_use]
+    pub fn new(pool: PgPool, config: PostgresConfig) -> Self {
+        Self { pool, config }
+    }
+
+    async fn apply(&self, batch: &[Envelope<UploadEvent>]) -> Result<(), SinkError> {
+        let named = match batch {
+            [] => return Ok(()),
+            [one] => format!("upload {}", one.payload.parts().0.upload_id),
+            more => format!("one of {} uploads", more.len()),
+        };
+        let failed = |error| sink_error(error, &named);
+        let mut tx = self.pool.begin().await.map_err(failed)?;
+        query("select set_config('statement_timeout', $1, true)")
+            .bind(self.config.statement_timeout.as_millis().max(1).to_string())
+            .execute(&mut *tx)
+            .await
+            .map_err(failed)?;
+        let rows = self.rows(&mut tx, batch).await.map_err(failed)?;
+        let rows = rows.map_err(|bad| SinkError::BadRow(bad.to_string()))?;
+        write(&mut tx, rows).await.map_err(failed)?;
+        tx.commit().await.map_err(failed)
+    }
+
+    async fn rows(
+        &self,
+        tx: &mut PgConnection,
+        batch: &[Envelope<UploadEvent>],
+    ) -> sqlx::Result<Result<Vec<Rows>, BadValue>> {
+        let users: Vec<Uuid> = batch.iter().map(|event| event.payload.parts().0.user_id.0).collect();
+        // Graded and decided events hold no sealed text of their own columns.
+        let sealed = |event: &Envelope<UploadEvent>| {
+            matches!(event.payload, UploadEvent::Received(_) | UploadEvent::Read(_))
+        };
+        let keys = if batch.iter().any(sealed) { service::keys(tx, &users).await? } else { HashMap::new() };
+        Ok(batch.iter().zip(&users).map(|(event, user)| event.payload.rows(keys.get(user))).collect())
+    }
+}
+
+async fn write(tx: &mut PgConnection, rows: Vec<Rows>) -> sqlx::Result<()> {
+    service::parents(tx, &rows).await?;
+    let mut decided: BTreeMap<Uuid, Decimal> = BTreeMap::new();
+    for wave in waves(rows) {
+        service::uploads(tx, &wave.iter().map(|rows| &rows.upload).collect::<Vec<_>>()).await?;
+        let mileages: Vec<_> =
+            wave.iter().filter_map(|rows| Some((rows.upload.id, rows.mileage.as_ref()?))).collect();
+        let written = service::mileages(tx, &mileages).await?;
+        let is_decision = |rows: &Rows| rows.mileage.as_ref().is_some_and(|mileage| mileage.rank > 0);
+        // A decision that was passed over (repeated, or outranked) has no say in the error either.
+        let verifications: Vec<_> = wave
+            .iter()
+            .filter(|rows| !is_decision(rows) || written.contains_key(&rows.upload.id))
+            .filter_map(|rows| Some((rows.upload.id, rows.verification.as_ref()?)))
+            .collect();
+        service::verifications(tx, &verifications).await?;
+        for rows in wave.iter().filter(|rows| is_decision(rows)) {
+            if let Some(delta) = written.get(&rows.upload.id) {
+                *decided.entry(rows.upload.user_id).or_default() += delta;
+            }
+        }
+    }
+    if !decided.is_empty() {
+        service::totals(tx, &decided).await?;
+        service::scores(tx, &decided.into_keys().collect::<Vec<_>>()).await?;
+    }
+    Ok(())
+}
+
+impl Sink for PostgresSink {
+    const NAME: &'static str = "postgres";
+    const TOPICS: &'static [Topic] =
+        &[Topic::UploadsReceived, Topic::UploadsGraded, Topic::UploadsReadings, Topic::UploadsDecided];
+    type In = UploadEvent;
+
+    fn write(&self, batch: &[Envelope<UploadEvent>]) -> impl Future<Output = Result<(), SinkError>> + Send {
+        self.apply(batch)
+    }
+}

@@ -1,0 +1,167 @@
+//! The events of an upload from acceptance to decision.
+
+use rust_decimal::Decimal;
+use schemas::events::{
+    Candidate, Fault, FrameQuality, ImageSize, Lighting, OdometerRead, ReadingResult, Stamp, Unit,
+    UploadDecided, UploadGraded, UploadHeader, UploadReceived, Verdict,
+};
+use schemas::ids::{EventId, Micros, UploadId, UserId, VehicleId, derived};
+use schemas::reason::Reason;
+use sinks::postgres::UploadEvent;
+use uuid::Uuid;
+
+/// 2024-01-01T00:00:00Z, a Monday.
+pub const START: i64 = 1_704_067_200_000_000;
+/// Microseconds of a day.
+pub const DAY: i64 = 86_400_000_000;
+
+/// The n-th upload of a user, accepted on day n: 10 miles (16.09344 km) after the one before.
+#[derive(Clone)]
+pub struct Story {
+    pub header: UploadHeader,
+    pub stamp: Stamp,
+    pub day: i64,
+    /// Whether the photo was too dark to be read.
+    pub dark: bool,
+}
+
+impl Story {
+    pub fn new(user: u128, day: i64) -> Self {
+        let user_id = UserId(Uuid::from_u128(user));
+        let upload = Uuid::from_u128(user * 1_000_000 + u128::try_from(day).unwrap());
+        let accepted_at = Micros(START + day * DAY);
+        let header = UploadHeader {
+            event_id: EventId(upload),
+            upload_id: UploadId(upload),
+            user_id,
+            vehicle_id: VehicleId(Uuid::from_u128(user + 7)),
+            occurred_at: accepted_at,
+            accepted_at,
+            image_hash: "0f".repeat(32),
+            object_key: format!("photos/{user_id}/0f"),
+            image_url: format!("file:///photos/{user_id}/0f"),
+            file_size: 4321,
+            mime_type: "image/jpeg".into(),
+            stage_version: "0.1.0".into(),
+            rules_version: "1".into(),
+            root: None,
+        };
+        let stamp = Stamp {
+            claimed_mileage: Some(Decimal::new(100_000 + day * 100, 1)),
+            claimed_unit: Some(Unit::Km),
+            captured_at: None,
+            original_filename: None,
+            account_active: true,
+            account_created_at: Micros(START - DAY),
+            verification_level: "basic".into(),
+            wallet_id: None,
+            vehicle_kind: "unknown".into(),
+            region: "ZZ".into(),
+            auto_claim: false,
+            auto_accept: true,
+            config_revision: 1,
+            first_holder: None,
+        };
+        Self { header, stamp, day, dark: false }
+    }
+
+    fn at(&self, stage: &str, seconds: i64) -> UploadHeader {
+        UploadHeader {
+            event_id: derived(self.header.event_id, stage, 0),
+            occurred_at: Micros(self.header.accepted_at.0 + seconds * 1_000_000),
+            ..self.header.clone()
+        }
+    }
+
+    pub fn received(&self) -> UploadEvent {
+        UploadEvent::Received(UploadReceived { header: self.header.clone(), stamp: self.stamp.clone() })
+    }
+
+    fn quality() -> FrameQuality {
+        FrameQuality {
+            mean: 90.0,
+            p5: 10.0,
+            p99: 200.0,
+            tenengrad: 20.0,
+            blob: 0.0,
+            score: Decimal::new(81, 2),
+            lighting: Lighting::Good,
+            blur: false,
+            glare: true,
+        }
+    }
+
+    pub fn graded(&self) -> UploadEvent {
+        UploadEvent::Graded(UploadGraded {
+            header: self.at("quality_check", 1),
+            stamp: self.stamp.clone(),
+            image: Some(ImageSize { width: 4000, height: 3000 }),
+            quality: Some(Self::quality()),
+            fault: None,
+        })
+    }
+
+    pub fn read(&self) -> UploadEvent {
+        let best = Candidate {
+            value: Decimal::new(100_000 + self.day * 100, 1),
+            unit: Some(Unit::Miles),
+            confidence: Decimal::new(979, 3),
+        };
+        let reading = ReadingResult {
+            service: "Milestream Embedded".into(),
+            reader_version: "reader@1".into(),
+            processing_time_ms: 321,
+            best: Some(best.clone()),
+            candidates: vec![best],
+            several_readings: false,
+            fallback_used: false,
+            detected_text: None,
+            bounding_boxes: r#"{"width":4000,"height":3000,"boxes":[]}"#.into(),
+            quality_score: Decimal::new(77, 2),
+            lighting: Lighting::Fair,
+            blur: false,
+            glare: false,
+        };
+        let fault = Fault { reason: Reason::TooDark, detail: "as measured".to_owned() };
+        UploadEvent::Read(OdometerRead {
+            header: self.at("odometer_reading", 2),
+            stamp: self.stamp.clone(),
+            image: Some(ImageSize { width: 4000, height: 3000 }),
+            quality: Some(Self::quality()),
+            fault: self.dark.then_some(fault),
+            reading: (!self.dark).then_some(reading),
+        })
+    }
+
+    pub fn decided(&self, verdict: Verdict, reason: Option<Reason>) -> UploadEvent {
+        let miles = |day: i64| Decimal::new(100_000 + day * 100, 1);
+        let verified = verdict == Verdict::Verified;
+        let seconds = if verdict == Verdict::Review { 3 } else { 4 };
+        UploadEvent::Decided(UploadDecided {
+            header: self.at(verdict.label(), seconds),
+            stamp: self.stamp.clone(),
+            verdict,
+            reason,
+            detail: reason.map(|_| "a sentence".to_owned()),
+            unit: Unit::Miles,
+            claimed_mileage: Some(Decimal::new(6_213_711, 3)),
+            ai_mileage: Some(miles(self.day)),
+            final_mileage: verified.then(|| miles(self.day)),
+            confidence: Some(Decimal::new(979, 3)),
+            previous_mileage: Some(miles(self.day - 1)),
+            distance_km: verified.then(|| Decimal::new(1_609_344, 5)),
+            baseline: false,
+            signals: "{}".into(),
+        })
+    }
+
+    /// All events, with a review before the decision where `reviewed`.
+    pub fn told(&self, verdict: Verdict, reason: Option<Reason>, reviewed: bool) -> Vec<UploadEvent> {
+        let mut events = vec![self.received(), self.graded(), self.read()];
+        if reviewed {
+            events.push(self.decided(Verdict::Review, Some(Reason::LowConfidence)));
+        }
+        events.push(self.decided(verdict, reason));
+        events
+    }
+}

@@ -1,0 +1,95 @@
+//! Schemas and addresses of the real parts.
+
+use std::str::FromStr as _;
+
+use runtime::{Envelope, Position};
+use serde_json::Value;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool};
+use uuid::Uuid;
+
+/// An address from the environment; a test without its part fails, it is never skipped.
+pub fn address(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: run the test under `devstack`, which starts the real parts")
+    })
+}
+
+/// A schema of its own with every table, which goes when the test is over.
+pub struct Schema {
+    pub pool: PgPool,
+    name: String,
+}
+
+impl Schema {
+    pub async fn new() -> Self {
+        let name = format!("sinks_{}", Uuid::now_v7().simple());
+        let options = PgConnectOptions::from_str(&address("DATABASE_URL")).unwrap();
+        let options = options.options([("search_path", name.as_str())]).application_name(&name);
+        let pool = PgPoolOptions::new().max_connections(8).connect_with(options).await.unwrap();
+        sqlx::query(AssertSqlSafe(format!("create schema {name}"))).execute(&pool).await.unwrap();
+        sqlx::migrate!("../migrations").run(&pool).await.unwrap();
+        Self { pool, name }
+    }
+
+    /// Deletes what tests write: faster than truncating, which makes new files for every table and index.
+    pub async fn empty(&self) {
+        for table in
+            ["upload_verifications", "mileage_data", "odometer_uploads", "vehicles", "user_keys", "users"]
+        {
+            let sql = AssertSqlSafe(format!("delete from {table}"));
+            sqlx::query(sql).execute(&self.pool).await.unwrap();
+        }
+    }
+
+    /// Every row and column that the sink fills.
+    pub async fn dump(&self) -> Value {
+        let tables = ["users", "odometer_uploads", "mileage_data", "upload_verifications"];
+        let mut dump = serde_json::Map::new();
+        for table in tables {
+            dump.insert(table.to_owned(), self.rows(table).await);
+        }
+        Value::Object(dump)
+    }
+
+    /// A table's rows by id.
+    pub async fn rows(&self, table: &str) -> Value {
+        let sql = format!("select coalesce(jsonb_agg(to_jsonb(t) order by t.id), '[]') from {table} t");
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// Waits until so many of the schema's connections wait for a lock.
+    pub async fn waiting(&self, connections: i64) {
+        let count =
+            "select count(*) from pg_stat_activity where application_name = $1 and wait_event_type = 'Lock'";
+        let found = async || -> i64 {
+            sqlx::query_scalar(count).bind(&self.name).fetch_one(&self.pool).await.unwrap()
+        };
+        while found().await < connections {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub async fn drop(self) {
+        sqlx::query(AssertSqlSafe(format!("drop schema {} cascade", self.name)))
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        self.pool.close().await;
+    }
+}
+
+/// Events as the engine hands them over.
+pub fn envelopes<T>(events: impl IntoIterator<Item = T>) -> Vec<Envelope<T>> {
+    let position = |offset| Position { topic: "t".into(), partition: 0, offset };
+    (0..)
+        .zip(events)
+        .map(|(offset, payload)| Envelope {
+            payload,
+            position: position(offset),
+            timestamp_ms: 0,
+            redrive: 0,
+            traceparent: None,
+        })
+        .collect()
+}
