@@ -16,6 +16,7 @@ create table odometer_uploads (
     updated_at timestamptz,
     processed_at timestamptz,
     vehicle_id uuid,
+    vehicle_kind text,
     status_rank smallint not null default 0,
     check (file_size > 0),
     check (image_hash ~ '^[0-9a-f]{64}$'),

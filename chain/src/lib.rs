@@ -3,7 +3,7 @@
 //!
 //! Nothing here knows Kafka, a database or a reward: a payout is a list of clauses, an id and a receipt.
 //!
-//! Sources: Thor v2.4.4 (`vechain/thor`), VIP-191, VIP-192, VIP-251/252 (dynamic fees), the Web3 Secret Storage
+//! Sources: Thor v2.4.4 (`vechain/thor`), VIP-191 (gas payers), VIP-251 (dynamic fees), the Web3 Secret Storage
 //! definition and the `VeBetterDAO` contracts 4.1.0.
 
 pub mod abi;

@@ -1,13 +1,15 @@
 //! Against a real Thor solo node with the real contracts. `THOR_URL` names the node, e.g. `http://127.0.0.1:8669`; it must run with
 //! a block interval (not on demand), since only then does it use the pool that public nodes use.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::sync::OnceLock;
 
 use alloy_primitives::U256;
-use chain::abi::{ContractEvent, RewardCall, RewardKind, topic};
+use chain::abi::{ContractEvent, Proof, ProofType, RewardCall, RewardKind, topic};
 use chain::contract::{Contract, ContractError};
-use chain::deploy::{Artifacts, Deployment, Operator, Plan, SOLO_KEYS, deploy};
+use chain::deploy::{Artifacts, DeployError, Deployment, Operator, Plan, SOLO_KEYS, deploy};
 use chain::follow::{Checkpoint, Follower, Step};
 use chain::id::Word;
 use chain::node::{
@@ -149,6 +151,81 @@ fn three_rewards_in_one_transaction_are_paid_to_the_wei_under_the_id_known_befor
 }
 
 #[test]
+fn a_proof_with_quotes_and_line_breaks_is_json_on_the_chain() {
+    let (node, at) = (node(), deployment());
+    let text = "\"quoted\", a \\ and\na line, größe ☃";
+    let proof = Proof {
+        evidence: vec![
+            (ProofType::Text, text.to_owned()),
+            (ProofType::Link, "https://example.org/?a=\"b\"".to_owned()),
+        ],
+        impacts: vec![("carbon".to_owned(), 1234)],
+        description: text.to_owned(),
+    };
+    let call = RewardCall { app: at.app_id, amount: b3tr("0.25"), receiver: Address(rand::random()) };
+    run(async {
+        let distributor = signer(1);
+        let operator = Operator::new(&node, &distributor).await.unwrap();
+        let receipt = operator.send("paying", vec![call.with_proof(at.rewards_pool, &proof)]).await.unwrap();
+        let events: Vec<_> = receipt.outputs[0].events.iter().filter_map(ContractEvent::decode).collect();
+        let [ContractEvent::RewardDistributed { amount, proof: on_chain, .. }, ..] = events.as_slice() else {
+            panic!("no reward first: {events:?}");
+        };
+        assert_eq!(*amount, call.amount);
+        let json: serde_json::Value = serde_json::from_str(on_chain).unwrap();
+        assert_eq!(json["description"], text);
+        assert_eq!(json["proof"]["text"], text);
+        assert_eq!(json["proof"]["link"], "https://example.org/?a=\"b\"");
+        assert_eq!(json["impact"]["carbon"], 1234);
+
+        let unknown = Proof { impacts: vec![("mileage".to_owned(), 1)], ..proof };
+        let refused = operator.send("paying", vec![call.with_proof(at.rewards_pool, &unknown)]).await;
+        let Err(DeployError::Reverted { clause: Some(0), reason, .. }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(reason, "X2EarnRewardsPool: Invalid impact key");
+    });
+}
+
+#[test]
+fn legacy_delegated_and_dependent_transactions_are_taken_under_their_planned_ids() {
+    let node = node();
+    let (origin, payer) = (signer(1), signer(2));
+    run(async {
+        let operator = Operator::new(&node, &origin).await.unwrap();
+        let nothing = vec![Clause::call(Address([1; 20]), vec![])];
+        let base = body(&node, nothing).await;
+        let first = Body { fees: Fees::Legacy { gas_price_coef: 255 }, ..base.clone() };
+        let second =
+            Body { depends_on: Some(first.id(origin.address())), delegated: true, nonce: 2, ..base.clone() };
+        let third = Body {
+            fees: Fees::Legacy { gas_price_coef: 1 },
+            depends_on: Some(second.id(origin.address())),
+            delegated: true,
+            ..base
+        };
+        // Backwards: a dependent one waits in the pool for what it depends on.
+        for body in [&third, &second] {
+            let signed = SignedTx::sign_delegated(body.clone(), &origin, &payer).unwrap();
+            assert_eq!(node.send(&signed.encode()).await.unwrap(), body.id(origin.address()));
+        }
+        let waiting = node.transaction(third.id(origin.address()), true, None).await.unwrap().unwrap();
+        assert_eq!((waiting.meta, waiting.delegator), (None, Some(payer.address())));
+        let signed = SignedTx::sign(first.clone(), &origin).unwrap();
+        assert_eq!(node.send(&signed.encode()).await.unwrap(), first.id(origin.address()));
+        let mut numbers = Vec::new();
+        for (body, gas_payer) in
+            [(first, origin.address()), (second, payer.address()), (third, payer.address())]
+        {
+            let receipt = operator.wait("nothing", body.id(origin.address())).await.unwrap();
+            assert_eq!((receipt.gas_payer, receipt.gas_used), (gas_payer, body.intrinsic_gas()));
+            numbers.push(receipt.meta.block_number);
+        }
+        assert!(numbers.is_sorted(), "{numbers:?}");
+    });
+}
+
+#[test]
 fn what_a_payout_depends_on_reads_from_the_contracts() {
     let (node, at) = (node(), deployment());
     run(async {
@@ -231,6 +308,38 @@ fn a_follower_walks_a_real_chain_block_by_block_and_sees_the_set_up() {
         }
         assert!(adopted.contains(&best.id));
         assert_eq!(deposits, 1);
+    });
+}
+
+#[test]
+fn places_of_logs_counted_in_a_whole_block_equal_those_that_the_log_search_tells() {
+    let (node, at) = (node(), deployment());
+    run(async {
+        // Two transactions with two logging clauses each; with luck in one block, and right in any case.
+        let distributor = signer(1);
+        let operator = Operator::new(&node, &distributor).await.unwrap();
+        let pay = || RewardCall { app: at.app_id, amount: b3tr("0.125"), receiver: Address(rand::random()) };
+        let clauses = || vec![pay().plain(at.rewards_pool), pay().plain(at.rewards_pool)];
+        let first = operator.submit("paying", clauses()).await.unwrap();
+        let second = operator.submit("paying", clauses()).await.unwrap();
+        for id in [first, second] {
+            let receipt = operator.wait("paying", id).await.unwrap();
+            let (number, block_id) = (receipt.meta.block_number, receipt.meta.block_id);
+            let block = node.expanded_block(Revision::Id(block_id)).await.unwrap().unwrap();
+            let counted: Vec<_> = block
+                .logs()
+                .map(|log| (log.tx.id, log.tx_index, log.clause_index, log.log_index, log.event.clone()))
+                .collect();
+            let told = node.events(&EventFilter::blocks(number, number, vec![])).await.unwrap();
+            let told: Vec<_> = told
+                .into_iter()
+                .map(|log| {
+                    (log.meta.tx_id, log.meta.tx_index, log.meta.clause_index, log.meta.log_index, log.event)
+                })
+                .collect();
+            assert_eq!(counted, told);
+            assert!(counted.len() >= 6, "three logs a reward");
+        }
     });
 }
 

@@ -78,6 +78,12 @@ pub fn driver_id(name: &str) -> Uuid {
     Uuid::new_v5(&NAMESPACE, name.as_bytes())
 }
 
+/// The id of a vehicle: the gateway registers random ids only (version 4), so the name's hash takes that form.
+#[must_use]
+pub fn vehicle_id(name: &str) -> Uuid {
+    uuid::Builder::from_random_bytes(driver_id(name).into_bytes()).into_uuid()
+}
+
 impl Sample {
     /// The sender.
     #[must_use]
@@ -96,7 +102,7 @@ impl Sample {
         Ok(Photo {
             file_name: self.file.clone(),
             bytes,
-            vehicle_id: Some(driver_id(&format!("{}/{}", self.driver, self.vehicle))),
+            vehicle_id: Some(vehicle_id(&format!("{}/{}", self.driver, self.vehicle))),
             claimed_mileage: self.claimed_mileage.clone(),
             unit: self.unit.clone(),
             captured_at: captured.map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true)),

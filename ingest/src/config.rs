@@ -96,6 +96,8 @@ pub struct Timeouts {
     pub drain: Duration,
     /// Longest wait for a free place (uploads, checks) before 503.
     pub place: Duration,
+    /// Time between two rounds of the sweeper.
+    pub sweep: Duration,
     /// Time between two looks at the tables for an event stream.
     pub poll: Duration,
     /// An event stream ends after this time; the client resumes with `Last-Event-ID`.
@@ -114,6 +116,7 @@ impl Default for Timeouts {
             publish: Duration::from_secs(10),
             drain: Duration::from_secs(5),
             place: Duration::from_secs(5),
+            sweep: Duration::from_secs(5),
             poll: Duration::from_millis(500),
             stream: Duration::from_secs(600),
             shutdown: Duration::from_secs(20),

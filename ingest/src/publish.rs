@@ -16,13 +16,11 @@ use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::reserve::{Reserved, unpublished};
 
-/// Time between two rounds of the sweeper.
-const SWEEP: Duration = Duration::from_secs(5);
 /// Reservations of one round.
 const ROUND: i64 = 100;
 /// Wait between two looks at a reservation that another request is publishing.
 const LOOK: Duration = Duration::from_millis(50);
-/// Rounds between two sweeps of the photo store and of old keys: every 5 minutes.
+/// Rounds between two sweeps of the photo store and of old keys: 60 x 5 s = 5 minutes.
 const HOUSEKEEPING: u64 = 60;
 /// An `Idempotency-Key` is kept this long. At 20 uploads a day, 600 rows a user.
 const KEY_DAYS: i64 = 30;
@@ -120,10 +118,12 @@ impl Gateway {
     /// [`ApiError`] of the first that could not be published; the rest waits for the next round.
     pub async fn republish_reserved(&self, grace: Duration) -> Result<usize, ApiError> {
         let mut lock = self.pool().begin().await?;
-        let mine: bool =
-            sqlx::query_scalar("select pg_try_advisory_xact_lock(hashtext('milestream.reserved'))")
-                .fetch_one(&mut *lock)
-                .await?;
+        // Advisory locks are the database's: the schema's name keeps gateways of other schemas (tests, replays) apart.
+        let mine: bool = sqlx::query_scalar(
+            "select pg_try_advisory_xact_lock(hashtext('milestream.reserved/' || current_schema()))",
+        )
+        .fetch_one(&mut *lock)
+        .await?;
         if !mine {
             return Ok(0);
         }
@@ -146,8 +146,8 @@ impl Gateway {
     }
 
     /// Republishes reservations at start and every few seconds, and removes old incoming photos and idempotency keys, until
-    /// stopped. Runs beside [`crate::serve`].
-    pub async fn sweep(&self, stop: CancellationToken) {
+    /// stopped. [`crate::serve`] runs it.
+    pub(crate) async fn sweep(&self, stop: CancellationToken) {
         let grace = self.config().timeouts.publish * 2;
         let mut backoff = Backoff::default();
         let mut round: u64 = 0;
@@ -164,7 +164,7 @@ impl Gateway {
                     backoff = Backoff::default();
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        () = sleep(SWEEP) => {}
+                        () = sleep(self.config().timeouts.sweep) => {}
                     }
                 }
                 Err(error) => {

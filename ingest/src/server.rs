@@ -35,12 +35,22 @@ const READ_BUFFER: usize = 64 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// Serves until `stop`, then lets open requests end within the shutdown budget.
+/// Serves until `stop`, then lets open requests end within the shutdown budget. Runs the sweeper of reserved uploads beside
+/// it: a gateway that takes uploads also sees to those that a crash left behind.
 pub async fn serve(listener: TcpListener, gateway: Gateway, stop: CancellationToken) {
     let timeouts = gateway.config().timeouts;
     let places = Arc::new(Semaphore::new(gateway.config().limits.connections));
     let routes = crate::routes::routes(gateway.clone(), stop.clone());
     let (tasks, kill) = (TaskTracker::new(), CancellationToken::new());
+    tasks.spawn({
+        let (gateway, stop, kill) = (gateway.clone(), stop.clone(), kill.clone());
+        async move {
+            tokio::select! {
+                () = kill.cancelled() => {}
+                () = gateway.sweep(stop) => {}
+            }
+        }
+    });
     gateway.health().ready("ingest");
     loop {
         let accept = async {

@@ -43,6 +43,9 @@ pub enum Command {
     Migrate,
     /// Empty the materialized tables and fill them again from the topics.
     Rebuild,
+    /// Records that a role could not process.
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
     /// Consumer group offsets of deciding stages.
     #[command(subcommand)]
     Offsets(Offsets),
@@ -73,6 +76,31 @@ pub enum Topics {
     Apply,
     /// Compare partition counts only.
     Check,
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// List them: place, role, reason, original topic, partition and offset, and the cause in words.
+    List {
+        /// Only those of this role.
+        #[arg(long)]
+        stage: Option<String>,
+        /// Only those with this reason.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Append the originals to their topics again, once the cause is gone.
+    Redrive {
+        /// Where the letters are, as the list shows: PARTITION:OFFSET.
+        #[arg(required = true, value_parser = place)]
+        places: Vec<(i32, i64)>,
+    },
+}
+
+fn place(text: &str) -> Result<(i32, i64), String> {
+    let parsed = text.split_once(':').and_then(|(p, o)| Some((p.parse().ok()?, o.parse().ok()?)));
+    parsed.ok_or_else(|| format!("{text:?} is not PARTITION:OFFSET, e.g. 2:17"))
 }
 
 /// What to do with offsets.

@@ -10,7 +10,7 @@ mod operate;
 mod roles;
 mod telemetry;
 
-use cli::{Cli, Command, ConfigCommand, Keys, Offsets, Topics};
+use cli::{Cli, Command, ConfigCommand, DeadLetters, Keys, Offsets, Topics};
 use config::Config;
 
 fn main() -> ExitCode {
@@ -41,6 +41,10 @@ async fn dispatch(command: &Command, config: &Config) -> anyhow::Result<()> {
         Command::Topics(Topics::Check) => operate::check_topics(config).await,
         Command::Migrate => operate::migrate(config).await,
         Command::Rebuild => operate::rebuild(config).await,
+        Command::DeadLetters(DeadLetters::List { stage, reason }) => {
+            operate::list_dead_letters(config, stage.as_deref(), reason.as_deref()).await
+        }
+        Command::DeadLetters(DeadLetters::Redrive { places }) => operate::redrive(config, places).await,
         Command::Offsets(Offsets::Align { stage }) => operate::align_offsets(config, stage).await,
         Command::Keys(Keys::Generate) => operate::generate_keys(config),
         Command::Token { user, role, hours } => operate::token(config, *user, *role, *hours).await,

@@ -10,10 +10,13 @@ use ingest::keys::SigningKey;
 use ingest::token::SchemaIds;
 use runtime::Engine;
 use runtime::clock::{Clock as _, SystemClock};
+use runtime::dead_letter::header;
+use runtime::letters::Letter;
 use runtime::registry::Registry;
 use runtime::topics::TopicsError;
 use schemas::events::{AccountChanged, ActivityLogged, UploadReceived};
 use schemas::ids::UserId;
+use schemas::topic::Topic;
 use secrecy::ExposeSecret as _;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
@@ -81,6 +84,44 @@ pub async fn rebuild(config: &Config) -> Result<()> {
         println!("{}: {} read, {} written, {skipped} skipped", count.topic.name(), count.read, count.written);
     }
     Ok(())
+}
+
+/// Prints dead letters, a line each.
+pub async fn list_dead_letters(config: &Config, stage: Option<&str>, reason: Option<&str>) -> Result<()> {
+    for letter in dead_letters(config).await? {
+        let field = |name| letter.header(name).unwrap_or("?");
+        let wanted = |filter: Option<&str>, name| filter.is_none_or(|filter| filter == field(name));
+        if wanted(stage, header::STAGE) && wanted(reason, header::REASON) {
+            println!(
+                "{}:{} {} {} {}/{}@{} {}",
+                letter.partition,
+                letter.offset,
+                field(header::STAGE),
+                field(header::REASON),
+                field(header::TOPIC),
+                field(header::PARTITION),
+                field(header::OFFSET),
+                field(header::DETAIL)
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Appends the originals of dead letters to their topics again.
+pub async fn redrive(config: &Config, places: &[(i32, i64)]) -> Result<()> {
+    let letters = dead_letters(config).await?;
+    let topics = runtime::letters::redrive(&config.kafka_client(), &letters, places).await?;
+    for ((partition, offset), topic) in places.iter().zip(topics) {
+        println!("{partition}:{offset} appended to {topic}");
+    }
+    Ok(())
+}
+
+async fn dead_letters(config: &Config) -> Result<Vec<Letter>> {
+    let topic = format!("{}{}", config.kafka.topic_prefix, Topic::DeadLetters.name());
+    let client = config.kafka_client();
+    Ok(tokio::task::spawn_blocking(move || runtime::letters::read(&client, &topic)).await??)
 }
 
 /// Puts a deciding stage's group where its decisions end.

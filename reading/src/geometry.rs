@@ -49,6 +49,15 @@ pub(crate) fn grow(quad: &Quad, left: f32, right: f32, across: f32) -> Quad {
     ]
 }
 
+/// Whether two quads share a place: their centres are nearer than half their sizes added, along and across the first.
+pub(crate) fn overlap(a: &Quad, b: &Quad) -> bool {
+    let (along, down) = axes(a);
+    let (from, to) = (centre(a), centre(b));
+    let apart = [to[0] - from[0], to[1] - from[1]];
+    (apart[0] * along[0] + apart[1] * along[1]).abs() < (width(a) + width(b)) / 2.0
+        && (apart[0] * down[0] + apart[1] * down[1]).abs() < (height(a) + height(b)) / 2.0
+}
+
 pub(crate) fn scale(quad: &Quad, x: f32, y: f32) -> Quad {
     quad.map(|point| [point[0] * x, point[1] * y])
 }

@@ -118,18 +118,22 @@ impl Pass<'_> {
         let mut votes: BTreeMap<u64, f64> = BTreeMap::new();
         let base = strip(self.picture, &line.quad, ROWS, 1.0, WIDEST);
         vote(&mut votes, &base, &line.glyphs, &number);
+        let mut asked = 1;
         for variant in VARIANTS {
             let (quad, cut, glyphs) = self.variant(variant, line, &number.digits)?;
-            if let Some(same) = nearest(&quad, &glyphs, place) {
+            let same = nearest(&quad, &glyphs, place);
+            // With longer ends a number of the scale may run into the wheels and make one of eight digits or more: that
+            // tells nothing. Any other copy without a number counts against all.
+            asked += i32::from(same.is_some() || variant != Variant::LongerEnds);
+            if let Some(same) = same {
                 vote(&mut votes, &cut, &glyphs, &same);
             }
         }
-        let all = (VARIANTS.len() + 1) as f64;
         let looks = f64::from((number.weight / 0.6).min(1.0));
         let value = |(value, votes): (u64, f64)| Value {
             value,
             unit: number.unit,
-            confidence: votes / all * looks,
+            confidence: votes / f64::from(asked) * looks,
             line: number.line,
         };
         Ok(votes.into_iter().map(value).collect())

@@ -34,11 +34,15 @@ pub(crate) fn luma(picture: &RgbImage) -> Plane<u8> {
 /// The picture at another size, each pixel the mean of the area that it covers (a triangle filter as wide as the step).
 /// None where either size is empty.
 pub(crate) fn resize(picture: &RgbImage, width: u32, height: u32) -> Option<RgbImage> {
-    let source = ImageRef::new(picture.width(), picture.height(), picture.as_raw(), PixelType::U8x3).ok()?;
-    let mut target = Image::new(width, height, PixelType::U8x3);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    // Four bytes a pixel: the only kind that the resizer is built for.
+    let padded: Vec<u8> = picture.pixels().flat_map(|pixel| [pixel[0], pixel[1], pixel[2], u8::MAX]).collect();
+    let source = ImageRef::new(picture.width(), picture.height(), &padded, PixelType::U8x4).ok()?;
+    let mut target = Image::new(width, height, PixelType::U8x4);
+    let algorithm = ResizeAlg::Convolution(FilterType::Bilinear);
+    let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
     Resizer::new().resize(&source, &mut target, &options).ok()?;
-    RgbImage::from_raw(width, height, target.into_vec())
+    let values = target.buffer().chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+    RgbImage::from_raw(width, height, values)
 }
 
 /// The value below or at which `share` of the values lie (nearest rank); 0 where there are none.

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     boxes::measure,
     decode::Photo,
-    geometry::{Point, Quad},
+    geometry::{Point, Quad, overlap},
     network::{Network, NetworkError, Thread, Threads},
     pass::{Found, Networks, Pass, Value},
     quality::{hundredths, together},
@@ -149,7 +149,7 @@ fn reading(photo: &Photo, frame: &FrameQuality, found: &Found, preprocessing: Ve
     Reading {
         best: candidates.first().cloned(),
         candidates,
-        several: several(&found.values),
+        several: several(found),
         lines: lines(found),
         box_metrics,
         quality_score: together.score,
@@ -169,10 +169,12 @@ fn candidate(value: &Value) -> Candidate {
     }
 }
 
-/// Whether values at two places are about equally sure. Two readings of the same digits are one uncertain reading.
-fn several(values: &[Value]) -> bool {
-    let Some((best, others)) = values.split_first() else { return false };
-    others.iter().any(|other| other.line != best.line && best.confidence - other.confidence <= NEAR)
+/// Whether values at two places are about equally sure. Two readings of the same digits, in one box or in boxes that overlap,
+/// are one uncertain reading.
+fn several(found: &Found) -> bool {
+    let Some((best, others)) = found.values.split_first() else { return false };
+    let quad = |value: &Value| &found.lines[value.line].quad;
+    others.iter().any(|other| best.confidence - other.confidence <= NEAR && !overlap(quad(best), quad(other)))
 }
 
 fn lines(found: &Found) -> Vec<Line> {
@@ -195,29 +197,34 @@ fn lines(found: &Found) -> Vec<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::select::Read;
 
-    fn values(of: &[(u64, f64, usize)]) -> Vec<Value> {
-        of.iter()
-            .map(|(value, confidence, line)| Value {
-                value: *value,
-                unit: None,
-                confidence: *confidence,
-                line: *line,
-            })
-            .collect()
+    /// Values at confidences, each in a line at a height of its own or at another's.
+    fn found(of: &[(u64, f64, f32)]) -> Found {
+        let line = |(_, _, top): &(u64, f64, f32)| Read {
+            quad: [[0.0, *top], [100.0, *top], [100.0, top + 20.0], [0.0, top + 20.0]],
+            glyphs: Vec::new(),
+        };
+        let value = |(line, (value, confidence, _)): (usize, &(u64, f64, f32))| Value {
+            value: *value,
+            unit: None,
+            confidence: *confidence,
+            line,
+        };
+        Found { lines: of.iter().map(line).collect(), values: of.iter().enumerate().map(value).collect() }
     }
 
     #[test]
     fn two_places_about_equally_sure_are_several_readings_but_two_readings_of_one_place_are_not() {
-        assert!(several(&values(&[(123_456, 0.9, 1), (98_765, 0.75, 2)])));
-        assert!(!several(&values(&[(123_456, 0.9, 1), (98_765, 0.74, 2)])));
-        assert!(!several(&values(&[(123_456, 0.5, 1), (12_345, 0.5, 1)])));
-        assert!(!several(&values(&[(123_456, 0.9, 1)])) && !several(&[]));
+        assert!(several(&found(&[(123_456, 0.9, 0.0), (98_765, 0.75, 50.0)])));
+        assert!(!several(&found(&[(123_456, 0.9, 0.0), (98_765, 0.74, 50.0)])));
+        assert!(!several(&found(&[(123_456, 0.5, 0.0), (12_345, 0.5, 5.0)])));
+        assert!(!several(&found(&[(123_456, 0.9, 0.0)])) && !several(&found(&[])));
     }
 
     #[test]
     fn no_candidate_is_surer_than_the_ceiling() {
-        let surest = candidate(&values(&[(123_456, 1.0, 0)])[0]);
+        let surest = candidate(&found(&[(123_456, 1.0, 0.0)]).values[0]);
         assert_eq!((surest.value, surest.confidence), (Decimal::from(123_456), Decimal::new(99, 2)));
     }
 }

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod fence;
 pub mod health;
 pub mod ledger;
+pub mod letters;
 pub mod metrics;
 pub mod offsets;
 pub mod ops;

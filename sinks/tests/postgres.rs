@@ -173,15 +173,12 @@ async fn writing_everything_twice_changes_nothing() {
 async fn a_reject_for_fraud_inside_the_window_and_the_vehicles_kind_move_the_score() {
     let schema = Schema::new().await;
     let sink = sink(&schema).await;
-    let electric = Story::new(1, 1);
+    let mut electric = Story::new(1, 1);
+    electric.stamp.vehicle_kind = "electric".into();
     write(&sink, electric.told(Verdict::Verified, None, false)).await;
-    sqlx::query("insert into vehicles (id, user_id, kind) values ($1, $2, 'electric')")
-        .bind(electric.header.vehicle_id.0)
-        .bind(electric.header.user_id.0)
-        .execute(&schema.pool)
-        .await
-        .unwrap();
-    write(&sink, Story::new(1, 3).told(Verdict::Verified, None, false)).await;
+    let mut later = Story::new(1, 3);
+    later.stamp.vehicle_kind = "electric".into();
+    write(&sink, later.told(Verdict::Verified, None, false)).await;
     let score = || async { schema.rows("users").await[0]["sustainability_score"].clone() };
     // 45 (1 - 26.86 / 161.52) + 30 / 13 + 25 = 64.8
     assert_eq!(score().await, 64);

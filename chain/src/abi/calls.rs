@@ -94,16 +94,16 @@ impl RewardCall {
     /// The payment that call data makes, and by which function; `None` when it is no payment of a reward.
     #[must_use]
     pub fn decode(data: &[u8]) -> Option<(RewardKind, Self)> {
-        let (kind, app, amount, receiver) = match data.first_chunk::<4>()? {
-            &RewardsPool::distributeRewardCall::SELECTOR => {
+        let (kind, app, amount, receiver) = match *data.first_chunk::<4>()? {
+            RewardsPool::distributeRewardCall::SELECTOR => {
                 let call = RewardsPool::distributeRewardCall::abi_decode_validate(data).ok()?;
                 (RewardKind::Plain, call.appId, call.amount, call.receiver)
             }
-            &RewardsPool::distributeRewardWithProofCall::SELECTOR => {
+            RewardsPool::distributeRewardWithProofCall::SELECTOR => {
                 let call = RewardsPool::distributeRewardWithProofCall::abi_decode_validate(data).ok()?;
                 (RewardKind::WithProof, call.appId, call.amount, call.receiver)
             }
-            &RewardsPool::distributeRewardWithProofAndMetadataCall::SELECTOR => {
+            RewardsPool::distributeRewardWithProofAndMetadataCall::SELECTOR => {
                 let call =
                     RewardsPool::distributeRewardWithProofAndMetadataCall::abi_decode_validate(data).ok()?;
                 (RewardKind::WithProofAndMetadata, call.appId, call.amount, call.receiver)

@@ -61,10 +61,10 @@ pub enum ContractEvent {
         passport: Address,
         /// The app.
         app: AppId,
-        /// Allocation round; absent numbers beyond 64 bits do not occur and are read as the largest.
+        /// Allocation round, from 1. A number beyond 64 bits, which no round reaches, reads as the largest.
         round: u64,
-        /// Points, as wei-like whole number.
-        score: Wei,
+        /// Points for the action: 100 at low security of the app. As for `round`.
+        score: u64,
     },
     /// The passport did not count an action.
     RegisterActionFailed {
@@ -214,7 +214,7 @@ impl ContractEvent {
             passport: Address(e.passport.into()),
             app: AppId(e.appId.0),
             round: e.round.saturating_to(),
-            score: Wei(e.actionScore),
+            score: e.actionScore.saturating_to(),
         }
     }
 

@@ -184,6 +184,21 @@ fn a_refusal_in_plain_text_is_typed() {
 }
 
 #[test]
+fn an_answer_of_another_network_is_refused_even_when_the_node_did_not_look_at_our_header() {
+    let answer = |genesis: BlockId| {
+        let body = "{\"maxPriorityFeePerGas\":\"0x1\"}";
+        let head =
+            format!("HTTP/1.1 200 OK\r\nx-genesis-id: {genesis}\r\ncontent-length: {}\r\n\r\n", body.len());
+        Fault::Answer([head.as_bytes(), body.as_bytes()].concat())
+    };
+    let ours = BlockId([1; 32]);
+    let on = |genesis| Node { genesis: Some(ours), ..faulty(answer(genesis)) };
+    assert_eq!(run(on(ours).priority_fee()), Ok(Wei::from(1)));
+    assert_eq!(run(on(BlockId([2; 32])).priority_fee()), Err(NodeError::WrongNetwork));
+    assert_eq!(run(faulty(answer(ours)).priority_fee()), Ok(Wei::from(1)), "any network when none is named");
+}
+
+#[test]
 fn an_address_that_is_no_http_address_is_refused_and_a_password_in_it_is_never_shown() {
     for address in ["", "127.0.0.1:8669", "ftp://x", "mailto:x@y", "http://"] {
         assert!(matches!(Node::new(address, None, LIMITS), Err(NodeError::Config(_))), "{address}");

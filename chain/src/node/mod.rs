@@ -10,7 +10,7 @@ mod wire;
 pub use error::{Advice, BadTransaction, NodeError, Rejection, Snippet, classify};
 pub use filter::{Criterion, EventFilter, MAX_CRITERIA, MAX_PAGE, Order};
 pub use wire::{
-    Account, Block, BlockSummary, BlockTx, CallOutcome, Event, ExpandedBlock, FeeHistory, LogMeta,
+    Account, Block, BlockLog, BlockSummary, BlockTx, CallOutcome, Event, ExpandedBlock, FeeHistory, LogMeta,
     LoggedEvent, Output, Receipt, ReceiptMeta, Transaction, Transfer, TxMeta, WireClause,
 };
 
@@ -28,6 +28,9 @@ use url::Url;
 use crate::amount::Wei;
 use crate::id::{Address, BlockId, TxId};
 use crate::tx::Clause;
+
+/// Names the network, in questions and in answers.
+const GENESIS_HEADER: &str = "x-genesis-id";
 
 /// Bounds of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +101,7 @@ pub struct Node {
     base: Url,
     http: Client,
     body_limit: usize,
+    genesis: Option<BlockId>,
 }
 
 impl Node {
@@ -119,7 +123,7 @@ impl Node {
         let mut headers = HeaderMap::new();
         if let Some(genesis) = genesis {
             let value = HeaderValue::from_str(&genesis.to_string()).map_err(|e| config(&e.to_string()))?;
-            headers.insert(HeaderName::from_static("x-genesis-id"), value);
+            headers.insert(HeaderName::from_static(GENESIS_HEADER), value);
         }
         install_ring();
         let http = Client::builder()
@@ -129,7 +133,7 @@ impl Node {
             .timeout(limits.call)
             .build()
             .map_err(|e| config(&chain_of(&e)))?;
-        Ok(Self { base, http, body_limit: limits.body })
+        Ok(Self { base, http, body_limit: limits.body, genesis })
     }
 
     /// The network's genesis block, whose id names the network and whose last byte is the chain tag.
@@ -335,7 +339,12 @@ impl Node {
     async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, NodeError> {
         let response = request.send().await.map_err(unavailable)?;
         let status = response.status();
+        // A proxy may drop our header; the answer's own tells the network too.
+        let elsewhere = response.headers().get(GENESIS_HEADER).is_some_and(|found| !self.is_network(found));
         let body = self.read(response).await?;
+        if elsewhere {
+            return Err(NodeError::WrongNetwork);
+        }
         if !status.is_success() {
             return Err(classify(status.as_u16(), &String::from_utf8_lossy(&body)));
         }
@@ -346,6 +355,10 @@ impl Node {
                 snippet: Snippet::new(&String::from_utf8_lossy(&body)),
             },
         })
+    }
+
+    fn is_network(&self, found: &HeaderValue) -> bool {
+        self.genesis.is_none_or(|genesis| found.to_str().is_ok_and(|found| found == genesis.to_string()))
     }
 
     /// The whole body, or an error as soon as it exceeds the limit; a stated length is not trusted and not waited for.

@@ -75,6 +75,40 @@ pub type BlockSummary = Block<TxId>;
 /// A block with its transactions, what they did, and what it cost.
 pub type ExpandedBlock = Block<BlockTx>;
 
+/// A log with its place in its block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockLog<'a> {
+    /// The transaction.
+    pub tx: &'a BlockTx,
+    /// The transaction's place in its block, from 0.
+    pub tx_index: u32,
+    /// The clause, from 0.
+    pub clause_index: u32,
+    /// The log's place among all logs of its block, from 0: the same that a node's `/logs/event` tells, so a key made from
+    /// either source is the same.
+    pub log_index: u32,
+    /// The log.
+    pub event: &'a Event,
+}
+
+impl ExpandedBlock {
+    /// All logs of contracts in the order of execution; reverted transactions have none.
+    pub fn logs(&self) -> impl Iterator<Item = BlockLog<'_>> {
+        let in_txs = self.transactions.iter().zip(0..).flat_map(|(tx, tx_index)| {
+            tx.outputs.iter().zip(0..).flat_map(move |(output, clause_index)| {
+                output.events.iter().map(move |event| (tx, tx_index, clause_index, event))
+            })
+        });
+        in_txs.zip(0..).map(|((tx, tx_index, clause_index, event), log_index)| BlockLog {
+            tx,
+            tx_index,
+            clause_index,
+            log_index,
+            event,
+        })
+    }
+}
+
 /// A transaction inside an expanded block.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]

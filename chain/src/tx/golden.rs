@@ -212,8 +212,8 @@ fn a_signature_over_a_hash_without_the_type_byte_belongs_to_someone_else() {
 }
 
 #[test]
-fn the_intrinsic_gas_of_reward_batches_is_that_of_the_measured_table() {
-    // A B3TR transfer: 68 bytes of call data, 9 of them not zero. Computed from the rule and met by a real node's receipts.
+fn each_further_transfer_in_a_batch_saves_the_5000_gas_of_a_transaction() {
+    // A B3TR transfer of a small amount: 68 bytes of call data, 9 of them not zero.
     let one = Clause::call(Address([1; 20]), [vec![1; 9], vec![0; 59]].concat());
     let batch = |n: usize| Body { clauses: vec![one.clone(); n], ..body(1, LEGACY, 0) }.intrinsic_gas();
     assert_eq!([1, 10, 50, 100].map(batch), [21_848, 173_480, 847_400, 1_689_800]);

@@ -24,6 +24,10 @@ pub const MAX_TX_SIZE: usize = 64 * 1024;
 /// Clauses that a node decodes at most in one transaction (`tx.maxClauses`).
 pub const MAX_CLAUSES: usize = 2_500;
 
+/// Gas that a transaction may ask for from the Interstellar fork on (2^24, EIP-7825), after `@vechain/sdk-core` 2.1.0; Thor v2.4.4
+/// knows only the block's limit. Plans should stay below it; it is not enforced here.
+pub const MAX_TX_GAS: u64 = 1 << 24;
+
 /// Gas of a transaction itself (`thor.TxGas`).
 const TX_GAS: u64 = 5_000;
 /// Gas of each clause with a receiver (`thor.ClauseGas`).

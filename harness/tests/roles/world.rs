@@ -1,6 +1,7 @@
 //! Roles of a test's own on the shared parts: own topics, own database, own log database, own photos.
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use devstack::Stack;
@@ -20,7 +21,11 @@ use uuid::Uuid;
 /// Longest wait for anything; a role starts in two seconds and a photo takes under one.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// One world at a time: six processes each are enough for two cores.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 pub struct World {
+    _turn: MutexGuard<'static, ()>,
     pub kafka: ClientConfig,
     pub deployment: Deployment,
     prefix: String,
@@ -34,6 +39,7 @@ pub struct World {
 
 impl World {
     pub fn start(name: &str, roles: &[RoleSpec], registry: Option<&str>) -> Self {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local");
         let stack = Stack::start(&root, &|line| eprintln!("{line}")).unwrap();
@@ -61,7 +67,7 @@ impl World {
         let client = Client::new(&deployment.gateway_url()).unwrap();
         let user = driver_id(&unique);
         let token = deployment.token(user).unwrap();
-        Self { kafka, deployment, prefix, client, user, token, runtime, stack }
+        Self { _turn: turn, kafka, deployment, prefix, client, user, token, runtime, stack }
     }
 
     pub fn topic(&self, topic: Topic) -> String {

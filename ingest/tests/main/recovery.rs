@@ -33,6 +33,27 @@ async fn an_upload_that_kafka_did_not_take_is_published_later_with_exactly_its_b
 }
 
 #[tokio::test]
+async fn a_serving_gateway_publishes_what_was_left_reserved_without_being_asked() {
+    let bench = Bench::start_with(|config| {
+        config.timeouts.publish = Duration::from_millis(50);
+        config.timeouts.sweep = Duration::from_millis(50);
+    })
+    .await;
+    let (_, token) = bench.driver().await;
+    bench.kafka.set_silent(true);
+    bench.post(&token, &Form::photo(&jpeg(1))).await.assert_problem(503, "not_published");
+    let bytes = reserved_bytes(&bench).await;
+    bench.kafka.set_silent(false);
+    let published = async {
+        while bench.kafka.uploads().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), published).await.unwrap();
+    assert_eq!(bench.kafka.uploads()[0].payload, Some(bytes));
+}
+
+#[tokio::test]
 async fn a_client_that_tries_again_has_the_reserved_bytes_published() {
     let bench = Bench::start_with(|config| config.timeouts.publish = Duration::from_millis(200)).await;
     let (_, token) = bench.driver().await;

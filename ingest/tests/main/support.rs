@@ -127,6 +127,8 @@ impl Bench {
         config.rates.uploads_per_user.burst = 1000;
         config.timeouts.publish = Duration::from_secs(2);
         config.timeouts.poll = Duration::from_millis(20);
+        // Tests sweep by hand, but for the one of the sweeper.
+        config.timeouts.sweep = Duration::from_secs(86_400);
         change(&mut config);
         let gateway = Gateway::new(
             config,

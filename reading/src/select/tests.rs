@@ -34,7 +34,12 @@ fn thousands_are_joined_whatever_separates_them() {
         assert_eq!(texts(text), ["128456"], "{text}");
     }
     assert_eq!(texts("1,128,456 km"), ["1128456"]);
-    assert_eq!(texts("12 45 678"), ["1245678"]);
+}
+
+#[test]
+fn wheels_with_spaces_between_are_one_number_and_numbers_far_apart_are_two() {
+    assert_eq!(texts("1 2 3 4 5 6"), ["123456"]);
+    assert_eq!(texts("1234 5678"), ["1234", "5678"]);
 }
 
 #[test]

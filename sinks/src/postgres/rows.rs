@@ -47,6 +47,7 @@ pub(super) struct UploadRow {
     /// For the parent row in `users`: the same in every event of the user, so any of them makes the same row.
     pub account_created_at: DateTime<Utc>,
     pub vehicle_id: Uuid,
+    pub vehicle_kind: String,
     pub image_url: String,
     pub image_hash: String,
     pub original_filename: Option<String>,
@@ -234,6 +235,7 @@ fn upload(
         user_id: header.user_id.0,
         account_created_at: stamp.account_created_at.to_utc(),
         vehicle_id: header.vehicle_id.0,
+        vehicle_kind: stamp.vehicle_kind.clone(),
         image_url: fit.text("odometer_uploads.image_url", 500, &header.image_url)?,
         image_hash: fit.text("odometer_uploads.image_hash", 64, &header.image_hash)?,
         original_filename: None,

@@ -71,13 +71,14 @@ pub(super) async fn parents(tx: &mut PgConnection, rows: &[Rows]) -> sqlx::Resul
 }
 
 const UPLOADS: &str = "
-insert into odometer_uploads as o (id, user_id, vehicle_id, image_url, image_hash, original_filename, file_size, mime_type,
+insert into odometer_uploads as o (id, user_id, vehicle_id, vehicle_kind, image_url, image_hash, original_filename, file_size, mime_type,
     image_dimensions, upload_status, status_rank, created_at, updated_at, processed_at)
-select id, user_id, vehicle_id, image_url, image_hash, original_filename, file_size, mime_type,
+select id, user_id, vehicle_id, vehicle_kind, image_url, image_hash, original_filename, file_size, mime_type,
     image_dimensions, upload_status::odometer_uploads_upload_status, status_rank, created_at, updated_at, processed_at
-from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::int[], $8::text[],
-    $9::jsonb[], $10::text[], $11::smallint[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[])
-    as r (id, user_id, vehicle_id, image_url, image_hash, original_filename, file_size, mime_type,
+from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[],
+    $8::int[], $9::text[], $10::jsonb[], $11::text[], $12::smallint[], $13::timestamptz[], $14::timestamptz[],
+    $15::timestamptz[])
+    as r (id, user_id, vehicle_id, vehicle_kind, image_url, image_hash, original_filename, file_size, mime_type,
     image_dimensions, upload_status, status_rank, created_at, updated_at, processed_at)
 order by id
 on conflict (id) do update set
@@ -95,6 +96,7 @@ pub(super) async fn uploads(tx: &mut PgConnection, rows: &[&UploadRow]) -> sqlx:
         .bind(column(rows, |row| row.id))
         .bind(column(rows, |row| row.user_id))
         .bind(column(rows, |row| row.vehicle_id))
+        .bind(column(rows, |row| row.vehicle_kind.clone()))
         .bind(column(rows, |row| row.image_url.clone()))
         .bind(column(rows, |row| row.image_hash.clone()))
         .bind(column(rows, |row| row.original_filename.clone()))
@@ -269,8 +271,7 @@ with readings as (
     join odometer_uploads o on o.user_id = r.user_id
         and o.created_at > r.last_at - make_interval(hours => $6) and o.created_at <= r.last_at
     join mileage_data m on m.upload_id = o.id
-    left join vehicles v on v.id = o.vehicle_id
-    left join unnest($2::text[], $3::numeric[]) as f (kind, grams) on f.kind = v.kind
+    left join unnest($2::text[], $3::numeric[]) as f (kind, grams) on f.kind = o.vehicle_kind
 )
 select user_id, readings, count(*) filter (where verified), count(*) filter (where fraud),
     count(distinct date_trunc('week', created_at at time zone 'UTC')) filter (where verified),
