@@ -129,7 +129,9 @@ fn form(run: &Run, glyphs: &[Glyph], digits: usize) -> f32 {
         4 => 0.5,
         5 => 0.9,
         6 => 1.0,
-        _ => 0.6,
+        // A million is rarer than six wheels and one of tenths, or a number of the scale that has run into five.
+        _ if glyphs[run.groups[0][0]].character == '0' => 0.6,
+        _ => 0.3,
     };
     // One decimal behind five digits is an odometer with tenths; behind four it is nearly always a trip meter.
     let by_decimals = match (run.decimals, digits) {
@@ -164,6 +166,20 @@ pub(crate) fn row(glyphs: &[Glyph]) -> Option<String> {
     let row = ink().all(|glyph| glyph.character.is_ascii_digit())
         && evenly(std::iter::once(ink().map(|glyph| glyph.at).collect()));
     row.then(|| ink().map(|glyph| glyph.character).collect())
+}
+
+/// Whether the digits of `glyphs` hold the number `known` and beyond its ends only digits at its own distance: a number of
+/// the speed scale stands closer in itself.
+pub(crate) fn extends(known: &str, glyphs: &[Glyph], digits: &[usize]) -> bool {
+    let text: String = digits.iter().map(|index| glyphs[*index].character).collect();
+    let Some(first) = text.find(known).filter(|_| known.len() > 1 && text.len() > known.len()) else {
+        return false;
+    };
+    let last = first + known.len() - 1;
+    let gaps: Vec<f32> = digits.windows(2).map(|pair| glyphs[pair[1]].at - glyphs[pair[0]].at).collect();
+    let usual = pitch(glyphs, &digits[first..=last]);
+    let beyond = gaps[..first].iter().chain(&gaps[last..]);
+    beyond.copied().all(|gap| (0.75 * usual..1.5 * usual).contains(&gap))
 }
 
 /// The mean distance of neighbouring digits among these, in widths of the strip; 0 for fewer than two.

@@ -56,6 +56,7 @@ impl Run {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local");
         let stack = Stack::start_own(&root, &PARTS, &|line| eprintln!("fault: {line}")).unwrap();
+        let logs = stack.logs().to_owned();
         let folder = make_folder(&stack.folder().join("roles")).unwrap();
         let setting = |key: &str, value: &str| (format!("MILESTREAM_{key}"), value.to_owned());
         let mut settings = open_rates();
@@ -66,7 +67,7 @@ impl Run {
         ]);
         let program = sibling_binary("milestream").unwrap();
         let mut deployment =
-            Deployment::prepare(&stack, DeploymentConfig { program, folder, settings }).unwrap();
+            Deployment::prepare(&stack, DeploymentConfig { program, folder, logs, settings }).unwrap();
         let mut roles = RoleSpec::every_role();
         roles.push(RoleSpec::stage("fraud_check", "b"));
         for role in roles {
@@ -151,7 +152,7 @@ impl Run {
                 "waited {PATIENCE:?} for {what}: {} accepted, {} decided; logs are in {}",
                 self.accepted().len(),
                 self.decided(),
-                self.stack.folder().display()
+                self.stack.logs().display()
             );
             std::thread::park_timeout(Duration::from_millis(20));
         }
