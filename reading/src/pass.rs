@@ -23,6 +23,9 @@ const AGAIN: usize = 3;
 const WORTH: f32 = 0.3;
 /// Boxes narrower than this share of their height hold one character: not read by themselves, only as part of a row.
 const LONE: f32 = 0.95;
+/// From a million on a value is that much less likely: rarer than a wheel of tenths whose colours do not show, or a number of
+/// the scale that has run into the wheels. So a person looks at it.
+const MILLION: (u64, f64) = (1_000_000, 0.6);
 /// How often a number's ends may be moved outward.
 const LONGER: usize = 2;
 
@@ -134,11 +137,14 @@ impl Pass<'_> {
                 vote(&mut votes, &cut, &glyphs, &same);
             }
         }
-        let looks = f64::from((number.weight / 0.6).min(1.0));
+        let looks = |value: u64| {
+            let rare = if value >= MILLION.0 { MILLION.1 } else { 1.0 };
+            f64::from((number.weight / 0.6).min(1.0)) * rare
+        };
         let value = |(value, votes): (u64, f64)| Value {
             value,
             unit: number.unit,
-            confidence: votes / f64::from(asked) * looks,
+            confidence: votes / f64::from(asked) * looks(value),
             line: number.line,
         };
         Ok(votes.into_iter().map(value).collect())

@@ -23,7 +23,7 @@ pub(crate) struct Number {
     pub digits: Vec<usize>,
     /// The digits before a decimal point.
     pub text: String,
-    /// Whether it is written as one, without separators or a decimal point.
+    /// Whether it is written without separators other than spaces and without a decimal point.
     pub plain: bool,
     /// How much it looks like a mileage, 0-1.
     pub weight: f32,
@@ -50,7 +50,8 @@ pub(crate) fn numbers(line: usize, glyphs: &[Glyph]) -> Vec<Number> {
         let text: String = digits.iter().map(|index| glyphs[*index].character).collect();
         let weight = form(run, glyphs, digits.len());
         let unit = unit(&run.after);
-        let plain = run.groups.len() == 1 && run.decimals == 0;
+        let separated = |pair: &[usize]| !(pair[0] + 1..pair[1]).all(|index| glyphs[index].character == ' ');
+        let plain = run.decimals == 0 && !digits.windows(2).any(separated);
         let possible = DIGITS.contains(&digits.len()) && weight > 0.0;
         possible.then_some(Number { line, digits, text, plain, weight, unit })
     };
@@ -129,9 +130,7 @@ fn form(run: &Run, glyphs: &[Glyph], digits: usize) -> f32 {
         4 => 0.5,
         5 => 0.9,
         6 => 1.0,
-        // A million is rarer than six wheels and one of tenths, or a number of the scale that has run into five.
-        _ if glyphs[run.groups[0][0]].character == '0' => 0.6,
-        _ => 0.3,
+        _ => 0.6,
     };
     // One decimal behind five digits is an odometer with tenths; behind four it is nearly always a trip meter.
     let by_decimals = match (run.decimals, digits) {

@@ -34,9 +34,7 @@ impl Schema {
 
     /// Deletes what tests write: faster than truncating, which makes new files for every table and index.
     pub async fn empty(&self) {
-        for table in
-            ["upload_verifications", "mileage_data", "odometer_uploads", "user_keys", "users"]
-        {
+        for table in ["upload_verifications", "mileage_data", "odometer_uploads", "user_keys", "users"] {
             let sql = AssertSqlSafe(format!("delete from {table}"));
             sqlx::query(sql).execute(&self.pool).await.unwrap();
         }

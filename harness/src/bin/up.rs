@@ -67,7 +67,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let stack = Stack::start(Path::new(".local"), &say)?;
     let logs = stack.logs().to_owned();
     let folder = make_folder(&stack.folder().join("roles"))?;
-    let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings: open_rates() };
+    let config =
+        DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings: open_rates() };
     say("applying migrations, topics and schemas");
     let mut deployment = Deployment::prepare(&stack, config)?;
     say("starting one process a role");
