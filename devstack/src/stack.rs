@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::client::FetchError;
 use crate::fetch::Parts;
@@ -14,6 +15,9 @@ use crate::launch::{Launcher, RegistryStore, Running};
 use crate::progress::{Steps, steps};
 use crate::prometheus;
 use crate::run_folder::RunFolder;
+
+/// How long a start after a kill is tried again.
+const START_AGAIN: Duration = Duration::from_secs(20);
 
 /// A part of the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,11 +32,31 @@ pub enum Part {
     Mongodb,
     /// Prometheus.
     Prometheus,
+    /// A VeChain Thor node that is its whole network (`thor solo`).
+    Thor,
 }
 
 impl Part {
     /// Every part, in the order of their errors: one that needs another comes after it.
-    pub const ALL: [Self; 5] = [Self::Postgres, Self::Mongodb, Self::Kafka, Self::Registry, Self::Prometheus];
+    pub const ALL: [Self; 6] =
+        [Self::Postgres, Self::Mongodb, Self::Kafka, Self::Registry, Self::Prometheus, Self::Thor];
+
+    /// What [`Stack::start`] starts. Thor is for those who ask for it: building it takes two processor minutes.
+    pub const USUAL: [Self; 5] =
+        [Self::Postgres, Self::Mongodb, Self::Kafka, Self::Registry, Self::Prometheus];
+
+    /// Its short name: that of its log, and what `devstack --with` takes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kafka => "kafka",
+            Self::Registry => "registry",
+            Self::Postgres => "postgres",
+            Self::Mongodb => "mongodb",
+            Self::Prometheus => "prometheus",
+            Self::Thor => "thor",
+        }
+    }
 
     /// The environment variable that replaces it by a server that runs elsewhere.
     #[must_use]
@@ -43,6 +67,7 @@ impl Part {
             Self::Postgres => "DATABASE_URL",
             Self::Mongodb => "MONGODB_URI",
             Self::Prometheus => "PROMETHEUS_URL",
+            Self::Thor => "THOR_URL",
         }
     }
 }
@@ -55,6 +80,7 @@ impl fmt::Display for Part {
             Self::Postgres => "PostgreSQL",
             Self::Mongodb => "the MongoDB server",
             Self::Prometheus => "Prometheus",
+            Self::Thor => "the Thor node",
         })
     }
 }
@@ -112,18 +138,27 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Starts every part that the environment does not replace (see [`Part::variable`]). `root` is the ignored folder for
-    /// the fetched parts (`root/parts`), the data of this run (`root/run/NAME`) and the logs (`root/logs/NAME`). Says what
-    /// it does through `progress`, at least every two seconds.
+    /// Starts the usual parts ([`Part::USUAL`]) but those that the environment replaces (see [`Part::variable`]). `root` is
+    /// the ignored folder for the fetched parts (`root/parts`), the data of this run (`root/run/NAME`) and the logs
+    /// (`root/logs/NAME`). Says what it does through `progress`, at least every two seconds.
     ///
     /// # Errors
     /// [`StackError`].
     pub fn start(root: &Path, progress: &dyn Fn(&str)) -> Result<Self, StackError> {
+        Self::start_with(root, &[], progress)
+    }
+
+    /// As [`Self::start`], with `more` parts besides the usual ones.
+    ///
+    /// # Errors
+    /// [`StackError`].
+    pub fn start_with(root: &Path, more: &[Part], progress: &dyn Fn(&str)) -> Result<Self, StackError> {
         let replaced = |part: Part| {
             let url = std::env::var(part.variable()).ok().filter(|url| !url.is_empty())?;
             Some((part, url))
         };
-        Self::launch(root, &Part::ALL, Part::ALL.into_iter().filter_map(replaced).collect(), progress)
+        let wanted = [&Part::USUAL, more].concat();
+        Self::launch(root, &wanted, Part::ALL.into_iter().filter_map(replaced).collect(), progress)
     }
 
     /// Starts these parts and no others, whatever the environment says: for tests that kill parts. The registry needs
@@ -187,6 +222,12 @@ impl Stack {
         self.url(Part::Prometheus)
     }
 
+    /// The Thor node's URL.
+    #[must_use]
+    pub fn thor_url(&self) -> &str {
+        self.url(Part::Thor)
+    }
+
     fn url(&self, part: Part) -> &str {
         self.urls.get(&part).map_or("", String::as_str)
     }
@@ -242,7 +283,18 @@ impl Stack {
     /// # Errors
     /// [`StackError`].
     pub fn start_again(&mut self, part: Part) -> Result<(), StackError> {
-        self.running.get_mut(&part).map_or(Ok(()), Running::start_again)
+        let Some(running) = self.running.get_mut(&part) else { return Ok(()) };
+        // A killed PostgreSQL's own children take a moment to see that it is gone, and hold its shared memory until then: a
+        // start in that moment ends at once.
+        let until = Instant::now() + START_AGAIN;
+        loop {
+            match running.start_again() {
+                Err(StackError::NotReady { .. }) if Instant::now() < until => {
+                    thread::park_timeout(Duration::from_millis(200));
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Ends every part and removes the data, as dropping does.
@@ -255,7 +307,7 @@ impl Drop for Stack {
     fn drop(&mut self) {
         // The data goes, so nothing is worth an orderly end but the shared memory that PostgreSQL would leave behind.
         if let Some(postgres) = self.running.get_mut(&Part::Postgres) {
-            postgres.process.end("QUIT", std::time::Duration::from_secs(5));
+            postgres.process.end("QUIT", Duration::from_secs(5));
         }
         self.running.clear();
         // Err means that a file is held; the next run sweeps the folder.
@@ -302,6 +354,7 @@ fn start_all(
                     Part::Kafka => launcher.kafka(),
                     Part::Registry => launcher.registry(store.unwrap_or(RegistryStore::Memory)),
                     Part::Prometheus => launcher.prometheus(),
+                    Part::Thor => launcher.thor(),
                 });
                 (part, thread)
             })
