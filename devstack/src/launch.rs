@@ -143,6 +143,21 @@ impl Launcher<'_> {
         })
     }
 
+    /// One node that is its whole network: it makes a block every second, and the mempool is that of a public node.
+    pub(crate) fn thor(&self) -> Result<Running, StackError> {
+        let program = self.parts.thor()?.to_string_lossy().into_owned();
+        let folder = self.folder("thor")?;
+        self.start(Part::Thor, "KILL", || {
+            let port = free()?;
+            let api = format!("127.0.0.1:{port}");
+            let command = [&program, "solo", "--block-interval", "1", "--api-addr", &api];
+            let apis = ["--api-enable-txpool", "--api-allowed-tracers", "all"];
+            let data = ["--data-dir", &folder, "--persist", "--cache", "64"];
+            let command = [&command[..], &apis, &data].concat().into_iter().map(str::to_owned).collect();
+            Ok(Plan { port, url: format!("http://{api}"), command, envs: Vec::new() })
+        })
+    }
+
     fn folder(&self, name: &str) -> Result<String, StackError> {
         let folder = self.run.data().join(name);
         fs::create_dir_all(&folder).map_err(os("make a part's folder"))?;
@@ -158,7 +173,7 @@ impl Launcher<'_> {
     ) -> Result<Running, StackError> {
         let since = Instant::now();
         let _step = self.steps.begin(format!("starting {part}"));
-        let name = format!("{part:?}").to_lowercase();
+        let name = part.name();
         let running = on_free_ports(|| {
             let Plan { port, url, command, envs } = plan()?;
             let log = self.run.logs().join(format!("{name}.log"));

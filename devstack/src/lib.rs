@@ -1,5 +1,5 @@
-//! The local parts: real Apache Kafka, a Confluent-compatible registry, PostgreSQL, a MongoDB server and Prometheus, for
-//! `./dev up` and for every test that needs them. Blocking; knows nothing of the pipeline.
+//! The local parts: real Apache Kafka, a Confluent-compatible registry, PostgreSQL, a MongoDB server, Prometheus and, where
+//! it is asked for, a Thor node, for `./dev up` and for every test that needs them. Blocking; knows nothing of the pipeline.
 //!
 //! Each part can be replaced by a URL from the environment ([`Part::variable`]). Nothing outlives its owner, not even after
 //! `kill -9` of the owner: every part runs under a shell that holds a pipe to the owner and kills the part when the pipe

@@ -36,8 +36,8 @@ fn listening(table: &str, port: u16) -> Vec<String> {
         .collect()
 }
 
-/// Whether a log says that the port was taken: in the words of PostgreSQL, the MongoDB server, Prometheus and Java (`Address
-/// already in use`), or of Quarkus (`Port 8080 seems to be in use by another process`).
+/// Whether a log says that the port was taken: in the words of PostgreSQL, the MongoDB server, Prometheus, Thor and Java
+/// (`Address already in use`), or of Quarkus (`Port 8080 seems to be in use by another process`).
 pub(crate) fn taken(log: &str) -> bool {
     let log = log.to_lowercase();
     ["address already in use", "seems to be in use by another process"]
@@ -65,6 +65,7 @@ mod tests {
             "LOG:  could not bind IPv4 address \"127.0.0.1\": Address already in use",
             "secantusd-rs: failed to bind 127.0.0.1:29555: Address already in use (os error 98)",
             "err=\"listen tcp 127.0.0.1:29555: bind: address already in use\"",
+            "listen API addr [127.0.0.1:29555]: listen tcp 127.0.0.1:29555: bind: address already in use",
             "KafkaException: Socket server failed to bind to 127.0.0.1:29092: Address already in use.",
             "ERROR (main) Port 29555 seems to be in use by another process. Quarkus may already be running",
         ] {

@@ -1,6 +1,6 @@
 //! Whether a part answers in its own protocol, and not merely listens.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ const MONGODB: &[u8] = b"\x33\0\0\0\x01\0\0\0\0\0\0\0\xdd\x07\0\0\0\0\0\0\0\
 /// Startup message, protocol 3.0 (PostgreSQL, "Message Formats"): length, 196608, names and values, an empty name.
 const POSTGRES: &[u8] = b"\0\0\0\x2b\0\x03\0\0user\0milestream\0database\0postgres\0\0";
 
+/// Longest answer that is read whole, in bytes; a block without transactions has 1 kB.
+const LONGEST: u64 = 64 * 1024;
+
 /// Whether the part at the port answers as it should.
 pub(crate) fn answers(part: Part, port: u16) -> bool {
     match part {
@@ -26,28 +29,59 @@ pub(crate) fn answers(part: Part, port: u16) -> bool {
         Part::Mongodb => ask(port, MONGODB).len() > 16,
         Part::Registry => http(port, "/apis/ccompat/v7/subjects"),
         Part::Prometheus => http(port, "/-/ready"),
+        Part::Thor => http_object(port, "/blocks/best"),
     }
 }
 
 fn http(port: u16, path: &str) -> bool {
-    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    is_ok(&ask(port, get(path).as_bytes()))
+}
+
+/// Whether the whole answer is a JSON object, as far as its ends tell.
+fn http_object(port: u16, path: &str) -> bool {
+    let answer = exchange(port, get(path).as_bytes(), |stream| {
+        let mut answer = Vec::new();
+        stream.take(LONGEST).read_to_end(&mut answer)?;
+        Ok(answer)
+    });
+    is_ok(&answer) && has_object(&answer)
+}
+
+/// HTTP/1.0, so that the answer ends with the connection.
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")
+}
+
+fn is_ok(answer: &[u8]) -> bool {
     // HTTP/1.0 200 OK
-    ask(port, request.as_bytes()).get(8..12) == Some(b" 200")
+    answer.get(8..12) == Some(b" 200")
+}
+
+/// Whether the body, which an empty line parts from the header, is a JSON object.
+fn has_object(answer: &[u8]) -> bool {
+    let line = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let body = line.and_then(|at| answer.get(at + 4..)).unwrap_or_default().trim_ascii();
+    body.len() > 1 && body.starts_with(b"{") && body.ends_with(b"}")
 }
 
 /// Sends, and gives the first bytes of the answer; none when there is no answer.
 fn ask(port: u16, request: &[u8]) -> Vec<u8> {
+    exchange(port, request, |stream| {
+        let mut answer = vec![0; 64];
+        let length = stream.read(&mut answer)?;
+        answer.truncate(length);
+        Ok(answer)
+    })
+}
+
+fn exchange(port: u16, request: &[u8], read: impl FnOnce(&mut TcpStream) -> io::Result<Vec<u8>>) -> Vec<u8> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(500)) else {
         return Vec::new();
     };
-    let mut answer = vec![0; 64];
     let asked =
         stream.set_read_timeout(Some(Duration::from_secs(2))).and_then(|()| stream.write_all(request));
-    match asked.and_then(|()| stream.read(&mut answer)) {
-        Ok(length) => answer[..length].to_vec(),
-        Err(_) => Vec::new(),
-    }
+    asked.and_then(|()| read(&mut stream)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -60,5 +94,17 @@ mod tests {
         assert_eq!(usize::from(MONGODB[0]), MONGODB.len());
         assert_eq!(usize::from(MONGODB[21]), MONGODB[21..].len());
         assert_eq!(usize::from(POSTGRES[3]), POSTGRES.len());
+    }
+
+    #[test]
+    fn only_a_whole_object_is_the_answer_of_a_node() {
+        let answer =
+            |body: &str| format!("HTTP/1.0 200 OK\r\nVary: Accept-Encoding\r\n\r\n{body}").into_bytes();
+        assert!(has_object(&answer("{\"number\":0,\"transactions\":[]}\n")));
+        for other in ["", "null\n", "{", "{\"number\":0,", "<html></html>"] {
+            assert!(!has_object(&answer(other)), "{other}");
+        }
+        assert!(!has_object(b"HTTP/1.0 200 OK\r\nX: {}"));
+        assert!(is_ok(&answer("")) && !is_ok(b"HTTP/1.0 503 Service Unavailable\r\n\r\n{}"));
     }
 }

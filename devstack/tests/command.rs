@@ -8,12 +8,18 @@ use std::time::{Duration, Instant};
 
 use devstack::Part;
 
-fn devstack(root: &Path, script: &str) -> Child {
+fn replaced(root: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_devstack"));
     for part in Part::ALL {
         command.env(part.variable(), "replaced:1");
     }
-    command.args(["sh", "-c", script]).current_dir(root);
+    command.current_dir(root);
+    command
+}
+
+fn devstack(root: &Path, script: &str) -> Child {
+    let mut command = replaced(root);
+    command.args(["sh", "-c", script]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
 }
 
@@ -57,6 +63,29 @@ fn the_command_sees_where_the_parts_are() {
 }
 
 #[test]
+fn thor_is_there_for_those_who_ask_and_its_url_replaces_it() {
+    let root = tempfile::tempdir().unwrap();
+    let script = ["sh", "-c", "echo [$THOR_URL]"];
+    let output = replaced(root.path()).args(["--with", "thor"]).args(script).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "[replaced:1]\n");
+    // Nobody asks, nothing replaces it: it is neither built nor started.
+    let output = replaced(root.path()).env_remove("THOR_URL").args(script).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "[]\n");
+    assert!(!root.path().join(".local/parts").exists());
+}
+
+#[test]
+fn a_wrong_part_is_a_wrong_use_and_nothing_is_started() {
+    let root = tempfile::tempdir().unwrap();
+    for arguments in [&["--with", "bitcoin", "true"][..], &["--with", "thor"], &["--with"], &[]] {
+        let output = replaced(root.path()).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("usage: devstack"), "{arguments:?}");
+    }
+    assert!(!root.path().join(".local").exists());
+}
+
+#[test]
 fn signals_are_passed_on_and_the_command_may_end_in_its_own_way() {
     for (name, status) in [("TERM", 3), ("INT", 4), ("HUP", 5)] {
         let root = tempfile::tempdir().unwrap();
@@ -95,11 +124,7 @@ fn kill_9_of_devstack_ends_the_command_and_all_that_it_started() {
 #[test]
 fn a_program_that_is_not_there_is_a_failure() {
     let root = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_devstack"));
-    for part in Part::ALL {
-        command.env(part.variable(), "replaced:1");
-    }
-    let output = command.arg("/no/such/program").current_dir(root.path()).output().unwrap();
+    let output = replaced(root.path()).arg("/no/such/program").output().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such/program"));
 }

@@ -47,9 +47,10 @@ fn kill_9_of_the_owner_leaves_no_part_and_no_child_of_the_command() {
         "setsid sleep 1000 & echo $! >\"$0\"; echo $$ >>\"$0\"; echo whole >>\"$0\"; exec sleep 1000";
     let told = tempfile::tempdir().unwrap();
     let told = told.path().join("pids");
-    command.args(["sh", "-c", script]).arg(&told).current_dir(root().join("..")).stdin(Stdio::null());
-    let mut owner = command.spawn().unwrap();
-    let tree = until("the command runs", 300, || {
+    command.args(["--with", "thor", "sh", "-c", script]).arg(&told);
+    let mut owner = command.current_dir(root().join("..")).stdin(Stdio::null()).spawn().unwrap();
+    // Fetching every part, and building Thor on a busy machine.
+    let tree = until("the command runs", 900, || {
         assert!(owner.try_wait().unwrap().is_none(), "devstack ended early");
         std::fs::read_to_string(&told).ok().filter(|text| text.ends_with("whole\n"))
     });
@@ -161,4 +162,36 @@ fn prometheus_reads_a_role_that_is_added_while_it_runs() {
     stack.stop();
     assert!(!run.exists());
     assert!(logs.join("prometheus.log").is_file());
+}
+
+/// The id of a block of this height, once there is one.
+fn block_id(node: SocketAddr, number: u32) -> Option<String> {
+    let mut stream = TcpStream::connect(node).ok()?;
+    stream.write_all(format!("GET /blocks/{number} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    // `null` where there is none.
+    answer.split_once(r#""id":""#)?.1.split_once('"').map(|(id, _)| id.to_owned())
+}
+
+#[test]
+fn a_killed_thor_node_goes_on_with_its_chain() {
+    let mut stack = Stack::start_own(&root(), &[Part::Thor], &|line| println!("{line}")).unwrap();
+    let url = stack.thor_url().to_owned();
+    let node: SocketAddr = url.trim_start_matches("http://").parse().unwrap();
+    // A block a second, without a transaction that asks for one.
+    let before = until("the second block", 30, || block_id(node, 2));
+    let pid = stack.pid(Part::Thor).unwrap().to_string();
+    assert!(stack.kill(Part::Thor));
+    assert!(!is_running(&pid));
+    assert_eq!(block_id(node, 2), None, "nobody answers for a killed node");
+
+    stack.start_again(Part::Thor).unwrap();
+
+    assert_eq!(stack.thor_url(), url);
+    assert_eq!(block_id(node, 2), Some(before));
+    until("a block after the kill", 30, || block_id(node, 4));
+    let pid = stack.pid(Part::Thor).unwrap().to_string();
+    stack.stop();
+    assert!(!is_running(&pid));
 }
