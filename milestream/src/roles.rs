@@ -132,16 +132,18 @@ async fn supervise(
     tracing::info!(asked, "stopping: readiness falls, records in flight are drained");
     engine.health.stop();
     stop.cancel();
-    let mut ended = first;
-    loop {
-        match ended {
-            Some(Ok((role, Err(error)))) => {
+    let mut ended = match first {
+        Some(ended) => Some(ended),
+        None => tasks.join_next().await,
+    };
+    while let Some(task) = ended {
+        match task {
+            Ok((role, Err(error))) => {
                 tracing::error!(role, error = format!("{error:#}"), "role ended");
                 outcome = outcome.and(Err(error.context(role)));
             }
-            Some(Ok((role, Ok(())))) => tracing::info!(role, "role ended"),
-            Some(Err(error)) => outcome = outcome.and(Err(error.into())),
-            None => break,
+            Ok((role, Ok(()))) => tracing::info!(role, "role ended"),
+            Err(error) => outcome = outcome.and(Err(error.into())),
         }
         ended = tasks.join_next().await;
     }
