@@ -1,0 +1,54 @@
+//! A role that does nothing but to have every metric of the catalogue, ever growing.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use runtime::health::Health;
+use runtime::metrics::Metrics;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// Every outcome that the engine counts.
+const OUTCOMES: [(&str, &str); 5] = [
+    ("emit", "none"),
+    ("drop", "duplicate_event"),
+    ("dead_letter", "bad_datum"),
+    ("write", "none"),
+    ("republish", "none"),
+];
+
+/// Serves `/metrics` until the task is aborted.
+pub async fn serve() -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let metrics = Metrics::new().unwrap();
+    let server = warp::serve(runtime::ops::routes(Health::default(), metrics.clone())).incoming(listener);
+    let task = tokio::spawn(async move {
+        let grow = async {
+            // A quantile needs new observations between two scrapes, which are 2 s apart.
+            let mut ticks = tokio::time::interval(Duration::from_millis(200));
+            loop {
+                ticks.tick().await;
+                use_every_metric(&metrics);
+            }
+        };
+        tokio::select! { () = server.run() => {}, () = grow => {} }
+    });
+    (address, task)
+}
+
+fn use_every_metric(metrics: &Metrics) {
+    for row in processors::pipeline::STAGES {
+        let topic = row.input.name();
+        metrics.consumed.with_label_values(&[row.name, topic]).inc();
+        for (outcome, reason) in OUTCOMES {
+            metrics.outcomes.with_label_values(&[row.name, outcome, reason]).inc();
+        }
+        metrics.stage_seconds.with_label_values(&[row.name]).observe(0.02);
+        metrics.retries.with_label_values(&[row.name, "postgres"]).inc();
+        metrics.lag.with_label_values(&[row.name, topic, "0"]).set(3);
+        metrics.halted.with_label_values(&[row.name, topic, "0"]).set(0);
+    }
+    metrics.http_requests.with_label_values(&["/v1/uploads", "202"]).inc();
+    metrics.http_seconds.with_label_values(&["/v1/uploads"]).observe(0.02);
+}
