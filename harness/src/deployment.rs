@@ -69,8 +69,10 @@ impl RoleSpec {
 pub struct DeploymentConfig {
     /// The binary.
     pub program: PathBuf,
-    /// Folder for photos, keys and logs.
+    /// Folder for photos, keys and process ids.
     pub folder: PathBuf,
+    /// Folder for a log a role.
+    pub logs: PathBuf,
     /// Further settings, as environment variables of every role.
     pub settings: Vec<(String, String)>,
 }
@@ -117,9 +119,10 @@ impl Deployment {
             config.program.display()
         );
         let folder = &config.folder;
-        for sub in ["photos", "keys", "logs"] {
+        for sub in ["photos", "keys"] {
             std::fs::create_dir_all(folder.join(sub)).context("make the deployment's folder")?;
         }
+        std::fs::create_dir_all(&config.logs).context("make the folder of the logs")?;
         let gateway = free_address()?;
         let photos = url::Url::from_directory_path(folder.join("photos"))
             .map_err(|()| anyhow::anyhow!("{} is not an absolute path", folder.display()))?;
@@ -194,7 +197,7 @@ impl Deployment {
     /// A role's log.
     #[must_use]
     pub fn log_file(&self, role: &str) -> PathBuf {
-        self.config.folder.join("logs").join(format!("{role}.log"))
+        self.config.logs.join(format!("{role}.log"))
     }
 
     /// Waits until every running role is ready, restarting those that die meanwhile.

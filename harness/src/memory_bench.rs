@@ -25,11 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// When a role does not become ready or the photos are not decided in time.
 pub fn run(stack: &Stack) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let logs = stack.logs().join("memory");
     let folder = make_folder(&stack.folder().join("memory"))?;
     let prefix = format!("memory-{}-", Uuid::now_v7().simple());
     let mut settings = open_rates();
     settings.push(("MILESTREAM_KAFKA__TOPIC_PREFIX".to_owned(), prefix));
-    let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, settings };
+    let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings };
     let mut deployment = Deployment::prepare(stack, config)?;
     for role in RoleSpec::every_role() {
         deployment.start(role)?;

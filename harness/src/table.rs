@@ -63,7 +63,7 @@ impl Row {
 #[must_use]
 pub fn render(rows: &[Row]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(["photo", "driver", "stage", "verdict", "reading", "distance", "reward and payment"]);
     for row in rows {
         table.add_row(row.cells());

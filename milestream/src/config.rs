@@ -308,7 +308,10 @@ impl Config {
             ("DATABASE_URL", "postgres.url"),
             ("MONGODB_URI", "mongodb.uri"),
         ];
-        let mut figment = Figment::from(Serialized::defaults(Defaults)).merge(Toml::file_exact(file));
+        let mut figment = Figment::from(Serialized::defaults(Defaults));
+        if file.exists() {
+            figment = figment.merge(Toml::file_exact(file));
+        }
         for (variable, key) in known {
             if let Some(value) = std::env::var(variable).ok().filter(|value| !value.is_empty()) {
                 figment = figment.merge(Serialized::default(key, value));

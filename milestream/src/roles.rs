@@ -89,6 +89,11 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
     check_topics_patiently(config, &stop).await?;
     let pool = operate::pool(config)?;
     if roles.gateway {
+        let relay = relay_outbox(config, &pool, stop.clone())?;
+        tasks.spawn(async move {
+            relay.await;
+            ("outbox", Ok(()))
+        });
         let (config, engine, pool, stop) = (config.clone(), engine.clone(), pool.clone(), stop.clone());
         tasks.spawn(async move { ("ingest", run_gateway(&config, &engine, pool, stop).await) });
     }
@@ -192,6 +197,16 @@ async fn check_topics_patiently(config: &Config, stop: &CancellationToken) -> Re
             Err(error) => return Err(error),
         }
     }
+}
+
+/// The outbox belongs to the gateway, which fills it; several gateways take turns.
+fn relay_outbox(
+    config: &Config,
+    pool: &PgPool,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send + 'static> {
+    let producer = Arc::new(KafkaProducer::new(&config.kafka_client(), Patience::Within(PUBLISH_PATIENCE))?);
+    Ok(runtime::outbox::relay(pool.clone(), producer, config.kafka.topic_prefix.clone(), stop))
 }
 
 fn open_photos(config: &Config) -> Result<PhotoStore> {

@@ -36,7 +36,7 @@ impl Variant {
         let tall = height(quad);
         match self {
             Self::LongerEnds => {
-                let more = (0.5 * tall).max(1.1 * pitch);
+                let more = room(tall, pitch);
                 grow(quad, more, more, 0.0)
             }
             Self::Tighter => grow(quad, 0.0, 0.0, -0.1 * tall),
@@ -51,6 +51,11 @@ impl Variant {
         let cut = strip(picture, quad, ROWS, stretch, WIDEST);
         if self == Self::Contrast { stretched(cut) } else { cut }
     }
+}
+
+/// How far an end moves out for one more digit: half a height and at least a digit and its distance; pixels.
+pub(crate) fn room(tall: f32, pitch: f32) -> f32 {
+    (0.5 * tall).max(1.1 * pitch)
 }
 
 /// The strip in grey with its contrast stretched.

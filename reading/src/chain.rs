@@ -35,7 +35,9 @@ pub(crate) fn chains(lines: &[Read]) -> Vec<Quad> {
             continue;
         }
         let mut row = vec![start];
-        while let Some(next) = row.last().and_then(|last| follower(&pieces, *last)) {
+        while let Some(next) =
+            row.last().and_then(|last| follower(&pieces, *last)).filter(|next| !used[*next])
+        {
             row.push(next);
         }
         let row = regular(&pieces, &row);

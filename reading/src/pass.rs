@@ -6,14 +6,14 @@ use image::RgbImage;
 use schemas::events::Unit;
 
 use crate::{
-    agree::{VARIANTS, Variant},
+    agree::{VARIANTS, Variant, room},
     chain::chains,
     crop::{Strip, strip},
     detect::detect,
-    geometry::{Quad, centre, distance, width},
+    geometry::{Quad, centre, distance, grow, height, width},
     network::{Network, NetworkError, Thread},
     recognise::{Classes, Glyph, ROWS, WIDEST, recognise, text},
-    select::{Number, Read, candidates, numbers, pitch, row},
+    select::{Number, Read, candidates, extends, numbers, pitch, row},
     tenths::last_is_tenths,
 };
 
@@ -21,6 +21,11 @@ use crate::{
 const AGAIN: usize = 3;
 /// Numbers that look less like a mileage than this share of the best are not read again.
 const WORTH: f32 = 0.3;
+/// Boxes narrower than this share of their height hold one character: not read by themselves, only as part of a row.
+const LONE: f32 = 0.95;
+/// From a million on a value is that much less likely: rarer than a wheel of tenths whose colours do not show, or a number of
+/// the scale that has run into the wheels. So a person looks at it.
+const MILLION: (u64, f64) = (1_000_000, 0.6);
 /// How often a number's ends may be moved outward.
 const LONGER: usize = 2;
 
@@ -64,7 +69,8 @@ impl Pass<'_> {
     pub fn run(&self) -> Result<Found, NetworkError> {
         let mut lines = Vec::new();
         for quad in detect(&self.networks.detector, self.picture, self.thread)? {
-            lines.push(self.line(quad)?);
+            let lone = width(&quad) < LONE * height(&quad);
+            lines.push(if lone { Read { quad, glyphs: Vec::new() } } else { self.line(quad)? });
         }
         for quad in chains(&lines) {
             let row = self.line(quad)?;
@@ -92,17 +98,19 @@ impl Pass<'_> {
         Ok(Read { quad, glyphs })
     }
 
-    /// A row of wheels with those at its ends that the detector did not find: it grows while more even digits show.
+    /// A row of wheels with those at its ends that the detector did not find: each end grows while another wheel shows.
     fn whole(&self, mut line: Read) -> Result<Read, NetworkError> {
-        for _ in 0..LONGER {
-            let Some(digits) = row(&line.glyphs) else { break };
-            let all: Vec<usize> = (0..line.glyphs.len()).collect();
-            let (quad, _, glyphs) = self.variant(Variant::LongerEnds, &line, &all)?;
-            let more = row(&glyphs).filter(|more| more.len() > digits.len() && more.contains(&digits));
-            if more.is_none() {
-                break;
+        for (left, right) in [(1.0, 0.0), (0.0, 1.0)] {
+            for _ in 0..LONGER {
+                let Some(known) = row(&line.glyphs) else { return Ok(line) };
+                let more =
+                    room(height(&line.quad), pitch(&line.glyphs, &digits(&line.glyphs)) * width(&line.quad));
+                let grown = self.line(grow(&line.quad, left * more, right * more, 0.0))?;
+                if !extends(&known, &grown.glyphs, &digits(&grown.glyphs)) {
+                    break;
+                }
+                line = grown;
             }
-            line = Read { quad, glyphs };
         }
         Ok(line)
     }
@@ -129,11 +137,14 @@ impl Pass<'_> {
                 vote(&mut votes, &cut, &glyphs, &same);
             }
         }
-        let looks = f64::from((number.weight / 0.6).min(1.0));
+        let looks = |value: u64| {
+            let rare = if value >= MILLION.0 { MILLION.1 } else { 1.0 };
+            f64::from((number.weight / 0.6).min(1.0)) * rare
+        };
         let value = |(value, votes): (u64, f64)| Value {
             value,
             unit: number.unit,
-            confidence: votes / f64::from(asked) * looks,
+            confidence: votes / f64::from(asked) * looks(value),
             line: number.line,
         };
         Ok(votes.into_iter().map(value).collect())
@@ -146,8 +157,7 @@ impl Pass<'_> {
             let place = place(&line.quad, &line.glyphs, &number);
             let (quad, _, glyphs) = self.variant(Variant::LongerEnds, line, &number.digits)?;
             let Some(more) = nearest(&quad, &glyphs, place) else { break };
-            let gains = more.digits.len() > number.digits.len() && more.text.contains(&number.text);
-            if !gains || more.weight < 0.5 {
+            if !extends(&number.text, &glyphs, &more.digits) {
                 break;
             }
             *line = Read { quad, glyphs };
@@ -168,6 +178,11 @@ impl Pass<'_> {
         let glyphs = self.recognise(&cut)?;
         Ok((quad, cut, glyphs))
     }
+}
+
+/// Where a line's digits are among its characters.
+fn digits(glyphs: &[Glyph]) -> Vec<usize> {
+    (0..glyphs.len()).filter(|index| glyphs[*index].character.is_ascii_digit()).collect()
 }
 
 /// The number whose middle is nearest to a place.

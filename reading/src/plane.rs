@@ -35,7 +35,8 @@ pub(crate) fn luma(picture: &RgbImage) -> Plane<u8> {
 /// None where either size is empty.
 pub(crate) fn resize(picture: &RgbImage, width: u32, height: u32) -> Option<RgbImage> {
     // Four bytes a pixel: the only kind that the resizer is built for.
-    let padded: Vec<u8> = picture.pixels().flat_map(|pixel| [pixel[0], pixel[1], pixel[2], u8::MAX]).collect();
+    let padded: Vec<u8> =
+        picture.pixels().flat_map(|pixel| [pixel[0], pixel[1], pixel[2], u8::MAX]).collect();
     let source = ImageRef::new(picture.width(), picture.height(), &padded, PixelType::U8x4).ok()?;
     let mut target = Image::new(width, height, PixelType::U8x4);
     let algorithm = ResizeAlg::Convolution(FilterType::Bilinear);

@@ -29,7 +29,7 @@ const TURNED: f64 = 0.4;
 /// A photo with this many lines of two or more characters, each read at least this surely, stands upright.
 const LEGIBLE: (usize, f32) = (5, 0.9);
 /// Two values this near in confidence are several readings.
-const NEAR: f64 = 0.15;
+const NEAR: Decimal = Decimal::from_parts(15, 0, 0, false, 2);
 
 static DETECTOR: &[u8] = include_bytes!("../models/ppocrv5_det.onnx");
 static RECOGNISER: &[u8] = include_bytes!("../models/ppocrv6_rec_ascii.onnx");
@@ -174,7 +174,8 @@ fn candidate(value: &Value) -> Candidate {
 fn several(found: &Found) -> bool {
     let Some((best, others)) = found.values.split_first() else { return false };
     let quad = |value: &Value| &found.lines[value.line].quad;
-    others.iter().any(|other| best.confidence - other.confidence <= NEAR && !overlap(quad(best), quad(other)))
+    let behind = |other: &Value| hundredths(best.confidence) - hundredths(other.confidence);
+    others.iter().any(|other| behind(other) <= NEAR && !overlap(quad(best), quad(other)))
 }
 
 fn lines(found: &Found) -> Vec<Line> {

@@ -23,7 +23,7 @@ pub(crate) struct Number {
     pub digits: Vec<usize>,
     /// The digits before a decimal point.
     pub text: String,
-    /// Whether it is written as one, without separators or a decimal point.
+    /// Whether it is written without separators other than spaces and without a decimal point.
     pub plain: bool,
     /// How much it looks like a mileage, 0-1.
     pub weight: f32,
@@ -50,7 +50,8 @@ pub(crate) fn numbers(line: usize, glyphs: &[Glyph]) -> Vec<Number> {
         let text: String = digits.iter().map(|index| glyphs[*index].character).collect();
         let weight = form(run, glyphs, digits.len());
         let unit = unit(&run.after);
-        let plain = run.groups.len() == 1 && run.decimals == 0;
+        let separated = |pair: &[usize]| !(pair[0] + 1..pair[1]).all(|index| glyphs[index].character == ' ');
+        let plain = run.decimals == 0 && !digits.windows(2).any(separated);
         let possible = DIGITS.contains(&digits.len()) && weight > 0.0;
         possible.then_some(Number { line, digits, text, plain, weight, unit })
     };
@@ -164,6 +165,20 @@ pub(crate) fn row(glyphs: &[Glyph]) -> Option<String> {
     let row = ink().all(|glyph| glyph.character.is_ascii_digit())
         && evenly(std::iter::once(ink().map(|glyph| glyph.at).collect()));
     row.then(|| ink().map(|glyph| glyph.character).collect())
+}
+
+/// Whether the digits of `glyphs` hold the number `known` and beyond its ends only digits at its own distance: a number of
+/// the speed scale stands closer in itself.
+pub(crate) fn extends(known: &str, glyphs: &[Glyph], digits: &[usize]) -> bool {
+    let text: String = digits.iter().map(|index| glyphs[*index].character).collect();
+    let Some(first) = text.find(known).filter(|_| known.len() > 1 && text.len() > known.len()) else {
+        return false;
+    };
+    let last = first + known.len() - 1;
+    let gaps: Vec<f32> = digits.windows(2).map(|pair| glyphs[pair[1]].at - glyphs[pair[0]].at).collect();
+    let usual = pitch(glyphs, &digits[first..=last]);
+    let beyond = gaps[..first].iter().chain(&gaps[last..]);
+    beyond.copied().all(|gap| (0.75 * usual..1.5 * usual).contains(&gap))
 }
 
 /// The mean distance of neighbouring digits among these, in widths of the strip; 0 for fewer than two.

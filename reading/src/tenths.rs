@@ -10,10 +10,15 @@ const OUTSTANDING: f32 = 2.2;
 /// Least excess of red over the others' in the ink; a white digit in warm light has 20.
 const RED: f32 = 60.0;
 
+/// Least distance of digits, in heights of the strip, from which they stand on wheels, with room around them.
+const WHEELS: f32 = 0.6;
+
 /// A wheel's colours.
 struct Cell {
     /// The median above and below the digit.
     paper: [f32; 3],
+    /// The median around the digit: the paper as well where the digit leaves most of the cell free.
+    most: [f32; 3],
     /// The mean of the tenth of the pixels that differs most from the paper.
     ink: [f32; 3],
 }
@@ -33,12 +38,17 @@ pub(crate) fn last_is_tenths(strip: &Strip, glyphs: &[Glyph], digits: &[usize]) 
             others.iter().map(|cell| of(cell)[channel]).sum::<f32>() / others.len() as f32
         })
     };
-    let (paper, ink) = (usual(|cell| cell.paper), usual(|cell| cell.ink));
-    let apart = |cell: &Cell| distance(cell.paper, paper);
-    let spread = others.iter().map(apart).fold(0.0, f32::max);
-    let other_paper = apart(tenths) > PAPER && apart(tenths) > OUTSTANDING * spread;
+    let other_paper = |of: fn(&Cell) -> [f32; 3]| {
+        let usual = usual(of);
+        let spread = others.iter().map(|cell| distance(of(cell), usual)).fold(0.0, f32::max);
+        let apart = distance(of(tenths), usual);
+        apart > PAPER && apart > OUTSTANDING * spread
+    };
+    let wheels = pitch * strip.width as f32 > WHEELS * strip.height as f32;
     let redness = |[red, green, blue]: [f32; 3]| red - f32::midpoint(green, blue);
-    other_paper || redness(tenths.ink) - redness(ink) > RED
+    other_paper(|cell| cell.paper)
+        || (wheels && other_paper(|cell| cell.most))
+        || redness(tenths.ink) - redness(usual(|cell| cell.ink)) > RED
 }
 
 fn distance(a: [f32; 3], b: [f32; 3]) -> f32 {
@@ -60,16 +70,21 @@ fn cell(strip: &Strip, at: f32, half: f32) -> Option<Cell> {
     if edges.is_empty() || body.is_empty() {
         return None;
     }
-    let middle = edges.len() / 2;
-    let paper: [f32; 3] = std::array::from_fn(|channel| {
-        edges.select_nth_unstable_by(middle, |a, b| a[channel].total_cmp(&b[channel])).1[channel]
-    });
+    let (paper, most) = (median(&mut edges), median(&mut body));
     let tenth = body.len() / 10;
     body.select_nth_unstable_by(tenth, |a, b| distance(*b, paper).total_cmp(&distance(*a, paper)));
     let far = &body[..tenth.max(1)];
     let ink =
         std::array::from_fn(|channel| far.iter().map(|pixel| pixel[channel]).sum::<f32>() / far.len() as f32);
-    Some(Cell { paper, ink })
+    Some(Cell { paper, most, ink })
+}
+
+/// The median of each channel; of at least one pixel.
+fn median(pixels: &mut [[f32; 3]]) -> [f32; 3] {
+    let middle = pixels.len() / 2;
+    std::array::from_fn(|channel| {
+        pixels.select_nth_unstable_by(middle, |a, b| a[channel].total_cmp(&b[channel])).1[channel]
+    })
 }
 
 #[cfg(test)]

@@ -120,7 +120,8 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(error = %error, reason, "kafka client");
+        // The same trouble comes out of `poll`, where it is logged.
+        tracing::debug!(error = %error, reason, "kafka client");
     }
 }
 

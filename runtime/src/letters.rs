@@ -148,7 +148,8 @@ pub async fn redrive(
     let chosen = wanted
         .iter()
         .map(|&(partition, offset)| {
-            let found = letters.iter().find(|letter| (letter.partition, letter.offset) == (partition, offset));
+            let found =
+                letters.iter().find(|letter| (letter.partition, letter.offset) == (partition, offset));
             let letter = found.ok_or(LettersError::Unknown { partition, offset })?;
             let name = header::TOPIC;
             let topic = letter.header(name).ok_or(LettersError::Headless { partition, offset, name })?;
@@ -186,8 +187,11 @@ mod tests {
                 ("dlq.reason".into(), text("bad_row")),
             ],
         };
-        let expected =
-            vec![("traceparent".to_owned(), text("00-a")), ("own".into(), None), ("redrive".into(), text("2"))];
+        let expected = vec![
+            ("traceparent".to_owned(), text("00-a")),
+            ("own".into(), None),
+            ("redrive".into(), text("2")),
+        ];
         assert_eq!(letter.redriven_headers(), expected);
         assert_eq!(letter.header("dlq.reason"), Some("bad_row"));
     }

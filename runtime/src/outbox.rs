@@ -46,9 +46,11 @@ pub async fn relay(pool: PgPool, outbound: Arc<dyn Outbound>, prefix: String, st
 pub async fn round(pool: &PgPool, outbound: &dyn Outbound, prefix: &str) -> Result<usize, StageError> {
     let mut tx = pool.begin().await?;
     // Advisory lock: a second relay waits its turn instead of overtaking, which would break the order per key.
-    let mine: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock(hashtext('milestream.outbox'))")
-        .fetch_one(&mut *tx)
-        .await?;
+    let mine: bool = sqlx::query_scalar(
+        "select pg_try_advisory_xact_lock(hashtextextended('milestream.outbox ' || current_schema(), 0))",
+    )
+    .fetch_one(&mut *tx)
+    .await?;
     if !mine {
         return Ok(0);
     }

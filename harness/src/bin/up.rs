@@ -65,8 +65,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let scenario = Scenario::read(&arguments.photos)?;
     let stack = Stack::start(Path::new(".local"), &say)?;
+    let logs = stack.logs().to_owned();
     let folder = make_folder(&stack.folder().join("roles"))?;
-    let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, settings: open_rates() };
+    let config =
+        DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings: open_rates() };
     say("applying migrations, topics and schemas");
     let mut deployment = Deployment::prepare(&stack, config)?;
     say("starting one process a role");
@@ -100,7 +102,7 @@ fn show_places(stack: &Stack, deployment: &Deployment) {
     for (name, ops, _) in deployment.roles() {
         eprintln!("  {name:<19} http://{ops}/metrics");
     }
-    eprintln!("  logs        {}\n", stack.folder().join("roles/logs").display());
+    eprintln!("  logs        {}\n", stack.logs().display());
 }
 
 /// Posts every photo in order and follows all until they are settled; false when the patience ran out.

@@ -22,8 +22,8 @@ use uuid::Uuid;
 const DRIVERS: usize = 24;
 /// Uploads that are accepted and not decided yet: enough to keep every role busy, few enough to spread over all faults.
 const BACKLOG: usize = 30;
-/// Longest wait for progress; a photo takes under a second, a restarted broker and a rebalance some ten.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Longest time without any progress; a photo takes about a second, a restarted broker and a rebalance some ten.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Parts of the run's own, since it kills them.
 const PARTS: [Part; 4] = [Part::Postgres, Part::Kafka, Part::Registry, Part::Mongodb];
@@ -56,6 +56,7 @@ impl Run {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local");
         let stack = Stack::start_own(&root, &PARTS, &|line| eprintln!("fault: {line}")).unwrap();
+        let logs = stack.logs().to_owned();
         let folder = make_folder(&stack.folder().join("roles")).unwrap();
         let setting = |key: &str, value: &str| (format!("MILESTREAM_{key}"), value.to_owned());
         let mut settings = open_rates();
@@ -66,7 +67,7 @@ impl Run {
         ]);
         let program = sibling_binary("milestream").unwrap();
         let mut deployment =
-            Deployment::prepare(&stack, DeploymentConfig { program, folder, settings }).unwrap();
+            Deployment::prepare(&stack, DeploymentConfig { program, folder, logs, settings }).unwrap();
         let mut roles = RoleSpec::every_role();
         roles.push(RoleSpec::stage("fraud_check", "b"));
         for role in roles {
@@ -76,7 +77,16 @@ impl Run {
         let mut kafka = ClientConfig::new();
         kafka.set("bootstrap.servers", stack.kafka_brokers());
         let tail = Tail::follow(&kafka, "").unwrap();
-        Self { _turn: turn, stack, kafka, deployment, tail, accepted: Arc::default(), wanted: 0, poster: None }
+        Self {
+            _turn: turn,
+            stack,
+            kafka,
+            deployment,
+            tail,
+            accepted: Arc::default(),
+            wanted: 0,
+            poster: None,
+        }
     }
 
     /// Starts to post `count` different photos, in the background.
@@ -143,15 +153,19 @@ impl Run {
     }
 
     fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
-        let until = Instant::now() + PATIENCE;
+        let (mut seen, mut since) = ((0, 0), Instant::now());
         while !done(self) {
             self.deployment.tend().unwrap();
+            let now = (self.accepted().len(), self.decided());
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            }
             assert!(
-                Instant::now() < until,
-                "waited {PATIENCE:?} for {what}: {} accepted, {} decided; logs are in {}",
-                self.accepted().len(),
-                self.decided(),
-                self.stack.folder().display()
+                since.elapsed() < PATIENCE,
+                "no progress for {PATIENCE:?} while waiting for {what}: {} accepted, {} decided; logs are in {}",
+                now.0,
+                now.1,
+                self.stack.logs().display()
             );
             std::thread::park_timeout(Duration::from_millis(20));
         }

@@ -44,6 +44,7 @@ impl World {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local");
         let stack = Stack::start(&root, &|line| eprintln!("{line}")).unwrap();
         let unique = format!("{name}-{}", Uuid::now_v7().simple());
+        let logs = stack.logs().join(name);
         let folder = make_folder(&stack.folder().join(&unique)).unwrap();
         let database = unique.replace('-', "_");
         let url = runtime.block_on(own_database(stack.database_url(), &database));
@@ -57,7 +58,7 @@ impl World {
         }
         let program = sibling_binary("milestream").unwrap();
         let mut deployment =
-            Deployment::prepare(&stack, DeploymentConfig { program, folder, settings }).unwrap();
+            Deployment::prepare(&stack, DeploymentConfig { program, folder, logs, settings }).unwrap();
         for role in roles {
             deployment.start(role.clone()).unwrap();
         }

@@ -105,3 +105,17 @@ fn a_trip_meter_loses_to_the_total_and_a_small_number_to_a_large_one() {
     let sizes = [line("345678", 0.0, 0.0, 14.0), line("123456", 0.0, 100.0, 40.0)];
     assert_eq!(best(&sizes).text, "123456");
 }
+
+#[test]
+fn a_number_is_extended_by_digits_at_its_own_distance_and_by_no_others() {
+    let at = |places: &[f32]| {
+        let glyph = |(character, at): (char, &f32)| Glyph { character, at: *at, probability: 1.0 };
+        "123456".chars().zip(places).map(glyph).collect::<Vec<_>>()
+    };
+    let all = [0, 1, 2, 3, 4, 5];
+    let even = at(&[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]);
+    assert!(extends("2345", &even, &all) && extends("12345", &even, &all));
+    assert!(!extends("123456", &even, &all) && !extends("99", &even, &all));
+    let scale = at(&[0.1, 0.2, 0.3, 0.4, 0.55, 0.6]);
+    assert!(!extends("1234", &scale, &all));
+}
