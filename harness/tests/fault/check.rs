@@ -54,6 +54,9 @@ pub fn violations(run: &Run) -> Vec<String> {
         first.values().filter(|event| event.verdict == Verdict::Verified).count(),
         decided.len()
     );
+    if accepted.len() >= 300 && paid == Decimal::ZERO {
+        found.push("no upload of a long run earned a distance: the run shows too little".to_owned());
+    }
     found.extend(block_on(table_violations(run, &first)));
     found.extend(crate::rewards::violations(run, &first));
     found

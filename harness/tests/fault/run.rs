@@ -1,6 +1,6 @@
 //! A run: parts, roles, a driver crowd that posts, and faults.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -223,23 +223,30 @@ impl Run {
     }
 }
 
-/// JPEGs of the scenario that are read with certainty: their values make verified readings, rollbacks and leaps.
-fn sample_photos() -> Vec<(String, Vec<u8>)> {
+/// One vehicle's photos, oldest first.
+type Series = Vec<(String, Vec<u8>)>;
+
+/// JPEGs of the scenario that are read with certainty, by vehicle.
+fn sample_photos() -> Vec<Series> {
     let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/photos");
-    let verified = Scenario::read(&folder).unwrap().photos.into_iter().filter(|sample| {
-        sample.file.ends_with(".jpg") && sample.expect.verdict.as_deref() == Some("verified")
-    });
-    let pool: Vec<_> = verified
-        .map(|sample| (sample.file.clone(), std::fs::read(folder.join(&sample.file)).unwrap()))
-        .collect();
-    assert!(pool.len() >= 6, "the scenario has {} verified JPEGs", pool.len());
-    pool
+    let mut pool: BTreeMap<(String, u32), Series> = BTreeMap::new();
+    for sample in Scenario::read(&folder).unwrap().photos {
+        if sample.file.ends_with(".jpg") && sample.expect.verdict.as_deref() == Some("verified") {
+            let bytes = std::fs::read(folder.join(&sample.file)).unwrap();
+            pool.entry((sample.driver, sample.vehicle)).or_default().push((sample.file, bytes));
+        }
+    }
+    let driven = pool.values().filter(|series| series.len() >= 3).count();
+    assert!(driven >= 2, "the scenario has {driven} vehicles with three verified JPEGs");
+    pool.into_values().collect()
 }
 
-/// The `n`-th photo of the run. A driver's photos run through the pool from a place of the driver's own, a day apart.
-fn variant(pool: &[(String, Vec<u8>)], n: usize, user: Uuid) -> Photo {
+/// The `n`-th photo of the run, a day after the driver's one before. Two of three are the driver's own vehicle, further on
+/// at every third; the third is another vehicle's, whose value is a rollback or a leap.
+fn variant(pool: &[Series], n: usize, user: Uuid) -> Photo {
     let (driver, turn) = (n % DRIVERS, n / DRIVERS);
-    let (file_name, bytes) = &pool[(driver + turn) % pool.len()];
+    let series = &pool[(driver + usize::from(turn % 3 == 2)) % pool.len()];
+    let (file_name, bytes) = &series[(turn / 3).min(series.len() - 1)];
     let days_ago = i64::try_from(13usize.saturating_sub(turn)).unwrap();
     let captured = Utc::now() - chrono::Duration::days(days_ago);
     Photo {
