@@ -37,6 +37,14 @@ pub struct UploadView {
     pub payout: Option<PayoutView>,
 }
 
+impl UploadView {
+    /// Whether a reward is to be expected: a distance other than zero.
+    #[must_use]
+    pub fn earns(&self) -> bool {
+        self.distance_km.as_deref().is_some_and(|km| km.contains(|digit| ('1'..='9').contains(&digit)))
+    }
+}
+
 /// A reward as the gateway shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct RewardView {

@@ -58,6 +58,8 @@ impl RoleSpec {
             Self::stage("quality_check", "a"),
             Self::stage("odometer_reading", "a"),
             Self::stage("fraud_check", "a"),
+            Self::stage("reward_calculation", "a"),
+            Self::stage("limit_check", "a"),
             Self::sink("postgres"),
             Self::sink("mongo"),
         ]

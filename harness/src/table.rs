@@ -17,13 +17,16 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whether nothing more is to come: refused, decided for good, or waiting for a person.
+    /// Whether nothing more is to come: refused, decided for good with its reward, or waiting for a person.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         match &self.posted {
             None => false,
             Some(Posted::Refused { .. }) => true,
-            Some(Posted::Accepted { .. }) => self.view.as_ref().is_some_and(|view| view.verdict.is_some()),
+            Some(Posted::Accepted { .. }) => self.view.as_ref().is_some_and(|view| {
+                // A distance earns a reward, which the tables show a moment after the verdict.
+                view.verdict.is_some() && (view.reward.is_some() || !view.earns())
+            }),
         }
     }
 

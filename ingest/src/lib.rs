@@ -4,7 +4,8 @@
 //! An upload's way, file by file: [`server`] accepts the connection and cuts slow ones; `routes` finds the handler; `gateway`
 //! admits the caller (rates, token, account); `body` and `form` stream the multipart body; [`store`] hashes and keeps the
 //! photo; [`check`] looks at its bytes; `reserve` decides in one transaction what the event says; `publish` sends it and lets
-//! the sweeper send what a crash left behind; `accept` ties them together. `status`, `list` and `live` answer questions.
+//! the sweeper send what a crash left behind; `accept` ties them together. `status`, `list`, `rewards` and `live` answer
+//! questions.
 
 #![allow(clippy::result_large_err, reason = "an ApiError is made once a request and never on a hot path")]
 
@@ -24,6 +25,7 @@ pub mod openapi;
 mod publish;
 mod rate;
 mod reserve;
+mod rewards;
 mod routes;
 pub mod server;
 mod stall;

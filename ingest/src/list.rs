@@ -16,8 +16,8 @@ const LIMIT: (i64, i64) = (20, 100);
 /// A page as asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageQuery {
-    limit: i64,
-    after: (DateTime<Utc>, Uuid),
+    pub(crate) limit: i64,
+    pub(crate) after: (DateTime<Utc>, Uuid),
 }
 
 impl PageQuery {
@@ -45,9 +45,9 @@ fn limit(value: &str) -> Result<i64, ApiError> {
     })
 }
 
-/// The place behind an item: its microseconds and id, so that uploads of one instant are not skipped.
-fn cursor(status: &Status) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{}/{}", status.accepted_at.timestamp_micros(), status.id))
+/// The place behind an item: its microseconds and id, so that items of one instant are not skipped.
+pub(crate) fn cursor(at: DateTime<Utc>, id: Uuid) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}/{id}", at.timestamp_micros()))
 }
 
 fn read_cursor(value: &str) -> Result<(DateTime<Utc>, Uuid), ApiError> {
@@ -70,7 +70,7 @@ impl Gateway {
         let mut rows = page(self.pool(), user, query.after, query.limit + 1).await?;
         let more = rows.len() > wanted;
         rows.truncate(wanted);
-        let next_cursor = rows.last().filter(|_| more).map(cursor);
+        let next_cursor = rows.last().filter(|_| more).map(|row| cursor(row.accepted_at, row.id));
         let items: Vec<Value> = rows.iter().map(Status::document).collect();
         Ok(json!({ "items": items, "next_cursor": next_cursor }))
     }
@@ -84,7 +84,8 @@ mod tests {
     #[test]
     fn a_cursor_names_the_place_behind_its_item() {
         let status = received();
-        let query = PageQuery::parse(&format!("limit=100&cursor={}", cursor(&status))).unwrap();
+        let query =
+            PageQuery::parse(&format!("limit=100&cursor={}", cursor(status.accepted_at, status.id))).unwrap();
         assert_eq!((query.limit, query.after), (100, (status.accepted_at, status.id)));
     }
 

@@ -64,10 +64,7 @@ fn paths(config: &GatewayConfig) -> Value {
             "post": post_upload(config),
             "get": {
                 "summary": "Your uploads, newest first",
-                "parameters": [
-                    { "name": "limit", "in": "query", "schema": { "type": "integer", "minimum": 1, "maximum": 100, "default": 20 } },
-                    { "name": "cursor", "in": "query", "schema": { "type": "string" }, "description": "next_cursor of the page before" },
-                ],
+                "parameters": page_parameters(),
                 "responses": answers(&[("200", "A page", json_of("Page"))], &[&[400][..], &common].concat()),
             },
         },
@@ -87,6 +84,11 @@ fn paths(config: &GatewayConfig) -> Value {
                 ("204", "The final event was seen: do not come again", Value::Null),
             ], &[&[400, 404][..], &common].concat()),
         }},
+        "/v1/rewards": { "get": {
+            "summary": "Your rewards, newest first",
+            "parameters": page_parameters(),
+            "responses": answers(&[("200", "A page", json_of("RewardPage"))], &[&[400][..], &common].concat()),
+        }},
         "/openapi.json": { "get": {
             "summary": "This document",
             "security": [],
@@ -96,6 +98,13 @@ fn paths(config: &GatewayConfig) -> Value {
         "/readyz": probe("Whether the role may take work"),
         "/metrics": probe("Prometheus metrics"),
     })
+}
+
+fn page_parameters() -> Value {
+    json!([
+        { "name": "limit", "in": "query", "schema": { "type": "integer", "minimum": 1, "maximum": 100, "default": 20 } },
+        { "name": "cursor", "in": "query", "schema": { "type": "string" }, "description": "next_cursor of the page before" },
+    ])
 }
 
 fn post_upload(config: &GatewayConfig) -> Value {
@@ -152,7 +161,15 @@ fn schemas() -> Value {
             "properties": {
                 "id": { "type": "string", "format": "uuid" },
                 "base": decimal, "bonus": decimal, "total": decimal,
-                "status": { "enum": ["calculated", "pending", "distributed", "failed", "cancelled", null] },
+                "status": reward_status(),
+            },
+        },
+        "RewardItem": reward_item(&decimal),
+        "RewardPage": {
+            "type": "object", "required": ["items", "next_cursor"],
+            "properties": {
+                "items": { "type": "array", "items": reference("RewardItem") },
+                "next_cursor": { "type": ["string", "null"] },
             },
         },
         "Payout": {
@@ -179,6 +196,30 @@ fn schemas() -> Value {
                 "field": { "type": "string" }, "upload_id": { "type": "string", "format": "uuid" },
                 "retry_after": { "type": "integer", "description": "seconds" },
             },
+        },
+    })
+}
+
+fn reward_status() -> Value {
+    json!({ "enum": ["calculated", "pending", "distributed", "failed", "cancelled", null] })
+}
+
+fn reward_item(decimal: &Value) -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "id": { "type": "string", "format": "uuid" },
+            "upload_id": { "type": "string", "format": "uuid" },
+            "base": decimal, "bonus": decimal, "rate": decimal, "distance_km": decimal,
+            "granted": { "type": decimal["type"], "pattern": decimal["pattern"], "description":
+                "What of base and bonus the budgets of day, week and month hold; null until that is decided" },
+            "total": { "type": decimal["type"], "pattern": decimal["pattern"], "description": "What is owed, B3TR" },
+            "factors": { "type": ["object", "null"], "description": "The tariff's version and every part, with its amount" },
+            "status": reward_status(),
+            "reason": { "type": ["string", "null"], "description": "Why less than base and bonus is owed, e.g. over_limit" },
+            "detail": { "type": ["string", "null"], "description": "A sentence with the budget that ran out" },
+            "created_at": { "type": "string", "format": "date-time" },
+            "updated_at": { "type": "string", "format": "date-time" },
         },
     })
 }
@@ -214,6 +255,7 @@ mod tests {
     use super::*;
     use crate::error::ApiError;
     use crate::form::FIELDS;
+    use crate::rewards::tests::cut;
     use crate::routes::ROUTES;
     use crate::status::tests::verified;
 
@@ -235,6 +277,7 @@ mod tests {
         fields.sort();
         assert_eq!(names(&schemas["UploadForm"]["properties"]), fields);
         assert_eq!(names(&schemas["Upload"]["properties"]), names(&verified().document()));
+        assert_eq!(names(&schemas["RewardItem"]["properties"]), names(&cut().document()));
         let source = include_str!("error.rs");
         for code in CODES.iter().filter(|code| **code != "header_timeout") {
             assert!(source.contains(&format!(", \"{code}\", \"")), "no error answers with {code}");

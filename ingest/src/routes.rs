@@ -21,11 +21,12 @@ use crate::server::Peer;
 use crate::status::one;
 
 /// Method and template of the gateway's own routes, as metrics and the OpenAPI document name them.
-pub const ROUTES: [(&str, &str); 5] = [
+pub const ROUTES: [(&str, &str); 6] = [
     ("post", "/v1/uploads"),
     ("get", "/v1/uploads"),
     ("get", "/v1/uploads/{id}"),
     ("get", "/v1/uploads/{id}/events"),
+    ("get", "/v1/rewards"),
     ("get", "/openapi.json"),
 ];
 
@@ -38,7 +39,8 @@ pub fn routes(gateway: Gateway, stop: CancellationToken) -> BoxedFilter<(Respons
     let uploads = post_upload(gateway.clone()).or(list(gateway.clone())).unify();
     let upload = status(gateway.clone()).or(events(gateway.clone(), stop)).unify();
     let described = openapi(gateway.clone());
-    let served = uploads.or(upload).unify().or(described).unify().or(ops).unify();
+    let rewards = rewards(gateway.clone());
+    let served = uploads.or(upload).unify().or(rewards).unify().or(described).unify().or(ops).unify();
     served.recover(move |rejection| refuse(gateway.clone(), rejection)).unify().boxed()
 }
 
@@ -79,6 +81,19 @@ fn list(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = Rejectio
                 Ok(json_response(&gateway.list(caller.user, query).await?))
             };
             gateway.answer("/v1/uploads", work).await
+        },
+    )
+}
+
+fn rewards(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
+    warp::path!("v1" / "rewards").and(warp::get()).and(with(gateway)).and(request()).and(query()).then(
+        |gateway: Gateway, headers: HeaderMap, peer, query: String| async move {
+            let work = async {
+                let caller = gateway.admit(&headers, peer).await?;
+                let query = PageQuery::parse(&query)?;
+                Ok(json_response(&gateway.rewards(caller.user, query).await?))
+            };
+            gateway.answer("/v1/rewards", work).await
         },
     )
 }

@@ -22,7 +22,8 @@ pub struct Cli {
 pub enum Command {
     /// Run the gateway.
     Ingest,
-    /// Run one or more stages: quality_check, odometer_reading, fraud_check.
+    /// Run one or more stages: quality_check, odometer_reading, fraud_check, reward_calculation,
+    /// limit_check.
     Process {
         /// The stages.
         #[arg(required = true)]

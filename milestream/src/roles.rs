@@ -312,7 +312,8 @@ mod tests {
         let error = Roles::stages(&["fraud".to_owned()]).unwrap_err().to_string();
         assert_eq!(
             error,
-            "there is no stage \"fraud\": choose of quality_check, odometer_reading, fraud_check"
+            "there is no stage \"fraud\": choose of quality_check, odometer_reading, fraud_check, \
+             reward_calculation, limit_check"
         );
         assert!(Roles::sinks(&["postgres".to_owned(), "mongo".to_owned()]).is_ok());
     }

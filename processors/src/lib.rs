@@ -1,4 +1,4 @@
-//! The stages between the accepted photo and the decision. [`pipeline`] is the table of all of them; each stage is one
+//! The stages between the accepted photo and the granted reward. [`pipeline`] is the table of all of them; each stage is one
 //! file or folder under its name.
 //!
 //! A stage says what it makes of an event and nothing else: consuming, publishing, retrying, counting and committing are
@@ -6,11 +6,13 @@
 
 mod documents;
 pub mod fraud_check;
+pub mod limit_check;
 pub mod odometer_reading;
 pub mod parts;
 mod photos;
 pub mod pipeline;
 pub mod quality_check;
+pub mod reward_calculation;
 mod workers;
 
 /// This release, as it stands in every event and document.

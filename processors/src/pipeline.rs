@@ -1,12 +1,14 @@
 //! THE table: stage → what it reads → what it writes → how it is made. Read this first.
 
 use runtime::{Engine, EngineError};
-use schemas::topic::Topic;
+use schemas::topic::Topic::{
+    self, RewardsCalculated, RewardsGranted, UploadsDecided, UploadsGraded, UploadsReadings, UploadsReceived,
+};
 
-use crate::fraud_check::FraudCheck;
-use crate::odometer_reading::OdometerReading;
-use crate::parts::Parts;
-use crate::quality_check::QualityCheck;
+use crate::{
+    fraud_check::FraudCheck, limit_check::LimitCheck, odometer_reading::OdometerReading, parts::Parts,
+    quality_check::QualityCheck, reward_calculation::RewardCalculation,
+};
 
 /// How a stage treats what it must remember.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,14 +35,15 @@ pub struct StageRow {
 }
 
 use Kind::{Deciding, Pure};
-use Topic::{UploadsDecided, UploadsGraded, UploadsReadings, UploadsReceived};
 
 /// Every stage, in the order in which an upload passes them.
 #[rustfmt::skip]
 pub const STAGES: &[StageRow] = &[
-    StageRow { name: "quality_check",    kind: Pure,     input: UploadsReceived, output: UploadsGraded,   meaning: "decodes the photo and measures its quality" },
-    StageRow { name: "odometer_reading", kind: Pure,     input: UploadsGraded,   output: UploadsReadings, meaning: "reads the mileage, with all candidates" },
-    StageRow { name: "fraud_check",      kind: Deciding, input: UploadsReadings, output: UploadsDecided,  meaning: "decides whether to believe the reading" },
+    StageRow { name: "quality_check",      kind: Pure,     input: UploadsReceived,   output: UploadsGraded,     meaning: "decodes the photo and measures its quality" },
+    StageRow { name: "odometer_reading",   kind: Pure,     input: UploadsGraded,     output: UploadsReadings,   meaning: "reads the mileage, with all candidates" },
+    StageRow { name: "fraud_check",        kind: Deciding, input: UploadsReadings,   output: UploadsDecided,    meaning: "decides whether to believe the reading" },
+    StageRow { name: "reward_calculation", kind: Pure,     input: UploadsDecided,    output: RewardsCalculated, meaning: "works out what a verified distance earns" },
+    StageRow { name: "limit_check",        kind: Deciding, input: RewardsCalculated, output: RewardsGranted,    meaning: "grants what the budgets of day, week and month hold" },
 ];
 
 /// Why a stage could not be run.
@@ -68,6 +71,8 @@ pub async fn run(stage: &str, engine: &Engine, parts: &Parts) -> Result<(), RunE
             engine.run_processor(OdometerReading::new(parts, parts.answers()).await?).await?
         }
         "fraud_check" => engine.run_decider(FraudCheck::new(parts), parts.pool.clone()).await?,
+        "reward_calculation" => engine.run_processor(RewardCalculation::new(parts)).await?,
+        "limit_check" => engine.run_decider(LimitCheck::new(parts), parts.pool.clone()).await?,
         unknown => return Err(RunError::UnknownStage(unknown.to_owned())),
     }
     Ok(())

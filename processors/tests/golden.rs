@@ -8,15 +8,19 @@ use std::sync::Arc;
 
 use processors::fraud_check::judge::{VehicleState, judge};
 use processors::fraud_check::rules::Rules;
+use processors::limit_check::grant::{Budgets, grant};
+use processors::limit_check::policy::Policy;
 use processors::odometer_reading::OdometerReading;
 use processors::pipeline::STAGES;
 use processors::quality_check::QualityCheck;
+use processors::reward_calculation::RewardCalculation;
 use runtime::testing::{MemoryOutbound, MemorySchemas, raw, tools};
 use runtime::worker::Decoded;
 use runtime::{Processor, Verdict};
 use schemas::codec;
 use schemas::events::{
-    ActivityLogged, Event, OdometerRead, Unit, UploadDecided, UploadGraded, UploadHeader, UploadReceived,
+    ActivityLogged, Event, OdometerRead, RewardCalculated, RewardGranted, Unit, UploadDecided, UploadGraded,
+    UploadHeader, UploadReceived,
 };
 use schemas::ids::{Micros, UploadId};
 use schemas::topic::Topic;
@@ -37,6 +41,8 @@ async fn each_example_makes_the_event_and_documents_that_are_checked_in() {
                 "quality_check" => quality_check(example).await,
                 "odometer_reading" => odometer_reading(example).await,
                 "fraud_check" => fraud_check(example),
+                "reward_calculation" => reward_calculation(example).await,
+                "limit_check" => limit_check(example),
                 other => panic!("say here how {other} is run over its examples"),
             };
             compare(row.name, &example.name, &output);
@@ -81,6 +87,32 @@ fn fraud_check(example: &Example) -> Value {
     json!({"first": told(None), "after_50001_km": told(Some(&known))})
 }
 
+async fn reward_calculation(example: &Example) -> Value {
+    let (parts, _) = parts();
+    match RewardCalculation::new(&parts).process(&record(example.event(), 41)).await.unwrap() {
+        Verdict::Drop(reason) => json!({"drop": reason}),
+        Verdict::DropWith(reason, logs) => json!({"drop": reason, "documents": documents(&logs)}),
+        emitted_with => emitted(emitted_with),
+    }
+}
+
+/// Granted twice: as the first reward of the user, and after 28 B3TR of the same day.
+fn limit_check(example: &Example) -> Value {
+    let event: RewardCalculated = example.event();
+    let policy = Policy::in_force(event.header.accepted_at);
+    let told = |budgets: &mut Budgets| {
+        let grant = grant(&event, budgets, policy, Micros(0)).unwrap();
+        json!({
+            "granted": grant.amount, "reason": grant.reason, "detail": grant.detail, "remaining": grant.remaining,
+            "charges": grant.charges, "evidence": grant.evidence,
+        })
+    };
+    let before = RewardCalculated { base: 28.into(), bonus: 0.into(), ..event.clone() };
+    let mut used = Budgets::new();
+    grant(&before, &mut used, policy, Micros(0)).unwrap();
+    json!({"first": told(&mut Budgets::new()), "after_28_b3tr": told(&mut used)})
+}
+
 async fn give_photo(example: &Example, store: &Arc<object_store::memory::InMemory>, header: &UploadHeader) {
     if let Some(name) = example.json["photo"].as_str() {
         put(store.as_ref(), header, photo(name)).await;
@@ -91,14 +123,16 @@ fn emitted<E: Event>(verdict: Verdict<E>) -> Value {
     let Verdict::EmitWith(event, logs) = verdict else {
         panic!("expected an event with documents: {verdict:?}")
     };
-    let documents: Vec<Value> = logs
-        .iter()
+    json!({"event": event, "documents": documents(&logs)})
+}
+
+fn documents(logs: &[ActivityLogged]) -> Vec<Value> {
+    logs.iter()
         .map(|log| {
             let document: Value = serde_json::from_str(&log.document).unwrap();
             json!({"collection": log.collection, "ordinal": log.ordinal, "document": document})
         })
-        .collect();
-    json!({"event": event, "documents": documents})
+        .collect()
 }
 
 fn compare(stage: &str, example: &str, output: &Value) {
@@ -161,6 +195,8 @@ fn every_normal_and_edge_example_survives_encoding_and_decoding() {
                 Topic::UploadsGraded => survives::<UploadGraded>(example),
                 Topic::UploadsReadings => survives::<OdometerRead>(example),
                 Topic::UploadsDecided => survives::<UploadDecided>(example),
+                Topic::RewardsCalculated => survives::<RewardCalculated>(example),
+                Topic::RewardsGranted => survives::<RewardGranted>(example),
                 Topic::ActivityLogs => survives::<ActivityLogged>(example),
                 Topic::DeadLetters | Topic::AccountsChanged => panic!("no examples here"),
             }
@@ -181,6 +217,8 @@ async fn every_malformed_example_is_refused_for_the_reason_it_names() {
                 Topic::UploadsGraded => refusal(tools.decode::<UploadGraded>(&record, &stop).await),
                 Topic::UploadsReadings => refusal(tools.decode::<OdometerRead>(&record, &stop).await),
                 Topic::UploadsDecided => refusal(tools.decode::<UploadDecided>(&record, &stop).await),
+                Topic::RewardsCalculated => refusal(tools.decode::<RewardCalculated>(&record, &stop).await),
+                Topic::RewardsGranted => refusal(tools.decode::<RewardGranted>(&record, &stop).await),
                 Topic::ActivityLogs => refusal(tools.decode::<ActivityLogged>(&record, &stop).await),
                 Topic::DeadLetters | Topic::AccountsChanged => panic!("no examples here"),
             };
@@ -201,14 +239,17 @@ fn refusal<T>(decoded: Result<Decoded<T>, runtime::worker::Halt>) -> Option<Stri
 fn the_examples_schema_ids_are_those_of_the_memory_registry() {
     assert_eq!(MemorySchemas::id_of::<UploadReceived>(), 1);
     assert_eq!(MemorySchemas::id_of::<ActivityLogged>(), 5);
+    assert_eq!(MemorySchemas::id_of::<RewardGranted>(), 8);
 }
 
-fn documented_topics() -> [Topic; 5] {
+fn documented_topics() -> [Topic; 7] {
     [
         Topic::UploadsReceived,
         Topic::UploadsGraded,
         Topic::UploadsReadings,
         Topic::UploadsDecided,
+        Topic::RewardsCalculated,
+        Topic::RewardsGranted,
         Topic::ActivityLogs,
     ]
 }

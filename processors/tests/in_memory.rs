@@ -9,16 +9,21 @@ use std::sync::Arc;
 use object_store::memory::InMemory;
 use processors::fraud_check::oracle;
 use processors::fraud_check::rules::Rules;
+use processors::limit_check::grant;
 use processors::odometer_reading::OdometerReading;
 use processors::parts::Parts;
 use processors::quality_check::QualityCheck;
+use processors::reward_calculation::RewardCalculation;
 use runtime::pure::PureWorker;
 use runtime::source::RawRecord;
 use runtime::stored::StoredRecord;
 use runtime::testing::{MemoryOutbound, MemorySchemas, assignment, raw, record, tools};
 use runtime::{ManualClock, Processor};
 use schemas::codec;
-use schemas::events::{Event, OdometerRead, UploadGraded, UploadReceived, Verdict};
+use schemas::events::{
+    ActivityLogged, Event, OdometerRead, RewardCalculated, UploadDecided, UploadGraded, UploadReceived,
+    Verdict,
+};
 use schemas::logs::document_id;
 use schemas::topic::Topic;
 use support::{Example, MemoryAnswers, NOW, examples, parts, photo, put};
@@ -143,4 +148,34 @@ async fn a_redelivery_makes_the_same_event_and_document_ids_at_any_time() {
         .map(|log| document_id(log.event_id, &log.collection, log.ordinal))
         .collect();
     assert_eq!(ids.len() * 2, logs.len(), "each document twice, under one id");
+}
+
+/// A verified distance, a baseline, a rejection and a photo that is nobody's fault, each delivered twice.
+fn decisions() -> Vec<RawRecord> {
+    let decided = examples(Topic::UploadsDecided).into_iter().filter(|example| !example.is_malformed());
+    let twice = decided.flat_map(|example| [example.event::<UploadDecided>(), example.event()]);
+    (0..).zip(twice).map(|(offset, event)| record(&event, offset).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn each_verified_distance_earns_one_reward_and_every_verified_upload_has_its_document() {
+    let (parts, _) = parts();
+    let sent = pure(RewardCalculation::new(&parts), decisions()).await;
+    let input: Vec<UploadDecided> = decisions().iter().map(decoded).collect();
+    let verified = input.iter().filter(|event| event.verdict == Verdict::Verified).count();
+    let earning = input.iter().filter(|event| event.distance_km.is_some_and(|km| !km.is_zero()));
+    let rewards: Vec<RewardCalculated> =
+        onward(&sent, Topic::RewardsCalculated).iter().map(decoded).collect();
+    assert_eq!((rewards.len(), verified), (earning.count(), 4), "each twice: one distance, one baseline");
+    let logs: Vec<ActivityLogged> = onward(&sent, Topic::ActivityLogs).iter().map(decoded).collect();
+    assert_eq!(logs.len(), verified);
+    assert!(logs.iter().all(|log| log.collection == "reward_calculation_logs"));
+    assert_eq!(logs.iter().filter(|log| log.document.contains("\"reward_id\"")).count(), rewards.len());
+    // A repeat has the same ids, and is granted once.
+    assert_eq!(rewards[0].header.event_id, rewards[1].header.event_id);
+    let grants = grant::fold(&rewards);
+    assert_eq!(grants.len(), 1);
+    assert_eq!(grants[&rewards[0].reward_id].amount, rewards[0].total());
+    // And a second run says the same bytes.
+    assert_eq!(pure(RewardCalculation::new(&parts), decisions()).await, sent);
 }

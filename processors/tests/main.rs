@@ -1,6 +1,7 @@
-//! On a real Postgres: the fence around `fraud_check`, and the kept answers of the reader.
+//! On a real Postgres: the fence around `fraud_check` and `limit_check`, and the kept answers of the reader.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod limits;
 mod support;
 
 use std::str::FromStr as _;

@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use processors::fraud_check::FraudCheck;
+use processors::limit_check::LimitCheck;
 use processors::odometer_reading::{OdometerReading, PostgresAnswers};
 use processors::pipeline::{Kind, STAGES, StageRow};
 use processors::quality_check::QualityCheck;
+use processors::reward_calculation::RewardCalculation;
 use runtime::{Decider, Processor};
 use schemas::events::Event as _;
 use schemas::topic::Topic;
@@ -19,8 +21,13 @@ fn deciding<D: Decider>() -> (&'static str, Kind, Topic, Topic) {
 
 #[test]
 fn each_row_of_the_table_says_what_its_stages_type_says() {
-    let types =
-        [pure::<QualityCheck>(), pure::<OdometerReading<PostgresAnswers>>(), deciding::<FraudCheck>()];
+    let types = [
+        pure::<QualityCheck>(),
+        pure::<OdometerReading<PostgresAnswers>>(),
+        deciding::<FraudCheck>(),
+        pure::<RewardCalculation>(),
+        deciding::<LimitCheck>(),
+    ];
     let rows: Vec<_> = STAGES.iter().map(|row| (row.name, row.kind, row.input, row.output)).collect();
     assert_eq!(rows, types);
 }
@@ -48,7 +55,7 @@ fn an_upload_passes_the_stages_in_the_order_of_the_table() {
         assert_eq!(pair[0].output, pair[1].input);
     }
     assert_eq!(STAGES.first().unwrap().input, Topic::UploadsReceived);
-    assert_eq!(STAGES.last().unwrap().output, Topic::UploadsDecided);
+    assert_eq!(STAGES.last().unwrap().output, Topic::RewardsGranted);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use schemas::codec;
 use schemas::events::{ActivityLogged, Event};
+use schemas::reason::Reason;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
@@ -98,11 +99,8 @@ impl<P: Processor> PureWorker<P> {
         match verdict {
             Verdict::Emit(event) => self.emit(record, &event, &[], ledger).await,
             Verdict::EmitWith(event, logs) => self.emit(record, &event, &logs, ledger).await,
-            Verdict::Drop(reason) => {
-                self.tools.outcome("drop", reason.label());
-                ledger.begin(offset, 0);
-                Ok(())
-            }
+            Verdict::Drop(reason) => self.drop(record, reason, &[], ledger).await,
+            Verdict::DropWith(reason, logs) => self.drop(record, reason, &logs, ledger).await,
             Verdict::Reject(reason) => {
                 ledger.begin(offset, 1);
                 let ack = Ack::Ledger(ledger.clone(), offset);
@@ -139,8 +137,7 @@ impl<P: Processor> PureWorker<P> {
         let offset = record.position.offset;
         let payload = codec::encode(self.output_schema, event)
             .map_err(|error| Halt::Operator(format!("output at offset {offset}: {error}")))?;
-        let logs: Vec<_> =
-            logs.iter().filter_map(|log| Some((log.key(), self.tools.encode_log(log)?))).collect();
+        let logs = self.encoded(logs);
         ledger.begin(offset, 1 + logs.len());
         let trace = [(TRACEPARENT, record.header(TRACEPARENT).map(str::as_bytes))];
         let headers = if trace[0].1.is_some() { &trace[..] } else { &[] };
@@ -148,7 +145,40 @@ impl<P: Processor> PureWorker<P> {
         let message =
             Message { topic: &self.output, key: Some(key.as_bytes()), payload: Some(&payload), headers };
         send(self.tools.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await?;
-        for (key, payload) in &logs {
+        self.say(&logs, headers, offset, ledger).await?;
+        self.tools.outcome("emit", "none");
+        Ok(())
+    }
+
+    async fn drop(
+        &self,
+        record: &RawRecord,
+        reason: Reason,
+        logs: &[ActivityLogged],
+        ledger: &Arc<Ledger>,
+    ) -> Result<(), Halt> {
+        let (offset, logs) = (record.position.offset, self.encoded(logs));
+        ledger.begin(offset, logs.len());
+        let trace = [(TRACEPARENT, record.header(TRACEPARENT).map(str::as_bytes))];
+        let headers = if trace[0].1.is_some() { &trace[..] } else { &[] };
+        self.say(&logs, headers, offset, ledger).await?;
+        self.tools.outcome("drop", reason.label());
+        Ok(())
+    }
+
+    /// Documents as keys and bytes.
+    fn encoded(&self, logs: &[ActivityLogged]) -> Vec<(String, Vec<u8>)> {
+        logs.iter().filter_map(|log| Some((log.key(), self.tools.encode_log(log)?))).collect()
+    }
+
+    async fn say(
+        &self,
+        logs: &[(String, Vec<u8>)],
+        headers: &[(&str, Option<&[u8]>)],
+        offset: i64,
+        ledger: &Arc<Ledger>,
+    ) -> Result<(), Halt> {
+        for (key, payload) in logs {
             let message = Message {
                 topic: &self.tools.activity_logs,
                 key: Some(key.as_bytes()),
@@ -157,7 +187,6 @@ impl<P: Processor> PureWorker<P> {
             };
             send(self.tools.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await?;
         }
-        self.tools.outcome("emit", "none");
         Ok(())
     }
 }

@@ -49,6 +49,8 @@ pub enum Verdict<O> {
     EmitWith(O, Vec<ActivityLogged>),
     /// Nothing to publish.
     Drop(Reason),
+    /// Nothing to publish but documents for the log collections.
+    DropWith(Reason, Vec<ActivityLogged>),
     /// A dead letter.
     Reject(Reason),
 }

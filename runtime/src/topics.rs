@@ -1,6 +1,6 @@
 //! `topics apply`: creates topics and registers schemas, idempotently; refuses what would break readers or order.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -13,6 +13,9 @@ use crate::registry::{Registry, RegistryError, subject};
 
 /// Longest wait for the cluster's controller.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Pause between two looks at topics that were just made.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// Why topics were not applied.
 #[derive(Debug, thiserror::Error)]
@@ -82,8 +85,19 @@ pub async fn apply(
         registry.register(&subject, text).await?;
     }
     let (kafka, prefix) = (kafka.clone(), prefix.to_owned());
-    let checked = tokio::task::spawn_blocking(move || check(&kafka, &prefix)).await;
+    let checked = tokio::task::spawn_blocking(move || check_created(&kafka, &prefix)).await;
     checked.map_err(|error| TopicsError::Specification(error.to_string()))?
+}
+
+/// [`check`] behind the creation: for a moment a broker may still answer with what it knew before.
+fn check_created(kafka: &ClientConfig, prefix: &str) -> Result<(), TopicsError> {
+    let until = Instant::now() + TIMEOUT;
+    loop {
+        match check(kafka, prefix) {
+            Err(TopicsError::Missing(_)) if Instant::now() < until => std::thread::sleep(SETTLE),
+            checked => return checked,
+        }
+    }
 }
 
 /// Holds the cluster's partition counts against the specification. Blocks.

@@ -13,6 +13,9 @@ use uuid::Uuid;
 
 use crate::ids::{EventId, Micros, UploadId, UserId, VehicleId};
 use crate::reason::Reason;
+pub use crate::rewards::{
+    LimitCharge, LimitType, PartKind, PartName, RewardCalculated, RewardGranted, RewardPart,
+};
 use crate::sealed::Sealed;
 use crate::topic::Topic;
 
@@ -80,6 +83,8 @@ event!(UploadReceived, "milestream.UploadReceived", Topic::UploadsReceived, "Upl
 event!(UploadGraded, "milestream.UploadGraded", Topic::UploadsGraded, "UploadGraded.avsc");
 event!(OdometerRead, "milestream.OdometerRead", Topic::UploadsReadings, "OdometerRead.avsc");
 event!(UploadDecided, "milestream.UploadDecided", Topic::UploadsDecided, "UploadDecided.avsc");
+event!(RewardCalculated, "milestream.RewardCalculated", Topic::RewardsCalculated, "RewardCalculated.avsc");
+event!(RewardGranted, "milestream.RewardGranted", Topic::RewardsGranted, "RewardGranted.avsc");
 event!(
     ActivityLogged,
     "milestream.ActivityLogged",
@@ -478,5 +483,7 @@ pub fn registry_subjects() -> Vec<(Topic, &'static str, &'static str)> {
         row::<UploadDecided>(),
         row::<ActivityLogged>(),
         row::<AccountChanged>(),
+        row::<RewardCalculated>(),
+        row::<RewardGranted>(),
     ]
 }

@@ -41,6 +41,10 @@ id! {
     VehicleId
 }
 id! {
+    /// A reward: UUIDv5 of its upload, see [`RewardId::of`].
+    RewardId
+}
+id! {
     /// An event. UUIDv7 at the gateway, [`derived`] everywhere behind it.
     EventId
 }
@@ -59,6 +63,14 @@ pub fn derived(input: EventId, stage: &str, ordinal: u32) -> EventId {
 #[must_use]
 pub fn natural(key: &str) -> Uuid {
     Uuid::new_v5(&NAMESPACE, key.as_bytes())
+}
+
+impl RewardId {
+    /// The reward of an upload: there is one at most.
+    #[must_use]
+    pub fn of(upload: UploadId) -> Self {
+        Self(natural(&format!("reward/{upload}")))
+    }
 }
 
 /// Microseconds since 1970-01-01T00:00:00Z; the precision of Postgres' `timestamptz`, so nothing is cut on the way.

@@ -6,5 +6,6 @@ pub mod events;
 pub mod ids;
 pub mod logs;
 pub mod reason;
+mod rewards;
 pub mod sealed;
 pub mod topic;

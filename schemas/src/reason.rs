@@ -84,6 +84,12 @@ reasons! {
     BadDatum = "bad_datum", "The producer wrote bytes that do not fit its schema.";
     /// The sink's database refuses the row.
     BadRow = "bad_row", "The event's values do not fit the table: see the dead letter's detail.";
+    /// A verified reading that moves nothing: the first of a vehicle, or less than ten metres.
+    NoDistance = "no_distance", "Nothing to reward yet: the next photo counts from this reading.";
+    /// The upload was not verified, so that there is nothing to reward.
+    NotVerified = "not_verified", "Only a verified photo earns a reward.";
+    /// A budget is used up, in whole or in part.
+    OverLimit = "over_limit", "Your reward budget is used up for now: it begins anew with the next period.";
 }
 
 impl Reason {

@@ -13,6 +13,10 @@ pub enum Topic {
     UploadsReadings,
     /// What was decided, by `fraud_check` alone.
     UploadsDecided,
+    /// What an upload earns by the tariff, by `reward_calculation`.
+    RewardsCalculated,
+    /// What of it is granted within the budgets, by `limit_check`.
+    RewardsGranted,
     /// Documents for the log collections, by every role.
     ActivityLogs,
     /// Records that cannot be processed, with their original bytes.
@@ -49,11 +53,13 @@ pub struct TopicSpec {
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Topic; 7] = [
+    pub const ALL: [Topic; 9] = [
         Topic::UploadsReceived,
         Topic::UploadsGraded,
         Topic::UploadsReadings,
         Topic::UploadsDecided,
+        Topic::RewardsCalculated,
+        Topic::RewardsGranted,
         Topic::ActivityLogs,
         Topic::DeadLetters,
         Topic::AccountsChanged,
@@ -67,6 +73,8 @@ impl Topic {
             Topic::UploadsGraded => "uploads.graded",
             Topic::UploadsReadings => "uploads.readings",
             Topic::UploadsDecided => "uploads.decided",
+            Topic::RewardsCalculated => "rewards.calculated",
+            Topic::RewardsGranted => "rewards.granted",
             Topic::ActivityLogs => "activity.logs",
             Topic::DeadLetters => "dead-letters",
             Topic::AccountsChanged => "accounts.changed",
@@ -81,6 +89,8 @@ impl Topic {
             Topic::UploadsGraded => include_str!("../topics/uploads.graded.yaml"),
             Topic::UploadsReadings => include_str!("../topics/uploads.readings.yaml"),
             Topic::UploadsDecided => include_str!("../topics/uploads.decided.yaml"),
+            Topic::RewardsCalculated => include_str!("../topics/rewards.calculated.yaml"),
+            Topic::RewardsGranted => include_str!("../topics/rewards.granted.yaml"),
             Topic::ActivityLogs => include_str!("../topics/activity.logs.yaml"),
             Topic::DeadLetters => include_str!("../topics/dead-letters.yaml"),
             Topic::AccountsChanged => include_str!("../topics/accounts.changed.yaml"),
@@ -111,12 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn keyed_upload_topics_have_equal_partition_counts() {
-        let counts: Vec<i32> =
-            [Topic::UploadsReceived, Topic::UploadsGraded, Topic::UploadsReadings, Topic::UploadsDecided]
-                .iter()
-                .map(|topic| topic.spec().unwrap().partitions)
-                .collect();
+    fn topics_with_the_user_as_key_have_equal_partition_counts() {
+        let counts: Vec<i32> = Topic::ALL
+            .iter()
+            .map(|topic| topic.spec().unwrap())
+            .filter(|spec| spec.name.starts_with("uploads.") || spec.name.starts_with("rewards."))
+            .map(|spec| spec.partitions)
+            .collect();
+        assert_eq!(counts.len(), 6);
         assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
     }
 }

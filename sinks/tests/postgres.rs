@@ -73,7 +73,7 @@ async fn every_column_is_filled_as_the_lineage_says() {
 
     let upload = json!({
         "id": story.header.upload_id, "user_id": story.header.user_id, "vehicle_id": story.header.vehicle_id,
-        "image_url": story.header.image_url, "image_hash": story.header.image_hash, "file_size": 4321,
+        "vehicle_kind": "unknown", "image_url": story.header.image_url, "image_hash": story.header.image_hash, "file_size": 4321,
         "original_filename": "IMG_0042.jpg", "mime_type": "image/jpeg",
         "image_dimensions": { "width": 4000, "height": 3000 }, "upload_status": "verified", "status_rank": 2,
         "created_at": "2024-01-02T00:00:00+00:00", "updated_at": "2024-01-02T00:00:04+00:00",
@@ -101,6 +101,53 @@ async fn every_column_is_filled_as_the_lineage_says() {
     assert_eq!(schema.rows("upload_verifications").await, json!([verification]));
     let user = &schema.rows("users").await[0];
     assert_eq!((&user["total_mileage"], &user["sustainability_score"]), (&json!(16.09), &Value::Null));
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn every_column_of_a_reward_is_filled_as_the_lineage_says_whichever_topic_comes_first() {
+    let schema = Schema::new().await;
+    let (sink, story) = (sink(&schema).await, Story::new(1, 1));
+    let cut = story.granted(Some(rust_decimal::Decimal::new(1, 1)));
+    write(&sink, [cut]).await;
+    let stub = &schema.rows("rewards").await[0];
+    assert_eq!((&stub["base_amount"], &stub["total_amount"]), (&Value::Null, &json!(0.1)));
+    assert_eq!((&stub["calculated_at"], &stub["calculation_factors"]), (&Value::Null, &Value::Null));
+    assert_eq!(schema.rows("users").await[0]["total_rewards"], json!(0.1));
+    write(&sink, [story.calculated()]).await;
+    let reward = json!({
+        "id": schemas::ids::RewardId::of(story.header.upload_id), "user_id": story.header.user_id,
+        "upload_id": story.header.upload_id, "base_amount": 0.16090000, "bonus_amount": 0.00804500,
+        "total_amount": 0.10000000, "reward_rate": 0.0100, "distance_traveled": 16.09,
+        "calculation_factors": {
+            "tariff_version": "1", "vehicle_kind": "unknown", "rate": "0.01", "distance_km": "16.09",
+            "parts": [
+                { "name": "base", "kind": "base", "factor": "0.01", "amount": "0.1609" },
+                { "name": "verification_level", "kind": "percent", "factor": "5", "amount": "0.008045" },
+            ],
+        },
+        "status": "calculated", "calculated_at": "2024-01-01T00:00:00+00:00", "distributed_at": null,
+        "created_at": "2024-01-02T00:00:05+00:00", "updated_at": "2024-01-02T00:00:06+00:00",
+        "granted_amount": 0.10000000, "status_reason": "over_limit: a sentence", "revision": 1,
+    });
+    assert_eq!(schema.rows("rewards").await, json!([reward]));
+    // The upload that it hangs on waits for its own events.
+    let upload = &schema.rows("odometer_uploads").await[0];
+    assert_eq!((&upload["upload_status"], &upload["processed_at"]), (&json!("verified"), &Value::Null));
+    assert_eq!(upload["updated_at"], "2024-01-02T00:00:00+00:00");
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn a_grant_of_nothing_cancels_the_reward_and_adds_nothing_to_the_total() {
+    let schema = Schema::new().await;
+    let (sink, story) = (sink(&schema).await, Story::new(1, 1));
+    write(&sink, [story.calculated()]).await;
+    assert_eq!(schema.rows("users").await[0]["total_rewards"], json!(0.0));
+    write(&sink, [story.granted(Some(rust_decimal::Decimal::ZERO))]).await;
+    let reward = &schema.rows("rewards").await[0];
+    assert_eq!((&reward["status"], &reward["total_amount"]), (&json!("cancelled"), &json!(0.0)));
+    assert_eq!(schema.rows("users").await[0]["total_rewards"], json!(0.0));
     schema.drop().await;
 }
 
@@ -164,6 +211,8 @@ async fn writing_everything_twice_changes_nothing() {
     // 16.09 + 16.09 km; two weeks of readings are one ISO week: 30/13 + 25 * 2/2, the rejection is after the window.
     assert_eq!(once["users"][0]["total_mileage"], json!(32.18));
     assert_eq!(once["users"][0]["sustainability_score"], 27);
+    // The first reward is cancelled, the second cut to the grid's least.
+    assert_eq!(once["users"][0]["total_rewards"], json!(0.00000001));
     write(&sink, three_uploads()).await;
     assert_eq!(schema.dump().await, once);
     schema.drop().await;
@@ -189,7 +238,7 @@ async fn a_reject_for_fraud_inside_the_window_and_the_vehicles_kind_move_the_sco
 }
 
 #[tokio::test]
-async fn four_topics_written_at_once_leave_the_rows_of_one_after_the_other() {
+async fn six_topics_written_at_once_leave_the_rows_of_one_after_the_other() {
     let schema = Schema::new().await;
     let sink = sink(&schema).await;
     let stories: Vec<Story> = (0..60).map(|n| Story::new(1 + n % 5, i64::try_from(n).unwrap())).collect();
@@ -197,13 +246,17 @@ async fn four_topics_written_at_once_leave_the_rows_of_one_after_the_other() {
         0 => story.decided(Verdict::Rejected, Some(Reason::Rollback)),
         _ => story.decided(Verdict::Verified, None),
     };
+    let verified = |story: &&Story| story.day % 3 != 0;
     let topics: Vec<Vec<UploadEvent>> = vec![
         stories.iter().map(Story::received).collect(),
         stories.iter().map(Story::graded).collect(),
         stories.iter().map(Story::read).collect(),
         stories.iter().map(decision).collect(),
-        // The last topic again by an owner that is about to lose its partition, from the other end.
+        stories.iter().filter(verified).map(Story::calculated).collect(),
+        stories.iter().filter(verified).map(|story| story.granted(None)).collect(),
+        // The decisions and grants again by owners that are about to lose their partitions, from the other end.
         stories.iter().rev().map(decision).collect(),
+        stories.iter().rev().filter(verified).map(|story| story.granted(None)).collect(),
     ];
     write(&sink, topics.concat()).await;
     let expected = schema.dump().await;

@@ -9,7 +9,10 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use runtime::registry::{Registry, RegistryConfig};
 use runtime::{Sink as _, topics};
 use schemas::codec;
-use schemas::events::{Event, OdometerRead, UploadDecided, UploadGraded, UploadReceived, Verdict};
+use schemas::events::{
+    Event, OdometerRead, RewardCalculated, RewardGranted, UploadDecided, UploadGraded, UploadReceived,
+    Verdict,
+};
 use schemas::reason::Reason;
 use schemas::topic::Topic;
 use sinks::postgres::{
@@ -18,7 +21,7 @@ use sinks::postgres::{
 use uuid::Uuid;
 
 use crate::stories::Story;
-use crate::support::{Schema, address, envelopes};
+use crate::support::{RECORDED_MS, Schema, address, envelopes};
 
 /// Topics of its own, and what writes to them.
 struct Topics {
@@ -42,6 +45,8 @@ impl Topics {
             (UploadGraded::NAME, client.id_of::<UploadGraded>(&prefix).await.unwrap()),
             (OdometerRead::NAME, client.id_of::<OdometerRead>(&prefix).await.unwrap()),
             (UploadDecided::NAME, client.id_of::<UploadDecided>(&prefix).await.unwrap()),
+            (RewardCalculated::NAME, client.id_of::<RewardCalculated>(&prefix).await.unwrap()),
+            (RewardGranted::NAME, client.id_of::<RewardGranted>(&prefix).await.unwrap()),
         ]);
         let producer = kafka.create().unwrap();
         Self { kafka, registry, prefix, producer, ids }
@@ -49,7 +54,7 @@ impl Topics {
 
     async fn bytes(&self, topic: Topic, key: &str, bytes: &[u8]) {
         let name = format!("{}{}", self.prefix, topic.name());
-        let record = FutureRecord::to(&name).key(key).payload(bytes);
+        let record = FutureRecord::to(&name).key(key).payload(bytes).timestamp(RECORDED_MS);
         self.producer.send(record, Duration::from_secs(30)).await.unwrap();
     }
 
@@ -59,6 +64,8 @@ impl Topics {
             UploadEvent::Graded(event) => self.event(event).await,
             UploadEvent::Read(event) => self.event(event).await,
             UploadEvent::Decided(event) => self.event(event).await,
+            UploadEvent::Calculated(event) => self.event(event).await,
+            UploadEvent::Granted(event) => self.event(event).await,
         }
     }
 
@@ -114,7 +121,7 @@ async fn a_rebuild_leaves_equal_rows_and_counts_what_the_sink_dead_letters() {
         .execute(&schema.pool)
         .await
         .unwrap();
-    sqlx::query("update users set total_mileage = 5, sustainability_score = 1")
+    sqlx::query("update users set total_mileage = 5, total_rewards = 6, sustainability_score = 1")
         .execute(&schema.pool)
         .await
         .unwrap();
@@ -133,6 +140,8 @@ async fn a_rebuild_leaves_equal_rows_and_counts_what_the_sink_dead_letters() {
         count(Topic::UploadsGraded, 41, 40, &[(Reason::UnknownSchema, 1)]),
         count(Topic::UploadsReadings, 40, 40, &[]),
         count(Topic::UploadsDecided, 50, 50, &[]),
+        count(Topic::RewardsCalculated, 20, 20, &[]),
+        count(Topic::RewardsGranted, 20, 20, &[]),
     ];
     assert_eq!(counts, expected);
     assert!(seen.into_inner().unwrap().contains(&Progress {

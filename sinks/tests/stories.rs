@@ -2,10 +2,11 @@
 
 use rust_decimal::Decimal;
 use schemas::events::{
-    Candidate, Fault, FrameQuality, ImageSize, Lighting, OdometerRead, ReadingResult, Stamp, Unit,
-    UploadDecided, UploadGraded, UploadHeader, UploadReceived, Verdict,
+    Candidate, Fault, FrameQuality, ImageSize, Lighting, LimitCharge, LimitType, OdometerRead, PartKind,
+    PartName, ReadingResult, RewardCalculated, RewardGranted, RewardPart, Stamp, Unit, UploadDecided,
+    UploadGraded, UploadHeader, UploadReceived, Verdict,
 };
-use schemas::ids::{EventId, Micros, UploadId, UserId, VehicleId, derived};
+use schemas::ids::{EventId, Micros, RewardId, UploadId, UserId, VehicleId, derived};
 use schemas::reason::Reason;
 use sinks::postgres::UploadEvent;
 use uuid::Uuid;
@@ -155,6 +156,52 @@ impl Story {
         })
     }
 
+    /// 16.09 km at 0.01 B3TR, and five per cent.
+    pub fn calculated(&self) -> UploadEvent {
+        let part = |name, kind, factor, amount| RewardPart { name, kind, factor, amount };
+        UploadEvent::Calculated(RewardCalculated {
+            header: self.at("reward_calculation", 5),
+            stamp: self.stamp.clone(),
+            reward_id: RewardId::of(self.header.upload_id),
+            distance_km: Decimal::new(1609, 2),
+            rate: Decimal::new(1, 2),
+            base: Decimal::new(1609, 4),
+            bonus: Decimal::new(8045, 6),
+            parts: vec![
+                part(PartName::Base, PartKind::Base, Decimal::new(1, 2), Decimal::new(1609, 4)),
+                part(PartName::VerificationLevel, PartKind::Percent, 5.into(), Decimal::new(8045, 6)),
+            ],
+            tariff_version: "1".into(),
+        })
+    }
+
+    /// All of 0.168945 B3TR, or what is given.
+    pub fn granted(&self, amount: Option<Decimal>) -> UploadEvent {
+        let calculated = Decimal::new(168_945, 6);
+        let granted = amount.unwrap_or(calculated);
+        let cut = granted < calculated;
+        let charge = LimitCharge {
+            limit_type: LimitType::Daily,
+            period_start: self.header.accepted_at,
+            period_end: Micros(self.header.accepted_at.0 + DAY),
+            limit_amount: 30.into(),
+            amount: granted,
+            current_amount: 30.into(),
+        };
+        UploadEvent::Granted(RewardGranted {
+            header: self.at("limit_check", 6),
+            stamp: self.stamp.clone(),
+            reward_id: RewardId::of(self.header.upload_id),
+            calculated,
+            granted,
+            reason: cut.then_some(Reason::OverLimit),
+            detail: cut.then(|| "a sentence".to_owned()),
+            remaining: Decimal::ZERO,
+            charges: vec![charge],
+            policy_version: "1".into(),
+        })
+    }
+
     /// All events, with a review before the decision where `reviewed`.
     pub fn told(&self, verdict: Verdict, reason: Option<Reason>, reviewed: bool) -> Vec<UploadEvent> {
         let mut events = vec![self.received(), self.graded(), self.read()];
@@ -162,6 +209,11 @@ impl Story {
             events.push(self.decided(Verdict::Review, Some(Reason::LowConfidence)));
         }
         events.push(self.decided(verdict, reason));
+        if verdict == Verdict::Verified {
+            // Every third day's budget holds nothing, every other third's a part.
+            let granted = [None, Some(Decimal::ZERO), Some(Decimal::new(1, 8))];
+            events.extend([self.calculated(), self.granted(granted[usize::try_from(self.day % 3).unwrap()])]);
+        }
         events
     }
 }

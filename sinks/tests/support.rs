@@ -34,7 +34,9 @@ impl Schema {
 
     /// Deletes what tests write: faster than truncating, which makes new files for every table and index.
     pub async fn empty(&self) {
-        for table in ["upload_verifications", "mileage_data", "odometer_uploads", "user_keys", "users"] {
+        for table in
+            ["rewards", "upload_verifications", "mileage_data", "odometer_uploads", "user_keys", "users"]
+        {
             let sql = AssertSqlSafe(format!("delete from {table}"));
             sqlx::query(sql).execute(&self.pool).await.unwrap();
         }
@@ -42,7 +44,7 @@ impl Schema {
 
     /// Every row and column that the sink fills.
     pub async fn dump(&self) -> Value {
-        let tables = ["users", "odometer_uploads", "mileage_data", "upload_verifications"];
+        let tables = ["users", "odometer_uploads", "mileage_data", "upload_verifications", "rewards"];
         let mut dump = serde_json::Map::new();
         for table in tables {
             dump.insert(table.to_owned(), self.rows(table).await);
@@ -77,6 +79,9 @@ impl Schema {
     }
 }
 
+/// Kafka's timestamp of every record, 2024-01-01T00:00:00Z.
+pub const RECORDED_MS: i64 = 1_704_067_200_000;
+
 /// Events as the engine hands them over.
 pub fn envelopes<T>(events: impl IntoIterator<Item = T>) -> Vec<Envelope<T>> {
     let position = |offset| Position { topic: "t".into(), partition: 0, offset };
@@ -85,7 +90,7 @@ pub fn envelopes<T>(events: impl IntoIterator<Item = T>) -> Vec<Envelope<T>> {
         .map(|(offset, payload)| Envelope {
             payload,
             position: position(offset),
-            timestamp_ms: 0,
+            timestamp_ms: RECORDED_MS,
             redrive: 0,
             traceparent: None,
         })

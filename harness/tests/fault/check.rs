@@ -58,6 +58,7 @@ pub fn violations(run: &Run) -> Vec<String> {
         found.push("no upload of a long run earned a distance: the run shows too little".to_owned());
     }
     found.extend(block_on(table_violations(run, &first)));
+    found.extend(crate::rewards::violations(run, &first));
     found
 }
 
@@ -105,6 +106,7 @@ pub fn materialized(run: &Run) -> String {
             "select 'odometer_uploads ' || to_jsonb(t)::text from odometer_uploads t order by id",
             "select 'mileage_data ' || to_jsonb(t)::text from mileage_data t order by id",
             "select 'upload_verifications ' || to_jsonb(t)::text from upload_verifications t order by id",
+            "select 'rewards ' || to_jsonb(t)::text from rewards t order by id",
             "select 'users ' || jsonb_build_object('id', id, 'km', total_mileage, 'b3tr', total_rewards,
                 'score', sustainability_score)::text from users order by id",
         ] {
@@ -127,10 +129,10 @@ pub fn assert_equal_lines(before: &str, after: &str) {
     assert!(differing.is_empty(), "rows differ after the rebuild:\n{}", differing.join("\n"));
 }
 
-async fn pool(run: &Run) -> PgPool {
+pub async fn pool(run: &Run) -> PgPool {
     PgPoolOptions::new().max_connections(2).connect(run.stack.database_url()).await.unwrap()
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod check;
+mod rewards;
 mod run;
 
 use std::time::Duration;
@@ -33,6 +34,8 @@ fn under_kills_of_every_process_each_upload_is_decided_once_as_the_oracle_decide
         kill("fraud_check-a"),
         kill("fraud_check-b"),
         Fault::StopRole("fraud_check-a".to_owned(), STOPPED),
+        kill("reward_calculation-a"),
+        kill("limit_check-a"),
         kill("postgres-sink"),
         kill("mongo-sink"),
         Fault::KillPart(Part::Kafka),

@@ -14,14 +14,18 @@ use schemas::topic::Topic;
 use world::World;
 
 /// Who consumes which topic.
-const READERS: [(&str, Topic); 8] = [
+const READERS: [(&str, Topic); 12] = [
     ("quality_check", Topic::UploadsReceived),
     ("odometer_reading", Topic::UploadsGraded),
     ("fraud_check", Topic::UploadsReadings),
+    ("reward_calculation", Topic::UploadsDecided),
+    ("limit_check", Topic::RewardsCalculated),
     ("postgres", Topic::UploadsReceived),
     ("postgres", Topic::UploadsGraded),
     ("postgres", Topic::UploadsReadings),
     ("postgres", Topic::UploadsDecided),
+    ("postgres", Topic::RewardsCalculated),
+    ("postgres", Topic::RewardsGranted),
     ("mongo", Topic::ActivityLogs),
 ];
 

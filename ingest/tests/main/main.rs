@@ -5,6 +5,7 @@
 mod bad_input;
 mod live;
 mod recovery;
+mod rewards;
 mod support;
 mod tokens;
 mod uploads;

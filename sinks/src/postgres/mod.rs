@@ -1,7 +1,8 @@
-//! The `postgres` sink: `uploads.*` become the tables that state what is known of an upload.
+//! The `postgres` sink: `uploads.*` and `rewards.*` become the tables that state what is known of an upload.
 
 mod config;
 mod rebuild;
+mod rewards;
 mod rows;
 mod score;
 mod service;

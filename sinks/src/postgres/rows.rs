@@ -14,6 +14,7 @@ use schemas::sealed::{Sealed, UserKey};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::rewards::{self, RewardRow};
 use super::sink::UploadEvent;
 
 /// First value that `numeric(10,2)` cannot hold.
@@ -37,6 +38,7 @@ pub(super) struct Rows {
     pub upload: UploadRow,
     pub mileage: Option<MileageRow>,
     pub verification: Option<VerificationRow>,
+    pub reward: Option<RewardRow>,
 }
 
 /// `odometer_uploads`, and the account that its parent row needs.
@@ -120,6 +122,8 @@ impl UploadEvent {
             Self::Graded(event) => (&event.header, &event.stamp),
             Self::Read(event) => (&event.header, &event.stamp),
             Self::Decided(event) => (&event.header, &event.stamp),
+            Self::Calculated(event) => (&event.header, &event.stamp),
+            Self::Granted(event) => (&event.header, &event.stamp),
         }
     }
 
@@ -130,6 +134,8 @@ impl UploadEvent {
             Self::Graded(event) => graded(event),
             Self::Read(event) => read(event, key),
             Self::Decided(event) => decided(event),
+            Self::Calculated(event) => rewards::calculated(event),
+            Self::Granted(event) => rewards::granted(event),
         }
     }
 }
@@ -143,7 +149,7 @@ fn received(event: &UploadReceived, key: Option<&UserKey>) -> Result<Rows, BadVa
     let mut upload = upload(header, stamp, "uploaded", 0)?;
     upload.original_filename = filename;
     let mileage = MileageRow { claimed, ..pending(header, stamp) };
-    Ok(Rows { upload, mileage: Some(mileage), verification: None })
+    Ok(Rows { upload, mileage: Some(mileage), verification: None, reward: None })
 }
 
 fn graded(event: &UploadGraded) -> Result<Rows, BadValue> {
@@ -153,7 +159,7 @@ fn graded(event: &UploadGraded) -> Result<Rows, BadValue> {
     let quality = event.quality.as_ref().map(|quality| fit.frame(quality)).transpose()?;
     let verification =
         VerificationRow { quality, created_at: Some(header.occurred_at.to_utc()), ..verification(header) };
-    Ok(Rows { upload, mileage: None, verification: Some(verification) })
+    Ok(Rows { upload, mileage: None, verification: Some(verification), reward: None })
 }
 
 fn read(event: &OdometerRead, key: Option<&UserKey>) -> Result<Rows, BadValue> {
@@ -181,7 +187,7 @@ fn read(event: &OdometerRead, key: Option<&UserKey>) -> Result<Rows, BadValue> {
         ..verification(header)
     };
     let mileage = MileageRow { ai, ..pending(header, stamp) };
-    Ok(Rows { upload, mileage: Some(mileage), verification: Some(verification) })
+    Ok(Rows { upload, mileage: Some(mileage), verification: Some(verification), reward: None })
 }
 
 fn decided(event: &UploadDecided) -> Result<Rows, BadValue> {
@@ -216,11 +222,11 @@ fn decided(event: &UploadDecided) -> Result<Rows, BadValue> {
         return fit.refuse("mileage_data.final_mileage", "or its distance is missing in a verified decision");
     }
     let verification = VerificationRow { error_details: reason, ..verification(header) };
-    Ok(Rows { upload, mileage: Some(mileage), verification: Some(verification) })
+    Ok(Rows { upload, mileage: Some(mileage), verification: Some(verification), reward: None })
 }
 
 /// The columns that every event carries, so that the row can be made by whichever comes first.
-fn upload(
+pub(super) fn upload(
     header: &UploadHeader,
     stamp: &Stamp,
     status: &'static str,
@@ -300,15 +306,19 @@ fn reason_text(event: &UploadDecided) -> Result<Option<String>, BadValue> {
 }
 
 /// Holds values against their columns, in the name of an upload.
-struct Fit(UploadId);
+pub(super) struct Fit(pub UploadId);
 
 impl Fit {
-    fn refuse<T>(&self, column: &'static str, why: &str) -> Result<T, BadValue> {
+    pub(super) fn refuse<T>(&self, column: &'static str, why: &str) -> Result<T, BadValue> {
         Err(BadValue { upload: self.0, column, why: why.to_owned() })
     }
 
     /// Two decimals toward zero, at least 0, within `numeric(10,2)`.
-    fn mileage(&self, column: &'static str, value: Option<Decimal>) -> Result<Option<Decimal>, BadValue> {
+    pub(super) fn mileage(
+        &self,
+        column: &'static str,
+        value: Option<Decimal>,
+    ) -> Result<Option<Decimal>, BadValue> {
         match value {
             Some(value) if value < Decimal::ZERO => self.refuse(column, "is negative"),
             Some(value) if value >= MILEAGE_LIMIT => self.refuse(column, "is not below 100,000,000"),

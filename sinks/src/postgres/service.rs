@@ -235,21 +235,31 @@ pub(super) async fn verifications(
     Ok(())
 }
 
-/// Adds to the users' kilometres. The gateway's `updated_at` is not the sink's and stays.
-pub(super) async fn totals(tx: &mut PgConnection, deltas: &BTreeMap<Uuid, Decimal>) -> sqlx::Result<()> {
-    let (users, deltas): (Vec<Uuid>, Vec<Decimal>) =
-        deltas.iter().map(|(user, delta)| (*user, *delta)).unzip();
+/// What a batch adds to a user's totals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Delta {
+    /// Kilometres.
+    pub km: Decimal,
+    /// B3TR granted and not cancelled.
+    pub b3tr: Decimal,
+}
+
+/// Adds to the users' totals. The gateway's `updated_at` is not the sink's and stays.
+pub(super) async fn totals(tx: &mut PgConnection, deltas: &BTreeMap<Uuid, Delta>) -> sqlx::Result<()> {
+    let users: Vec<Uuid> = deltas.keys().copied().collect();
     // By key, and before the scores are read: of two batches of one user the second sees what the first wrote.
     query("select 1 from users where id = any($1) order by id for no key update")
         .bind(&users)
         .execute(&mut *tx)
         .await?;
     query(
-        "update users u set total_mileage = u.total_mileage + d.delta
-         from unnest($1::uuid[], $2::numeric[]) as d (id, delta) where u.id = d.id and d.delta <> 0",
+        "update users u set total_mileage = u.total_mileage + d.km, total_rewards = u.total_rewards + d.b3tr
+         from unnest($1::uuid[], $2::numeric[], $3::numeric[]) as d (id, km, b3tr)
+         where u.id = d.id and (d.km <> 0 or d.b3tr <> 0)",
     )
     .bind(users)
-    .bind(deltas)
+    .bind(deltas.values().map(|delta| delta.km).collect::<Vec<_>>())
+    .bind(deltas.values().map(|delta| delta.b3tr).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())
@@ -309,7 +319,7 @@ pub(super) async fn scores(tx: &mut PgConnection, users: &[Uuid]) -> sqlx::Resul
     Ok(())
 }
 
-fn column<R, T>(rows: &[R], value: impl Fn(&R) -> T) -> Vec<T> {
+pub(super) fn column<R, T>(rows: &[R], value: impl Fn(&R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }
 

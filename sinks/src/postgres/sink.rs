@@ -1,22 +1,24 @@
 //! Takes batches: one transaction each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 
 use apache_avro::Schema;
 use runtime::{Envelope, FromRecord, Sink, SinkError};
-use rust_decimal::Decimal;
 use schemas::codec::{self, CodecError};
-use schemas::events::{Event as _, OdometerRead, UploadDecided, UploadGraded, UploadReceived};
+use schemas::events::{
+    Event as _, OdometerRead, RewardCalculated, RewardGranted, UploadDecided, UploadGraded, UploadReceived,
+};
 use schemas::topic::Topic;
 use sqlx::{PgConnection, PgPool, query};
 use uuid::Uuid;
 
 use super::config::PostgresConfig;
+use super::rewards;
 use super::rows::{BadValue, Rows};
-use super::service::{self, sink_error, waves};
+use super::service::{self, Delta, sink_error, waves};
 
-/// The record types of `uploads.*`.
+/// The record types of `uploads.*` and `rewards.*`.
 #[derive(Clone, Debug)]
 pub enum UploadEvent {
     /// Accepted.
@@ -27,6 +29,10 @@ pub enum UploadEvent {
     Read(OdometerRead),
     /// It was decided.
     Decided(UploadDecided),
+    /// What it earns was worked out.
+    Calculated(RewardCalculated),
+    /// What of that is owed.
+    Granted(RewardGranted),
 }
 
 impl FromRecord for UploadEvent {
@@ -36,12 +42,14 @@ impl FromRecord for UploadEvent {
             UploadGraded::NAME => Some(codec::decode(schema, id, datum).map(Self::Graded)),
             OdometerRead::NAME => Some(codec::decode(schema, id, datum).map(Self::Read)),
             UploadDecided::NAME => Some(codec::decode(schema, id, datum).map(Self::Decided)),
+            RewardCalculated::NAME => Some(codec::decode(schema, id, datum).map(Self::Calculated)),
+            RewardGranted::NAME => Some(codec::decode(schema, id, datum).map(Self::Granted)),
             _ => None,
         }
     }
 }
 
-/// Materializes `odometer_uploads`, `mileage_data`, `upload_verifications` and the totals of `users`.
+/// Materializes `odometer_uploads`, `mileage_data`, `upload_verifications`, `rewards` and the totals of `users`.
 #[derive(Clone, Debug)]
 pub struct PostgresSink {
     pool: PgPool,
@@ -85,13 +93,17 @@ impl PostgresSink {
             matches!(event.payload, UploadEvent::Received(_) | UploadEvent::Read(_))
         };
         let keys = if batch.iter().any(sealed) { service::keys(tx, &users).await? } else { HashMap::new() };
-        Ok(batch.iter().zip(&users).map(|(event, user)| event.payload.rows(keys.get(user))).collect())
+        let rows = |(event, user): (&Envelope<UploadEvent>, &Uuid)| {
+            Ok(event.payload.rows(keys.get(user))?.recorded(event.timestamp_ms))
+        };
+        Ok(batch.iter().zip(&users).map(rows).collect())
     }
 }
 
 async fn write(tx: &mut PgConnection, rows: Vec<Rows>) -> sqlx::Result<()> {
     service::parents(tx, &rows).await?;
-    let mut decided: BTreeMap<Uuid, Decimal> = BTreeMap::new();
+    let mut decided = BTreeSet::new();
+    let mut totals: BTreeMap<Uuid, Delta> = BTreeMap::new();
     for wave in waves(rows) {
         service::uploads(tx, &wave.iter().map(|rows| &rows.upload).collect::<Vec<_>>()).await?;
         let mileages: Vec<_> =
@@ -107,21 +119,35 @@ async fn write(tx: &mut PgConnection, rows: Vec<Rows>) -> sqlx::Result<()> {
         service::verifications(tx, &verifications).await?;
         for rows in wave.iter().filter(|rows| is_decision(rows)) {
             if let Some(delta) = written.get(&rows.upload.id) {
-                *decided.entry(rows.upload.user_id).or_default() += delta;
+                totals.entry(rows.upload.user_id).or_default().km += delta;
+                decided.insert(rows.upload.user_id);
             }
         }
+        let earned: Vec<_> =
+            wave.iter().filter_map(|rows| Some((rows.upload.id, rows.reward.as_ref()?))).collect();
+        for (user, owed) in rewards::rewards(tx, &earned).await? {
+            totals.entry(user).or_default().b3tr += owed;
+        }
+    }
+    if !totals.is_empty() {
+        service::totals(tx, &totals).await?;
     }
     if !decided.is_empty() {
-        service::totals(tx, &decided).await?;
-        service::scores(tx, &decided.into_keys().collect::<Vec<_>>()).await?;
+        service::scores(tx, &decided.into_iter().collect::<Vec<_>>()).await?;
     }
     Ok(())
 }
 
 impl Sink for PostgresSink {
     const NAME: &'static str = "postgres";
-    const TOPICS: &'static [Topic] =
-        &[Topic::UploadsReceived, Topic::UploadsGraded, Topic::UploadsReadings, Topic::UploadsDecided];
+    const TOPICS: &'static [Topic] = &[
+        Topic::UploadsReceived,
+        Topic::UploadsGraded,
+        Topic::UploadsReadings,
+        Topic::UploadsDecided,
+        Topic::RewardsCalculated,
+        Topic::RewardsGranted,
+    ];
     type In = UploadEvent;
 
     fn write(&self, batch: &[Envelope<UploadEvent>]) -> impl Future<Output = Result<(), SinkError>> + Send {

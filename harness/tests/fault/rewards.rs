@@ -1,0 +1,147 @@
+//! What must hold of rewards after a run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use harness::topics::read_all;
+use processors::limit_check::grant;
+use rust_decimal::{Decimal, RoundingStrategy};
+use schemas::events::{LimitType, RewardCalculated, RewardGranted, UploadDecided, Verdict};
+use schemas::ids::{Micros, RewardId, UploadId, UserId};
+use sqlx::Row as _;
+
+use crate::check::{block_on, pool};
+use crate::run::Run;
+
+/// Every way in which the run broke a promise about rewards, in words.
+pub fn violations(run: &Run, decided: &BTreeMap<UploadId, &UploadDecided>) -> Vec<String> {
+    let calculated = read_all::<RewardCalculated>(&run.kafka, "").unwrap();
+    let granted = read_all::<RewardGranted>(&run.kafka, "").unwrap();
+    let mut found = Vec::new();
+
+    // A pure stage may work a reward out twice: under one id, to one amount.
+    let mut amounts: BTreeMap<UploadId, BTreeSet<_>> = BTreeMap::new();
+    for record in &calculated {
+        let event = &record.event;
+        amounts.entry(event.header.upload_id).or_default().insert((event.header.event_id, event.total()));
+    }
+    for (id, event) in decided {
+        let km = event.distance_km.unwrap_or_default().round_dp_with_strategy(2, RoundingStrategy::ToZero);
+        let expected = usize::from(event.verdict == Verdict::Verified && !km.is_zero());
+        let rewards = amounts.get(id).map_or(0, BTreeSet::len);
+        if rewards != expected {
+            found.push(format!("{id} of {km} km has {rewards} rewards instead of {expected}"));
+        }
+    }
+
+    // A grant may stand twice, byte for byte; two different ones may not. Each is what the oracle grants.
+    let mut versions: BTreeMap<RewardId, BTreeSet<&[u8]>> = BTreeMap::new();
+    for record in &granted {
+        versions.entry(record.event.reward_id).or_default().insert(&record.bytes);
+    }
+    let oracle = grant::fold(calculated.iter().map(|record| &record.event));
+    let first: BTreeMap<RewardId, &RewardGranted> =
+        granted.iter().rev().map(|record| (record.event.reward_id, &record.event)).collect();
+    for (id, theirs) in &oracle {
+        match (versions.get(id).map_or(0, BTreeSet::len), first.get(id)) {
+            (1, Some(ours)) if (ours.granted, &ours.charges) != (theirs.amount, &theirs.charges) => {
+                found.push(format!("{id}: granted {}, the oracle says {}", ours.granted, theirs.amount));
+            }
+            (1, Some(_)) => {}
+            (n, _) => found.push(format!("{id} was granted in {n} different ways")),
+        }
+    }
+    found.extend(limit_violations(granted.iter().map(|record| &record.event)));
+    let sum: Decimal = first.values().map(|event| event.granted).sum();
+    let cut = first.values().filter(|event| event.reason.is_some()).count();
+    eprintln!("fault: {} rewards, {cut} of them cut, {sum} B3TR granted in all", first.len());
+    let worked_out: BTreeMap<RewardId, &RewardCalculated> =
+        calculated.iter().rev().map(|record| (record.event.reward_id, &record.event)).collect();
+    found.extend(block_on(table_violations(run, &worked_out, &first)));
+    found
+}
+
+/// On every prefix: nothing above what was calculated, no budget exceeded, and each the sum of its charges.
+fn limit_violations<'a>(granted: impl Iterator<Item = &'a RewardGranted>) -> Vec<String> {
+    let mut found = Vec::new();
+    let (mut seen, mut sums) = (BTreeSet::new(), BTreeMap::<(UserId, LimitType, Micros), Decimal>::new());
+    for event in granted {
+        let id = event.reward_id;
+        if !seen.insert(id) {
+            continue;
+        }
+        if event.granted > event.calculated || event.granted < Decimal::ZERO {
+            found.push(format!("{id}: {} of {} granted", event.granted, event.calculated));
+        }
+        for charge in &event.charges {
+            let sum = sums.entry((event.header.user_id, charge.limit_type, charge.period_start)).or_default();
+            *sum += charge.amount;
+            if *sum != charge.current_amount || *sum > charge.limit_amount {
+                let kind = charge.limit_type.label();
+                found.push(format!("{id}: the {kind} charges sum to {sum}, the event says {charge:?}"));
+            }
+        }
+    }
+    found
+}
+
+const UNBALANCED: &str = "
+select format('%s %s: charged %s, charges %s of %s', user_id, limit_type, current_amount, charges, limit_amount)
+from reward_limits l cross join lateral (
+    select coalesce(sum(amount) filter (where not refunded), 0) as charges from limit_charges c
+    where (c.user_id, c.limit_type, c.period_start) = (l.user_id, l.limit_type, l.period_start)) c
+where current_amount <> charges or current_amount > limit_amount";
+
+const TOTALS: &str = "
+select format('%s: total %s, rewards %s', u.id, total_rewards, owed)
+from users u cross join lateral (
+    select coalesce(sum(total_amount) filter (where status <> 'cancelled'), 0) as owed from rewards r
+    where r.user_id = u.id) r
+where total_rewards <> owed";
+
+async fn table_violations(
+    run: &Run,
+    calculated: &BTreeMap<RewardId, &RewardCalculated>,
+    granted: &BTreeMap<RewardId, &RewardGranted>,
+) -> Vec<String> {
+    let pool = pool(run).await;
+    let mut found: Vec<String> = sqlx::query_scalar(UNBALANCED).fetch_all(&pool).await.unwrap();
+    found.extend(sqlx::query_scalar::<_, String>(TOTALS).fetch_all(&pool).await.unwrap());
+    let charged: Decimal =
+        sqlx::query_scalar("select coalesce(sum(amount), 0) from limit_charges where limit_type = 'daily'")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+    let sum: Decimal = granted.values().map(|event| event.granted).sum();
+    if charged != sum {
+        found.push(format!("{charged} B3TR were charged, {sum} granted"));
+    }
+    let rows = sqlx::query(
+        "select id, base_amount, bonus_amount, total_amount, status::text as status, revision from rewards",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    if rows.len() != calculated.len() {
+        found.push(format!("{} rows for {} rewards", rows.len(), calculated.len()));
+    }
+    for row in rows {
+        let id = RewardId(row.get("id"));
+        let (Some(event), Some(grant)) = (calculated.get(&id), granted.get(&id)) else {
+            found.push(format!("{id} is in the table and was not granted"));
+            continue;
+        };
+        let status = if grant.granted.is_zero() { "cancelled" } else { "calculated" };
+        let expected = (Some(event.base), Some(event.bonus), Some(grant.granted), status.to_owned(), 1_i64);
+        let got: (Option<Decimal>, Option<Decimal>, Option<Decimal>, String, i64) = (
+            row.get("base_amount"),
+            row.get("bonus_amount"),
+            row.get("total_amount"),
+            row.get("status"),
+            row.get("revision"),
+        );
+        if got != expected {
+            found.push(format!("{id}: the table says {got:?}, the events {expected:?}"));
+        }
+    }
+    found
+}

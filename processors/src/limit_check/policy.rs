@@ -1,0 +1,97 @@
+//! The budgets, in versions, and their periods. A changed value is a new version with the instant from which it holds.
+
+use chrono::{DateTime, Datelike as _, Days, Months, NaiveDate, NaiveTime, Utc};
+use rust_decimal::Decimal;
+use schemas::events::LimitType;
+use schemas::ids::Micros;
+
+/// What happens to a reward that a budget does not hold whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverBudget {
+    /// What is left is granted.
+    Partial,
+    /// Nothing is granted.
+    Nothing,
+}
+
+/// A version of the budgets of one user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Names this version; stored in `decisions.rules_version` and in every grant.
+    pub version: &'static str,
+    /// The first acceptance that it holds for.
+    pub from: Micros,
+    /// B3TR of a day: one capped upload and a usual one. At 0.01 B3TR/km these are 3,000 km, more than can be driven.
+    pub daily: Decimal,
+    /// B3TR of an ISO week: less than seven days' worth, since nobody drives every day as far as can be driven.
+    pub weekly: Decimal,
+    /// B3TR of a calendar month: 30,000 km at 0.01 B3TR/km, twice what a taxi drives.
+    pub monthly: Decimal,
+    /// What happens over budget.
+    pub over: OverBudget,
+}
+
+/// Every version, oldest first. The first holds from the beginning of time.
+pub const POLICIES: &[Policy] = &[Policy {
+    version: "1",
+    from: Micros(i64::MIN),
+    daily: Decimal::from_parts(30, 0, 0, false, 0),
+    weekly: Decimal::from_parts(100, 0, 0, false, 0),
+    monthly: Decimal::from_parts(300, 0, 0, false, 0),
+    over: OverBudget::Partial,
+}];
+
+impl Policy {
+    /// The version in force at an acceptance.
+    #[must_use]
+    pub fn in_force(accepted_at: Micros) -> &'static Policy {
+        POLICIES.iter().rev().find(|policy| policy.from <= accepted_at).unwrap_or(&POLICIES[0])
+    }
+
+    /// The budget of a type, B3TR.
+    #[must_use]
+    pub fn limit(&self, limit_type: LimitType) -> Decimal {
+        match limit_type {
+            LimitType::Daily => self.daily,
+            LimitType::Weekly => self.weekly,
+            LimitType::Monthly => self.monthly,
+        }
+    }
+}
+
+/// A day, ISO week or month of UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// Its first instant.
+    pub start: Micros,
+    /// The first instant of the next one.
+    pub end: Micros,
+}
+
+impl Period {
+    /// The period that an instant lies in. Instants beyond chrono's calendar have a period of that one instant.
+    #[must_use]
+    pub fn of(limit_type: LimitType, at: Micros) -> Self {
+        let day = at.to_utc().date_naive();
+        let ends = || {
+            let start = match limit_type {
+                LimitType::Daily => day,
+                LimitType::Weekly => {
+                    day.checked_sub_days(Days::new(day.weekday().num_days_from_monday().into()))?
+                }
+                LimitType::Monthly => day.with_day(1)?,
+            };
+            let end = match limit_type {
+                LimitType::Daily => start.checked_add_days(Days::new(1)),
+                LimitType::Weekly => start.checked_add_days(Days::new(7)),
+                LimitType::Monthly => start.checked_add_months(Months::new(1)),
+            };
+            Some(Self { start: midnight(start), end: midnight(end?) })
+        };
+        ends().unwrap_or(Self { start: at, end: Micros(at.0.saturating_add(1)) })
+    }
+}
+
+fn midnight(day: NaiveDate) -> Micros {
+    Micros::from(DateTime::<Utc>::from_naive_utc_and_offset(day.and_time(NaiveTime::MIN), Utc))
+}

@@ -1,0 +1,140 @@
+//! The budgets of a batch: locked, charged in memory in order, written back in one statement a table.
+
+use std::collections::BTreeSet;
+
+use runtime::StageError;
+use rust_decimal::Decimal;
+use schemas::events::{LimitType, RewardCalculated};
+use schemas::ids::{Micros, RewardId, UserId, natural};
+use sqlx::types::chrono::{DateTime, Utc};
+use sqlx::{PgConnection, Row as _};
+
+use super::grant::{Budget, BudgetKey, Budgets};
+use super::policy::Period;
+
+/// The budgets that an event is charged to.
+#[must_use]
+pub fn keys_of(event: &RewardCalculated) -> [BudgetKey; 3] {
+    LimitType::ALL.map(|limit_type| {
+        let period = Period::of(limit_type, event.header.accepted_at);
+        (event.header.user_id, limit_type, period.start)
+    })
+}
+
+/// Reads and locks these budgets and the active ones of their users, in key order, so that two transactions never wait
+/// for one another in a circle.
+///
+/// # Errors
+/// [`StageError`] when Postgres does not answer or holds a type that is none.
+pub async fn load(tx: &mut PgConnection, keys: &BTreeSet<BudgetKey>) -> Result<Budgets, StageError> {
+    let rows = sqlx::query(
+        "select user_id, limit_type::text, period_start, period_end, limit_amount, current_amount, is_active,
+            created_at, updated_at
+         from reward_limits l
+         where (user_id, limit_type::text, period_start)
+                in (select * from unnest($1::uuid[], $2::text[], $3::timestamptz[]))
+            or (is_active and user_id = any($1))
+         order by l.user_id, l.limit_type, l.period_start for update",
+    )
+    .bind(keys.iter().map(|(user, ..)| user.0).collect::<Vec<_>>())
+    .bind(keys.iter().map(|(_, limit_type, _)| limit_type.label()).collect::<Vec<_>>())
+    .bind(keys.iter().map(|(.., start)| start.to_utc()).collect::<Vec<_>>())
+    .fetch_all(tx)
+    .await?;
+    let mut budgets = Budgets::new();
+    for row in rows {
+        let instant = |name| Ok::<_, sqlx::Error>(Micros::from(row.try_get::<DateTime<Utc>, _>(name)?));
+        let key = (
+            UserId(row.try_get("user_id")?),
+            limit_type(row.try_get("limit_type")?)?,
+            instant("period_start")?,
+        );
+        let budget = Budget {
+            limit: row.try_get::<Decimal, _>("limit_amount")?.normalize(),
+            current: row.try_get::<Decimal, _>("current_amount")?.normalize(),
+            end: instant("period_end")?,
+            is_active: row.try_get("is_active")?,
+            created_at: instant("created_at")?,
+            updated_at: instant("updated_at")?,
+        };
+        budgets.insert(key, budget);
+    }
+    Ok(budgets)
+}
+
+/// What a reward was charged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// The reward.
+    pub reward_id: RewardId,
+    /// The budget.
+    pub key: BudgetKey,
+    /// B3TR.
+    pub amount: Decimal,
+}
+
+/// Writes the budgets that changed, and the charges. The primary key of a charge is the last guard: one reward cannot be
+/// charged twice, whoever asks.
+///
+/// # Errors
+/// [`StageError`] when Postgres does not answer.
+pub async fn store(
+    tx: &mut PgConnection,
+    before: &Budgets,
+    after: &Budgets,
+    charges: &[Charge],
+) -> Result<(), StageError> {
+    let rows = || after.iter().filter(|(key, budget)| before.get(key) != Some(budget));
+    // In key order an older period is written first: it is inactive before the newer one becomes active.
+    sqlx::query(
+        "insert into reward_limits (id, user_id, limit_type, period_start, period_end, limit_amount, current_amount,
+            is_active, created_at, updated_at)
+         select id, user_id, limit_type::reward_limits_limit_type, period_start, period_end, limit_amount,
+            current_amount, is_active, created_at, updated_at
+         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::numeric[],
+            $7::numeric[], $8::bool[], $9::timestamptz[], $10::timestamptz[])
+            as r (id, user_id, limit_type, period_start, period_end, limit_amount, current_amount, is_active,
+            created_at, updated_at)
+         order by user_id, limit_type::reward_limits_limit_type, period_start
+         on conflict (user_id, limit_type, period_start) do update set limit_amount = excluded.limit_amount,
+            current_amount = excluded.current_amount, is_active = excluded.is_active, updated_at = excluded.updated_at",
+    )
+    .bind(rows().map(|(key, _)| row_id(key)).collect::<Vec<_>>())
+    .bind(rows().map(|((user, ..), _)| user.0).collect::<Vec<_>>())
+    .bind(rows().map(|((_, limit_type, _), _)| limit_type.label()).collect::<Vec<_>>())
+    .bind(rows().map(|((.., start), _)| start.to_utc()).collect::<Vec<_>>())
+    .bind(rows().map(|(_, budget)| budget.end.to_utc()).collect::<Vec<_>>())
+    .bind(rows().map(|(_, budget)| budget.limit).collect::<Vec<_>>())
+    .bind(rows().map(|(_, budget)| budget.current).collect::<Vec<_>>())
+    .bind(rows().map(|(_, budget)| budget.is_active).collect::<Vec<_>>())
+    .bind(rows().map(|(_, budget)| budget.created_at.to_utc()).collect::<Vec<_>>())
+    .bind(rows().map(|(_, budget)| budget.updated_at.to_utc()).collect::<Vec<_>>())
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "insert into limit_charges (reward_id, limit_type, user_id, period_start, amount)
+         select reward_id, limit_type::reward_limits_limit_type, user_id, period_start, amount
+         from unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[], $5::numeric[])
+            as r (reward_id, limit_type, user_id, period_start, amount)",
+    )
+    .bind(charges.iter().map(|charge| charge.reward_id.0).collect::<Vec<_>>())
+    .bind(charges.iter().map(|charge| charge.key.1.label()).collect::<Vec<_>>())
+    .bind(charges.iter().map(|charge| charge.key.0.0).collect::<Vec<_>>())
+    .bind(charges.iter().map(|charge| charge.key.2.to_utc()).collect::<Vec<_>>())
+    .bind(charges.iter().map(|charge| charge.amount).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The row's id: UUIDv5 of user, type and start.
+fn row_id((user, limit_type, start): &BudgetKey) -> uuid::Uuid {
+    natural(&format!("reward_limits/{user}/{}/{}", limit_type.label(), start.to_utc().to_rfc3339()))
+}
+
+fn limit_type(label: &str) -> Result<LimitType, StageError> {
+    LimitType::ALL
+        .into_iter()
+        .find(|limit_type| limit_type.label() == label)
+        .ok_or_else(|| StageError::new("reward_limits", format!("{label} is no limit type")))
+}

@@ -1,0 +1,215 @@
+//! Grants by examples, and what must hold for any rewards in any order.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use rust_decimal::Decimal;
+use schemas::events::{LimitType, RewardCalculated};
+use schemas::ids::{Micros, RewardId, UploadId};
+use schemas::reason::Reason;
+use uuid::Uuid;
+
+use super::grant::{Budgets, Grant, fold, grant};
+use super::policy::{OverBudget, POLICIES, Period, Policy};
+
+/// 2026-03-02T00:00:00Z: a Monday, so that its day, week and the day's month begin within two days.
+const MONDAY: i64 = 1_772_409_600_000_000;
+const HOUR: i64 = 3_600_000_000;
+const DAY: i64 = 24 * HOUR;
+
+fn dec(text: &str) -> Decimal {
+    text.parse().unwrap()
+}
+
+/// The `n`-th reward of one user, accepted at an instant.
+fn reward(n: u128, at: i64, amount: Decimal) -> RewardCalculated {
+    let example = include_str!("../../../schemas/examples/rewards.calculated/normal-basic.json");
+    let mut example: serde_json::Value = serde_json::from_str(example).unwrap();
+    let mut event: RewardCalculated = serde_json::from_value(example["event"].take()).unwrap();
+    event.header.upload_id = UploadId(Uuid::from_u128(n));
+    event.reward_id = RewardId::of(event.header.upload_id);
+    event.header.accepted_at = Micros(at);
+    (event.base, event.bonus) = (amount, Decimal::ZERO);
+    event
+}
+
+fn granted(event: &RewardCalculated, budgets: &mut Budgets) -> Grant {
+    grant(event, budgets, &POLICIES[0], Micros(7)).unwrap()
+}
+
+#[test]
+fn periods_are_days_iso_weeks_and_months_of_utc() {
+    let of = |limit_type, at: &str| {
+        let at = Micros::from(at.parse::<chrono::DateTime<chrono::Utc>>().unwrap());
+        let period = Period::of(limit_type, at);
+        [period.start, period.end].map(|at| at.to_utc().format("%F %T").to_string())
+    };
+    for (limit_type, at, start, end) in [
+        (LimitType::Daily, "2026-03-02T23:59:59.999999Z", "2026-03-02", "2026-03-03"),
+        (LimitType::Daily, "2026-03-03T00:30:00+01:00", "2026-03-02", "2026-03-03"),
+        (LimitType::Weekly, "2026-03-01T23:59:59Z", "2026-02-23", "2026-03-02"),
+        (LimitType::Weekly, "2026-03-02T00:00:00Z", "2026-03-02", "2026-03-09"),
+        (LimitType::Weekly, "2027-01-01T12:00:00Z", "2026-12-28", "2027-01-04"),
+        (LimitType::Monthly, "2028-02-29T12:00:00Z", "2028-02-01", "2028-03-01"),
+        (LimitType::Monthly, "2026-12-31T23:59:59Z", "2026-12-01", "2027-01-01"),
+    ] {
+        assert_eq!(of(limit_type, at), [format!("{start} 00:00:00"), format!("{end} 00:00:00")], "{at}");
+    }
+}
+
+#[test]
+fn an_instant_that_no_calendar_holds_has_a_period_all_the_same() {
+    for at in [i64::MIN, i64::MAX] {
+        for limit_type in LimitType::ALL {
+            let period = Period::of(limit_type, Micros(at));
+            assert!(period.start <= period.end, "{at}");
+        }
+    }
+}
+
+#[test]
+fn a_reward_over_the_day_is_cut_to_what_is_left_and_the_next_gets_nothing_until_tomorrow() {
+    let mut budgets = Budgets::new();
+    let whole = granted(&reward(1, MONDAY, dec("28")), &mut budgets);
+    assert_eq!((whole.amount, whole.reason, whole.remaining), (dec("28"), None, dec("2")));
+    let cut = granted(&reward(2, MONDAY + HOUR, dec("3.2445")), &mut budgets);
+    assert_eq!((cut.amount, cut.reason, cut.remaining), (dec("2"), Some(Reason::OverLimit), dec("0")));
+    assert_eq!(
+        cut.detail.unwrap(),
+        "the daily budget of 30 B3TR had 2 B3TR left for the 3.2445 B3TR earned; it begins anew at 2026-03-03T00:00:00Z"
+    );
+    let before = budgets.clone();
+    let none = granted(&reward(3, MONDAY + 2 * HOUR, dec("1")), &mut budgets);
+    assert_eq!((none.amount, none.reason), (dec("0"), Some(Reason::OverLimit)));
+    assert_eq!(budgets, before, "nothing granted, nothing charged");
+    let next = granted(&reward(4, MONDAY + DAY, dec("1")), &mut budgets);
+    assert_eq!((next.amount, next.reason), (dec("1"), None));
+    let current: Vec<_> = next.charges.iter().map(|charge| charge.current_amount).collect();
+    assert_eq!(current, [dec("1"), dec("31"), dec("31")]);
+}
+
+#[test]
+fn where_the_policy_says_so_a_reward_is_granted_whole_or_not_at_all() {
+    let policy = Policy { over: OverBudget::Nothing, ..POLICIES[0].clone() };
+    let mut budgets = Budgets::new();
+    let first = grant(&reward(1, MONDAY, dec("28")), &mut budgets, &policy, Micros(0)).unwrap();
+    let second = grant(&reward(2, MONDAY, dec("2.00000001")), &mut budgets, &policy, Micros(0)).unwrap();
+    let third = grant(&reward(3, MONDAY, dec("2")), &mut budgets, &policy, Micros(0)).unwrap();
+    assert_eq!([first.amount, second.amount, third.amount], [dec("28"), dec("0"), dec("2")]);
+    assert_eq!((second.reason, second.remaining), (Some(Reason::OverLimit), dec("2")));
+}
+
+#[test]
+fn the_newest_period_is_active_and_a_late_older_one_is_charged_but_never_active() {
+    let mut budgets = Budgets::new();
+    let active = |budgets: &Budgets, limit_type| -> Vec<Micros> {
+        let of = budgets.iter().filter(|((_, of, _), budget)| *of == limit_type && budget.is_active);
+        of.map(|((.., start), _)| *start).collect()
+    };
+    granted(&reward(1, MONDAY, dec("1")), &mut budgets);
+    assert_eq!(active(&budgets, LimitType::Daily), [Micros(MONDAY)]);
+    granted(&reward(2, MONDAY + DAY, dec("1")), &mut budgets);
+    assert_eq!(active(&budgets, LimitType::Daily), [Micros(MONDAY + DAY)]);
+    assert_eq!(active(&budgets, LimitType::Weekly), [Micros(MONDAY)]);
+    // Sunday: an older day and week, in the same month.
+    granted(&reward(3, MONDAY - HOUR, dec("1")), &mut budgets);
+    assert_eq!(active(&budgets, LimitType::Daily), [Micros(MONDAY + DAY)]);
+    assert_eq!(active(&budgets, LimitType::Weekly), [Micros(MONDAY)]);
+    let late =
+        budgets.iter().find(|((_, of, start), _)| *of == LimitType::Daily && start.0 < MONDAY).unwrap();
+    assert_eq!((late.1.current, late.1.is_active), (dec("1"), false));
+    // Once more into an inactive period: it stays inactive.
+    granted(&reward(4, MONDAY - HOUR, dec("1")), &mut budgets);
+    assert_eq!(active(&budgets, LimitType::Daily), [Micros(MONDAY + DAY)]);
+}
+
+#[test]
+fn a_budget_that_was_lowered_below_what_is_charged_grants_nothing_and_stays_consistent() {
+    let mut budgets = Budgets::new();
+    granted(&reward(1, MONDAY, dec("20")), &mut budgets);
+    let lower = Policy { daily: dec("10"), ..POLICIES[0].clone() };
+    let none = grant(&reward(2, MONDAY, dec("1")), &mut budgets, &lower, Micros(0)).unwrap();
+    assert_eq!((none.amount, none.remaining), (dec("0"), dec("0")));
+    assert_eq!(none.charges[0].limit_amount, dec("20"));
+}
+
+#[test]
+fn what_is_no_amount_is_no_grant() {
+    let mut budgets = Budgets::new();
+    for amount in ["0", "-1", "10000000000"] {
+        let event = reward(1, MONDAY, dec(amount));
+        assert_eq!(grant(&event, &mut budgets, &POLICIES[0], Micros(0)), None, "{amount}");
+    }
+    assert!(budgets.is_empty());
+}
+
+#[test]
+fn the_policies_are_unique_and_in_order_and_each_holds_from_its_instant() {
+    for pair in POLICIES.windows(2) {
+        assert!(pair[0].from < pair[1].from && pair[0].version != pair[1].version);
+    }
+    assert!(POLICIES.iter().all(|policy| Policy::in_force(policy.from) == policy));
+}
+
+/// Rewards of one user over five weeks, in any order of acceptance: 1e-9 steps, so that the grid is seen.
+fn rewards() -> impl Strategy<Value = Vec<RewardCalculated>> {
+    proptest::collection::vec((0_i64..35 * 24, 1_i64..20_000_000_000), 1..60).prop_map(|drawn| {
+        (1..)
+            .zip(drawn)
+            .map(|(n, (hour, nano))| reward(n, MONDAY + hour * HOUR, Decimal::new(nano, 9)))
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn on_every_prefix_no_budget_is_exceeded_and_each_holds_the_sum_of_its_charges(rewards in rewards()) {
+        let mut budgets = Budgets::new();
+        let mut charged: BTreeMap<(LimitType, Micros), Decimal> = BTreeMap::new();
+        for event in &rewards {
+            let grant = granted(event, &mut budgets);
+            prop_assert!(grant.amount >= Decimal::ZERO && grant.amount <= event.total());
+            prop_assert!(grant.amount.scale() <= 8, "{}", grant.amount);
+            for charge in &grant.charges {
+                *charged.entry((charge.limit_type, charge.period_start)).or_default() += charge.amount;
+                prop_assert!(charge.current_amount <= charge.limit_amount);
+                prop_assert_eq!(charge.current_amount, charged[&(charge.limit_type, charge.period_start)]);
+            }
+            for ((_, limit_type, start), budget) in &budgets {
+                prop_assert_eq!(budget.current, charged[&(*limit_type, *start)]);
+                prop_assert!(budget.current <= POLICIES[0].limit(*limit_type));
+            }
+            for limit_type in LimitType::ALL {
+                let newest = budgets.keys().filter(|(_, of, _)| *of == limit_type).max();
+                let active: Vec<_> =
+                    budgets.iter().filter(|((_, of, _), budget)| *of == limit_type && budget.is_active).collect();
+                prop_assert_eq!(active.iter().map(|(key, _)| *key).collect::<Vec<_>>(), newest.into_iter().collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn the_rewards_of_one_day_sum_to_the_same_in_any_order(
+        (given, shuffled) in proptest::collection::vec(1_i64..2_000_000_000, 1..20).prop_flat_map(|amounts| {
+            let given: Vec<_> =
+                (1..).zip(amounts).map(|(n, amount)| reward(n, MONDAY, Decimal::new(amount, 8))).collect();
+            (Just(given.clone()), Just(given).prop_shuffle())
+        })
+    ) {
+        let sum = |rewards: &[RewardCalculated]| -> Decimal { fold(rewards).values().map(|grant| grant.amount).sum() };
+        let calculated: Decimal = given.iter().map(RewardCalculated::total).sum();
+        prop_assert_eq!(sum(&given), calculated.min(POLICIES[0].daily));
+        prop_assert_eq!(sum(&given), sum(&shuffled));
+    }
+
+    #[test]
+    fn a_repeat_is_granted_once_and_no_amount_makes_the_grant_panic(
+        rewards in rewards(), mantissa in any::<i64>(), scale in 0_u32..28, at in any::<i64>(),
+    ) {
+        let twice: Vec<_> = rewards.iter().chain(&rewards).cloned().collect();
+        prop_assert_eq!(fold(&twice), fold(&rewards));
+        let _ = grant(&reward(1, at, Decimal::new(mantissa, scale)), &mut Budgets::new(), &POLICIES[0], Micros(0));
+    }
+}

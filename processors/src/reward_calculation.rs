@@ -1,0 +1,51 @@
+//! `reward_calculation`: what a verified upload earns by the [`tariff`] in force when it was accepted.
+
+mod document;
+pub mod tariff;
+
+use std::sync::Arc;
+
+use runtime::{Clock, Envelope, Processor, StageError, Verdict};
+use schemas::events::{RewardCalculated, Root, UploadDecided, Verdict as Decided};
+use schemas::reason::Reason;
+
+use self::tariff::Tariff;
+use crate::parts::Parts;
+
+/// Works rewards out.
+pub struct RewardCalculation(Arc<dyn Clock>);
+
+impl RewardCalculation {
+    /// A stage; the clock stamps `occurred_at` and is no input of a reward.
+    #[must_use]
+    pub fn new(parts: &Parts) -> Self {
+        Self(parts.clock.clone())
+    }
+}
+
+impl Processor for RewardCalculation {
+    const NAME: &'static str = "reward_calculation";
+    type In = UploadDecided;
+    type Out = RewardCalculated;
+
+    async fn process(&self, record: &Envelope<Self::In>) -> Result<Verdict<Self::Out>, StageError> {
+        let (started, event) = (self.0.now(), &record.payload);
+        if event.verdict != Decided::Verified {
+            return Ok(Verdict::Drop(Reason::NotVerified));
+        }
+        let tariff = Tariff::in_force(event.header.accepted_at);
+        let Some(earned) = event.distance_km.and_then(|km| tariff.earned(km, &event.stamp)) else {
+            return Ok(Verdict::Reject(Reason::BadDatum));
+        };
+        let root = Root { partition: record.position.partition, offset: record.position.offset };
+        let header = event.header.next(Self::NAME, crate::VERSION, self.0.now(), root);
+        let documents = document::documents(&header, &event.stamp, tariff, &earned, started);
+        if earned.total().is_zero() {
+            return Ok(Verdict::DropWith(Reason::NoDistance, documents));
+        }
+        Ok(Verdict::EmitWith(earned.into_event(header, event.stamp.clone(), tariff), documents))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! `limit_check` on a real Postgres: what is granted is charged in the same transaction, once.
+
+use std::sync::Arc;
+
+use processors::limit_check::LimitCheck;
+use runtime::ManualClock;
+use runtime::deciding::DecidingWorker;
+use runtime::fence::Guards;
+use runtime::source::{Assignment, RawRecord};
+use runtime::stored::StoredRecord;
+use runtime::testing::{MemoryOutbound, MemorySchemas, assignment, record, tools};
+use runtime::worker::Halt;
+use rust_decimal::Decimal;
+use schemas::codec;
+use schemas::events::{Event as _, RewardCalculated, RewardGranted};
+use schemas::ids::{EventId, Micros, RewardId, UploadId, UserId};
+use schemas::reason::Reason;
+use schemas::topic::Topic;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::Database;
+use crate::support::{NOW, examples};
+
+const TOPIC: &str = "rewards.calculated";
+const HOUR: i64 = 3_600_000_000;
+
+/// The `n`-th reward of a user, accepted `hours` after midnight of Monday, 2026-03-02.
+fn reward(n: u128, user: u128, hours: i64, b3tr: i64) -> RewardCalculated {
+    let examples = examples(Topic::RewardsCalculated);
+    let mut event: RewardCalculated =
+        examples.iter().find(|example| example.name == "normal-basic").unwrap().event();
+    event.header.event_id = EventId(Uuid::from_u128(n));
+    event.header.upload_id = UploadId(Uuid::from_u128(1_000 + n));
+    event.header.user_id = UserId(Uuid::from_u128(user));
+    event.header.accepted_at = Micros(1_772_409_600_000_000 + hours * HOUR);
+    event.reward_id = RewardId::of(event.header.upload_id);
+    (event.base, event.bonus) = (b3tr.into(), Decimal::ZERO);
+    event
+}
+
+/// Two users; the first has 20 + 20 B3TR on Monday, the second of them delivered twice, then Tuesday, then Sunday late.
+fn batch() -> Vec<RawRecord> {
+    let rewards = [
+        reward(0, 1, 0, 20),
+        reward(1, 1, 1, 20),
+        reward(1, 1, 1, 20),
+        reward(2, 2, 1, 5),
+        reward(3, 1, 24, 3),
+        reward(4, 1, -1, 4),
+    ];
+    (0..).zip(&rewards).map(|(offset, event)| record(event, offset).unwrap()).collect()
+}
+
+impl Database {
+    async fn with_drivers() -> Self {
+        let database = Self::new().await;
+        for user in [1, 2] {
+            let user = Uuid::from_u128(user);
+            sqlx::query("insert into users (id) values ($1)")
+                .bind(user)
+                .execute(&database.pool)
+                .await
+                .unwrap();
+        }
+        database
+    }
+
+    fn limit_check(
+        &self,
+        owner: &str,
+        guards: Guards,
+        at: Micros,
+    ) -> (DecidingWorker<LimitCheck>, Arc<MemoryOutbound>) {
+        let outbound = Arc::new(MemoryOutbound::default());
+        let mut tools = tools("limit_check", outbound.clone()).unwrap();
+        tools.clock = Arc::new(ManualClock::at(at));
+        let worker = DecidingWorker {
+            decider: Arc::new(LimitCheck::new(&self.parts(at).0)),
+            tools,
+            pool: self.pool.clone(),
+            output: "rewards.granted".into(),
+            output_schema: MemorySchemas::id_of::<RewardGranted>(),
+            owner: owner.into(),
+            guards,
+        };
+        (worker, outbound)
+    }
+
+    /// Every row that the stage owns.
+    async fn limits(&self) -> Value {
+        sqlx::query_scalar(
+            "select jsonb_build_object(
+                'decisions', (select jsonb_agg(to_jsonb(d) order by d.record_offset) from decisions d),
+                'limits', (select jsonb_agg(to_jsonb(l) order by l.user_id, l.limit_type, l.period_start) from reward_limits l),
+                'charges', (select jsonb_agg(to_jsonb(c) order by c.reward_id, c.limit_type) from limit_charges c),
+                'upto', (select jsonb_agg(s.decided_upto) from stage_offsets s))",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .unwrap()
+    }
+
+    /// Budgets whose sum of charges is another than what they say: there must be none.
+    async fn unbalanced(&self) -> i64 {
+        sqlx::query_scalar(
+            "select count(*) from reward_limits l where current_amount is distinct from
+                (select coalesce(sum(amount), 0) from limit_charges c
+                 where (c.user_id, c.limit_type, c.period_start) = (l.user_id, l.limit_type, l.period_start)
+                   and not c.refunded)",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .unwrap()
+    }
+}
+
+fn granted(sent: &[StoredRecord]) -> Vec<RewardGranted> {
+    sent.iter()
+        .map(|record| {
+            assert_eq!(record.topic, "rewards.granted");
+            let (id, datum) = codec::unframe(record.payload.as_deref().unwrap()).unwrap();
+            codec::decode(RewardGranted::schema(), id, datum).unwrap()
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn grants_are_charged_with_their_decision_a_repeat_is_dropped_and_budgets_hold_the_sum_of_their_charges()
+ {
+    let database = Database::with_drivers().await;
+    let (worker, outbound) = database.limit_check("one", Guards::On, NOW);
+    let mut lane = assignment(TOPIC, batch());
+    worker.run(&mut lane).await.unwrap();
+    assert_eq!(lane.lane.frontier(), 6);
+    let told: Vec<_> =
+        granted(&outbound.sent()).iter().map(|event| (event.granted.to_string(), event.reason)).collect();
+    let whole = |amount: &str| (amount.to_owned(), None);
+    assert_eq!(
+        told,
+        [whole("20"), ("10".into(), Some(Reason::OverLimit)), whole("5"), whole("3"), whole("4")]
+    );
+    assert_eq!(database.unbalanced().await, 0);
+    let state = database.limits().await;
+    assert_eq!(state["decisions"][2]["outcome"], "drop");
+    assert_eq!(state["decisions"][0]["effect_id"], format!("grant:{}", reward(0, 1, 0, 20).reward_id));
+    assert_eq!(state["charges"].as_array().unwrap().len(), 15);
+    let rows = |kind: &str| -> Vec<Value> {
+        let rows = state["limits"].as_array().unwrap().iter();
+        let of =
+            rows.filter(|row| row["limit_type"] == kind && row["user_id"] == Uuid::from_u128(1).to_string());
+        of.map(|row| json!([row["period_start"], row["current_amount"], row["is_active"]])).collect()
+    };
+    let expected = |rows: &[(&str, f64, bool)]| -> Vec<Value> {
+        rows.iter()
+            .map(|(day, current, active)| json!([format!("{day}T00:00:00+00:00"), current, active]))
+            .collect()
+    };
+    let daily = [("2026-03-01", 4.0, false), ("2026-03-02", 30.0, false), ("2026-03-03", 3.0, true)];
+    assert_eq!(rows("daily"), expected(&daily));
+    assert_eq!(rows("weekly"), expected(&[("2026-02-23", 4.0, false), ("2026-03-02", 33.0, true)]));
+    assert_eq!(rows("monthly"), expected(&[("2026-03-01", 37.0, true)]));
+    // The next batch goes on from the stored budgets.
+    let mut lane = assignment(
+        TOPIC,
+        vec![record(&reward(5, 1, 2, 1), 6).unwrap(), record(&reward(6, 1, 25, 30), 7).unwrap()],
+    );
+    let (worker, outbound) = database.limit_check("two", Guards::On, NOW);
+    worker.run(&mut lane).await.unwrap();
+    let amounts: Vec<_> = granted(&outbound.sent()).iter().map(|event| event.granted).collect();
+    assert_eq!(amounts, [Decimal::ZERO, 27.into()], "Monday is used up, Tuesday has 27 left");
+    assert_eq!(database.unbalanced().await, 0);
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn one_batch_and_one_record_a_batch_leave_the_same_budgets_and_say_the_same() {
+    let whole = Database::with_drivers().await;
+    let (worker, said) = whole.limit_check("one", Guards::On, NOW);
+    worker.run(&mut assignment(TOPIC, batch())).await.unwrap();
+    let single = Database::with_drivers().await;
+    let mut one_by_one = Vec::new();
+    for record in batch() {
+        let (worker, said) = single.limit_check("one", Guards::On, NOW);
+        worker.run(&mut assignment(TOPIC, vec![record])).await.unwrap();
+        one_by_one.extend(said.sent());
+    }
+    assert_eq!(said.sent(), one_by_one);
+    assert_eq!(whole.limits().await, single.limits().await);
+    whole.drop().await;
+    single.drop().await;
+}
+
+#[tokio::test]
+async fn a_grant_is_published_again_byte_for_byte_and_charged_no_second_time() {
+    let database = Database::with_drivers().await;
+    let (worker, first) = database.limit_check("one", Guards::On, NOW);
+    worker.run(&mut assignment(TOPIC, batch())).await.unwrap();
+    let before = database.limits().await;
+    // The offset was not committed: the next owner, an hour later, is given the same records.
+    let (worker, second) = database.limit_check("two", Guards::On, Micros(NOW.0 + HOUR));
+    worker.run(&mut assignment(TOPIC, batch())).await.unwrap();
+    assert_eq!(first.sent(), second.sent());
+    assert_eq!(before, database.limits().await);
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn a_zombie_grants_nothing_and_charges_nothing() {
+    let database = Database::with_drivers().await;
+    let (sleeper, late) = database.limit_check("sleeper", Guards::On, NOW);
+    let (wake, records) = mpsc::channel(8);
+    let held = Assignment { records, ..assignment(TOPIC, Vec::new()) };
+    let sleeping = tokio::spawn(async move {
+        let mut held = held;
+        sleeper.run(&mut held).await
+    });
+    let epoch = "select epoch from stage_offsets where stage = 'limit_check'";
+    while sqlx::query_scalar::<_, i64>(epoch).fetch_optional(&database.pool).await.unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let (successor, said) = database.limit_check("successor", Guards::On, NOW);
+    successor.run(&mut assignment(TOPIC, batch())).await.unwrap();
+    let before = database.limits().await;
+    for record in batch() {
+        wake.send(record).await.unwrap();
+    }
+    drop(wake);
+    assert!(matches!(sleeping.await.unwrap(), Err(Halt::Fenced)));
+    assert_eq!((said.sent().len(), late.sent().len()), (5, 0));
+    assert_eq!(before, database.limits().await);
+    database.drop().await;
+}

@@ -1,0 +1,179 @@
+//! What an upload earns, and what of it is granted: the types of `rewards.*`.
+//!
+//! Every amount is B3TR on the grid of 1e-8, so that in wei (1e-18) it is a whole multiple of 10^10.
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use crate::events::{Stamp, UploadHeader};
+use crate::ids::{Micros, RewardId};
+use crate::reason::Reason;
+
+/// Which factor of a reward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartName {
+    /// Distance times rate.
+    Base,
+    /// For the account's verification level.
+    VerificationLevel,
+    /// What the most that one upload may earn takes away.
+    UploadCap,
+    /// One that this release does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl PartName {
+    /// The label in `rewards.calculation_factors`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::VerificationLevel => "verification_level",
+            Self::UploadCap => "upload_cap",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// How a factor works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartKind {
+    /// B3TR per kilometre.
+    Base,
+    /// Per cent of the base.
+    Percent,
+    /// The most that may be earned, B3TR.
+    Cap,
+    /// One that this release does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl PartKind {
+    /// The label in `rewards.calculation_factors`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Percent => "percent",
+            Self::Cap => "cap",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A named factor of a reward.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewardPart {
+    /// Which.
+    pub name: PartName,
+    /// How it works.
+    pub kind: PartKind,
+    /// The rate, the percentage, or the cap.
+    pub factor: Decimal,
+    /// B3TR on the grid of 1e-8; negative exactly for a cap.
+    pub amount: Decimal,
+}
+
+/// A reward was worked out: at most one an upload, before any budget.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewardCalculated {
+    /// Header.
+    pub header: UploadHeader,
+    /// What was true at acceptance: vehicle kind, verification level, region, wallet, auto-claim.
+    pub stamp: Stamp,
+    /// [`RewardId::of`] the upload.
+    pub reward_id: RewardId,
+    /// Kilometres that are paid, cut to two decimals.
+    pub distance_km: Decimal,
+    /// B3TR per kilometre, at most four decimals.
+    pub rate: Decimal,
+    /// B3TR for the distance, after the cap; at least 0.
+    pub base: Decimal,
+    /// B3TR of all bonuses, after the cap; at least 0.
+    pub bonus: Decimal,
+    /// Every factor; the amounts add up to base and bonus, to the last decimal.
+    pub parts: Vec<RewardPart>,
+    /// The tariff in force at acceptance.
+    pub tariff_version: String,
+}
+
+impl RewardCalculated {
+    /// Base and bonus together, B3TR.
+    #[must_use]
+    pub fn total(&self) -> Decimal {
+        self.base + self.bonus
+    }
+}
+
+/// Over which time a budget runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitType {
+    /// A day, UTC.
+    Daily,
+    /// An ISO week, Monday to Sunday, UTC.
+    Weekly,
+    /// A calendar month, UTC.
+    Monthly,
+}
+
+impl LimitType {
+    /// Every type, in the order of the column's enum.
+    pub const ALL: [Self; 3] = [Self::Daily, Self::Weekly, Self::Monthly];
+
+    /// The label of the column's enum.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Daily => "daily",
+            Self::Weekly => "weekly",
+            Self::Monthly => "monthly",
+        }
+    }
+}
+
+/// A budget after a reward was charged to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitCharge {
+    /// Which budget.
+    pub limit_type: LimitType,
+    /// First instant of the period.
+    pub period_start: Micros,
+    /// First instant of the next one.
+    pub period_end: Micros,
+    /// The budget, B3TR.
+    pub limit_amount: Decimal,
+    /// What this reward was charged, B3TR: the grant.
+    pub amount: Decimal,
+    /// What the period has been charged so far, this reward included, B3TR.
+    pub current_amount: Decimal,
+}
+
+/// A reward was charged to its budgets, whole, in part or not at all: one an upload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewardGranted {
+    /// Header.
+    pub header: UploadHeader,
+    /// What was true at acceptance: wallet, auto-claim.
+    pub stamp: Stamp,
+    /// The reward.
+    pub reward_id: RewardId,
+    /// What the tariff gives, B3TR.
+    pub calculated: Decimal,
+    /// What is owed, B3TR on the grid of 1e-8: at most `calculated`.
+    pub granted: Decimal,
+    /// Set exactly where less than `calculated` is granted.
+    pub reason: Option<Reason>,
+    /// A sentence with the budget that ran out; set exactly where `reason` is.
+    pub detail: Option<String>,
+    /// The smallest of the budgets that are left after this reward, B3TR.
+    pub remaining: Decimal,
+    /// One a budget, whether or not anything was charged.
+    pub charges: Vec<LimitCharge>,
+    /// The budgets' policy in force at acceptance.
+    pub policy_version: String,
+}

@@ -1,0 +1,218 @@
+//! `rewards`: from an event to its row, and the upsert. `rewards.calculated` brings what was worked out, `rewards.granted`
+//! what of it is owed; either may come first.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use schemas::events::{RewardCalculated, RewardGranted, Stamp, UploadHeader};
+use schemas::reason::Reason;
+use serde_json::{Value, json};
+use sqlx::{PgConnection, query_as};
+use uuid::Uuid;
+
+use super::rows::{BadValue, Fit, Rows, UploadRow, upload};
+use super::service::column;
+
+/// First value that `numeric(18,8)` cannot hold.
+const AMOUNT_LIMIT: Decimal = Decimal::from_parts(1_410_065_408, 2, 0, false, 0);
+/// First value that `numeric(10,4)` cannot hold.
+const RATE_LIMIT: Decimal = Decimal::from_parts(1_000_000, 0, 0, false, 0);
+
+/// `rewards`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct RewardRow {
+    pub id: Uuid,
+    pub user_id: Uuid,
+    /// Set exactly by `rewards.calculated`.
+    pub calculated: Option<CalculatedColumns>,
+    /// Set exactly by `rewards.granted`, B3TR.
+    pub granted: Option<Decimal>,
+    pub status: &'static str,
+    pub status_reason: Option<String>,
+    /// 0 calculated, 1 granted; payouts go on from 2.
+    pub revision: i64,
+    pub at: DateTime<Utc>,
+}
+
+/// What `rewards.calculated` alone knows.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct CalculatedColumns {
+    pub base: Decimal,
+    pub bonus: Decimal,
+    pub rate: Decimal,
+    pub distance: Decimal,
+    pub factors: Value,
+    /// Kafka's record timestamp, which [`Rows::recorded`] fills in; of a record that stands twice the earlier.
+    pub calculated_at: Option<DateTime<Utc>>,
+}
+
+impl Rows {
+    /// The rows of a record with this timestamp, milliseconds.
+    pub(super) fn recorded(mut self, timestamp_ms: i64) -> Self {
+        if let Some(columns) = self.reward.as_mut().and_then(|reward| reward.calculated.as_mut()) {
+            columns.calculated_at = DateTime::from_timestamp_millis(timestamp_ms);
+        }
+        self
+    }
+}
+
+/// The rows of a calculated reward.
+pub(super) fn calculated(event: &RewardCalculated) -> Result<Rows, BadValue> {
+    let (header, fit) = (&event.header, Fit(event.header.upload_id));
+    let parts: Vec<Value> = event
+        .parts
+        .iter()
+        .map(|part| {
+            json!({"name": part.name.label(), "kind": part.kind.label(), "factor": part.factor, "amount": part.amount})
+        })
+        .collect();
+    let distance = fit.mileage("rewards.distance_traveled", Some(event.distance_km))?.unwrap_or_default();
+    let columns = CalculatedColumns {
+        base: fit.within("rewards.base_amount", event.base, 8, AMOUNT_LIMIT)?,
+        bonus: fit.within("rewards.bonus_amount", event.bonus, 8, AMOUNT_LIMIT)?,
+        rate: fit.within("rewards.reward_rate", event.rate, 4, RATE_LIMIT)?,
+        distance,
+        factors: json!({
+            "tariff_version": event.tariff_version,
+            "vehicle_kind": event.stamp.vehicle_kind,
+            "rate": event.rate,
+            "distance_km": event.distance_km,
+            "parts": parts,
+        }),
+        calculated_at: None,
+    };
+    let reward = RewardRow {
+        id: event.reward_id.0,
+        user_id: header.user_id.0,
+        calculated: Some(columns),
+        granted: None,
+        status: "calculated",
+        status_reason: None,
+        revision: 0,
+        at: header.occurred_at.to_utc(),
+    };
+    Ok(Rows {
+        upload: parent(header, &event.stamp)?,
+        mileage: None,
+        verification: None,
+        reward: Some(reward),
+    })
+}
+
+/// The rows of a granted reward; one of nothing is cancelled.
+pub(super) fn granted(event: &RewardGranted) -> Result<Rows, BadValue> {
+    let (header, fit) = (&event.header, Fit(event.header.upload_id));
+    let granted = fit.within("rewards.granted_amount", event.granted, 8, AMOUNT_LIMIT)?;
+    let sentence = |reason: Reason| {
+        format!("{}: {}", reason.label(), event.detail.as_deref().unwrap_or(reason.advice()))
+    };
+    let reward = RewardRow {
+        id: event.reward_id.0,
+        user_id: header.user_id.0,
+        calculated: None,
+        granted: Some(granted),
+        status: if granted.is_zero() { "cancelled" } else { "calculated" },
+        status_reason: event.reason.map(sentence),
+        revision: 1,
+        at: header.occurred_at.to_utc(),
+    };
+    Ok(Rows {
+        upload: parent(header, &event.stamp)?,
+        mileage: None,
+        verification: None,
+        reward: Some(reward),
+    })
+}
+
+/// The upload that a reward hangs on, where the reward comes first. Only a verified upload has one; when it was processed
+/// and last changed is the decision's to say, so that the time here is the earliest that any event can bring.
+fn parent(header: &UploadHeader, stamp: &Stamp) -> Result<UploadRow, BadValue> {
+    Ok(UploadRow { updated_at: header.accepted_at.to_utc(), ..upload(header, stamp, "verified", 2)? })
+}
+
+impl Fit {
+    /// At least 0, below `limit`, and of no more decimals than the column has: Postgres would round them away.
+    fn within(
+        &self,
+        column: &'static str,
+        value: Decimal,
+        scale: u32,
+        limit: Decimal,
+    ) -> Result<Decimal, BadValue> {
+        let value = value.normalize();
+        match value {
+            value if value < Decimal::ZERO => self.refuse(column, "is negative"),
+            value if value >= limit => self.refuse(column, &format!("is not below {limit}")),
+            value if value.scale() > scale => self.refuse(column, &format!("has more than {scale} decimals")),
+            value => Ok(value),
+        }
+    }
+}
+
+// The topics fill each other's blanks; the state is that of the highest revision. `before` reads the row as it was when the
+// statement began, under the upload's lock. What is owed is what is granted and not cancelled.
+const REWARDS: &str = "
+with incoming as (
+    select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::numeric[], $5::numeric[], $6::numeric[], $7::numeric[],
+        $8::jsonb[], $9::timestamptz[], $10::numeric[], $11::text[], $12::text[], $13::bigint[], $14::timestamptz[])
+        as r (id, upload_id, user_id, base, bonus, rate, distance, factors, calculated_at, granted, status, reason,
+        revision, at)
+), before as (
+    select w.id, case when w.status = 'cancelled' then 0 else w.granted_amount end as owed
+    from rewards w join incoming using (id)
+), written as (
+    insert into rewards as w (id, upload_id, user_id, base_amount, bonus_amount, reward_rate, distance_traveled,
+        calculation_factors, calculated_at, granted_amount, status, status_reason, revision, created_at, updated_at)
+    select id, upload_id, user_id, base, bonus, rate, distance, factors, calculated_at, granted, status::rewards_status,
+        reason, revision, at, at
+    from incoming order by id
+    on conflict (id) do update set
+        base_amount = coalesce(w.base_amount, excluded.base_amount),
+        bonus_amount = coalesce(w.bonus_amount, excluded.bonus_amount),
+        reward_rate = coalesce(w.reward_rate, excluded.reward_rate),
+        distance_traveled = coalesce(w.distance_traveled, excluded.distance_traveled),
+        calculation_factors = coalesce(w.calculation_factors, excluded.calculation_factors),
+        calculated_at = least(w.calculated_at, excluded.calculated_at),
+        granted_amount = coalesce(w.granted_amount, excluded.granted_amount),
+        status = case when excluded.revision > w.revision then excluded.status else w.status end,
+        status_reason = case when excluded.revision > w.revision then excluded.status_reason else w.status_reason end,
+        revision = greatest(w.revision, excluded.revision),
+        created_at = least(w.created_at, excluded.created_at),
+        updated_at = greatest(w.updated_at, excluded.updated_at)
+    returning w.id, w.user_id, case when w.status = 'cancelled' then 0 else w.granted_amount end as owed
+)
+select user_id, sum(coalesce(written.owed, 0) - coalesce(before.owed, 0))
+from written left join before using (id) group by user_id";
+
+/// Rewards by upload, at most one row each, after the uploads. Returns what each user is owed more, B3TR.
+pub(super) async fn rewards(
+    tx: &mut PgConnection,
+    rows: &[(Uuid, &RewardRow)],
+) -> sqlx::Result<BTreeMap<Uuid, Decimal>> {
+    if rows.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let owed: Vec<(Uuid, Decimal)> = query_as(REWARDS)
+        .bind(column(rows, |(_, row)| row.id))
+        .bind(column(rows, |(upload, _)| *upload))
+        .bind(column(rows, |(_, row)| row.user_id))
+        .bind(column(rows, |(_, row)| Some(row.calculated.as_ref()?.base)))
+        .bind(column(rows, |(_, row)| Some(row.calculated.as_ref()?.bonus)))
+        .bind(column(rows, |(_, row)| Some(row.calculated.as_ref()?.rate)))
+        .bind(column(rows, |(_, row)| Some(row.calculated.as_ref()?.distance)))
+        .bind(column(rows, |(_, row)| Some(row.calculated.as_ref()?.factors.clone())))
+        .bind(column(rows, |(_, row)| row.calculated.as_ref()?.calculated_at))
+        .bind(column(rows, |(_, row)| row.granted))
+        .bind(column(rows, |(_, row)| row.status))
+        .bind(column(rows, |(_, row)| row.status_reason.clone()))
+        .bind(column(rows, |(_, row)| row.revision))
+        .bind(column(rows, |(_, row)| row.at))
+        .fetch_all(tx)
+        .await?;
+    Ok(owed.into_iter().collect())
+}
+
+#[cfg(test)]
+#[path = "rewards_tests.rs"]
+mod tests;
