@@ -76,7 +76,7 @@ pub fn run(stack: &Stack, records: usize, rounds: usize) -> Result<bool> {
     let (mut engine, mut raw) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         raw.push(bench.raw_round(out_id, round)?);
-        engine.push(threads.block_on(bench.engine_round(round))?);
+        engine.push(threads.block_on(bench.engine_round())?);
         println!(
             "round {}: raw loop {:.0} records per CPU second, engine {:.0}, ratio {:.2}",
             round + 1,
@@ -148,13 +148,14 @@ impl Bench {
     }
 
     /// One round of the engine, from a fresh group to the last acknowledged record.
-    async fn engine_round(&self, round: usize) -> Result<f64> {
+    async fn engine_round(&self) -> Result<f64> {
         let stop = CancellationToken::new();
         let config = EngineConfig {
             kafka: self.kafka.clone(),
             registry: self.registry.clone(),
             prefix: self.prefix.clone(),
-            instance: Some(format!("round-{round}")),
+            // Dynamic: a static member would stay in the group for its session, and the group could not be rewound.
+            instance: None,
             session_timeout: Duration::from_secs(10),
             drain_budget: Duration::from_secs(5),
             guards: runtime::fence::Guards::On,

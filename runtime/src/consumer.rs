@@ -23,6 +23,12 @@ use crate::stage::Position;
 
 /// One poll; also the longest delay of a pause, a resume or a stop.
 const POLL: Duration = Duration::from_millis(20);
+/// How long a full lane is waited for before its partition is paused. A quick stage makes room within a millisecond, and a
+/// pause would throw away what librdkafka has prefetched, to be fetched again; only a slow stage (a photo takes a second)
+/// is worth one. Other partitions wait this long at most, once a pause.
+const ROOM: Duration = Duration::from_millis(20);
+/// Records between two looks at everything else while records flow: pauses, commits, liveness.
+const TEND_EVERY: u32 = 64;
 /// How often offsets are committed while records flow.
 const COMMIT_EVERY: Duration = Duration::from_millis(250);
 /// Group coordinator calls inside a rebalance.
@@ -298,12 +304,18 @@ fn run(
         client_config(config).create_with_context(context).map_err(fatal)?;
     let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
     consumer.subscribe(&topics).map_err(fatal)?;
-    let mut last_commit = Instant::now();
+    let (mut last_commit, mut in_a_row) = (Instant::now(), 0);
     while !stop.is_cancelled() {
         match consumer.poll(POLL) {
-            Some(Ok(message)) => route(&consumer, &message).map_err(fatal)?,
+            Some(Ok(message)) => {
+                route(&consumer, &message).map_err(fatal)?;
+                in_a_row = (in_a_row + 1) % TEND_EVERY;
+                if in_a_row != 0 {
+                    continue;
+                }
+            }
             Some(Err(error)) => weather(&config.group, error)?,
-            None => {}
+            None => in_a_row = 0,
         }
         if let Some(error) = consumer.context().failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(fatal(error));
@@ -368,18 +380,26 @@ fn weather(group: &str, error: KafkaError) -> Result<(), ConsumerError> {
 
 fn route(consumer: &BaseConsumer<Context>, message: &BorrowedMessage<'_>) -> KafkaResult<()> {
     let mut lanes = consumer.context().lanes();
-    let key = (Arc::from(message.topic()), message.partition());
-    let Some(state) = lanes.get_mut(&key) else { return Ok(()) };
-    let record = own(message, &key.0);
+    // A handful of lanes: looking through them is cheaper than making a key of the borrowed topic.
+    let found = lanes.iter_mut().find(|((topic, partition), _)| {
+        *partition == message.partition() && topic.as_ref() == message.topic()
+    });
+    let Some((key, state)) = found else { return Ok(()) };
+    let mut record = own(message, &key.0);
     if state.paused {
         // Already queued inside librdkafka when the pause came: a handful.
         state.overflow.push_back(record);
         return Ok(());
     }
-    if let Err(mpsc::error::TrySendError::Full(record)) = state.sender.try_send(record) {
-        state.overflow.push_back(record);
-        state.paused = true;
-        return consumer.pause(&one(&key)?);
+    let until = Instant::now() + ROOM;
+    while let Err(mpsc::error::TrySendError::Full(back)) = state.sender.try_send(record) {
+        if Instant::now() >= until {
+            state.overflow.push_back(back);
+            state.paused = true;
+            return consumer.pause(&one(key)?);
+        }
+        record = back;
+        std::thread::park_timeout(ROOM / 100);
     }
     Ok(())
 }

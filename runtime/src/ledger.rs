@@ -18,6 +18,8 @@ struct State {
     in_flight: VecDeque<Entry>,
     frontier: i64,
     failed: Option<String>,
+    /// In flight at which the waiting worker is woken; one for every acknowledgement would cost more than the work.
+    awaited: usize,
 }
 
 #[derive(Debug)]
@@ -30,7 +32,7 @@ impl Ledger {
     /// A ledger whose first unfinished record is at `start`.
     #[must_use]
     pub fn starting_at(start: i64) -> Self {
-        let state = State { in_flight: VecDeque::new(), frontier: start, failed: None };
+        let state = State { in_flight: VecDeque::new(), frontier: start, failed: None, awaited: 0 };
         Self { state: Mutex::new(state), moved: Notify::new() }
     }
 
@@ -40,8 +42,6 @@ impl Ledger {
         let mut state = self.lock();
         state.in_flight.push_back(Entry { offset, open_parts: parts });
         state.advance();
-        drop(state);
-        self.moved.notify_waiters();
     }
 
     /// One acknowledgement for a record. One that is not in flight (an earlier assignment's) is ignored.
@@ -52,8 +52,11 @@ impl Ledger {
             entry.open_parts = entry.open_parts.saturating_sub(1);
         }
         state.advance();
+        let awaited = state.in_flight.len() <= state.awaited;
         drop(state);
-        self.moved.notify_waiters();
+        if awaited {
+            self.moved.notify_waiters();
+        }
     }
 
     /// A record will never be acknowledged: the frontier stays below it for good.
@@ -68,7 +71,7 @@ impl Ledger {
         self.lock().frontier
     }
 
-    /// Waits until at most `count` records are in flight.
+    /// Waits until at most `count` records are in flight. One waits at a time: the partition's worker.
     ///
     /// # Errors
     /// The first failure, in words.
@@ -79,7 +82,8 @@ impl Ledger {
             // Registered before the check, so that a move in between is not missed.
             moved.as_mut().enable();
             {
-                let state = self.lock();
+                let mut state = self.lock();
+                state.awaited = count;
                 if let Some(detail) = &state.failed {
                     return Err(detail.clone());
                 }
@@ -146,6 +150,22 @@ mod tests {
         ledger.fail("too large".into());
         assert_eq!(ledger.at_most_in_flight(0).await, Err("too large".into()));
         assert_eq!(ledger.frontier(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_count_is_woken_by_the_acknowledgement_that_reaches_it() {
+        let ledger = std::sync::Arc::new(Ledger::starting_at(0));
+        (0..3).for_each(|offset| ledger.begin(offset, 1));
+        let waiting = tokio::spawn({
+            let ledger = ledger.clone();
+            async move { ledger.at_most_in_flight(1).await }
+        });
+        tokio::task::yield_now().await;
+        ledger.acknowledge(0);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        ledger.acknowledge(1);
+        assert_eq!(waiting.await.unwrap(), Ok(()));
     }
 
     proptest! {
