@@ -201,10 +201,12 @@ impl Running {
         let until = Instant::now() + READY;
         loop {
             match Self::start(self.part, self.port, self.url.clone(), self.program.clone()) {
-                // PostgreSQL's children live a moment longer than a killed server, and so does a socket.
+                // PostgreSQL's children live a moment longer than a killed server, and so does a socket. It says
+                // "pre-existing shared memory block (key …, ID …) is still in use".
                 Err(StackError::PortTaken { .. }) if Instant::now() < until => {}
                 Err(StackError::NotReady { log, .. })
-                    if log.contains("pre-existing shared memory block is still in use")
+                    if log.contains("pre-existing shared memory block")
+                        && log.contains("is still in use")
                         && Instant::now() < until => {}
                 Err(error) => return Err(error),
                 Ok(running) => {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::client::FetchError;
 use crate::fetch::Parts;
@@ -15,9 +15,6 @@ use crate::launch::{Launcher, RegistryStore, Running};
 use crate::progress::{Steps, steps};
 use crate::prometheus;
 use crate::run_folder::RunFolder;
-
-/// How long a start after a kill is tried again.
-const START_AGAIN: Duration = Duration::from_secs(20);
 
 /// A part of the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -283,18 +280,7 @@ impl Stack {
     /// # Errors
     /// [`StackError`].
     pub fn start_again(&mut self, part: Part) -> Result<(), StackError> {
-        let Some(running) = self.running.get_mut(&part) else { return Ok(()) };
-        // A killed PostgreSQL's own children take a moment to see that it is gone, and hold its shared memory until then: a
-        // start in that moment ends at once.
-        let until = Instant::now() + START_AGAIN;
-        loop {
-            match running.start_again() {
-                Err(StackError::NotReady { .. }) if Instant::now() < until => {
-                    thread::park_timeout(Duration::from_millis(200));
-                }
-                result => return result,
-            }
-        }
+        self.running.get_mut(&part).map_or(Ok(()), Running::start_again)
     }
 
     /// Ends every part and removes the data, as dropping does.
