@@ -33,23 +33,50 @@ pub enum Kind {
 /// A Rust type that a field may have.
 trait Field {
     const KIND: Kind;
+
+    /// Whether JSON would hold null: such a field is left out of the document, as the map's coverage counts it.
+    fn is_absent(&self) -> bool {
+        false
+    }
+}
+
+impl<T: Field> Field for Option<T> {
+    const KIND: Kind = T::KIND;
+
+    fn is_absent(&self) -> bool {
+        self.as_ref().is_none_or(T::is_absent)
+    }
 }
 
 macro_rules! kinds {
     ($($type:ty => $kind:ident;)*) => {
-        $(impl Field for $type { const KIND: Kind = Kind::$kind; }
-          impl Field for Option<$type> { const KIND: Kind = Kind::$kind; })*
+        $(impl Field for $type { const KIND: Kind = Kind::$kind; })*
     };
 }
 
 kinds! {
     String => Text;
     i64 => Integer;
-    f64 => Double;
     Decimal => Decimal;
     bool => Boolean;
-    Value => Object;
     Vec<Value> => Array;
+}
+
+impl Field for f64 {
+    const KIND: Kind = Kind::Double;
+
+    /// JSON has no infinity and no NaN.
+    fn is_absent(&self) -> bool {
+        !self.is_finite()
+    }
+}
+
+impl Field for Value {
+    const KIND: Kind = Kind::Object;
+
+    fn is_absent(&self) -> bool {
+        self.is_null()
+    }
 }
 
 /// What the Mongo sink must know of a collection.
@@ -100,7 +127,7 @@ macro_rules! log_documents {
             pub struct $type {
                 $(
                     #[doc = concat!("`", $name, ".", stringify!($field), "` of the data map; absent where `None`.")]
-                    #[serde(skip_serializing_if = "is_null")]
+                    #[serde(skip_serializing_if = "Field::is_absent")]
                     pub $field: $kind,
                 )*
             }
@@ -118,11 +145,6 @@ macro_rules! log_documents {
         /// Every collection.
         pub const COLLECTIONS: &[&Collection] = &[$(<$type as LogDocument>::COLLECTION,)*];
     };
-}
-
-/// Absent fields are left out of the document, as the map's coverage counts them.
-fn is_null<T: Serialize>(value: &T) -> bool {
-    matches!(serde_json::to_value(value), Ok(Value::Null))
 }
 
 log_documents! {
