@@ -15,7 +15,7 @@ use runtime::metrics::Metrics;
 use runtime::producer::{KafkaProducer, Patience};
 use runtime::{Engine, EngineConfig};
 use sinks::mongo::MongoConfig;
-use sinks::postgres::PostgresConfig;
+use sinks::postgres::{PostgresConfig, PostgresStartError};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -86,7 +86,8 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
     let engine = engine(config, stop.clone())?;
     let mut tasks = JoinSet::new();
     serve_ops(config, &engine, stop.clone(), &mut tasks).await?;
-    check_topics_patiently(config, &stop).await?;
+    // A wrong partition count ends the process.
+    patiently("kafka", &stop, operate::is_weather, || operate::check_topics(config)).await?;
     let pool = operate::pool(config)?;
     if roles.gateway {
         let relay = relay_outbox(config, &pool, stop.clone())?;
@@ -187,16 +188,26 @@ async fn serve_ops(
     Ok(())
 }
 
-/// A wrong partition count ends the process; a broker that does not answer yet is waited for.
-async fn check_topics_patiently(config: &Config, stop: &CancellationToken) -> Result<()> {
+/// Repeats a step of the start while `what` does not answer yet; any other error ends the process.
+async fn patiently<T, E, F>(
+    what: &str,
+    stop: &CancellationToken,
+    is_weather: impl Fn(&E) -> bool,
+    step: impl Fn() -> F,
+) -> Result<T>
+where
+    E: std::fmt::Display,
+    F: Future<Output = Result<T, E>>,
+    anyhow::Error: From<E>,
+{
     loop {
-        match operate::check_topics(config).await {
-            Ok(()) => return Ok(()),
-            Err(error) if operate::is_weather(&error) && !stop.is_cancelled() => {
-                tracing::warn!(error = format!("{error:#}"), "waiting for kafka");
+        match step().await {
+            Ok(done) => return Ok(done),
+            Err(error) if is_weather(&error) && !stop.is_cancelled() => {
+                tracing::warn!(error = format!("{error:#}"), "waiting for {what}");
                 tokio::time::sleep(START_AGAIN).await;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -270,16 +281,9 @@ async fn run_sink(
 ) -> Result<()> {
     match sink {
         "postgres" => {
-            let sink = loop {
-                match PostgresConfig::default().build(pool.clone()).await {
-                    Ok(sink) => break sink,
-                    Err(sinks::postgres::PostgresStartError::Postgres(error)) if !stop.is_cancelled() => {
-                        tracing::warn!(error = %error, "waiting for postgres");
-                        tokio::time::sleep(START_AGAIN).await;
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            };
+            let is_weather = |error: &PostgresStartError| matches!(error, PostgresStartError::Postgres(_));
+            let build = || PostgresConfig::default().build(pool.clone());
+            let sink = patiently("postgres", &stop, is_weather, build).await?;
             Ok(engine.run_sink(sink).await?)
         }
         _ => {
@@ -288,16 +292,7 @@ async fn run_sink(
                 database: config.mongodb.database.clone(),
                 timeout: Duration::from_secs(5),
             };
-            let sink = loop {
-                match settings.build().await {
-                    Ok(sink) => break sink,
-                    Err(error) if sinks::mongo::is_retryable(&error) && !stop.is_cancelled() => {
-                        tracing::warn!(error = %error, "waiting for mongodb");
-                        tokio::time::sleep(START_AGAIN).await;
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            };
+            let sink = patiently("mongodb", &stop, sinks::mongo::is_retryable, || settings.build()).await?;
             Ok(engine.run_sink(sink).await?)
         }
     }
