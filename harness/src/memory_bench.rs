@@ -54,13 +54,8 @@ fn sample(deployment: &Deployment) -> BTreeMap<String, f64> {
 /// Posts photos and waits for their verdicts; the most that each role held meanwhile.
 async fn load(deployment: &Deployment) -> Result<BTreeMap<String, f64>> {
     let folder = Path::new("examples/photos");
-    let samples = Scenario::read(folder)?.photos;
-    let samples: Vec<_> = samples
-        .iter()
-        .filter(|sample| {
-            sample.file.ends_with(".jpg") && sample.expect.verdict.as_deref() == Some("verified")
-        })
-        .collect();
+    let scenario = Scenario::read(folder)?;
+    let samples: Vec<_> = scenario.verified_jpegs().collect();
     ensure!(!samples.is_empty(), "the scenario has no verified JPEG");
     let client = Client::new(&deployment.gateway_url())?;
     let users: Vec<Uuid> = (0..8).map(|n| driver_id(&format!("memory-{n}"))).collect();

@@ -70,6 +70,13 @@ impl Scenario {
         let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
         serde_json::from_str(&text).with_context(|| format!("read {}", file.display()))
     }
+
+    /// The JPEGs that are read with certainty: a comment makes any number of different files of one.
+    pub fn verified_jpegs(&self) -> impl Iterator<Item = &Sample> {
+        self.photos.iter().filter(|sample| {
+            sample.file.ends_with(".jpg") && sample.expect.verdict.as_deref() == Some("verified")
+        })
+    }
 }
 
 /// The id of a driver.

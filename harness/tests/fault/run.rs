@@ -230,11 +230,9 @@ type Series = Vec<(String, Vec<u8>)>;
 fn sample_photos() -> Vec<Series> {
     let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/photos");
     let mut pool: BTreeMap<(String, u32), Series> = BTreeMap::new();
-    for sample in Scenario::read(&folder).unwrap().photos {
-        if sample.file.ends_with(".jpg") && sample.expect.verdict.as_deref() == Some("verified") {
-            let bytes = std::fs::read(folder.join(&sample.file)).unwrap();
-            pool.entry((sample.driver, sample.vehicle)).or_default().push((sample.file, bytes));
-        }
+    for sample in Scenario::read(&folder).unwrap().verified_jpegs() {
+        let bytes = std::fs::read(folder.join(&sample.file)).unwrap();
+        pool.entry((sample.driver.clone(), sample.vehicle)).or_default().push((sample.file.clone(), bytes));
     }
     let driven = pool.values().filter(|series| series.len() >= 3).count();
     assert!(driven >= 2, "the scenario has {driven} vehicles with three verified JPEGs");

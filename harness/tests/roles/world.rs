@@ -148,11 +148,8 @@ impl World {
 }
 
 fn readable(folder: &Path) -> Sample {
-    let samples = Scenario::read(folder).unwrap().photos;
-    let is_good = |sample: &&Sample| {
-        sample.file.ends_with(".jpg") && sample.expect.verdict.as_deref() == Some("verified")
-    };
-    samples.iter().find(is_good).expect("a verified JPEG in the scenario").clone()
+    let scenario = Scenario::read(folder).unwrap();
+    scenario.verified_jpegs().next().expect("a verified JPEG in the scenario").clone()
 }
 
 async fn own_database(url: &str, name: &str) -> String {
