@@ -11,8 +11,8 @@ use ingest::token::SchemaIds;
 use runtime::Engine;
 use runtime::clock::{Clock as _, SystemClock};
 use runtime::dead_letter::header;
-use runtime::letters::Letter;
 use runtime::registry::Registry;
+use runtime::source::RawRecord;
 use runtime::topics::TopicsError;
 use schemas::events::{AccountChanged, ActivityLogged, UploadReceived};
 use schemas::ids::UserId;
@@ -94,8 +94,8 @@ pub async fn list_dead_letters(config: &Config, stage: Option<&str>, reason: Opt
         if wanted(stage, header::STAGE) && wanted(reason, header::REASON) {
             println!(
                 "{}:{} {} {} {}/{}@{} {}",
-                letter.partition,
-                letter.offset,
+                letter.position.partition,
+                letter.position.offset,
                 field(header::STAGE),
                 field(header::REASON),
                 field(header::TOPIC),
@@ -118,10 +118,10 @@ pub async fn redrive(config: &Config, places: &[(i32, i64)]) -> Result<()> {
     Ok(())
 }
 
-async fn dead_letters(config: &Config) -> Result<Vec<Letter>> {
+async fn dead_letters(config: &Config) -> Result<Vec<RawRecord>> {
     let topic = format!("{}{}", config.kafka.topic_prefix, Topic::DeadLetters.name());
     let client = config.kafka_client();
-    Ok(tokio::task::spawn_blocking(move || runtime::letters::read(&client, &topic)).await??)
+    Ok(tokio::task::spawn_blocking(move || runtime::snapshot::read(&client, &topic)).await??)
 }
 
 /// Puts a deciding stage's group where its decisions end.

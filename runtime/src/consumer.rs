@@ -11,7 +11,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
@@ -19,7 +19,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::source::{Assignment, LANE_RECORDS, Lane, RawRecord};
-use crate::stage::Position;
 
 /// One poll; also the longest delay of a pause, a resume or a stop.
 const POLL: Duration = Duration::from_millis(20);
@@ -385,7 +384,7 @@ fn route(consumer: &BaseConsumer<Context>, message: &BorrowedMessage<'_>) -> Kaf
         *partition == message.partition() && topic.as_ref() == message.topic()
     });
     let Some((key, state)) = found else { return Ok(()) };
-    let mut record = own(message, &key.0);
+    let mut record = RawRecord::of(message, &key.0);
     if state.paused {
         // Already queued inside librdkafka when the pause came: a handful.
         state.overflow.push_back(record);
@@ -402,19 +401,6 @@ fn route(consumer: &BaseConsumer<Context>, message: &BorrowedMessage<'_>) -> Kaf
         std::thread::park_timeout(ROOM / 100);
     }
     Ok(())
-}
-
-fn own(message: &BorrowedMessage<'_>, topic: &Arc<str>) -> RawRecord {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
-    });
-    RawRecord {
-        position: Position { topic: topic.clone(), partition: message.partition(), offset: message.offset() },
-        key: message.key().map(<[u8]>::to_vec),
-        payload: message.payload().map(<[u8]>::to_vec),
-        headers,
-        timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
-    }
 }
 
 /// Refills and resumes lanes that have room again, and reopens lanes whose worker asks for it.

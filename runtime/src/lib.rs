@@ -22,6 +22,7 @@ pub mod publish;
 pub mod pure;
 pub mod registry;
 pub mod sinking;
+pub mod snapshot;
 pub mod source;
 pub mod stage;
 pub mod stored;
@@ -35,7 +36,7 @@ pub mod testing;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use engine::{Engine, EngineConfig, EngineError};
-pub use publish::{Delivered, OutRecord, PublishError, Publisher};
+pub use publish::{Delivered, PublishError};
 pub use stage::{
     Decider, Decision, Envelope, FromRecord, Position, Processor, Sink, SinkError, StageError, Verdict,
 };

@@ -11,7 +11,7 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerConte
 use tokio::sync::oneshot;
 
 use crate::ledger::Ledger;
-use crate::publish::{Delivered, OutRecord, PublishError, Publisher};
+use crate::publish::{Delivered, PublishError};
 
 /// Wait before a full local queue is tried again. librdkafka empties it in milliseconds while the broker answers.
 const FULL_QUEUE_WAIT: Duration = Duration::from_millis(5);
@@ -106,7 +106,7 @@ pub enum Patience {
     Within(Duration),
 }
 
-/// librdkafka behind [`Outbound`] and [`Publisher`].
+/// librdkafka behind [`Outbound`].
 pub struct KafkaProducer {
     producer: ThreadedProducer<Delivery>,
 }
@@ -198,19 +198,5 @@ impl Outbound for KafkaProducer {
                 NotTaken::Never(publish_error(&error))
             }
         })
-    }
-}
-
-impl Publisher for KafkaProducer {
-    async fn publish(&self, record: OutRecord) -> Result<Delivered, PublishError> {
-        let headers: Vec<_> =
-            record.headers.iter().map(|(key, value)| (key.as_str(), Some(value.as_slice()))).collect();
-        let message = Message {
-            topic: &record.topic,
-            key: Some(&record.key),
-            payload: Some(&record.payload),
-            headers: &headers,
-        };
-        send_and_wait(self, &message).await
     }
 }

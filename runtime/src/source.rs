@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +29,24 @@ pub struct RawRecord {
 }
 
 impl RawRecord {
+    /// A copy of a message that librdkafka owns.
+    pub(crate) fn of(message: &BorrowedMessage<'_>, topic: &Arc<str>) -> Self {
+        let headers = message.headers().map_or_else(Vec::new, |headers| {
+            headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+        });
+        Self {
+            position: Position {
+                topic: topic.clone(),
+                partition: message.partition(),
+                offset: message.offset(),
+            },
+            key: message.key().map(<[u8]>::to_vec),
+            payload: message.payload().map(<[u8]>::to_vec),
+            headers,
+            timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+        }
+    }
+
     /// The last header of a name, as text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

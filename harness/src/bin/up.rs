@@ -13,7 +13,8 @@ use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, o
 use harness::scenario::Scenario;
 use harness::table::{Row, render};
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::BaseConsumer;
+use runtime::snapshot;
 use schemas::topic::Topic;
 use serde::Serialize;
 
@@ -216,20 +217,12 @@ fn summarize(rows: &[Row], dead_lettered: i64, elapsed: Duration) -> Summary {
 
 /// Records on the dead-letter topic.
 fn dead_letters(stack: &Stack) -> Result<i64> {
-    let limit = Duration::from_secs(10);
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", stack.kafka_brokers())
         .create()
         .context("kafka client")?;
-    let topic = Topic::DeadLetters.name();
-    let metadata = consumer.fetch_metadata(Some(topic), limit).context("dead-letter topic")?;
-    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-    (0..i32::try_from(partitions)?)
-        .map(|partition| {
-            let (low, high) = consumer.fetch_watermarks(topic, partition, limit)?;
-            Ok(high - low)
-        })
-        .sum()
+    let extents = snapshot::extents(&consumer, Topic::DeadLetters.name()).context("dead-letter topic")?;
+    Ok(extents.values().map(|(low, high)| high - low).sum())
 }
 
 async fn until_asked_to_stop(deployment: &mut Deployment) -> Result<()> {

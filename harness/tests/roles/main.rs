@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use harness::deployment::RoleSpec;
-use harness::topics::{Raw, raw_records};
+use runtime::snapshot;
+use runtime::source::RawRecord;
 use schemas::topic::Topic;
 use world::World;
 
@@ -56,7 +57,7 @@ fn malformed_records_on_every_topic_are_dead_lettered_with_their_cause_and_the_p
     let kinds = sent.len() / topics.len();
     let expected = READERS.len() * kinds;
     let letters = world.until("every dead letter", |world| {
-        let letters = raw_records(&world.kafka, &world.topic(Topic::DeadLetters)).ok()?;
+        let letters = snapshot::read(&world.kafka, &world.topic(Topic::DeadLetters)).ok()?;
         (letters.len() >= expected).then_some(letters)
     });
     assert_eq!(letters.len(), expected);
@@ -80,7 +81,7 @@ fn malformed_records_on_every_topic_are_dead_lettered_with_their_cause_and_the_p
 }
 
 /// The letter holds the original's key, bytes and headers, and says where it stood and why it is here.
-fn check_letter(letter: &Raw, sent: &BTreeMap<(String, i64), (&str, Vec<u8>)>) {
+fn check_letter(letter: &RawRecord, sent: &BTreeMap<(String, i64), (&str, Vec<u8>)>) {
     let topic = letter.header("dlq.original_topic").unwrap();
     let offset: i64 = letter.header("dlq.original_offset").unwrap().parse().unwrap();
     let (reason, bytes) = &sent[&(topic.to_owned(), offset)];
@@ -120,7 +121,7 @@ fn while_the_registry_is_away_records_wait_and_go_on_when_it_is_back() {
         })?;
         (line.rsplit(' ').next()?.parse::<f64>().ok()? >= 3.0).then_some(())
     });
-    let letters = raw_records(&world.kafka, &world.topic(Topic::DeadLetters)).unwrap();
+    let letters = snapshot::read(&world.kafka, &world.topic(Topic::DeadLetters)).unwrap();
     assert!(letters.is_empty(), "an outage made {} dead letters", letters.len());
     gate.open();
     let view = world.until("the verdict", |world| world.view(id).filter(|view| view.verdict.is_some()));
