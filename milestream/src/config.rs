@@ -37,6 +37,10 @@ pub struct Config {
     pub ingest: Ingest,
     /// The engine of stages and sinks.
     pub engine: EngineSection,
+    /// The chain that rewards are paid on.
+    pub chain: Chain,
+    /// The watcher of the chain.
+    pub watch: Watch,
     /// Health and metrics.
     pub ops: Ops,
     /// Signing and checking of bearer tokens.
@@ -157,6 +161,42 @@ pub struct EngineSection {
     pub guards: String,
 }
 
+/// The chain that rewards are paid on. Its nodes and contracts are rows of `network_configs` and `smart_contracts`, which
+/// `milestream networks` and `milestream contracts` write.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Chain {
+    /// The network's genesis block id; nodes of another network are refused. Empty: nothing is paid or watched.
+    pub genesis_id: String,
+    /// The distributor's keystore (Web3 Secret Storage, version 3).
+    pub keystore_file: PathBuf,
+    /// A file whose first line is the keystore's password.
+    pub keystore_password_file: PathBuf,
+    /// Rewards of one transaction at most, 1 to 40: 40 stay below 15M gas, of which a block holds 40M.
+    pub batch_rewards: usize,
+    /// Milliseconds that a reward waits for company before it is paid with what there is.
+    pub batch_wait_ms: u64,
+    /// B3TR that may be signed for in a day (UTC), a decimal string.
+    pub daily_ceiling: String,
+    /// `low`, `medium` or `high`: the most paid for gas is 1.25, 2 or 4 times the next block's base fee.
+    pub gas_strategy: String,
+    /// Shared by gateway and watcher: authenticates the batches of chain events. At least 32 characters.
+    #[serde(serialize_with = "redacted")]
+    pub watch_secret: SecretString,
+}
+
+/// The watcher of the chain.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Watch {
+    /// The gateway that takes its batches.
+    pub gateway_url: String,
+    /// Milliseconds between two looks at the node; blocks come every 10 s.
+    pub poll_ms: u64,
+    /// Block that a first start begins after: one before the first payment. Later starts go on where the gateway says.
+    pub start_block: u32,
+}
+
 /// Health and metrics.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -252,6 +292,27 @@ impl Default for EngineSection {
             drain_budget_ms: 6_000,
             guards: "on".into(),
         }
+    }
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self {
+            genesis_id: String::new(),
+            keystore_file: "keys/distributor.json".into(),
+            keystore_password_file: "keys/distributor.password".into(),
+            batch_rewards: 40,
+            batch_wait_ms: 30_000,
+            daily_ceiling: "10000".into(),
+            gas_strategy: "medium".into(),
+            watch_secret: SecretString::default(),
+        }
+    }
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { gateway_url: "http://127.0.0.1:8080".into(), poll_ms: 2_000, start_block: 0 }
     }
 }
 
@@ -408,6 +469,7 @@ impl Serialize for Defaults {
         let mut value = serde_json::to_value(&config).map_err(serde::ser::Error::custom)?;
         value["kafka"]["sasl_password"] = "".into();
         value["registry"]["password"] = "".into();
+        value["chain"]["watch_secret"] = "".into();
         value["postgres"]["url"] = config.postgres.url.expose_secret().into();
         value["mongodb"]["uri"] = config.mongodb.uri.expose_secret().into();
         value.serialize(serializer)
@@ -484,6 +546,7 @@ mod tests {
             jail.set_env("MONGODB_URI", "mongodb://u:hunter2@h/");
             jail.set_env("KAFKA_SASL_PASSWORD", "hunter2");
             jail.set_env("SCHEMA_REGISTRY_PASSWORD", "hunter2");
+            jail.set_env("MILESTREAM_CHAIN__WATCH_SECRET", "hunter2");
             let config = Config::load(Path::new("milestream.toml"))?;
             assert_eq!(config.postgres.url.expose_secret(), "postgres://u:hunter2@h/d?password=hunter2");
             let shown = config.shown()? + &format!("{config:?}");

@@ -13,6 +13,10 @@ use uuid::Uuid;
 
 use crate::ids::{EventId, Micros, UploadId, UserId, VehicleId};
 use crate::reason::Reason;
+pub use crate::payouts::{
+    AttemptState, BlockAdopted, BlockPlace, BlockUndone, ChainLog, ChainStep, ChainTransaction, PayoutState,
+    PayoutTransaction, PayoutUpdated, RewardClaimed,
+};
 pub use crate::rewards::{
     LimitCharge, LimitType, PartKind, PartName, RewardCalculated, RewardGranted, RewardPart,
 };
@@ -85,6 +89,42 @@ event!(OdometerRead, "milestream.OdometerRead", Topic::UploadsReadings, "Odomete
 event!(UploadDecided, "milestream.UploadDecided", Topic::UploadsDecided, "UploadDecided.avsc");
 event!(RewardCalculated, "milestream.RewardCalculated", Topic::RewardsCalculated, "RewardCalculated.avsc");
 event!(RewardGranted, "milestream.RewardGranted", Topic::RewardsGranted, "RewardGranted.avsc");
+event!(
+    RewardClaimed,
+    "milestream.RewardClaimed",
+    Topic::RewardsGranted,
+    "RewardClaimed.avsc",
+    |e| e.event_id,
+    e.user_id.to_string(),
+    e.occurred_at
+);
+event!(
+    PayoutUpdated,
+    "milestream.PayoutUpdated",
+    Topic::PayoutsUpdated,
+    "PayoutUpdated.avsc",
+    |e| e.header.event_id,
+    e.reward_id.to_string(),
+    e.header.occurred_at
+);
+event!(
+    BlockAdopted,
+    "milestream.BlockAdopted",
+    Topic::ChainEvents,
+    "BlockAdopted.avsc",
+    |e| e.event_id,
+    e.genesis_id.clone(),
+    e.occurred_at
+);
+event!(
+    BlockUndone,
+    "milestream.BlockUndone",
+    Topic::ChainEvents,
+    "BlockUndone.avsc",
+    |e| e.event_id,
+    e.genesis_id.clone(),
+    e.occurred_at
+);
 event!(
     ActivityLogged,
     "milestream.ActivityLogged",
@@ -485,5 +525,9 @@ pub fn registry_subjects() -> Vec<(Topic, &'static str, &'static str)> {
         row::<AccountChanged>(),
         row::<RewardCalculated>(),
         row::<RewardGranted>(),
+        row::<RewardClaimed>(),
+        row::<PayoutUpdated>(),
+        row::<BlockAdopted>(),
+        row::<BlockUndone>(),
     ]
 }

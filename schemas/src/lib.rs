@@ -6,6 +6,7 @@ pub mod events;
 pub mod ids;
 pub mod logs;
 pub mod reason;
+pub mod payouts;
 mod rewards;
 pub mod sealed;
 pub mod topic;

@@ -17,6 +17,10 @@ pub enum Topic {
     RewardsCalculated,
     /// What of it is granted within the budgets, by `limit_check`.
     RewardsGranted,
+    /// How granted rewards are paid, by `chain_submission`.
+    PayoutsUpdated,
+    /// Blocks of the chain as they come and go, by the gateway for the watcher.
+    ChainEvents,
     /// Documents for the log collections, by every role.
     ActivityLogs,
     /// Records that cannot be processed, with their original bytes.
@@ -53,13 +57,15 @@ pub struct TopicSpec {
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Topic; 9] = [
+    pub const ALL: [Topic; 11] = [
         Topic::UploadsReceived,
         Topic::UploadsGraded,
         Topic::UploadsReadings,
         Topic::UploadsDecided,
         Topic::RewardsCalculated,
         Topic::RewardsGranted,
+        Topic::PayoutsUpdated,
+        Topic::ChainEvents,
         Topic::ActivityLogs,
         Topic::DeadLetters,
         Topic::AccountsChanged,
@@ -75,6 +81,8 @@ impl Topic {
             Topic::UploadsDecided => "uploads.decided",
             Topic::RewardsCalculated => "rewards.calculated",
             Topic::RewardsGranted => "rewards.granted",
+            Topic::PayoutsUpdated => "payouts.updated",
+            Topic::ChainEvents => "chain.events",
             Topic::ActivityLogs => "activity.logs",
             Topic::DeadLetters => "dead-letters",
             Topic::AccountsChanged => "accounts.changed",
@@ -91,6 +99,8 @@ impl Topic {
             Topic::UploadsDecided => include_str!("../topics/uploads.decided.yaml"),
             Topic::RewardsCalculated => include_str!("../topics/rewards.calculated.yaml"),
             Topic::RewardsGranted => include_str!("../topics/rewards.granted.yaml"),
+            Topic::PayoutsUpdated => include_str!("../topics/payouts.updated.yaml"),
+            Topic::ChainEvents => include_str!("../topics/chain.events.yaml"),
             Topic::ActivityLogs => include_str!("../topics/activity.logs.yaml"),
             Topic::DeadLetters => include_str!("../topics/dead-letters.yaml"),
             Topic::AccountsChanged => include_str!("../topics/accounts.changed.yaml"),
