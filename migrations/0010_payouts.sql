@@ -38,6 +38,8 @@ create index on payouts (state);
 
 alter table payout_attempts
     add column contract varchar(42) not null,
+    add column app_id varchar(66) not null,
+    add column method text not null,
     add column expiration bigint not null,
     add column clause_count integer not null,
     add column batch_wei numeric(38,0) not null,

@@ -43,6 +43,8 @@ pub struct Wei(pub U256);
 impl Wei {
     /// No wei.
     pub const ZERO: Self = Self(U256::ZERO);
+    /// The largest number of wei, 2^256 - 1.
+    pub const MAX: Self = Self(U256::MAX);
 
     /// `amount` coins (B3TR, VET or VTHO) in wei, exactly.
     ///

@@ -15,11 +15,15 @@ fn graph() -> Vec<&'static str> {
     graph.lines().map(str::trim).collect()
 }
 
+fn names(topics: &[Topic], between: &str) -> String {
+    topics.iter().map(|topic| topic.name()).collect::<Vec<_>>().join(between)
+}
+
 #[test]
 fn the_graph_has_every_stage_between_its_topics_and_no_other() {
     let wanted: BTreeSet<String> = STAGES
         .iter()
-        .map(|row| format!("{} --> {} --> {}", row.input.name(), row.name, row.output.name()))
+        .map(|row| format!("{} --> {} --> {}", names(row.inputs, " & "), row.name, row.output.name()))
         .collect();
     let shown: BTreeSet<String> =
         graph().into_iter().filter(|line| line.matches(" --> ").count() == 2).map(str::to_owned).collect();
@@ -28,7 +32,7 @@ fn the_graph_has_every_stage_between_its_topics_and_no_other() {
 
 #[test]
 fn the_graph_shows_what_each_sink_reads() {
-    for sink in ["postgres", "mongo"] {
+    for sink in ["postgres", "mongo", "analytics"] {
         let reads: BTreeSet<&str> = Topic::ALL
             .iter()
             .filter(|topic| topic.spec().unwrap().consumers.iter().any(|consumer| consumer == sink))
@@ -48,8 +52,9 @@ fn the_stage_table_is_the_pipeline_table() {
             let kind = match row.kind {
                 Kind::Pure => "pure",
                 Kind::Deciding => "deciding",
+                Kind::Paying => "paying",
             };
-            let (input, output) = (row.input.name(), row.output.name());
+            let (input, output) = (names(row.inputs, "`, `"), row.output.name());
             format!("| `{}` | {kind} | `{input}` | `{output}` | {} |", row.name, row.meaning)
         })
         .collect();

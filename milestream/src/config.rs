@@ -176,6 +176,9 @@ pub struct Chain {
     pub batch_rewards: usize,
     /// Milliseconds that a reward waits for company before it is paid with what there is.
     pub batch_wait_ms: u64,
+    /// Blocks in which a transaction is valid, 1 to 8,640: long enough that it is not missed, short enough that its end can be
+    /// proven soon. 180 blocks are half an hour.
+    pub expiration_blocks: u32,
     /// B3TR that may be signed for in a day (UTC), a decimal string.
     pub daily_ceiling: String,
     /// `low`, `medium` or `high`: the most paid for gas is 1.25, 2 or 4 times the next block's base fee.
@@ -303,6 +306,7 @@ impl Default for Chain {
             keystore_password_file: "keys/distributor.password".into(),
             batch_rewards: 40,
             batch_wait_ms: 30_000,
+            expiration_blocks: 180,
             daily_ceiling: "10000".into(),
             gas_strategy: "medium".into(),
             watch_secret: SecretString::default(),

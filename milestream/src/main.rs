@@ -7,6 +7,7 @@ use clap::Parser as _;
 mod cli;
 mod config;
 mod operate;
+mod payments;
 mod roles;
 mod telemetry;
 
@@ -36,7 +37,7 @@ async fn dispatch(command: &Command, config: &Config) -> anyhow::Result<()> {
         Command::Ingest => roles::run(config, roles::Roles::gateway()).await,
         Command::Process { stages } => roles::run(config, roles::Roles::stages(stages)?).await,
         Command::Sink { sinks } => roles::run(config, roles::Roles::sinks(sinks)?).await,
-        Command::All => roles::run(config, roles::Roles::all()).await,
+        Command::All => roles::run(config, roles::Roles::all(!config.chain.genesis_id.is_empty())).await,
         Command::Topics(Topics::Apply) => operate::apply_topics(config).await,
         Command::Topics(Topics::Check) => operate::check_topics(config).await,
         Command::Migrate => operate::migrate(config).await,

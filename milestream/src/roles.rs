@@ -8,7 +8,7 @@ use ingest::config::{GatewayConfig, Rate, Rates};
 use ingest::gateway::Gateway;
 use ingest::keys::KeySet;
 use ingest::store::PhotoStore;
-use processors::pipeline::STAGES;
+use processors::pipeline::{Kind, STAGES};
 use runtime::clock::{Clock, SystemClock};
 use runtime::fence::Guards;
 use runtime::metrics::Metrics;
@@ -23,10 +23,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::operate;
+use crate::{operate, payments};
 
 /// The sinks by name.
-const SINKS: [&str; 2] = ["postgres", "mongo"];
+const SINKS: [&str; 3] = ["postgres", "mongo", "analytics"];
 /// Longest wait of a client for Kafka's acknowledgement; afterwards 503, and the reserved photo is published later.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between two attempts to start a role whose database does not answer yet.
@@ -38,6 +38,7 @@ pub struct Roles {
     gateway: bool,
     stages: Vec<&'static str>,
     sinks: Vec<&'static str>,
+    watcher: bool,
 }
 
 impl Roles {
@@ -63,9 +64,19 @@ impl Roles {
         Ok(Self { sinks: pick(&SINKS, names, "sink")?, ..Self::default() })
     }
 
-    /// Every role.
-    pub fn all() -> Self {
-        Self { gateway: true, stages: STAGES.iter().map(|row| row.name).collect(), sinks: SINKS.to_vec() }
+    /// The watcher of the chain.
+    pub fn watcher() -> Self {
+        Self { watcher: true, ..Self::default() }
+    }
+
+    /// Every role; without a network nothing is paid and no chain is watched.
+    pub fn all(pays: bool) -> Self {
+        let stages = STAGES.iter().filter(|row| pays || row.kind != Kind::Paying).map(|row| row.name);
+        Self { gateway: true, stages: stages.collect(), sinks: SINKS.to_vec(), watcher: pays }
+    }
+
+    fn pays(&self) -> bool {
+        STAGES.iter().any(|row| row.kind == Kind::Paying && self.stages.contains(&row.name))
     }
 }
 
@@ -89,19 +100,24 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
     // A wrong partition count ends the process.
     patiently("kafka", &stop, operate::is_weather, || operate::check_topics(config)).await?;
     let pool = operate::pool(config)?;
-    if roles.gateway {
+    if roles.gateway || roles.pays() {
         let relay = relay_outbox(config, &pool, stop.clone())?;
         tasks.spawn(async move {
             relay.await;
             ("outbox", Ok(()))
         });
+    }
+    if roles.gateway {
         let (config, engine, pool, stop) = (config.clone(), engine.clone(), pool.clone(), stop.clone());
         tasks.spawn(async move { ("ingest", run_gateway(&config, &engine, pool, stop).await) });
     }
     if !roles.stages.is_empty() {
         let photos = open_photos(config)?.object_store();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let parts = processors::parts::Parts::new(pool.clone(), photos, clock);
+        let mut parts = processors::parts::Parts::new(pool.clone(), photos, clock);
+        if let Some(payouts) = payments::config(config)? {
+            parts = parts.with_payouts(payouts);
+        }
         for stage in roles.stages {
             let (engine, parts) = (engine.clone(), parts.clone());
             tasks.spawn(async move {
@@ -308,7 +324,7 @@ mod tests {
         assert_eq!(
             error,
             "there is no stage \"fraud\": choose of quality_check, odometer_reading, fraud_check, \
-             reward_calculation, limit_check"
+             reward_calculation, limit_check, chain_submission"
         );
         assert!(Roles::sinks(&["postgres".to_owned(), "mongo".to_owned()]).is_ok());
     }

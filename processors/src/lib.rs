@@ -5,6 +5,7 @@
 //! `runtime`'s. Knows no HTTP and no sink.
 
 mod documents;
+pub mod chain_submission;
 pub mod fraud_check;
 pub mod limit_check;
 pub mod odometer_reading;

@@ -8,6 +8,7 @@ use runtime::Clock;
 use sqlx::PgPool;
 use tokio::sync::OnceCell;
 
+use crate::chain_submission::PayoutConfig;
 use crate::fraud_check::rules::Rules;
 use crate::odometer_reading::PostgresAnswers;
 use crate::photos::Photos;
@@ -24,6 +25,7 @@ pub struct Parts {
     pub(crate) workers: Workers,
     pub(crate) rules: Rules,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) payouts: Option<PayoutConfig>,
     reader: Arc<OnceCell<Arc<Reader>>>,
 }
 
@@ -37,8 +39,15 @@ impl Parts {
             workers: Workers::default(),
             rules: Rules::current(),
             clock,
+            payouts: None,
             reader: Arc::default(),
         }
+    }
+
+    /// The same parts with what paying needs; without it `chain_submission` does not start.
+    #[must_use]
+    pub fn with_payouts(self, payouts: PayoutConfig) -> Self {
+        Self { payouts: Some(payouts), ..self }
     }
 
     /// Where answers of the reader are kept.

@@ -2,11 +2,11 @@
 
 use runtime::{Engine, EngineError};
 use schemas::topic::Topic::{
-    self, RewardsCalculated, RewardsGranted, UploadsDecided, UploadsGraded, UploadsReadings, UploadsReceived,
+    self, ChainEvents, PayoutsUpdated, RewardsCalculated, RewardsGranted, UploadsDecided, UploadsGraded, UploadsReadings, UploadsReceived,
 };
 
 use crate::{
-    fraud_check::FraudCheck, limit_check::LimitCheck, odometer_reading::OdometerReading, parts::Parts,
+    chain_submission, fraud_check::FraudCheck, limit_check::LimitCheck, odometer_reading::OdometerReading, parts::Parts,
     quality_check::QualityCheck, reward_calculation::RewardCalculation,
 };
 
@@ -17,6 +17,8 @@ pub enum Kind {
     Pure,
     /// Decides under the fence, one Postgres transaction a batch.
     Deciding,
+    /// Pays: a consumer that repeats do not harm, and a loop under a lease.
+    Paying,
 }
 
 /// One stage.
@@ -27,23 +29,24 @@ pub struct StageRow {
     /// How it is run.
     pub kind: Kind,
     /// What it consumes.
-    pub input: Topic,
+    pub inputs: &'static [Topic],
     /// What it publishes.
     pub output: Topic,
     /// What it does, in a line.
     pub meaning: &'static str,
 }
 
-use Kind::{Deciding, Pure};
+use Kind::{Deciding, Paying, Pure};
 
 /// Every stage, in the order in which an upload passes them.
 #[rustfmt::skip]
 pub const STAGES: &[StageRow] = &[
-    StageRow { name: "quality_check",      kind: Pure,     input: UploadsReceived,   output: UploadsGraded,     meaning: "decodes the photo and measures its quality" },
-    StageRow { name: "odometer_reading",   kind: Pure,     input: UploadsGraded,     output: UploadsReadings,   meaning: "reads the mileage, with all candidates" },
-    StageRow { name: "fraud_check",        kind: Deciding, input: UploadsReadings,   output: UploadsDecided,    meaning: "decides whether to believe the reading" },
-    StageRow { name: "reward_calculation", kind: Pure,     input: UploadsDecided,    output: RewardsCalculated, meaning: "works out what a verified distance earns" },
-    StageRow { name: "limit_check",        kind: Deciding, input: RewardsCalculated, output: RewardsGranted,    meaning: "grants what the budgets of day, week and month hold" },
+    StageRow { name: "quality_check",      kind: Pure,     inputs: &[UploadsReceived],   output: UploadsGraded,     meaning: "decodes the photo and measures its quality" },
+    StageRow { name: "odometer_reading",   kind: Pure,     inputs: &[UploadsGraded],     output: UploadsReadings,   meaning: "reads the mileage, with all candidates" },
+    StageRow { name: "fraud_check",        kind: Deciding, inputs: &[UploadsReadings],   output: UploadsDecided,    meaning: "decides whether to believe the reading" },
+    StageRow { name: "reward_calculation", kind: Pure,     inputs: &[UploadsDecided],    output: RewardsCalculated, meaning: "works out what a verified distance earns" },
+    StageRow { name: "limit_check",        kind: Deciding, inputs: &[RewardsCalculated], output: RewardsGranted,    meaning: "grants what the budgets of day, week and month hold" },
+    StageRow { name: "chain_submission",   kind: Paying,   inputs: &[RewardsGranted, ChainEvents], output: PayoutsUpdated, meaning: "pays on VeChain and follows each payment to its end" },
 ];
 
 /// Why a stage could not be run.
@@ -55,6 +58,9 @@ pub enum RunError {
     /// The embedded models do not load.
     #[error("the reader")]
     Reader(#[from] reading::ReaderError),
+    /// Paying is not configured.
+    #[error("chain.genesis_id is empty: name the network to pay on, or run the stages without chain_submission")]
+    NoNetwork,
     /// The engine ended before it was told to.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -73,6 +79,7 @@ pub async fn run(stage: &str, engine: &Engine, parts: &Parts) -> Result<(), RunE
         "fraud_check" => engine.run_decider(FraudCheck::new(parts), parts.pool.clone()).await?,
         "reward_calculation" => engine.run_processor(RewardCalculation::new(parts)).await?,
         "limit_check" => engine.run_decider(LimitCheck::new(parts), parts.pool.clone()).await?,
+        "chain_submission" => chain_submission::run(engine, parts).await?,
         unknown => return Err(RunError::UnknownStage(unknown.to_owned())),
     }
     Ok(())

@@ -32,8 +32,12 @@ use uuid::Uuid;
 #[tokio::test]
 async fn each_example_makes_the_event_and_documents_that_are_checked_in() {
     for row in STAGES {
-        let inputs: Vec<_> =
-            examples(row.input).into_iter().filter(|example| !example.is_malformed()).collect();
+        let inputs: Vec<_> = row
+            .inputs
+            .iter()
+            .flat_map(|topic| examples(*topic))
+            .filter(|example| !example.is_malformed())
+            .collect();
         assert!(inputs.iter().any(|example| example.name.starts_with("normal-")), "{}", row.name);
         assert!(inputs.iter().any(|example| example.name.starts_with("edge-")), "{}", row.name);
         for example in &inputs {
@@ -43,6 +47,7 @@ async fn each_example_makes_the_event_and_documents_that_are_checked_in() {
                 "fraud_check" => fraud_check(example),
                 "reward_calculation" => reward_calculation(example).await,
                 "limit_check" => limit_check(example),
+                "chain_submission" => chain_submission(example),
                 other => panic!("say here how {other} is run over its examples"),
             };
             compare(row.name, &example.name, &output);

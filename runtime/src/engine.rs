@@ -171,6 +171,12 @@ impl Engine {
         self.run(S::NAME, S::TOPICS, run).await
     }
 
+    /// Cancelled when the process is to end: for what a role runs beside its consumer.
+    #[must_use]
+    pub fn stopping(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
     /// Waits for outstanding acknowledgements at the end of the process, at most two seconds: what is not acknowledged
     /// by then is published again by the next start, since its offset has not moved.
     pub fn flush(&self) {

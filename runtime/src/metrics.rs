@@ -7,6 +7,9 @@ use prometheus::{
 /// Bounds for work from a database round trip (1 ms) to a hard photo (10 s).
 const SECONDS: &[f64] = &[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 
+/// Bounds for steps of a payment, from a batch's wait (1 s) to a window of validity (30 min).
+const MINUTES: &[f64] = &[0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1_800.0];
+
 /// Every metric of a role.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -29,6 +32,18 @@ pub struct Metrics {
     pub http_seconds: HistogramVec,
     /// 1 with the release as label.
     pub build: GaugeVec,
+    /// Payouts by state; `quarantined` waits for a person.
+    pub payouts: IntGaugeVec,
+    /// 1 while nothing is signed for this cause. Act: it names what is missing (funds, VTHO, a node, a role).
+    pub payout_obstacle: IntGaugeVec,
+    /// `signed`, `sent`, `included`, `undone`, `confirmed`, `reverted`, `final`, `quarantined`, `abandoned`, `incident`. Act on the last.
+    pub payout_steps: IntCounterVec,
+    /// Seconds from the step before: `signed` (after the grant), `included` (after signing), `confirmed` (after inclusion).
+    pub payout_step_seconds: HistogramVec,
+    /// `taken`, `known`, `refused`, `malformed`, `unavailable`.
+    pub broadcasts: IntCounterVec,
+    /// `head` and `finalized`, as chain.events tells them. Act when the head stands still for a minute.
+    pub chain_block: IntGaugeVec,
 }
 
 /// Name, labels and help of every metric, for the documentation and for checks of dashboards.
@@ -50,6 +65,12 @@ pub const CATALOGUE: &[(&str, &[&str], &str)] = &[
     ("milestream_http_requests_total", &["route", "status"], "HTTP requests"),
     ("milestream_http_request_seconds", &["route"], "Seconds to the response's head"),
     ("milestream_build_info", &["version"], "1"),
+    ("milestream_payouts", &["state"], "Payouts by state"),
+    ("milestream_payout_obstacle", &["cause"], "1 while nothing is signed for this cause"),
+    ("milestream_payout_steps_total", &["step"], "Steps of payouts and their transactions"),
+    ("milestream_payout_step_seconds", &["step"], "Seconds from the step before to this one"),
+    ("milestream_broadcasts_total", &["result"], "Posts of signed transactions to nodes"),
+    ("milestream_chain_block_number", &["block"], "Height of the chain as payouts see it"),
 ];
 
 impl Metrics {
@@ -69,12 +90,14 @@ impl Metrics {
             let vec = IntGaugeVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(vec.clone())).map(|()| vec)
         };
-        let histogram = |at: usize| {
+        let bounded = |at: usize, bounds: &[f64]| {
             let (name, labels, help) = CATALOGUE[at];
-            let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+            let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
             let vec = HistogramVec::new(options, labels)?;
             registry.register(Box::new(vec.clone())).map(|()| vec)
         };
+        let histogram = |at: usize| bounded(at, SECONDS);
+        let steps = |at: usize| bounded(at, MINUTES);
         let (name, labels, help) = CATALOGUE[8];
         let build = GaugeVec::new(Opts::new(name, help), labels)?;
         registry.register(Box::new(build.clone()))?;
@@ -89,6 +112,12 @@ impl Metrics {
             http_requests: counter(6)?,
             http_seconds: histogram(7)?,
             build,
+            payouts: gauge(9)?,
+            payout_obstacle: gauge(10)?,
+            payout_steps: counter(11)?,
+            payout_step_seconds: steps(12)?,
+            broadcasts: counter(13)?,
+            chain_block: gauge(14)?,
             registry,
         })
     }
@@ -119,6 +148,12 @@ mod tests {
         metrics.halted.with_label_values(&["a", "b", "0"]).set(0);
         metrics.http_requests.with_label_values(&["a", "200"]).inc();
         metrics.http_seconds.with_label_values(&["a"]).observe(0.1);
+        metrics.payouts.with_label_values(&["ready"]).set(1);
+        metrics.payout_obstacle.with_label_values(&["no_funds"]).set(1);
+        metrics.payout_steps.with_label_values(&["signed"]).inc();
+        metrics.payout_step_seconds.with_label_values(&["signed"]).observe(1.0);
+        metrics.broadcasts.with_label_values(&["taken"]).inc();
+        metrics.chain_block.with_label_values(&["head"]).set(1);
         let text = metrics.render();
         for (name, _, _) in CATALOGUE {
             assert!(text.contains(name), "{name} is missing");

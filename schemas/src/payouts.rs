@@ -120,6 +120,25 @@ impl AttemptState {
     }
 }
 
+/// No state has this label.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no state is called {0:?}")]
+pub struct UnknownState(pub String);
+
+impl TryFrom<String> for PayoutState {
+    type Error = UnknownState;
+    fn try_from(label: String) -> Result<Self, UnknownState> {
+        Self::ALL.into_iter().find(|state| state.label() == label).ok_or(UnknownState(label))
+    }
+}
+
+impl TryFrom<String> for AttemptState {
+    type Error = UnknownState;
+    fn try_from(label: String) -> Result<Self, UnknownState> {
+        Self::ALL.into_iter().find(|state| state.label() == label).ok_or(UnknownState(label))
+    }
+}
+
 /// A block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockPlace {
@@ -361,6 +380,12 @@ impl ChainStep {
             Self::Undone(step) => chain_event_id(&step.genesis_id, "undone", &step.block_id, step.adoption),
         }
     }
+}
+
+/// The id of a transaction's row in `blockchain_transactions`.
+#[must_use]
+pub fn transaction_row_id(genesis_id: &str, tx_id: &str) -> Uuid {
+    crate::ids::natural(&format!("{genesis_id}/{tx_id}"))
 }
 
 /// The id of a step (`adopted` or `undone`) of a block's n-th adoption: the second adoption after a fork is another event.

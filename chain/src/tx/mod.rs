@@ -221,7 +221,9 @@ impl Body {
     }
 }
 
-fn clause_gas(clause: &Clause) -> u64 {
+/// Intrinsic gas of one clause, without the 5,000 of the transaction itself; see [`Body::intrinsic_gas`].
+#[must_use]
+pub fn clause_gas(clause: &Clause) -> u64 {
     let zeros = clause.data.iter().filter(|byte| **byte == 0).count() as u64;
     let others = clause.data.len() as u64 - zeros;
     let base = if clause.to.is_some() { CLAUSE_GAS } else { CREATION_GAS };

@@ -39,7 +39,7 @@ pub async fn serve() -> (SocketAddr, JoinHandle<()>) {
 
 fn use_every_metric(metrics: &Metrics) {
     for row in processors::pipeline::STAGES {
-        let topic = row.input.name();
+        let topic = row.inputs[0].name();
         metrics.consumed.with_label_values(&[row.name, topic]).inc();
         for (outcome, reason) in OUTCOMES {
             metrics.outcomes.with_label_values(&[row.name, outcome, reason]).inc();

@@ -1,0 +1,356 @@
+//! The consumer of grants, claims and blocks: each record changes rows and tells of it in one transaction, and the same record
+//! again changes nothing. What it remembers stands in the tables alone.
+
+use std::sync::Arc;
+
+use apache_avro::Schema;
+use chrono::{DateTime, Utc};
+use runtime::metrics::Metrics;
+use runtime::{Clock, Envelope, FromRecord, Sink, SinkError, StageError};
+use schemas::codec::CodecError;
+use schemas::events::{BlockAdopted, BlockUndone, Event as _, RewardClaimed, RewardGranted};
+use schemas::topic::Topic;
+use sqlx::{PgConnection, PgPool};
+
+use super::documents;
+use super::outbox::{Outbox, Schemas};
+use super::rows::{self, Payout, Transaction, Which};
+use super::snapshot;
+use super::transition::{Claim, Step, granted};
+
+/// A record of the topics.
+#[derive(Clone, Debug)]
+pub enum PayoutInput {
+    /// A reward was granted.
+    Granted(Box<RewardGranted>),
+    /// A driver claims a reward.
+    Claimed(RewardClaimed),
+    /// The chain grew.
+    Adopted(Box<BlockAdopted>),
+    /// A block does not count any more.
+    Undone(BlockUndone),
+}
+
+impl FromRecord for PayoutInput {
+    fn from_record(name: &str, schema: &Schema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
+        match name {
+            RewardGranted::NAME => {
+                RewardGranted::from_record(name, schema, id, datum).map(|r| r.map(|e| Self::Granted(Box::new(e))))
+            }
+            RewardClaimed::NAME => RewardClaimed::from_record(name, schema, id, datum).map(|r| r.map(Self::Claimed)),
+            BlockAdopted::NAME => {
+                BlockAdopted::from_record(name, schema, id, datum).map(|r| r.map(|e| Self::Adopted(Box::new(e))))
+            }
+            BlockUndone::NAME => BlockUndone::from_record(name, schema, id, datum).map(|r| r.map(Self::Undone)),
+            _ => None,
+        }
+    }
+}
+
+/// Applies records to the tables.
+pub struct PayoutConsumer {
+    /// The stage's database.
+    pub pool: PgPool,
+    /// Of what is published.
+    pub schemas: Schemas,
+    /// The network that is paid on; blocks of others are passed over.
+    pub genesis_id: String,
+    /// Gas that a transaction may ask for, for the comparison in `gas_optimization_logs`.
+    pub gas_ceiling: i64,
+    /// The clock; stamps times and is no input of a decision.
+    pub clock: Arc<dyn Clock>,
+    /// The catalogue.
+    pub metrics: Metrics,
+}
+
+impl Sink for PayoutConsumer {
+    const NAME: &'static str = "chain_submission";
+    const TOPICS: &'static [Topic] = &[Topic::RewardsGranted, Topic::ChainEvents];
+    type In = PayoutInput;
+
+    async fn write(&self, batch: &[Envelope<PayoutInput>]) -> Result<(), SinkError> {
+        let mut tx = self.pool.begin().await.map_err(StageError::from)?;
+        let (mut outbox, mut steps) = (Outbox::default(), Vec::new());
+        for record in batch {
+            match &record.payload {
+                PayoutInput::Granted(event) => self.grant(&mut tx, event, &mut outbox).await?,
+                PayoutInput::Claimed(event) => self.claim(&mut tx, event, &mut outbox).await?,
+                PayoutInput::Adopted(event) => self.adopt(&mut tx, event, &mut outbox, &mut steps).await?,
+                PayoutInput::Undone(event) => self.undo(&mut tx, event, &mut outbox, &mut steps).await?,
+            }
+        }
+        outbox.store(&mut tx).await.map_err(StageError::from)?;
+        tx.commit().await.map_err(StageError::from)?;
+        self.count(&steps);
+        Ok(())
+    }
+}
+
+/// A step and the seconds since the one before, for metrics once it is committed.
+type Taken = (Step, Option<f64>);
+
+impl PayoutConsumer {
+    async fn grant(
+        &self,
+        tx: &mut PgConnection,
+        event: &RewardGranted,
+        outbox: &mut Outbox,
+    ) -> Result<(), SinkError> {
+        let claim = sqlx::query_as::<_, (uuid::Uuid, DateTime<Utc>)>(
+            "select wallet_id, claimed_at from payout_claims where reward_id = $1",
+        )
+        .bind(event.reward_id.0)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(StageError::from)?;
+        let claim = claim.map(|(wallet_id, at)| Claim { wallet_id, at });
+        let now = self.clock.now();
+        let Some(payout) = granted(event, claim, now.to_utc()).map_err(SinkError::BadRow)? else {
+            return Ok(());
+        };
+        if rows::insert_payout(tx, &payout).await.map_err(StageError::from)? {
+            outbox.payout(self.schemas, &snapshot::updated(&payout, None, now))?;
+        }
+        Ok(())
+    }
+
+    async fn claim(
+        &self,
+        tx: &mut PgConnection,
+        event: &RewardClaimed,
+        outbox: &mut Outbox,
+    ) -> Result<(), SinkError> {
+        let claim = Claim::from(event);
+        sqlx::query(
+            "insert into payout_claims (reward_id, wallet_id, claimed_at) values ($1, $2, $3)
+             on conflict (reward_id) do nothing",
+        )
+        .bind(event.reward_id.0)
+        .bind(claim.wallet_id)
+        .bind(claim.at)
+        .execute(&mut *tx)
+        .await
+        .map_err(StageError::from)?;
+        let Some(mut payout) = rows::payout(tx, event.reward_id.0).await.map_err(StageError::from)? else {
+            return Ok(());
+        };
+        let now = self.clock.now();
+        // A claim of another user's reward is none: the gateway asks first, and this asks again.
+        if payout.user_id == event.user_id.0 && payout.claimed(claim, now.to_utc()) {
+            rows::update_payout(tx, &payout).await.map_err(StageError::from)?;
+            outbox.payout(self.schemas, &snapshot::updated(&payout, None, now))?;
+        }
+        Ok(())
+    }
+
+    async fn adopt(
+        &self,
+        tx: &mut PgConnection,
+        block: &BlockAdopted,
+        outbox: &mut Outbox,
+        steps: &mut Vec<Taken>,
+    ) -> Result<(), SinkError> {
+        let before = Some(block.parent_id.as_str());
+        if block.genesis_id != self.genesis_id || !self.next(tx, block.seq, before).await? {
+            return Ok(());
+        }
+        self.head(tx, (block.seq, &block.block.id, block.block.number), block.finalized_number).await?;
+        self.remember(tx, block).await?;
+        let ids: Vec<String> = block.transactions.iter().map(|found| found.id.clone()).collect();
+        for mut transaction in rows::transactions(tx, Which::Ids(&ids)).await.map_err(StageError::from)? {
+            let found = block.transactions.iter().find(|found| found.id == transaction.attempt.tx_id);
+            let signed = transaction.attempt.signed_at;
+            if let Some(step) = found.and_then(|found| transaction.included(block, found)) {
+                let waited = seconds(signed, block.occurred_at.to_utc());
+                steps.push((step, waited));
+                self.tell(tx, &transaction, step, block.occurred_at.to_utc(), outbox).await?;
+            }
+        }
+        let at = block.occurred_at.to_utc();
+        let which = Which::Unsettled { genesis_id: &self.genesis_id, finalized: block.finalized_number };
+        for mut transaction in rows::transactions(tx, which).await.map_err(StageError::from)? {
+            let included = transaction.attempt.block_timestamp;
+            if let Some(step) = transaction.deeper(block.block.number, at) {
+                steps.push((step, included.and_then(|included| seconds(included, at))));
+                self.tell(tx, &transaction, step, at, outbox).await?;
+            }
+            if let Some(step) = transaction.finalized(block.finalized_number, at) {
+                steps.push((step, None));
+                self.tell(tx, &transaction, step, at, outbox).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn undo(
+        &self,
+        tx: &mut PgConnection,
+        undone: &BlockUndone,
+        outbox: &mut Outbox,
+        steps: &mut Vec<Taken>,
+    ) -> Result<(), SinkError> {
+        if undone.genesis_id != self.genesis_id || !self.next(tx, undone.seq, None).await? {
+            return Ok(());
+        }
+        let parent: Option<String> = sqlx::query_scalar(
+            "update payout_blocks b set adopted = false, seq = $3
+             from payout_heads h
+             where b.genesis_id = $1 and b.block_id = $2 and h.genesis_id = $1 and h.block_id = $2
+             returning b.parent_id",
+        )
+        .bind(&self.genesis_id)
+        .bind(&undone.block_id)
+        .bind(undone.seq)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(StageError::from)?;
+        let parent = parent.ok_or_else(|| {
+            StageError::new("chain.events", format!("step {} undoes a block that is not the newest", undone.seq))
+        })?;
+        self.head(tx, (undone.seq, &parent, undone.number - 1), 0).await?;
+        let at = undone.occurred_at.to_utc();
+        for mut transaction in
+            rows::transactions(tx, Which::InBlock(&undone.block_id)).await.map_err(StageError::from)?
+        {
+            if let Some(step) = transaction.undone(&undone.block_id, at) {
+                steps.push((step, None));
+                self.tell(tx, &transaction, step, at, outbox).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a step is the next one; false for one that was taken before.
+    ///
+    /// The stream has no gaps, and each adopted block follows the newest: anything else means that records are missing, and
+    /// going on would lose sight of payments. It is tried again until an operator has looked, and shows as lag.
+    async fn next(&self, tx: &mut PgConnection, seq: i64, parent: Option<&str>) -> Result<bool, SinkError> {
+        let head: Option<(i64, String)> = sqlx::query_as(
+            "select seq, block_id from payout_heads where genesis_id = $1 for update",
+        )
+        .bind(&self.genesis_id)
+        .fetch_optional(tx)
+        .await
+        .map_err(StageError::from)?;
+        let Some((at, block_id)) = head else { return Ok(true) };
+        if seq <= at {
+            return Ok(false);
+        }
+        if seq != at + 1 || parent.is_some_and(|parent| parent != block_id) {
+            let detail = format!("step {seq} does not follow step {at} at block {block_id}");
+            return Err(StageError::new("chain.events", detail).into());
+        }
+        Ok(true)
+    }
+
+    /// Moves the head; a finalized height never falls.
+    async fn head(
+        &self,
+        tx: &mut PgConnection,
+        (seq, block_id, number): (i64, &str, i64),
+        finalized: i64,
+    ) -> Result<(), SinkError> {
+        let finalized: i64 = sqlx::query_scalar(
+            "insert into payout_heads as h (genesis_id, seq, block_id, number, finalized_number)
+             values ($1, $2, $3, $4, $5)
+             on conflict (genesis_id) do update set seq = excluded.seq, block_id = excluded.block_id,
+                number = excluded.number, finalized_number = greatest(h.finalized_number, excluded.finalized_number)
+             returning finalized_number",
+        )
+        .bind(&self.genesis_id)
+        .bind(seq)
+        .bind(block_id)
+        .bind(number)
+        .bind(finalized)
+        .fetch_one(tx)
+        .await
+        .map_err(StageError::from)?;
+        self.metrics.chain_block.with_label_values(&["head"]).set(number);
+        self.metrics.chain_block.with_label_values(&["finalized"]).set(finalized);
+        Ok(())
+    }
+
+    /// Remembers the block's parent, and forgets blocks that are final for long: nothing undoes them.
+    async fn remember(&self, tx: &mut PgConnection, block: &BlockAdopted) -> Result<(), SinkError> {
+        sqlx::query(
+            "insert into payout_blocks (genesis_id, block_id, number, parent_id, adopted, seq)
+             values ($1, $2, $3, $4, true, $5)
+             on conflict (genesis_id, block_id) do update set adopted = true, seq = excluded.seq",
+        )
+        .bind(&self.genesis_id)
+        .bind(&block.block.id)
+        .bind(block.block.number)
+        .bind(&block.parent_id)
+        .bind(block.seq)
+        .execute(&mut *tx)
+        .await
+        .map_err(StageError::from)?;
+        sqlx::query("delete from payout_blocks where genesis_id = $1 and number < $2")
+            .bind(&self.genesis_id)
+            .bind(block.block.number - KEPT_BLOCKS)
+            .execute(tx)
+            .await
+            .map_err(StageError::from)?;
+        Ok(())
+    }
+
+    async fn tell(
+        &self,
+        tx: &mut PgConnection,
+        transaction: &Transaction,
+        step: Step,
+        at: DateTime<Utc>,
+        outbox: &mut Outbox,
+    ) -> Result<(), SinkError> {
+        rows::update_transaction(tx, transaction).await.map_err(StageError::from)?;
+        tell(self.schemas, transaction, step, at, self.gas_ceiling, outbox)?;
+        Ok(())
+    }
+
+    fn count(&self, steps: &[Taken]) {
+        for (step, waited) in steps {
+            if *step == Step::Incident {
+                tracing::error!("a transaction did something else than planned: see payout_attempts.error");
+            }
+            if *step == Step::Deeper {
+                continue;
+            }
+            self.metrics.payout_steps.with_label_values(&[step.label()]).inc();
+            if let (Step::Included | Step::Confirmed, Some(waited)) = (step, waited) {
+                self.metrics.payout_step_seconds.with_label_values(&[step.label()]).observe(*waited);
+            }
+        }
+    }
+}
+
+/// More than a watcher remembers (400), so that every block that it can undo has its parent here.
+const KEPT_BLOCKS: i64 = 1_000;
+
+/// Puts a step of a transaction into the outbox: a snapshot of each of its payouts, and documents.
+pub(super) fn tell(
+    schemas: Schemas,
+    transaction: &Transaction,
+    step: Step,
+    at: DateTime<Utc>,
+    gas_ceiling: i64,
+    outbox: &mut Outbox,
+) -> Result<(), StageError> {
+    for (clause, payout) in transaction.payouts.iter().enumerate() {
+        outbox.payout(schemas, &snapshot::updated(payout, Some((transaction, clause)), at.into()))?;
+    }
+    outbox.documents(schemas, &documents::of_step(transaction, step, at, gas_ceiling))
+}
+
+/// Tells of a payout that no transaction pays yet.
+pub(super) fn tell_payout(
+    schemas: Schemas,
+    payout: &Payout,
+    at: DateTime<Utc>,
+    outbox: &mut Outbox,
+) -> Result<(), StageError> {
+    outbox.payout(schemas, &snapshot::updated(payout, None, at.into()))
+}
+
+fn seconds(from: DateTime<Utc>, to: DateTime<Utc>) -> Option<f64> {
+    (to - from).to_std().ok().map(|waited| waited.as_secs_f64())
+}

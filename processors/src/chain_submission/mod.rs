@@ -1,0 +1,139 @@
+//! `chain_submission`: pays granted rewards on VeChain and follows each payment until it is final.
+//!
+//! Two halves that share nothing but tables. The [consumer] takes grants, claims and blocks and moves rows by the functions of
+//! [transition]; the [submitter] plans, signs and posts under a lease. What makes a reward paid at most once:
+//!
+//! 1. A reward is in at most one live transaction: a unique index.
+//! 2. A transaction's id is stored before it is signed, its bytes before they are posted, and only stored bytes are posted.
+//! 3. Whatever a node answers, the same bytes are posted again until the chain shows them in a block. No other transaction takes
+//!    the place of one that was signed.
+//! 4. A payment counts as made by the blocks of `chain.events` alone, and an undone block takes that back.
+
+pub mod consumer;
+mod documents;
+pub mod lease;
+pub mod network;
+mod nodes;
+pub mod obstacle;
+pub mod outbox;
+pub mod plan;
+mod preflight;
+pub mod rows;
+pub mod snapshot;
+pub mod submitter;
+pub mod transition;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chain::keystore::{Keystore, Password};
+use chain::{BlockId, Signer};
+use runtime::Engine;
+use runtime::metrics::Metrics;
+use schemas::events::{ActivityLogged, PayoutUpdated};
+use tokio_util::sync::CancellationToken;
+
+use self::consumer::PayoutConsumer;
+use self::obstacle::Obstacle;
+use self::outbox::Schemas;
+use self::plan::Terms;
+use self::submitter::{Settings, Submitter};
+use crate::parts::Parts;
+use crate::pipeline::RunError;
+
+/// Pause between two attempts to open the keystore.
+const OPEN_AGAIN: Duration = Duration::from_secs(5);
+
+/// What paying needs to know.
+#[derive(Clone, Debug)]
+pub struct PayoutConfig {
+    /// The network that is paid on.
+    pub genesis: BlockId,
+    /// The distributor's keystore.
+    pub keystore: PathBuf,
+    /// A file whose first line is the keystore's password.
+    pub password: PathBuf,
+    /// Rewards of one transaction at most.
+    pub batch_rewards: usize,
+    /// How long a reward waits for company.
+    pub batch_wait: Duration,
+    /// How transactions are made.
+    pub terms: Terms,
+    /// Who this process is, for operators.
+    pub owner: String,
+}
+
+/// Runs both halves until the engine is stopped.
+///
+/// # Errors
+/// [`RunError::NoNetwork`] without a configuration; [`RunError::Engine`].
+pub async fn run(engine: &Engine, parts: &Parts) -> Result<(), RunError> {
+    let config = parts.payouts.clone().ok_or(RunError::NoNetwork)?;
+    let schemas = Schemas {
+        payout_updated: engine.schema_id::<PayoutUpdated>().await?,
+        activity_logged: engine.schema_id::<ActivityLogged>().await?,
+    };
+    let consumer = PayoutConsumer {
+        pool: parts.pool.clone(),
+        schemas,
+        genesis_id: config.genesis.to_string(),
+        gas_ceiling: i64::try_from(config.terms.gas_ceiling).unwrap_or(i64::MAX),
+        clock: parts.clock.clone(),
+        metrics: engine.metrics.clone(),
+    };
+    // The loop ends with the consumer, whatever ended that.
+    let (stop, metrics) = (engine.stopping().child_token(), engine.metrics.clone());
+    let submitting = async {
+        let Some(signer) = open(&config, &metrics, &stop).await else { return };
+        let submitter = Submitter {
+            pool: parts.pool.clone(),
+            settings: Settings {
+                genesis: config.genesis,
+                batch_rewards: config.batch_rewards,
+                batch_wait: config.batch_wait,
+                terms: config.terms,
+                owner: config.owner.clone(),
+            },
+            signer,
+            schemas,
+            clock: parts.clock.clone(),
+            metrics: engine.metrics.clone(),
+        };
+        submitter.run(stop.clone()).await;
+    };
+    let consuming = async {
+        let consumed = engine.run_sink(consumer).await;
+        stop.cancel();
+        consumed
+    };
+    let (consumed, ()) = tokio::join!(consuming, submitting);
+    Ok(consumed?)
+}
+
+/// Opens the keystore, again and again until it opens: payments that were sent are followed meanwhile. None when stopped.
+async fn open(config: &PayoutConfig, metrics: &Metrics, stop: &CancellationToken) -> Option<Signer> {
+    let label = "keystore";
+    loop {
+        let (keystore, password) = (config.keystore.clone(), config.password.clone());
+        // scrypt works for a second.
+        let opened = tokio::task::spawn_blocking(move || {
+            Keystore::read(&keystore)?.open(&Password::from_file(&password)?)
+        });
+        let held = metrics.payout_obstacle.with_label_values(&[label]);
+        match opened.await {
+            Ok(Ok(signer)) => {
+                held.set(0);
+                return Some(signer);
+            }
+            Ok(Err(error)) => {
+                held.set(1);
+                tracing::error!(cause = label, error = %Obstacle::from(error), "nothing is signed");
+            }
+            Err(error) => tracing::error!(cause = label, %error, "opening the keystore failed"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(OPEN_AGAIN) => {}
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The network that rewards are paid on: its nodes and contracts, as operators have put them into `network_configs` and
+//! `smart_contracts`.
+
+use chain::node::Limits;
+use chain::{Address, AppId, BlockId, Node, NodeError};
+use sqlx::PgPool;
+
+/// `smart_contracts.contract_name` of the pool that pays.
+pub const REWARDS_POOL: &str = "X2EarnRewardsPool";
+/// `smart_contracts.contract_name` of the token.
+pub const TOKEN: &str = "B3TR Token Contract";
+/// `smart_contracts.contract_name` of the registry of apps.
+pub const APPS: &str = "X2EarnApps";
+
+/// Why a network cannot be used as it is configured: an operator mends it, and the next look finds it mended.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The database gave no answer.
+    #[error("postgres")]
+    Postgres(#[from] sqlx::Error),
+    /// No node of the network is active.
+    #[error("no node of network {0} is active: run `milestream networks add`")]
+    NoNode(BlockId),
+    /// A contract is missing.
+    #[error("{0} is not among the network's active contracts: run `milestream contracts add`")]
+    NoContract(&'static str),
+    /// The pool's row names no app.
+    #[error("the row of {REWARDS_POOL} has no app id: run `milestream contracts add` with --app-id")]
+    NoApp,
+    /// An address, app id or URL in a row is malformed.
+    #[error("a row of {table} is malformed: {detail}")]
+    Malformed {
+        /// The table.
+        table: &'static str,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+/// A network's nodes and contracts.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The genesis block, which every node must serve.
+    pub genesis: BlockId,
+    /// Addresses of the nodes' APIs, the preferred one first; never empty.
+    pub urls: Vec<String>,
+    /// Clients of them, in the same order.
+    pub nodes: Vec<Node>,
+    /// The pool that pays.
+    pub pool: Address,
+    /// The app whose purse pays.
+    pub app: AppId,
+    /// B3TR.
+    pub token: Option<Address>,
+    /// The registry of apps.
+    pub apps: Option<Address>,
+}
+
+impl Network {
+    /// Reads the active rows of a network.
+    ///
+    /// # Errors
+    /// [`NetworkError`].
+    pub async fn load(pool: &PgPool, genesis: BlockId) -> Result<Self, NetworkError> {
+        let urls: Vec<String> = sqlx::query_scalar(
+            "select rpc_url from network_configs where genesis_id = $1 and is_active order by priority, rpc_url",
+        )
+        .bind(genesis.to_string())
+        .fetch_all(pool)
+        .await?;
+        if urls.is_empty() {
+            return Err(NetworkError::NoNode(genesis));
+        }
+        let contracts: Vec<(String, String, Option<String>)> = sqlx::query_as(
+            "select contract_name, contract_address, app_id from smart_contracts
+             where genesis_id = $1 and is_active and contract_name is not null and contract_address is not null",
+        )
+        .bind(genesis.to_string())
+        .fetch_all(pool)
+        .await?;
+        let row = |wanted: &str| contracts.iter().find(|(name, ..)| name == wanted);
+        let (_, _, app) = row(REWARDS_POOL).ok_or(NetworkError::NoContract(REWARDS_POOL))?;
+        let app = app.as_deref().ok_or(NetworkError::NoApp)?;
+        let address = |name| row(name).map(|(_, address, _)| parsed("smart_contracts", address)).transpose();
+        Ok(Self {
+            genesis,
+            nodes: urls.iter().map(|url| client(url, genesis)).collect::<Result<_, _>>()?,
+            urls,
+            pool: address(REWARDS_POOL)?.ok_or(NetworkError::NoContract(REWARDS_POOL))?,
+            app: parsed("smart_contracts", app)?,
+            token: address(TOKEN)?,
+            apps: address(APPS)?,
+        })
+    }
+}
+
+fn client(url: &str, genesis: BlockId) -> Result<Node, NetworkError> {
+    Node::new(url, Some(genesis), Limits::default()).map_err(|error: NodeError| NetworkError::Malformed {
+        table: "network_configs",
+        detail: error.to_string(),
+    })
+}
+
+fn parsed<T>(table: &'static str, text: &str) -> Result<T, NetworkError>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| NetworkError::Malformed { table, detail: error.to_string() })
+}
+
+/// `vechain_mainnet` for mainnet's genesis block, `vechain_testnet` for every other, a local one too.
+#[must_use]
+pub fn network_label(genesis_id: &str) -> &'static str {
+    if genesis_id == MAINNET { "vechain_mainnet" } else { "vechain_testnet" }
+}
+
+/// Mainnet's genesis block (Thor `genesis/mainnet.go`).
+const MAINNET: &str = "0x00000000851caf3cfdb6e899cf5958bfb1ac3413d346d43539627e6be7ec1b4a";

@@ -1,0 +1,175 @@
+//! Why nothing can be signed at the moment. Each is seen in a metric and in the log, nothing is lost meanwhile, and work goes on by
+//! itself when the world has healed.
+
+use chain::contract::ContractError;
+use chain::keystore::KeystoreError;
+use chain::node::NodeError;
+use chain::{Address, Wei};
+
+use super::network::NetworkError;
+
+/// What stands in the way of every payment.
+#[derive(Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// The rows of the network or of its contracts.
+    #[error(transparent)]
+    Configuration(#[from] NetworkError),
+    /// The signer's key.
+    #[error("the distributor's keystore: {0}")]
+    Keystore(#[from] KeystoreError),
+    /// No node gives usable answers.
+    #[error("no node answers as it should: {0}")]
+    NodeUnavailable(NodeError),
+    /// A node serves another network than the one that is paid on.
+    #[error("the node serves another network than chain.genesis_id: correct the row in network_configs")]
+    WrongNetwork,
+    /// The node refuses a question that it should answer.
+    #[error("the node refuses: {0}")]
+    NodeRefused(NodeError),
+    /// There is no contract where the pool should be.
+    #[error("there is no contract at {0}: correct its row in smart_contracts")]
+    NoContract(Address),
+    /// A contract answers otherwise than the pool does.
+    #[error("the contract at {0} does not answer as the reward pool does: {1}")]
+    WrongContract(Address, String),
+    /// The app is not known to the registry of apps.
+    #[error("the app is not endorsed: {0}")]
+    UnknownApp(String),
+    /// The signer may not pay the app's rewards.
+    #[error("{0} is no reward distributor of the app: its admin has to add it")]
+    NotDistributor(Address),
+    /// The app's rewards, or the token, are stopped.
+    #[error("payments are paused: {0}")]
+    Paused(String),
+    /// The app's purse does not hold what is owed.
+    #[error("the app's purse holds {available} wei of B3TR and {needed} are due: deposit into the pool")]
+    NoFunds {
+        /// What is due now.
+        needed: Wei,
+        /// What there is.
+        available: Wei,
+    },
+    /// The gas payer lacks VTHO.
+    #[error("{payer} holds {available} wei of VTHO and {needed} are needed: send VTHO")]
+    NoVtho {
+        /// Who pays the gas.
+        payer: Address,
+        /// For all that is not in a block yet and what is to be signed.
+        needed: Wei,
+        /// What there is.
+        available: Wei,
+    },
+    /// The day's ceiling is reached.
+    #[error("chain.daily_ceiling of {0} wei is reached: the rest is paid after midnight UTC")]
+    DailyCeiling(Wei),
+}
+
+impl Obstacle {
+    /// Every label.
+    pub const LABELS: [&'static str; 13] = [
+        "configuration",
+        "keystore",
+        "node_unavailable",
+        "wrong_network",
+        "node_refused",
+        "no_contract",
+        "wrong_contract",
+        "unknown_app",
+        "not_distributor",
+        "paused",
+        "no_funds",
+        "no_vtho",
+        "daily_ceiling",
+    ];
+
+    /// Metric label.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Configuration(_) => "configuration",
+            Self::Keystore(_) => "keystore",
+            Self::NodeUnavailable(_) => "node_unavailable",
+            Self::WrongNetwork => "wrong_network",
+            Self::NodeRefused(_) => "node_refused",
+            Self::NoContract(_) => "no_contract",
+            Self::WrongContract(..) => "wrong_contract",
+            Self::UnknownApp(_) => "unknown_app",
+            Self::NotDistributor(_) => "not_distributor",
+            Self::Paused(_) => "paused",
+            Self::NoFunds { .. } => "no_funds",
+            Self::NoVtho { .. } => "no_vtho",
+            Self::DailyCeiling(_) => "daily_ceiling",
+        }
+    }
+
+    /// Whether another node may answer better.
+    #[must_use]
+    pub fn is_the_nodes(&self) -> bool {
+        matches!(self, Self::NodeUnavailable(_) | Self::WrongNetwork | Self::NodeRefused(_))
+    }
+}
+
+impl From<NodeError> for Obstacle {
+    fn from(error: NodeError) -> Self {
+        match error {
+            NodeError::WrongNetwork => Self::WrongNetwork,
+            error if error.is_transient() => Self::NodeUnavailable(error),
+            error => Self::NodeRefused(error),
+        }
+    }
+}
+
+impl From<ContractError> for Obstacle {
+    fn from(error: ContractError) -> Self {
+        match error {
+            ContractError::Node(error) => error.into(),
+            ContractError::NoCode(address) => Self::NoContract(address),
+            ContractError::Reverted { address, .. } | ContractError::Answer { address, .. } => {
+                Self::WrongContract(address, error.to_string())
+            }
+        }
+    }
+}
+
+/// The obstacle that a simulated clause's failure tells of, where the reason is the pool's and not the clause's own. The texts are
+/// those of `X2EarnRewardsPool` 4 to 8 and of B3TR.
+#[must_use]
+pub fn shared_cause(reason: &str, signer: Address) -> Option<Obstacle> {
+    let has = |text: &str| reason.contains(text);
+    if has("distribution is paused") || has("EnforcedPause") {
+        Some(Obstacle::Paused(reason.to_owned()))
+    } else if has("not a reward distributor") {
+        Some(Obstacle::NotDistributor(signer))
+    } else if has("app does not exist") {
+        Some(Obstacle::UnknownApp(reason.to_owned()))
+    } else if has("insufficient") || has("not enough funds") {
+        Some(Obstacle::NoFunds { needed: Wei::ZERO, available: Wei::ZERO })
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pools_own_trouble_is_no_fault_of_the_clause_that_met_it_first() {
+        let signer = Address([1; 20]);
+        let label = |reason: &str| shared_cause(reason, signer).map(|obstacle| obstacle.label());
+        let pool = "X2EarnRewardsPool: ";
+        for (reason, cause) in [
+            ("distribution is paused", "paused"),
+            ("not a reward distributor", "not_distributor"),
+            ("app does not exist", "unknown_app"),
+            ("app has insufficient available funds", "no_funds"),
+            ("insufficient funds on contract", "no_funds"),
+            ("not enough funds in the rewards pool", "no_funds"),
+        ] {
+            assert_eq!(label(&format!("{pool}{reason}")), Some(cause), "{reason}");
+        }
+        assert_eq!(label("EnforcedPause()"), Some("paused"));
+        assert_eq!(label("X2EarnRewardsPool: Invalid impact key"), None);
+        assert_eq!(label("ERC20InvalidReceiver(0x00)"), None);
+    }
+}

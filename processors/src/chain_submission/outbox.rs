@@ -1,0 +1,82 @@
+//! What a change makes public, written in the change's own transaction and published by the relay.
+
+use runtime::StageError;
+use schemas::codec;
+use schemas::events::{ActivityLogged, Event, PayoutUpdated};
+use schemas::ids::natural;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// Registry ids of what this stage publishes.
+#[derive(Clone, Copy, Debug)]
+pub struct Schemas {
+    /// [`PayoutUpdated`].
+    pub payout_updated: u32,
+    /// [`ActivityLogged`].
+    pub activity_logged: u32,
+}
+
+/// Records on their way into the outbox, in order.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    topics: Vec<&'static str>,
+    keys: Vec<Vec<u8>>,
+    ids: Vec<Uuid>,
+    payloads: Vec<Vec<u8>>,
+}
+
+impl Outbox {
+    /// Adds a snapshot.
+    ///
+    /// # Errors
+    /// [`StageError`] when it does not fit its schema: a bug, which must not be committed silently.
+    pub fn payout(&mut self, schemas: Schemas, event: &PayoutUpdated) -> Result<(), StageError> {
+        self.push(schemas.payout_updated, event, event.header.event_id.0)
+    }
+
+    /// Adds documents for the log collections.
+    ///
+    /// # Errors
+    /// As [`Outbox::payout`].
+    pub fn documents(&mut self, schemas: Schemas, documents: &[ActivityLogged]) -> Result<(), StageError> {
+        documents.iter().try_for_each(|document| {
+            // Several documents share an event; each is a record of its own.
+            let id = natural(&format!("{}/{}/{}", document.event_id, document.collection, document.ordinal));
+            self.push(schemas.activity_logged, document, id)
+        })
+    }
+
+    fn push<E: Event>(&mut self, schema: u32, event: &E, id: Uuid) -> Result<(), StageError> {
+        let payload =
+            codec::encode(schema, event).map_err(|error| StageError::new("encode for the outbox", error))?;
+        self.topics.push(E::TOPIC.name());
+        self.keys.push(event.key().into_bytes());
+        self.ids.push(id);
+        self.payloads.push(payload);
+        Ok(())
+    }
+
+    /// Writes the records; one whose id is there already is left out.
+    ///
+    /// # Errors
+    /// Postgres'.
+    pub async fn store(self, tx: &mut PgConnection) -> sqlx::Result<()> {
+        if self.ids.is_empty() {
+            return Ok(());
+        }
+        sqlx::query(
+            "insert into outbox (topic, key, event_id, payload)
+             select topic, key, event_id, payload
+             from unnest($1::text[], $2::bytea[], $3::uuid[], $4::bytea[]) with ordinality
+                as r (topic, key, event_id, payload, n)
+             order by n on conflict (event_id) do nothing",
+        )
+        .bind(self.topics)
+        .bind(self.keys)
+        .bind(self.ids)
+        .bind(self.payloads)
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
+}

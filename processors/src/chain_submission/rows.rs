@@ -1,0 +1,332 @@
+//! Payouts and their transactions as they stand in the tables, which this stage alone writes.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use schemas::events::{AttemptState, PayoutState, Stamp, UploadHeader};
+use serde_json::Value;
+use sqlx::types::Json;
+use sqlx::{FromRow, PgConnection, PgPool};
+use uuid::Uuid;
+
+/// A row of `payouts`.
+#[derive(Clone, Debug, PartialEq, FromRow)]
+pub struct Payout {
+    /// The reward.
+    pub reward_id: Uuid,
+    /// Whose.
+    pub user_id: Uuid,
+    /// The wallet to be paid, once known.
+    pub wallet_id: Option<Uuid>,
+    /// What is owed, wei.
+    pub amount_wei: Decimal,
+    /// Where it stands.
+    #[sqlx(try_from = "String")]
+    pub state: PayoutState,
+    /// Failures of its own.
+    pub strikes: i32,
+    /// Failures of its own that are allowed.
+    pub max_retries: i32,
+    /// When it was claimed.
+    pub claimed_at: Option<DateTime<Utc>>,
+    /// Why it waits or is quarantined.
+    pub reason: Option<String>,
+    /// Changes so far.
+    pub revision: i64,
+    /// The grant's header.
+    pub header: Json<UploadHeader>,
+    /// The grant's stamp.
+    pub stamp: Json<Stamp>,
+    /// Since when it is ready.
+    pub ready_at: Option<DateTime<Utc>>,
+    /// When 12 confirmations were seen.
+    pub paid_at: Option<DateTime<Utc>>,
+    /// Its newest signed transaction.
+    pub tx_id: Option<String>,
+}
+
+/// A row of `payout_attempts` that was signed.
+#[derive(Clone, Debug, PartialEq, FromRow)]
+pub struct Attempt {
+    /// The transaction's id.
+    pub tx_id: String,
+    /// The network.
+    pub genesis_id: String,
+    /// The distributor.
+    pub signer: String,
+    /// Who pays the gas.
+    pub gas_payer: String,
+    /// The pool.
+    pub contract: String,
+    /// The app whose purse pays.
+    pub app_id: String,
+    /// The pool's function that every clause calls.
+    pub method: String,
+    /// Of the rewards and attempt numbers.
+    pub batch_id: String,
+    /// Eight bytes as hex.
+    pub block_ref: String,
+    /// Blocks.
+    pub expiration: i64,
+    /// Last block that may hold it.
+    pub last_valid: i64,
+    /// The salt.
+    pub nonce: Decimal,
+    /// Gas limit.
+    pub gas_limit: i64,
+    /// Simulated and intrinsic gas.
+    pub estimated_gas: i64,
+    /// Wei of VTHO per gas.
+    pub max_fee_wei: Decimal,
+    /// Wei of VTHO per gas.
+    pub priority_wei: Decimal,
+    /// `low`, `medium`, `high`.
+    pub strategy: String,
+    /// Where it stands.
+    #[sqlx(try_from = "String")]
+    pub state: AttemptState,
+    /// Its block.
+    pub block_id: Option<String>,
+    /// Its block's height.
+    pub block_number: Option<i64>,
+    /// Its block's time.
+    pub block_timestamp: Option<DateTime<Utc>>,
+    /// Whether all its clauses failed.
+    pub reverted: Option<bool>,
+    /// Gas used.
+    pub gas_used: Option<i64>,
+    /// Wei of VTHO paid.
+    pub paid_wei: Option<Decimal>,
+    /// Times that it was posted.
+    pub broadcast_count: i32,
+    /// Clauses.
+    pub clause_count: i32,
+    /// Wei of B3TR of all clauses.
+    pub batch_wei: Decimal,
+    /// The user whom all clauses pay.
+    pub beneficiary_user: Option<Uuid>,
+    /// The wallet that all clauses pay.
+    pub beneficiary_wallet: Option<Uuid>,
+    /// When its bytes were stored.
+    pub signed_at: DateTime<Utc>,
+    /// When it was first posted.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// Blocks on top of its own, at most 12.
+    pub confirmations: i32,
+    /// When the 12th was seen.
+    pub confirmed_at: Option<DateTime<Utc>>,
+    /// When its block was seen as final.
+    pub finalized_at: Option<DateTime<Utc>>,
+    /// What is wrong with it.
+    pub error: Option<String>,
+    /// The stages of its life.
+    pub history: Json<Vec<Value>>,
+    /// Changes so far.
+    pub revision: i64,
+}
+
+/// A row of `payout_attempt_rewards`: a clause.
+#[derive(Clone, Debug, PartialEq, FromRow)]
+pub struct Part {
+    /// The transaction.
+    pub tx_id: String,
+    /// From 0.
+    pub clause_index: i32,
+    /// The reward that it pays.
+    pub reward_id: Uuid,
+    /// The reward's how many-eth transaction, from 1.
+    pub attempt_no: i32,
+    /// Whom it pays.
+    pub receiver: String,
+    /// Wei of B3TR.
+    pub amount_wei: Decimal,
+    /// Simulated and intrinsic gas of the clause.
+    pub gas_weight: i64,
+}
+
+/// A signed transaction with its clauses in order, and the payouts that they pay, in the same order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transaction {
+    /// The transaction.
+    pub attempt: Attempt,
+    /// Its clauses.
+    pub parts: Vec<Part>,
+    /// What they pay.
+    pub payouts: Vec<Payout>,
+}
+
+const PAYOUT: &str = "reward_id, user_id, wallet_id, amount_wei, state, strikes, max_retries, claimed_at, reason, revision,
+    header, stamp, ready_at, paid_at, tx_id";
+
+/// A payout by its reward, locked.
+pub async fn payout(tx: &mut PgConnection, reward_id: Uuid) -> sqlx::Result<Option<Payout>> {
+    sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        "select {PAYOUT} from payouts where reward_id = $1 for update"
+    )))
+    .bind(reward_id)
+    .fetch_optional(tx)
+    .await
+}
+
+/// Payouts by their rewards, locked in one order.
+pub async fn payouts(tx: &mut PgConnection, reward_ids: &[Uuid]) -> sqlx::Result<Vec<Payout>> {
+    sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        "select {PAYOUT} from payouts where reward_id = any($1) order by reward_id for update"
+    )))
+    .bind(reward_ids)
+    .fetch_all(tx)
+    .await
+}
+
+/// Payouts that are ready at `now`, the longest waiting first.
+pub async fn ready(pool: &PgPool, now: DateTime<Utc>, limit: i64) -> sqlx::Result<Vec<Payout>> {
+    sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        "select {PAYOUT} from payouts where state = 'ready' and ready_at <= $1 order by ready_at, reward_id limit $2"
+    )))
+    .bind(now)
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+}
+
+/// Inserts a payout; false where its reward has one already.
+pub async fn insert_payout(tx: &mut PgConnection, payout: &Payout) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "insert into payouts (reward_id, user_id, wallet_id, amount_wei, state, claimed_at, reason, revision, header, stamp,
+            ready_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now()) on conflict (reward_id) do nothing",
+    )
+    .bind(payout.reward_id)
+    .bind(payout.user_id)
+    .bind(payout.wallet_id)
+    .bind(payout.amount_wei)
+    .bind(payout.state.label())
+    .bind(payout.claimed_at)
+    .bind(&payout.reason)
+    .bind(payout.revision)
+    .bind(&payout.header)
+    .bind(&payout.stamp)
+    .bind(payout.ready_at)
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Writes what can change of a payout.
+pub async fn update_payout(tx: &mut PgConnection, payout: &Payout) -> sqlx::Result<()> {
+    sqlx::query(
+        "update payouts set wallet_id = $2, state = $3, strikes = $4, max_retries = $5, claimed_at = $6, reason = $7,
+            revision = $8, ready_at = $9, paid_at = $10, tx_id = $11, updated_at = now()
+         where reward_id = $1",
+    )
+    .bind(payout.reward_id)
+    .bind(payout.wallet_id)
+    .bind(payout.state.label())
+    .bind(payout.strikes)
+    .bind(payout.max_retries)
+    .bind(payout.claimed_at)
+    .bind(&payout.reason)
+    .bind(payout.revision)
+    .bind(payout.ready_at)
+    .bind(payout.paid_at)
+    .bind(&payout.tx_id)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+const ATTEMPT: &str = "tx_id, genesis_id, signer, gas_payer, contract, app_id, method, batch_id, block_ref, expiration, last_valid, nonce,
+    gas_limit, estimated_gas, max_fee_wei, priority_wei, strategy, state, block_id, block_number, block_timestamp, reverted,
+    gas_used, paid_wei, broadcast_count, clause_count, batch_wei, beneficiary_user, beneficiary_wallet, signed_at, sent_at,
+    confirmations, confirmed_at, finalized_at, error, history, revision";
+
+/// Which signed transactions to load.
+#[derive(Clone, Copy, Debug)]
+pub enum Which<'a> {
+    /// Those with these ids.
+    Ids(&'a [String]),
+    /// Those in a block, whatever became of them since.
+    InBlock(&'a str),
+    /// Those that a new head concerns: in a block without 12 confirmations, or decided and now final.
+    Unsettled {
+        /// The network.
+        genesis_id: &'a str,
+        /// Height up to which blocks are final.
+        finalized: i64,
+    },
+}
+
+/// Signed transactions with clauses and payouts, locked in one order: attempts by id, then payouts by reward.
+pub async fn transactions(tx: &mut PgConnection, which: Which<'_>) -> sqlx::Result<Vec<Transaction>> {
+    let condition = match which {
+        Which::Ids(_) => "tx_id = any($1)",
+        Which::InBlock(_) => "block_id = $1",
+        Which::Unsettled { .. } => {
+            "genesis_id = $1 and (state = 'included' or (state in ('confirmed', 'reverted') and block_number <= $2))"
+        }
+    };
+    let text = format!(
+        "select {ATTEMPT} from payout_attempts where state not in ('planned', 'abandoned') and {condition}
+         order by tx_id for update"
+    );
+    let query = sqlx::query_as(sqlx::AssertSqlSafe(text));
+    let attempts: Vec<Attempt> = match which {
+        Which::Ids(ids) => query.bind(ids),
+        Which::InBlock(id) => query.bind(id),
+        Which::Unsettled { genesis_id, finalized } => query.bind(genesis_id).bind(finalized),
+    }
+    .fetch_all(&mut *tx)
+    .await?;
+    if attempts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<&str> = attempts.iter().map(|attempt| attempt.tx_id.as_str()).collect();
+    let parts: Vec<Part> = sqlx::query_as(
+        "select tx_id, clause_index, reward_id, attempt_no, receiver, amount_wei, gas_weight
+         from payout_attempt_rewards where tx_id = any($1) order by tx_id, clause_index",
+    )
+    .bind(ids)
+    .fetch_all(&mut *tx)
+    .await?;
+    let rewards: Vec<Uuid> = parts.iter().map(|part| part.reward_id).collect();
+    let payouts = payouts(tx, &rewards).await?;
+    let gathered = |attempt: Attempt| {
+        let parts: Vec<Part> = parts.iter().filter(|part| part.tx_id == attempt.tx_id).cloned().collect();
+        // Every clause's payout exists: a foreign key holds it.
+        let of = |part: &Part| payouts.iter().find(|payout| payout.reward_id == part.reward_id).cloned();
+        Transaction { payouts: parts.iter().filter_map(of).collect(), parts, attempt }
+    };
+    Ok(attempts.into_iter().map(gathered).collect())
+}
+
+/// Writes what can change of a signed transaction and of its payouts.
+pub async fn update_transaction(tx: &mut PgConnection, transaction: &Transaction) -> sqlx::Result<()> {
+    let attempt = &transaction.attempt;
+    sqlx::query(
+        "update payout_attempts set state = $2, block_id = $3, block_number = $4, block_timestamp = $5, reverted = $6,
+            gas_used = $7, paid_wei = $8, broadcast_count = $9, sent_at = $10, confirmations = $11, confirmed_at = $12,
+            finalized_at = $13, error = $14, history = $15, revision = $16
+         where tx_id = $1",
+    )
+    .bind(&attempt.tx_id)
+    .bind(attempt.state.label())
+    .bind(&attempt.block_id)
+    .bind(attempt.block_number)
+    .bind(attempt.block_timestamp)
+    .bind(attempt.reverted)
+    .bind(attempt.gas_used)
+    .bind(attempt.paid_wei)
+    .bind(attempt.broadcast_count)
+    .bind(attempt.sent_at)
+    .bind(attempt.confirmations)
+    .bind(attempt.confirmed_at)
+    .bind(attempt.finalized_at)
+    .bind(&attempt.error)
+    .bind(&attempt.history)
+    .bind(attempt.revision)
+    .execute(&mut *tx)
+    .await?;
+    for payout in &transaction.payouts {
+        update_payout(tx, payout).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,532 @@
+//! The loop that plans, signs and posts, under the signer's lease. It decides nothing about what was paid: that is told by
+//! `chain.events` alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chain::node::{Advice, NodeError, Rejection, Revision};
+use chain::{Address, BlockId, Node, Signer, Wei};
+use rust_decimal::Decimal;
+use runtime::metrics::Metrics;
+use runtime::worker::Chain;
+use runtime::{Clock, StageError};
+use schemas::events::{AttemptState, PayoutState};
+use schemas::ids::EventId;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::consumer::{tell, tell_payout};
+use super::lease::{LIFE, Lease, LeaseError};
+use super::network::Network;
+use super::nodes::NodeStates;
+use super::obstacle::Obstacle;
+use super::outbox::{Outbox, Schemas};
+use super::plan::{self, PlanError, Terms};
+use super::preflight::{Preflight, preflight};
+use super::rows::{self, Payout, Which};
+use super::transition::{Step, wei};
+use crate::documents::Documents;
+
+/// Pause between two rounds: short beside a block, so that batches leave soon after they are due.
+const ROUND: Duration = Duration::from_millis(250);
+/// Pause after an obstacle.
+const OBSTACLE_PAUSE: Duration = Duration::from_secs(2);
+/// How often the same bytes are posted again: half a block of a public network.
+const POST_AGAIN: Duration = Duration::from_secs(5);
+/// How long rows of the network are trusted before they are read again.
+const RELOAD: Duration = Duration::from_secs(60);
+/// Transactions that are in no block yet, at most: a node pools 128 of one account.
+const IN_FLIGHT: i64 = 32;
+/// How often payouts are counted for the metric.
+const COUNT: Duration = Duration::from_secs(5);
+
+/// How the loop works.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The network that is paid on.
+    pub genesis: BlockId,
+    /// Rewards of one transaction at most.
+    pub batch_rewards: usize,
+    /// How long a reward waits for company.
+    pub batch_wait: Duration,
+    /// How transactions are made.
+    pub terms: Terms,
+    /// Who this process is, for operators.
+    pub owner: String,
+}
+
+/// The loop.
+pub struct Submitter {
+    /// The stage's database.
+    pub pool: PgPool,
+    /// How.
+    pub settings: Settings,
+    /// The distributor.
+    pub signer: Signer,
+    /// Of what is published.
+    pub schemas: Schemas,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The catalogue.
+    pub metrics: Metrics,
+}
+
+/// Why a round ended early.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Obstacle(#[from] Obstacle),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+impl From<sqlx::Error> for Trouble {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Plan(error.into())
+    }
+}
+
+impl From<StageError> for Trouble {
+    fn from(error: StageError) -> Self {
+        Self::Plan(error.into())
+    }
+}
+
+impl From<LeaseError> for Trouble {
+    fn from(error: LeaseError) -> Self {
+        Self::Plan(error.into())
+    }
+}
+
+/// What the loop remembers between rounds: nothing that it could not find again.
+#[derive(Default)]
+struct Memory {
+    lease: Option<(Lease, Instant)>,
+    network: Option<(Network, NodeStates, Instant)>,
+    posted: HashMap<String, Instant>,
+    counted: Option<Instant>,
+    obstacle: Option<&'static str>,
+}
+
+impl Submitter {
+    /// Works until stopped, and gives the lease up then.
+    pub async fn run(&self, stop: CancellationToken) {
+        let mut memory = Memory::default();
+        while !stop.is_cancelled() {
+            let pause = match self.round(&mut memory).await {
+                Ok(()) => {
+                    self.report(&mut memory, None).await;
+                    ROUND
+                }
+                Err(Trouble::Obstacle(obstacle)) => {
+                    // An operator may have mended a row: the next round reads it.
+                    memory.network = None;
+                    self.report(&mut memory, Some(&obstacle)).await;
+                    OBSTACLE_PAUSE
+                }
+                Err(Trouble::Plan(PlanError::Moved)) => ROUND,
+                Err(Trouble::Plan(PlanError::Lease(LeaseError::Lost))) => {
+                    tracing::warn!("another process signs for this distributor");
+                    memory.lease = None;
+                    ROUND
+                }
+                Err(Trouble::Plan(PlanError::Ceiling)) => {
+                    let obstacle = Obstacle::DailyCeiling(self.settings.terms.daily_ceiling);
+                    self.report(&mut memory, Some(&obstacle)).await;
+                    OBSTACLE_PAUSE
+                }
+                Err(Trouble::Plan(error)) => {
+                    tracing::warn!(error = %Chain(&error), "payouts wait");
+                    OBSTACLE_PAUSE
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        if let Some((lease, _)) = memory.lease
+            && let Err(error) = lease.release(&self.pool).await
+        {
+            tracing::warn!(%error, "the lease lapses by itself");
+        }
+    }
+
+    async fn round(&self, memory: &mut Memory) -> Result<(), Trouble> {
+        self.count(memory).await?;
+        let Some(lease) = self.lease(memory).await? else { return Ok(()) };
+        self.post_all(memory, &lease).await?;
+        self.sign_all(memory, &lease).await?;
+        let now = self.clock.now().to_utc();
+        // One more than a batch tells whether there is a full one.
+        let limit = i64::try_from(self.settings.batch_rewards).unwrap_or(i64::MAX);
+        let ready = rows::ready(&self.pool, now, limit).await?;
+        let waited = ready.first().and_then(|payout| payout.ready_at).map(|since| now - since);
+        let due = waited.is_some_and(|waited| waited.to_std().is_ok_and(|waited| waited >= self.settings.batch_wait));
+        if ready.is_empty() || (ready.len() < self.settings.batch_rewards && !due) {
+            return Ok(());
+        }
+        self.plan(memory, &lease, ready).await?;
+        self.sign_all(memory, &lease).await?;
+        self.post_all(memory, &lease).await
+    }
+
+    /// The lease, taken or renewed when a third of its life is over; none while another process has it.
+    async fn lease(&self, memory: &mut Memory) -> Result<Option<Lease>, Trouble> {
+        if let Some((lease, renewed)) = &mut memory.lease {
+            if renewed.elapsed() >= LIFE / 3 {
+                lease.renew(&self.pool).await?;
+                *renewed = Instant::now();
+            }
+            return Ok(Some(lease.clone()));
+        }
+        let taken = Lease::take(&self.pool, &self.signer.address().to_string(), &self.settings.owner).await?;
+        if let Some(lease) = &taken {
+            tracing::info!(signer = lease.signer, epoch = lease.epoch, "signing from now on");
+            memory.lease = Some((lease.clone(), Instant::now()));
+        }
+        Ok(taken)
+    }
+
+    /// The network's rows, and the first of its nodes that answers.
+    async fn node<'a>(&self, memory: &'a mut Memory) -> Result<(&'a Network, Node, u32), Trouble> {
+        if memory.network.as_ref().is_none_or(|(.., read)| read.elapsed() >= RELOAD) {
+            let network = Network::load(&self.pool, self.settings.genesis).await.map_err(Obstacle::from)?;
+            let kept = memory.network.take().filter(|(before, ..)| before.urls == network.urls);
+            let states = kept.map_or_else(|| NodeStates::new(&network.urls), |(_, states, _)| states);
+            memory.network = Some((network, states, Instant::now()));
+        }
+        let Some((network, states, _)) = &mut memory.network else {
+            return Err(StageError::new("network", "not loaded").into());
+        };
+        let (mut outbox, mut answer) = (Outbox::default(), Err(NodeError::UnknownBlock));
+        for (at, node) in network.nodes.iter().enumerate() {
+            let asked = Instant::now();
+            let probed = node.block(Revision::Best).await;
+            let outcome = probed.as_ref().map(|_| asked.elapsed());
+            let documents = states.probed(at, &network.genesis.to_string(), outcome, self.clock.now());
+            outbox.documents(self.schemas, &documents)?;
+            match probed {
+                Ok(Some(best)) => {
+                    answer = Ok((node.clone(), best.number));
+                    break;
+                }
+                Ok(None) => {}
+                Err(error) => answer = Err(error),
+            }
+        }
+        outbox.store(&mut *self.pool.acquire().await?).await?;
+        let (node, best) = answer.map_err(Obstacle::from)?;
+        Ok((network, node, best))
+    }
+
+    async fn plan(&self, memory: &mut Memory, lease: &Lease, ready: Vec<Payout>) -> Result<(), Trouble> {
+        let (in_flight, owed): (i64, Option<Decimal>) = sqlx::query_as(
+            "select count(*), sum(batch_wei) from payout_attempts where signer = $1 and state in ('planned', 'signed', 'sent')",
+        )
+        .bind(&lease.signer)
+        .fetch_one(&self.pool)
+        .await?;
+        if in_flight >= IN_FLIGHT {
+            return Ok(());
+        }
+        let now = self.clock.now().to_utc();
+        let left = plan::budget_left(&self.pool, now, &self.settings.terms).await?;
+        let owed = owed.and_then(wei).unwrap_or_default();
+        let mut sum = Wei::ZERO;
+        let mut affordable = ready;
+        affordable.retain(|payout| {
+            let next = wei(payout.amount_wei).and_then(|amount| sum.checked_add(amount));
+            let fits = next.is_some_and(|next| next <= left);
+            sum = next.filter(|_| fits).unwrap_or(sum);
+            fits
+        });
+        if affordable.is_empty() {
+            return Err(Obstacle::DailyCeiling(self.settings.terms.daily_ceiling).into());
+        }
+        let (payable, gone) = self.receivers(affordable).await?;
+        self.quarantine(lease, gone).await?;
+        let (network, node, _) = self.node(memory).await?;
+        let network = network.clone();
+        let signer = self.signer.address();
+        let mut found = preflight(&node, &network, signer, payable, owed).await?;
+        let mut outbox = Outbox::default();
+        let mut documents = Documents::about(EventId(Uuid::now_v7()), self.clock.now());
+        for (ordinal, log) in (0..).zip(&found.tried) {
+            documents.add(ordinal, log);
+        }
+        outbox.documents(self.schemas, &documents.into_records())?;
+        outbox.store(&mut *self.pool.acquire().await?).await?;
+        self.strike(lease, std::mem::take(&mut found.bad)).await?;
+        found.good.truncate(plan::fitting(&found.good, self.settings.terms.gas_ceiling));
+        if found.good.is_empty() {
+            return Ok(());
+        }
+        self.afford_gas(&node, &found, lease).await?;
+        let id =
+            plan::store(&self.pool, lease, &network, signer, &found, &self.settings.terms, now).await?;
+        tracing::info!(tx = %id, rewards = found.good.len(), "planned");
+        Ok(())
+    }
+
+    /// Payouts with the address of their wallets, and those whose wallet has none.
+    async fn receivers(&self, payouts: Vec<Payout>) -> Result<(Vec<(Payout, Address)>, Vec<Payout>), Trouble> {
+        let wallets: Vec<Uuid> = payouts.iter().filter_map(|payout| payout.wallet_id).collect();
+        let addresses: HashMap<Uuid, String> =
+            sqlx::query_as::<_, (Uuid, String)>("select id, wallet_address from user_wallets where id = any($1)")
+                .bind(wallets)
+                .fetch_all(&self.pool)
+                .await?
+                .into_iter()
+                .collect();
+        let (mut payable, mut gone) = (Vec::new(), Vec::new());
+        for payout in payouts {
+            let address = payout.wallet_id.and_then(|id| addresses.get(&id)?.parse().ok());
+            match address {
+                Some(address) => payable.push((payout, address)),
+                None => gone.push(payout),
+            }
+        }
+        Ok((payable, gone))
+    }
+
+    async fn quarantine(&self, lease: &Lease, payouts: Vec<Payout>) -> Result<(), Trouble> {
+        let changed = payouts.into_iter().map(|payout| Payout {
+            state: PayoutState::Quarantined,
+            revision: payout.revision + 1,
+            ready_at: None,
+            reason: Some("invalid_receiver: the wallet is gone".to_owned()),
+            ..payout
+        });
+        self.change(lease, changed.collect()).await
+    }
+
+    async fn strike(
+        &self,
+        lease: &Lease,
+        bad: Vec<(super::preflight::Candidate, String)>,
+    ) -> Result<(), Trouble> {
+        let now = self.clock.now().to_utc();
+        let mut changed = Vec::with_capacity(bad.len());
+        for (candidate, reason) in bad {
+            let (payout, quarantined) = plan::struck(candidate, &reason, now);
+            tracing::warn!(reward = %payout.reward_id, reason, quarantined, "a reward cannot be paid as it is");
+            changed.push(payout);
+        }
+        self.change(lease, changed).await
+    }
+
+    /// Stores changed payouts that no transaction pays, and tells of them. One that changed meanwhile is left alone.
+    async fn change(&self, lease: &Lease, changed: Vec<Payout>) -> Result<(), Trouble> {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.now().to_utc();
+        let mut tx = self.pool.begin().await?;
+        lease.hold(&mut tx).await?;
+        let ids: Vec<Uuid> = changed.iter().map(|payout| payout.reward_id).collect();
+        let before = rows::payouts(&mut tx, &ids).await?;
+        let mut outbox = Outbox::default();
+        for payout in &changed {
+            let still = |row: &Payout| {
+                row.reward_id == payout.reward_id
+                    && row.state == PayoutState::Ready
+                    && row.revision + 1 == payout.revision
+            };
+            if before.iter().any(still) {
+                rows::update_payout(&mut tx, payout).await?;
+                tell_payout(self.schemas, payout, now, &mut outbox)?;
+                if payout.state == PayoutState::Quarantined {
+                    self.metrics.payout_steps.with_label_values(&["quarantined"]).inc();
+                }
+            }
+        }
+        outbox.store(&mut tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Whether the signer's VTHO covers this transaction and all that are in no block yet, at the most they may cost.
+    async fn afford_gas(&self, node: &Node, found: &Preflight, lease: &Lease) -> Result<(), Trouble> {
+        let pending: Option<Decimal> = sqlx::query_scalar(
+            "select sum(max_fee_wei * gas_limit) from payout_attempts where signer = $1 and state in ('planned', 'signed', 'sent')",
+        )
+        .bind(&lease.signer)
+        .fetch_one(&self.pool)
+        .await?;
+        let gas: u64 = plan::gas_limit(found.good.iter().map(|candidate| candidate.gas).sum());
+        // The node holds back what is really due: the next base fee and the tip.
+        let price = found.base_fee.and_then(|fee| fee.checked_add(found.priority)).unwrap_or_default();
+        let needed = pending
+            .and_then(|pending| wei(pending.trunc()))
+            .unwrap_or_default()
+            .checked_add(price.checked_mul(gas).unwrap_or(Wei::MAX))
+            .unwrap_or(Wei::MAX);
+        let payer = self.signer.address();
+        let available = node.account(payer, Revision::Best).await.map_err(Obstacle::from)?.energy;
+        if available < needed {
+            return Err(Obstacle::NoVtho { payer, needed, available }.into());
+        }
+        Ok(())
+    }
+
+    /// Signs what is planned, also what a process before this one planned; a plan whose window is half over is given up.
+    async fn sign_all(&self, memory: &mut Memory, lease: &Lease) -> Result<(), Trouble> {
+        for planned in plan::unsigned(&self.pool, self.signer.address()).await? {
+            let (_, node, _) = self.node(memory).await?;
+            let best = node.block(Revision::Best).await.map_err(Obstacle::from)?;
+            let now = self.clock.now().to_utc();
+            if best.is_some_and(|best| plan::is_stale(&planned, &best)) {
+                plan::abandon(&self.pool, lease, &planned, now).await?;
+                self.metrics.payout_steps.with_label_values(&["abandoned"]).inc();
+                continue;
+            }
+            let terms = &self.settings.terms;
+            plan::sign(&self.pool, lease, self.schemas, &self.signer, &planned, terms, now).await?;
+            self.metrics.payout_steps.with_label_values(&["signed"]).inc();
+            self.observe_signed(&planned.tx_id, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn observe_signed(&self, tx_id: &str, now: chrono::DateTime<chrono::Utc>) -> Result<(), Trouble> {
+        let granted: Vec<i64> = sqlx::query_scalar(
+            "select (header->>'occurred_at')::bigint from payouts where tx_id = $1",
+        )
+        .bind(tx_id)
+        .fetch_all(&self.pool)
+        .await?;
+        for at in granted {
+            let waited = now - schemas::ids::Micros(at).to_utc();
+            if let Ok(waited) = waited.to_std() {
+                self.metrics.payout_step_seconds.with_label_values(&["signed"]).observe(waited.as_secs_f64());
+            }
+        }
+        Ok(())
+    }
+
+    /// Posts what is signed and in no block: the same bytes, to every node, again and again until it is in a block or expired.
+    async fn post_all(&self, memory: &mut Memory, lease: &Lease) -> Result<(), Trouble> {
+        let waiting: Vec<(String, Vec<u8>, i64, String)> = sqlx::query_as(
+            "select tx_id, raw, last_valid, state from payout_attempts
+             where signer = $1 and state in ('signed', 'sent') order by planned_at limit $2",
+        )
+        .bind(&lease.signer)
+        .bind(IN_FLIGHT)
+        .fetch_all(&self.pool)
+        .await?;
+        memory.posted.retain(|id, _| waiting.iter().any(|(waiting, ..)| waiting == id));
+        let due: Vec<_> = waiting
+            .into_iter()
+            .filter(|(id, ..)| memory.posted.get(id).is_none_or(|posted| posted.elapsed() >= POST_AGAIN))
+            .collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        let (network, _, best) = self.node(memory).await?;
+        let nodes = network.nodes.clone();
+        for (id, raw, last_valid, state) in due {
+            memory.posted.insert(id.clone(), Instant::now());
+            if i64::from(best) > last_valid {
+                self.step(lease, &id, |transaction, at| transaction.expired(at)).await?;
+                continue;
+            }
+            // Noted before the post: from here on the bytes may be anywhere, whatever becomes of this process.
+            if state == AttemptState::Signed.label() {
+                self.step(lease, &id, |transaction, at| transaction.sent(at)).await?;
+            } else {
+                sqlx::query("update payout_attempts set broadcast_count = broadcast_count + 1 where tx_id = $1")
+                    .bind(&id)
+                    .execute(&self.pool)
+                    .await?;
+            }
+            for node in &nodes {
+                let result = posted(node.send(&raw).await.map(|_| ()), &id);
+                self.metrics.broadcasts.with_label_values(&[result]).inc();
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a step to a transaction and tells of it.
+    async fn step(
+        &self,
+        lease: &Lease,
+        id: &str,
+        apply: impl Fn(&mut rows::Transaction, chrono::DateTime<chrono::Utc>) -> Option<Step>,
+    ) -> Result<(), Trouble> {
+        let at = self.clock.now().to_utc();
+        let mut tx = self.pool.begin().await?;
+        lease.hold(&mut tx).await?;
+        let mut outbox = Outbox::default();
+        for mut transaction in rows::transactions(&mut tx, Which::Ids(&[id.to_owned()])).await? {
+            if let Some(step) = apply(&mut transaction, at) {
+                rows::update_transaction(&mut tx, &transaction).await?;
+                let ceiling = i64::try_from(self.settings.terms.gas_ceiling).unwrap_or(i64::MAX);
+                tell(self.schemas, &transaction, step, at, ceiling, &mut outbox)?;
+                self.metrics.payout_steps.with_label_values(&[step.label()]).inc();
+            }
+        }
+        outbox.store(&mut tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Says what stands in the way, when it changes: metric, log line and a document for operators.
+    async fn report(&self, memory: &mut Memory, obstacle: Option<&Obstacle>) {
+        let label = obstacle.map(Obstacle::label);
+        if memory.obstacle == label {
+            return;
+        }
+        for known in Obstacle::LABELS {
+            self.metrics.payout_obstacle.with_label_values(&[known]).set(i64::from(label == Some(known)));
+        }
+        memory.obstacle = label;
+        match obstacle {
+            Some(obstacle) => tracing::error!(cause = obstacle.label(), error = %obstacle, "nothing is signed"),
+            None => tracing::info!("payments go on"),
+        }
+    }
+
+    /// Counts payouts that are not settled, for the metric.
+    async fn count(&self, memory: &mut Memory) -> Result<(), Trouble> {
+        if memory.counted.is_some_and(|counted| counted.elapsed() < COUNT) {
+            return Ok(());
+        }
+        memory.counted = Some(Instant::now());
+        let counts: HashMap<String, i64> = sqlx::query_as::<_, (String, i64)>(
+            "select state, count(*) from payouts where state in ('waiting', 'ready', 'in_flight', 'quarantined') group by state",
+        )
+        .fetch_all(&self.pool)
+        .await?
+        .into_iter()
+        .collect();
+        for state in ["waiting", "ready", "in_flight", "quarantined"] {
+            let count = counts.get(state).copied().unwrap_or(0);
+            self.metrics.payouts.with_label_values(&[state]).set(count);
+        }
+        Ok(())
+    }
+}
+
+/// What a node said of posted bytes, as a metric label. Nothing is decided by it: a receipt is told by the chain.
+fn posted(answer: Result<(), NodeError>, id: &str) -> &'static str {
+    match answer {
+        Ok(()) => "taken",
+        Err(NodeError::Rejected(Rejection::Known)) => "known",
+        Err(NodeError::Rejected(rejection)) => {
+            tracing::warn!(tx = id, %rejection, again = rejection.advice() == Advice::Rebroadcast, "a node refuses a payment");
+            "refused"
+        }
+        Err(error @ NodeError::BadTransaction(_)) => {
+            tracing::error!(tx = id, %error, "a node calls a payment malformed");
+            "malformed"
+        }
+        Err(error) => {
+            tracing::warn!(tx = id, %error, "a payment was not posted");
+            "unavailable"
+        }
+    }
+}

@@ -1,0 +1,367 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use schemas::events::{BlockPlace, RewardGranted};
+use schemas::ids::{EventId, Micros, RewardId, UploadId};
+
+use super::super::rows::{Attempt, Part};
+use super::super::snapshot;
+use super::*;
+
+const POOL: &str = "0x6bee7ddab6c99d5b2af0554eaea484ce18f52631";
+const SIGNER: &str = "0x435933c8064b4ae76be665428e0307ef2ccfbd68";
+const TX: &str = "0x0101010101010101010101010101010101010101010101010101010101010101";
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    Micros(1_772_438_400_000_000 + seconds * 1_000_000).to_utc()
+}
+
+/// The example of a whole grant, as reward `n`.
+fn grant(n: u128) -> RewardGranted {
+    let text = include_str!("../../../schemas/examples/rewards.granted/normal-whole.json");
+    let example: serde_json::Value = serde_json::from_str(text).unwrap();
+    let mut event: RewardGranted = serde_json::from_value(example["event"].clone()).unwrap();
+    event.header.upload_id = UploadId(Uuid::from_u128(n));
+    event.reward_id = RewardId::of(event.header.upload_id);
+    event
+}
+
+fn payout(n: u128) -> Payout {
+    granted(&grant(n), None, at(0)).unwrap().unwrap()
+}
+
+fn receiver(n: usize) -> String {
+    format!("0x{:040x}", n + 1)
+}
+
+/// A signed transaction that pays `count` rewards.
+pub(in crate::chain_submission) fn transaction(count: usize) -> Transaction {
+    let payouts: Vec<Payout> = (0..count)
+        .map(|n| Payout { state: PayoutState::InFlight, tx_id: Some(TX.into()), ..payout(n as u128) })
+        .collect();
+    let parts = (0..).zip(&payouts).map(|(n, payout)| Part {
+        tx_id: TX.into(),
+        clause_index: n,
+        reward_id: payout.reward_id,
+        attempt_no: 1,
+        receiver: receiver(usize::try_from(n).unwrap()),
+        amount_wei: payout.amount_wei,
+        gas_weight: 140_000 + i64::from(n) * 1_000,
+    });
+    let attempt = Attempt {
+        tx_id: TX.into(),
+        genesis_id: "0x00".into(),
+        signer: SIGNER.into(),
+        gas_payer: SIGNER.into(),
+        contract: POOL.into(),
+        app_id: format!("0x{}", "0a".repeat(32)),
+        method: "distributeRewardWithProof".into(),
+        batch_id: "0x02".into(),
+        block_ref: "0x0000000500000000".into(),
+        expiration: 180,
+        last_valid: 185,
+        nonce: 7.into(),
+        gas_limit: 500_000,
+        estimated_gas: 400_000,
+        max_fee_wei: 21_000_000_000_000_i64.into(),
+        priority_wei: 1_000_000_000_000_i64.into(),
+        strategy: "medium".into(),
+        state: AttemptState::Signed,
+        block_id: None,
+        block_number: None,
+        block_timestamp: None,
+        reverted: None,
+        gas_used: None,
+        paid_wei: None,
+        broadcast_count: 0,
+        clause_count: i32::try_from(count).unwrap(),
+        batch_wei: payouts.iter().map(|payout| payout.amount_wei).sum(),
+        beneficiary_user: None,
+        beneficiary_wallet: None,
+        signed_at: at(1),
+        sent_at: None,
+        confirmations: 0,
+        confirmed_at: None,
+        finalized_at: None,
+        error: None,
+        history: Json(Vec::new()),
+        revision: 0,
+    };
+    Transaction { attempt, parts: parts.collect(), payouts }
+}
+
+fn block(number: i64, branch: char) -> BlockAdopted {
+    BlockAdopted {
+        event_id: EventId(Uuid::nil()),
+        occurred_at: at(number * 10).into(),
+        seq: number,
+        genesis_id: "0x00".into(),
+        block: BlockPlace { id: format!("{number}{branch}"), number, timestamp: at(number * 10).into() },
+        parent_id: format!("{}{branch}", number - 1),
+        adoption: 1,
+        finalized_number: 0,
+        transactions: Vec::new(),
+    }
+}
+
+fn word(text: &str) -> String {
+    format!("0x{:0>64}", text.strip_prefix("0x").unwrap())
+}
+
+/// The pool's log of a clause.
+fn log(transaction: &Transaction, clause: usize) -> ChainLog {
+    let part = &transaction.parts[clause];
+    let proof = format!("{{\"proof\": {{\"text\":\"reward {}\"}}}}", part.reward_id);
+    let amount = wei(part.amount_wei).unwrap().to_hex();
+    // (uint256 amount, string proof): the amount, the string's offset, its length, its bytes padded to words.
+    let mut data = word(&amount);
+    data.push_str(&format!("{:064x}{:064x}", 64, proof.len()));
+    let mut text = hex::encode(&proof);
+    text.push_str(&"0".repeat((64 - text.len() % 64) % 64));
+    data.push_str(&text);
+    ChainLog {
+        clause_index: part.clause_index,
+        log_index: part.clause_index * 3,
+        address: POOL.into(),
+        topics: vec![
+            chain::abi::topic::REWARD_DISTRIBUTED.to_string(),
+            format!("0x{}", "0a".repeat(32)),
+            word(&part.receiver),
+            word(SIGNER),
+        ],
+        data,
+    }
+}
+
+fn found(transaction: &Transaction) -> ChainTransaction {
+    ChainTransaction {
+        id: TX.into(),
+        index: 0,
+        origin: SIGNER.into(),
+        gas_payer: SIGNER.into(),
+        gas_used: 333_333,
+        paid_wei: "3499996500000000001".into(),
+        reverted: false,
+        logs: (0..transaction.parts.len()).map(|clause| log(transaction, clause)).collect(),
+    }
+}
+
+/// A transaction in block 10 of branch a.
+fn included(count: usize) -> Transaction {
+    let mut transaction = transaction(count);
+    transaction.sent(at(2));
+    let found = found(&transaction);
+    assert_eq!(transaction.included(&block(10, 'a'), &found), Some(Step::Included));
+    transaction
+}
+
+#[test]
+fn a_claimed_grant_with_a_wallet_is_ready_and_one_of_nothing_is_no_payout() {
+    let ready = payout(1);
+    assert_eq!((ready.state, ready.ready_at, &ready.reason), (PayoutState::Ready, Some(at(0)), &None));
+    assert_eq!(ready.amount_wei, "3244500000000000000".parse().unwrap());
+    let nothing = RewardGranted { granted: Decimal::ZERO, ..grant(1) };
+    assert_eq!(granted(&nothing, None, at(0)), Ok(None));
+    let fine = RewardGranted { granted: Decimal::new(1, 9), ..grant(1) };
+    assert!(granted(&fine, None, at(0)).is_err(), "finer than the grid");
+}
+
+#[test]
+fn a_grant_without_claim_or_wallet_waits_and_the_claim_supplies_what_is_missing() {
+    let mut event = grant(1);
+    event.stamp.auto_claim = false;
+    let mut waiting = granted(&event, None, at(0)).unwrap().unwrap();
+    assert_eq!(waiting.state, PayoutState::Waiting);
+    assert!(waiting.reason.as_deref().unwrap().starts_with("unclaimed: "));
+    let claim = Claim { wallet_id: Uuid::from_u128(9), at: at(5) };
+    assert!(waiting.claimed(claim, at(6)));
+    assert_eq!((waiting.state, waiting.claimed_at, waiting.revision), (PayoutState::Ready, Some(at(5)), 1));
+    assert_eq!(waiting.wallet_id, event.stamp.wallet_id, "the wallet stamped at acceptance stays");
+    assert!(!waiting.claimed(claim, at(7)), "a second claim changes nothing");
+
+    event.stamp.wallet_id = None;
+    let early = granted(&event, Some(claim), at(0)).unwrap().unwrap();
+    assert_eq!((early.state, early.wallet_id), (PayoutState::Ready, Some(claim.wallet_id)));
+    event.stamp.auto_claim = true;
+    let walletless = granted(&event, None, at(0)).unwrap().unwrap();
+    assert!(walletless.reason.unwrap().starts_with("no_wallet: "));
+}
+
+#[test]
+fn the_twelfth_block_on_top_makes_a_payment_paid_and_a_final_block_makes_it_final() {
+    let mut transaction = included(2);
+    for head in 11..22 {
+        assert_eq!(transaction.deeper(head, at(head * 10)), Some(Step::Deeper), "{head}");
+        assert!(transaction.payouts.iter().all(|payout| payout.state == PayoutState::InFlight));
+    }
+    assert_eq!(transaction.deeper(22, at(220)), Some(Step::Confirmed));
+    assert!(transaction.payouts.iter().all(|payout| payout.state == PayoutState::Paid));
+    assert!(transaction.payouts.iter().all(|payout| payout.paid_at == Some(at(220))));
+    assert_eq!(transaction.deeper(23, at(230)), None);
+    assert_eq!(transaction.finalized(9, at(230)), None);
+    assert_eq!(transaction.finalized(10, at(230)), Some(Step::Final));
+    assert!(transaction.payouts.iter().all(|payout| payout.state == PayoutState::Final));
+    assert_eq!(transaction.undone("10a", at(240)), None, "a final block is not undone");
+}
+
+#[test]
+fn an_undone_block_takes_everything_back_and_the_same_bytes_may_count_on_another_branch() {
+    let mut transaction = included(1);
+    transaction.deeper(22, at(220));
+    assert_eq!(transaction.undone("11a", at(230)), None, "another block's undoing is not its own");
+    assert_eq!(transaction.undone("10a", at(230)), Some(Step::Undone));
+    let attempt = &transaction.attempt;
+    assert_eq!(
+        (attempt.state, &attempt.block_id, attempt.gas_used, attempt.confirmations),
+        (AttemptState::Sent, &None, None, 0)
+    );
+    assert_eq!((transaction.payouts[0].state, transaction.payouts[0].paid_at), (PayoutState::InFlight, None));
+    let again = found(&transaction);
+    assert_eq!(transaction.included(&block(12, 'b'), &again), Some(Step::Included));
+    assert_eq!(transaction.deeper(24, at(240)), Some(Step::Confirmed));
+}
+
+#[test]
+fn a_reverted_transaction_pays_nothing_and_stays_pending_with_its_reason() {
+    let mut transaction = transaction(2);
+    let reverted = ChainTransaction { reverted: true, logs: Vec::new(), ..found(&transaction) };
+    transaction.included(&block(10, 'a'), &reverted);
+    assert_eq!(transaction.deeper(22, at(220)), Some(Step::Reverted));
+    assert_eq!(transaction.attempt.state, AttemptState::Reverted);
+    for payout in &transaction.payouts {
+        assert_eq!(payout.state, PayoutState::InFlight);
+        assert!(payout.reason.as_deref().unwrap().starts_with("reverted: "));
+    }
+    assert_eq!(transaction.finalized(10, at(230)), Some(Step::Final));
+    assert_eq!(transaction.attempt.state, AttemptState::RevertedFinal);
+}
+
+#[test]
+fn a_transaction_that_paid_otherwise_than_planned_is_never_confirmed() {
+    type Change = fn(&mut ChainTransaction);
+    let changes: [Change; 7] = [
+        |found| found.origin = receiver(7),
+        |found| found.logs.truncate(1),
+        |found| found.logs[1].topics[2] = word(&receiver(7)),
+        |found| found.logs[0].data.replace_range(60..66, "ffffff"),
+        |found| found.logs[0].address = receiver(7),
+        |found| found.logs[1].clause_index = 0,
+        |found| found.logs[1].data = "no hex".into(),
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        let mut transaction = transaction(2);
+        let mut told = found(&transaction);
+        change(&mut told);
+        transaction.included(&block(10, 'a'), &told);
+        assert_eq!(transaction.deeper(22, at(220)), Some(Step::Incident), "change {n}");
+        assert_eq!(transaction.attempt.state, AttemptState::Included);
+        assert!(transaction.payouts.iter().all(|payout| payout.state == PayoutState::InFlight), "change {n}");
+        assert!(transaction.attempt.error.as_deref().unwrap().starts_with("incident: "));
+    }
+}
+
+#[test]
+fn an_expired_transaction_stays_pending_until_it_is_seen_after_all() {
+    let mut transaction = transaction(1);
+    transaction.sent(at(2));
+    assert_eq!(transaction.expired(at(3)), Some(Step::Expired));
+    assert_eq!(transaction.expired(at(4)), None);
+    assert!(transaction.payouts[0].reason.as_deref().unwrap().starts_with("expired at 185"));
+    let late = found(&transaction);
+    assert_eq!(transaction.included(&block(180, 'a'), &late), Some(Step::Included));
+    assert_eq!((&transaction.attempt.error, &transaction.payouts[0].reason), (&None, &None));
+}
+
+#[test]
+fn the_snapshot_of_a_clause_carries_its_share_and_the_shares_sum_to_the_whole() {
+    let transaction = included(3);
+    let told: Vec<_> = (0..3)
+        .map(|clause| {
+            snapshot::updated(&transaction.payouts[clause], Some((&transaction, clause)), Micros(0))
+                .transaction
+                .unwrap()
+        })
+        .collect();
+    let gas: i64 = told.iter().map(|told| told.reward_gas_used.unwrap()).sum();
+    let fee: Decimal = told.iter().map(|told| told.reward_fee.unwrap()).sum();
+    assert_eq!(gas, 333_333);
+    assert_eq!(fee, "3.49999650".parse().unwrap());
+    assert_eq!(told[0].batch_amount, "9.7335".parse().unwrap());
+    // 3499996500000000001 / 333333, cut.
+    assert_eq!(told[0].gas_price_wei.as_deref(), Some("10500000000000"));
+}
+
+/// What can happen to a transaction.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Sent,
+    Include,
+    Grow,
+    Undo,
+    Finalize,
+    Expire,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        1 => Just(Event::Sent),
+        1 => Just(Event::Include),
+        6 => Just(Event::Grow),
+        1 => Just(Event::Undo),
+        1 => Just(Event::Finalize),
+        1 => Just(Event::Expire)
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_a_payout_is_paid_exactly_while_its_block_has_twelve_on_top_and_revisions_only_rise(
+        events in prop::collection::vec(event(), 1..120),
+    ) {
+        let mut transaction = transaction(2);
+        let (mut head, mut told) = (10_i64, BTreeMap::<(usize, i64), PayoutState>::new());
+        for event in events {
+            let before: Vec<i64> = transaction.payouts.iter().map(|payout| payout.revision).collect();
+            let step = match event {
+                Event::Sent => transaction.sent(at(head)),
+                Event::Include => {
+                    let found = found(&transaction);
+                    transaction.included(&block(head, 'a'), &found)
+                }
+                Event::Grow => {
+                    head += 1;
+                    transaction.deeper(head, at(head))
+                }
+                Event::Undo => {
+                    let id = transaction.attempt.block_id.clone().unwrap_or_default();
+                    let undone = transaction.undone(&id, at(head));
+                    if undone.is_some() {
+                        head -= 1;
+                    }
+                    undone
+                }
+                Event::Finalize => transaction.finalized(head - 12, at(head)),
+                Event::Expire => transaction.expired(at(head)),
+            };
+            for (n, payout) in transaction.payouts.iter().enumerate() {
+                prop_assert_eq!(payout.revision, before[n] + i64::from(step.is_some()));
+                if step.is_some() {
+                    prop_assert_eq!(told.insert((n, payout.revision), payout.state), None);
+                }
+                let settled = matches!(payout.state, PayoutState::Paid | PayoutState::Final);
+                let decided = matches!(transaction.attempt.state, AttemptState::Confirmed | AttemptState::Final);
+                prop_assert_eq!(settled, decided);
+                prop_assert_eq!(settled, payout.paid_at.is_some());
+                prop_assert!(!settled || transaction.attempt.confirmations == 12);
+            }
+        }
+    }
+
+    #[test]
+    fn the_shares_of_any_total_sum_to_it_and_none_is_negative(
+        total in 0_u128..1 << 60, weights in prop::collection::vec(1_i64..1 << 26, 1..41),
+    ) {
+        let shares: Vec<u128> = (0..weights.len()).map(|at| share(total, &weights, at)).collect();
+        prop_assert_eq!(shares.iter().sum::<u128>(), total);
+    }
+}
