@@ -22,7 +22,9 @@ const LOOK_AHEAD: u64 = 1024 * 1024;
 pub(crate) struct Body {
     stream: BoxStream<'static, Result<Bytes, warp::Error>>,
     left: u64,
-    photo_cap: u64,
+    cap: u64,
+    /// What a longer body is told.
+    too_large: fn(u64) -> ApiError,
     idle: Duration,
     silence: Pin<Box<Sleep>>,
     deadline: Pin<Box<Sleep>>,
@@ -63,11 +65,22 @@ impl Body {
         S: Stream<Item = Result<B, warp::Error>> + Send + 'static,
         B: Buf,
     {
+        let body = Self::capped(stream, limits.photo_bytes, |limit| ApiError::PhotoTooLarge { limit }, timeouts);
+        Self { left: limits.photo_bytes + limits.form_overhead_bytes, ..body }
+    }
+
+    /// A body of at most `cap` bytes.
+    pub(crate) fn capped<S, B>(stream: S, cap: u64, too_large: fn(u64) -> ApiError, timeouts: &Timeouts) -> Self
+    where
+        S: Stream<Item = Result<B, warp::Error>> + Send + 'static,
+        B: Buf,
+    {
         let now = Instant::now();
         Self {
             stream: stream.map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining()))).boxed(),
-            left: limits.photo_bytes + limits.form_overhead_bytes,
-            photo_cap: limits.photo_bytes,
+            left: cap,
+            cap,
+            too_large,
             idle: timeouts.body_idle,
             silence: Box::pin(sleep_until(now + timeouts.body_idle)),
             deadline: Box::pin(sleep_until(now + timeouts.body_total)),
@@ -80,6 +93,16 @@ impl Body {
 
     pub(crate) fn look_ahead(&self) -> LookAhead {
         self.look_ahead.clone()
+    }
+
+    /// The whole body in memory; its parts need no form.
+    pub(crate) async fn whole(&mut self) -> Result<Vec<u8>, ApiError> {
+        self.look_ahead.part_begun();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.next().await {
+            bytes.extend_from_slice(&chunk?);
+        }
+        Ok(bytes)
     }
 
     /// Reads and throws away what is left, at most for `limit`: a client that is still sending would otherwise meet a reset
@@ -108,7 +131,7 @@ impl Body {
     fn admit(&mut self, chunk: Bytes) -> Result<Bytes, ApiError> {
         let bytes = chunk.len() as u64;
         self.silence.as_mut().reset(Instant::now() + self.idle);
-        self.left = self.left.checked_sub(bytes).ok_or(ApiError::PhotoTooLarge { limit: self.photo_cap })?;
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| (self.too_large)(self.cap))?;
         if self.look_ahead.take(bytes) {
             Ok(chunk)
         } else {

@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 /// One mebibyte.
 const MIB: u64 = 1024 * 1024;
 
 /// Settings of the gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct GatewayConfig {
     /// Where clients reach the gateway, without a slash at the end; `status_url` and `events_url` begin with it.
     pub base_url: String,
@@ -25,6 +27,17 @@ pub struct GatewayConfig {
     pub trusted_proxies: Vec<IpAddr>,
     /// Whether the stream of a verified upload stays open until its reward is paid; false ends it at the verdict.
     pub follow_rewards: bool,
+    /// Who may tell of the chain; none where no chain is watched.
+    pub chain: Option<ChainAccess>,
+}
+
+/// How the watcher of a chain is known.
+#[derive(Clone, Debug)]
+pub struct ChainAccess {
+    /// The network that is told of.
+    pub genesis_id: String,
+    /// Shared with the watcher.
+    pub secret: SecretString,
 }
 
 impl GatewayConfig {
@@ -39,7 +52,8 @@ impl GatewayConfig {
             timeouts: Timeouts::default(),
             rates: Rates::default(),
             trusted_proxies: Vec::new(),
-            follow_rewards: false,
+            follow_rewards: true,
+            chain: None,
         }
     }
 }
@@ -62,6 +76,8 @@ pub struct Limits {
     pub checks: usize,
     /// Open event streams. 256 x 2 polls a second = 512 reads of three keys a second at most.
     pub streams: usize,
+    /// Bytes of a batch of chain events. 8 MiB: 64 blocks full of payments stay below 4 MiB.
+    pub chain_bytes: u64,
 }
 
 impl Default for Limits {
@@ -74,6 +90,7 @@ impl Default for Limits {
             uploads: 32,
             checks: 4,
             streams: 256,
+            chain_bytes: 8 * MIB,
         }
     }
 }

@@ -71,6 +71,28 @@ pub enum ApiError {
     VehicleNotFound,
     #[error("there is no such upload of yours")]
     UploadNotFound,
+    #[error("there is no such reward of yours")]
+    RewardNotFound,
+    #[error("the reward is {status} already: there is nothing to claim")]
+    RewardSettled { status: String },
+    #[error("you have no wallet to be paid to: link one, then claim again")]
+    NoWallet,
+    #[error("no chain is watched here: set chain.genesis_id and chain.watch_secret")]
+    ChainDisabled,
+    #[error("the batch is not signed with the secret that this gateway knows")]
+    SignatureInvalid,
+    #[error("the batch was signed more than {seconds} s from now: put the clocks right, or sign it anew")]
+    StaleBatch { seconds: i64 },
+    #[error("the batch is about another network than the one that is watched here")]
+    WrongNetwork,
+    #[error("a batch may have at most {limit} bytes")]
+    BatchTooLarge { limit: u64 },
+    #[error("the batch does not read: {0}")]
+    MalformedBatch(String),
+    #[error("step {seq}: {detail}")]
+    InvalidStep { seq: i64, detail: &'static str },
+    #[error("step {expected} is next, the batch begins with {found}: ask where to go on with an empty batch")]
+    ChainGap { expected: i64, found: i64 },
     #[error(
         "the photo is stored, but could not be queued: send it again in {retry_after} s for the same upload"
     )]
@@ -116,6 +138,17 @@ pub const CODES: &[&str] = &[
     "idempotency_key_reused",
     "vehicle_not_found",
     "upload_not_found",
+    "reward_not_found",
+    "reward_settled",
+    "no_wallet",
+    "chain_disabled",
+    "bad_signature",
+    "stale_batch",
+    "wrong_network",
+    "batch_too_large",
+    "malformed_batch",
+    "invalid_step",
+    "chain_gap",
     "not_published",
     "database_unavailable",
     "photo_store_unavailable",
@@ -162,6 +195,17 @@ impl ApiError {
             Self::IdempotencyKeyReused => (422, "idempotency_key_reused", "Idempotency-Key reused"),
             Self::VehicleNotFound => (404, "vehicle_not_found", "Vehicle not found"),
             Self::UploadNotFound => (404, "upload_not_found", "Upload not found"),
+            Self::RewardNotFound => (404, "reward_not_found", "Reward not found"),
+            Self::RewardSettled { .. } => (409, "reward_settled", "Nothing to claim"),
+            Self::NoWallet => (409, "no_wallet", "No wallet"),
+            Self::ChainDisabled => (404, "chain_disabled", "No chain is watched"),
+            Self::SignatureInvalid => (401, "bad_signature", "Signature not valid"),
+            Self::StaleBatch { .. } => (401, "stale_batch", "Batch too old"),
+            Self::WrongNetwork => (422, "wrong_network", "Another network"),
+            Self::BatchTooLarge { .. } => (413, "batch_too_large", "Batch too large"),
+            Self::MalformedBatch(_) => (400, "malformed_batch", "Malformed batch"),
+            Self::InvalidStep { .. } => (422, "invalid_step", "Unusable step"),
+            Self::ChainGap { .. } => (409, "chain_gap", "Steps are missing"),
             Self::NotPublished { .. } => (503, "not_published", "Not queued yet"),
             Self::DatabaseUnavailable { .. } => (503, "database_unavailable", "Database unavailable"),
             Self::PhotoStoreUnavailable { .. } => (503, "photo_store_unavailable", "Photo store unavailable"),
@@ -180,6 +224,7 @@ impl ApiError {
             | Self::RepeatedField(name) => (Some(name), None, None),
             Self::EmptyFile | Self::Photo(_) | Self::PhotoTooLarge { .. } => (Some("photo"), None, None),
             Self::VehicleNotFound => (Some("vehicle_id"), None, None),
+            Self::InvalidStep { .. } => (Some("steps"), None, None),
             Self::RateLimited { retry_after }
             | Self::Busy { retry_after }
             | Self::DatabaseUnavailable { retry_after, .. }

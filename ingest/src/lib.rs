@@ -5,14 +5,16 @@
 //! admits the caller (rates, token, account); `body` and `form` stream the multipart body; [`store`] hashes and keeps the
 //! photo; [`check`] looks at its bytes; `reserve` decides in one transaction what the event says; `publish` sends it and lets
 //! the sweeper send what a crash left behind; `accept` ties them together. `status`, `list`, `rewards` and `live` answer
-//! questions.
+//! questions; `claims` takes what drivers ask for, `chain_events` what the watcher of the chain tells.
 
 #![allow(clippy::result_large_err, reason = "an ApiError is made once a request and never on a hot path")]
 
 mod accept;
 mod activity;
 mod body;
+mod chain_events;
 pub mod check;
+mod claims;
 pub mod config;
 pub mod error;
 mod fields;
@@ -32,6 +34,7 @@ mod stall;
 mod status;
 pub mod store;
 pub mod token;
+pub mod wallets;
 
 pub use check::{HeaderCheck, PhotoCheck};
 pub use config::GatewayConfig;

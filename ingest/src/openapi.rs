@@ -89,6 +89,28 @@ fn paths(config: &GatewayConfig) -> Value {
             "parameters": page_parameters(),
             "responses": answers(&[("200", "A page", json_of("RewardPage"))], &[&[400][..], &common].concat()),
         }},
+        "/v1/rewards/{id}/claim": { "post": {
+            "summary": "Ask for a reward to be paid to your wallet; asking again gives the first answer again",
+            "parameters": [id],
+            "responses": answers(&[
+                ("202", "Claimed", json_of("Claim")),
+                ("200", "Claimed before: the first answer", json_of("Claim")),
+            ], &[&[404, 409][..], &common].concat()),
+        }},
+        "/v1/chain/events": { "post": {
+            "summary": "For the watcher of the chain: blocks as they are adopted and undone, signed (HMAC-SHA256 over time and body)",
+            "security": [],
+            "parameters": [
+                { "name": "x-milestream-time", "in": "header", "required": true, "schema": { "type": "string" },
+                  "description": "Seconds since 1970 at which the batch was signed; at most 300 s from now" },
+                { "name": "x-milestream-signature", "in": "header", "required": true, "schema": { "type": "string" },
+                  "description": "sha256= and the hex digits of HMAC-SHA256(secret, time + \".\" + body)" },
+            ],
+            "requestBody": { "required": true, "content": { "application/json": { "schema": { "type": "object" } } } },
+            "responses": answers(&[("200", "A result a step, and the highest step that was taken", json!({
+                "application/json": { "schema": { "type": "object" } },
+            }))], &[400, 401, 404, 408, 409, 413, 422, 500, 503]),
+        }},
         "/openapi.json": { "get": {
             "summary": "This document",
             "security": [],
@@ -162,6 +184,15 @@ fn schemas() -> Value {
                 "id": { "type": "string", "format": "uuid" },
                 "base": decimal, "bonus": decimal, "total": decimal,
                 "status": reward_status(),
+            },
+        },
+        "Claim": {
+            "type": "object", "required": ["reward_id", "status", "wallet_id", "claimed_at"],
+            "properties": {
+                "reward_id": { "type": "string", "format": "uuid" },
+                "status": { "const": "claimed" },
+                "wallet_id": { "type": "string", "format": "uuid" },
+                "claimed_at": { "type": "string", "format": "date-time" },
             },
         },
         "RewardItem": reward_item(&decimal),

@@ -21,12 +21,14 @@ use crate::server::Peer;
 use crate::status::one;
 
 /// Method and template of the gateway's own routes, as metrics and the OpenAPI document name them.
-pub const ROUTES: [(&str, &str); 6] = [
+pub const ROUTES: [(&str, &str); 8] = [
     ("post", "/v1/uploads"),
     ("get", "/v1/uploads"),
     ("get", "/v1/uploads/{id}"),
     ("get", "/v1/uploads/{id}/events"),
     ("get", "/v1/rewards"),
+    ("post", "/v1/rewards/{id}/claim"),
+    ("post", "/v1/chain/events"),
     ("get", "/openapi.json"),
 ];
 
@@ -39,7 +41,8 @@ pub fn routes(gateway: Gateway, stop: CancellationToken) -> BoxedFilter<(Respons
     let uploads = post_upload(gateway.clone()).or(list(gateway.clone())).unify();
     let upload = status(gateway.clone()).or(events(gateway.clone(), stop)).unify();
     let described = openapi(gateway.clone());
-    let rewards = rewards(gateway.clone());
+    let rewards = rewards(gateway.clone()).or(claim(gateway.clone())).unify();
+    let rewards = rewards.or(chain_events(gateway.clone())).unify();
     let served = uploads.or(upload).unify().or(rewards).unify().or(described).unify().or(ops).unify();
     served.recover(move |rejection| refuse(gateway.clone(), rejection)).unify().boxed()
 }
@@ -96,6 +99,33 @@ fn rewards(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = Rejec
             gateway.answer("/v1/rewards", work).await
         },
     )
+}
+
+fn claim(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
+    warp::path!("v1" / "rewards" / String / "claim").and(warp::post()).and(with(gateway)).and(request()).then(
+        |id: String, gateway: Gateway, headers: HeaderMap, peer| async move {
+            let work = async {
+                let caller = gateway.admit(&headers, peer).await?;
+                let reward = id.parse().map_err(|_| ApiError::RewardNotFound)?;
+                gateway.claim(&caller, reward).await
+            };
+            gateway.answer("/v1/rewards/{id}/claim", work).await
+        },
+    )
+}
+
+fn chain_events(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
+    warp::path!("v1" / "chain" / "events")
+        .and(warp::post())
+        .and(with(gateway))
+        .and(request())
+        .and(warp::body::stream())
+        .then(|gateway: Gateway, headers: HeaderMap, _peer, body| async move {
+            let config = gateway.config();
+            let too_large = |limit| ApiError::BatchTooLarge { limit };
+            let mut body = Body::capped(body, config.limits.chain_bytes, too_large, &config.timeouts);
+            gateway.answer("/v1/chain/events", gateway.chain_events(&headers, &mut body)).await
+        })
 }
 
 /// The query, empty where there is none.

@@ -46,7 +46,14 @@ async fn start(change: impl FnOnce(&mut GatewayConfig)) -> Running {
         clock: Arc::new(SystemClock),
         metrics: Metrics::new().unwrap(),
         health: health.clone(),
-        schemas: SchemaIds { upload_received: 1, activity_logged: 2, account_changed: 3 },
+        schemas: SchemaIds {
+            upload_received: 1,
+            activity_logged: 2,
+            account_changed: 3,
+            reward_claimed: 4,
+            block_adopted: 5,
+            block_undone: 6,
+        },
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());

@@ -26,6 +26,12 @@ pub struct SchemaIds {
     pub activity_logged: u32,
     /// Of `AccountChanged`.
     pub account_changed: u32,
+    /// Of `RewardClaimed`.
+    pub reward_claimed: u32,
+    /// Of `BlockAdopted`.
+    pub block_adopted: u32,
+    /// Of `BlockUndone`.
+    pub block_undone: u32,
 }
 
 /// Why no token was issued.
@@ -98,7 +104,7 @@ pub async fn issue(
     Ok(token)
 }
 
-async fn account(
+pub(crate) async fn account(
     tx: &mut PgConnection,
     schemas: SchemaIds,
     user: UserId,
@@ -191,13 +197,13 @@ fn fingerprint(secret: &[u8]) -> String {
 }
 
 /// Puts an event into the outbox; `runtime::outbox` adds the topic's prefix.
-async fn announce<E: Event>(
+pub(crate) async fn announce<E: Event>(
     tx: &mut PgConnection,
     schema_id: u32,
     event: &E,
     now: Micros,
 ) -> Result<(), TokenError> {
-    sqlx::query("insert into outbox (topic, key, event_id, payload, created_at) values ($1, $2, $3, $4, $5)")
+    sqlx::query("insert into outbox (topic, key, event_id, payload, created_at) values ($1, $2, $3, $4, $5) on conflict (event_id) do nothing")
         .bind(E::TOPIC.name())
         .bind(event.key().into_bytes())
         .bind(event.event_id().0)

@@ -21,6 +21,7 @@ pub mod producer;
 pub mod publish;
 pub mod pure;
 pub mod registry;
+pub mod signature;
 pub mod sinking;
 pub mod snapshot;
 pub mod source;

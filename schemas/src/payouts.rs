@@ -406,13 +406,14 @@ pub struct ChainBatch {
     pub checkpoint: Option<serde_json::Value>,
 }
 
-/// What became of a step.
+/// What became of a step. A batch is taken whole or not at all: one that begins with a step that was taken before is a duplicate as
+/// a whole, whatever follows, since another watcher's steps may stand under those numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepOutcome {
     /// Taken.
     Accepted,
-    /// Taken before.
+    /// Not taken: there is a step under this batch's first number already.
     Duplicate,
 }
 

@@ -6,3 +6,4 @@
 
 pub mod mongo;
 pub mod postgres;
+pub mod rebuild;

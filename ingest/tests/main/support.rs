@@ -19,7 +19,9 @@ use runtime::publish::PublishError;
 use runtime::stored::StoredRecord;
 use runtime::testing::{MemoryOutbound, MemorySchemas};
 use schemas::codec;
-use schemas::events::{AccountChanged, ActivityLogged, Event as _, UploadReceived};
+use schemas::events::{
+    AccountChanged, ActivityLogged, BlockAdopted, BlockUndone, Event as _, RewardClaimed, UploadReceived,
+};
 use schemas::ids::{Micros, UserId};
 use serde_json::Value;
 use sqlx::migrate::Migrator;
@@ -83,6 +85,9 @@ pub const SCHEMAS: fn() -> SchemaIds = || SchemaIds {
     upload_received: MemorySchemas::id_of::<UploadReceived>(),
     activity_logged: MemorySchemas::id_of::<ActivityLogged>(),
     account_changed: MemorySchemas::id_of::<AccountChanged>(),
+    reward_claimed: MemorySchemas::id_of::<RewardClaimed>(),
+    block_adopted: MemorySchemas::id_of::<BlockAdopted>(),
+    block_undone: MemorySchemas::id_of::<BlockUndone>(),
 };
 
 /// A running gateway.

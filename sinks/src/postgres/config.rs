@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{PgPool, query_scalar};
 
-use super::rebuild::MATERIALIZED;
+use super::MATERIALIZED;
 use super::sink::PostgresSink;
 
 /// Settings of the sink.
@@ -38,7 +38,7 @@ impl PostgresConfig {
     /// # Errors
     /// [`PostgresStartError`].
     pub async fn build(self, pool: PgPool) -> Result<PostgresSink, PostgresStartError> {
-        for table in MATERIALIZED {
+        for table in MATERIALIZED.emptied {
             let found: bool =
                 query_scalar("select to_regclass($1) is not null").bind(*table).fetch_one(&pool).await?;
             if !found {

@@ -15,7 +15,7 @@ use super::rows::{BadValue, Fit, Rows, UploadRow, upload};
 use super::service::column;
 
 /// First value that `numeric(18,8)` cannot hold.
-const AMOUNT_LIMIT: Decimal = Decimal::from_parts(1_410_065_408, 2, 0, false, 0);
+pub(super) const AMOUNT_LIMIT: Decimal = Decimal::from_parts(1_410_065_408, 2, 0, false, 0);
 /// First value that `numeric(10,4)` cannot hold.
 const RATE_LIMIT: Decimal = Decimal::from_parts(1_000_000, 0, 0, false, 0);
 
@@ -30,6 +30,8 @@ pub(super) struct RewardRow {
     pub granted: Option<Decimal>,
     pub status: &'static str,
     pub status_reason: Option<String>,
+    /// When it was paid, as the newest state has it.
+    pub distributed_at: Option<DateTime<Utc>>,
     /// 0 calculated, 1 granted; payouts go on from 2.
     pub revision: i64,
     pub at: DateTime<Utc>,
@@ -89,6 +91,7 @@ pub(super) fn calculated(event: &RewardCalculated) -> Result<Rows, BadValue> {
         granted: None,
         status: "calculated",
         status_reason: None,
+        distributed_at: None,
         revision: 0,
         at: header.occurred_at.to_utc(),
     };
@@ -97,6 +100,7 @@ pub(super) fn calculated(event: &RewardCalculated) -> Result<Rows, BadValue> {
         mileage: None,
         verification: None,
         reward: Some(reward),
+        transaction: None,
     })
 }
 
@@ -114,6 +118,7 @@ pub(super) fn granted(event: &RewardGranted) -> Result<Rows, BadValue> {
         granted: Some(granted),
         status: if granted.is_zero() { "cancelled" } else { "calculated" },
         status_reason: event.reason.map(sentence),
+        distributed_at: None,
         revision: 1,
         at: header.occurred_at.to_utc(),
     };
@@ -122,18 +127,19 @@ pub(super) fn granted(event: &RewardGranted) -> Result<Rows, BadValue> {
         mileage: None,
         verification: None,
         reward: Some(reward),
+        transaction: None,
     })
 }
 
 /// The upload that a reward hangs on, where the reward comes first. Only a verified upload has one; when it was processed
 /// and last changed is the decision's to say, so that the time here is the earliest that any event can bring.
-fn parent(header: &UploadHeader, stamp: &Stamp) -> Result<UploadRow, BadValue> {
+pub(super) fn parent(header: &UploadHeader, stamp: &Stamp) -> Result<UploadRow, BadValue> {
     Ok(UploadRow { updated_at: header.accepted_at.to_utc(), ..upload(header, stamp, "verified", 2)? })
 }
 
 impl Fit {
     /// At least 0, below `limit`, and of no more decimals than the column has: Postgres would round them away.
-    fn within(
+    pub(super) fn within(
         &self,
         column: &'static str,
         value: Decimal,
@@ -155,17 +161,19 @@ impl Fit {
 const REWARDS: &str = "
 with incoming as (
     select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::numeric[], $5::numeric[], $6::numeric[], $7::numeric[],
-        $8::jsonb[], $9::timestamptz[], $10::numeric[], $11::text[], $12::text[], $13::bigint[], $14::timestamptz[])
+        $8::jsonb[], $9::timestamptz[], $10::numeric[], $11::text[], $12::text[], $13::bigint[], $14::timestamptz[],
+        $15::timestamptz[])
         as r (id, upload_id, user_id, base, bonus, rate, distance, factors, calculated_at, granted, status, reason,
-        revision, at)
+        revision, at, distributed_at)
 ), before as (
     select w.id, case when w.status = 'cancelled' then 0 else w.granted_amount end as owed
     from rewards w join incoming using (id)
 ), written as (
     insert into rewards as w (id, upload_id, user_id, base_amount, bonus_amount, reward_rate, distance_traveled,
-        calculation_factors, calculated_at, granted_amount, status, status_reason, revision, created_at, updated_at)
+        calculation_factors, calculated_at, granted_amount, status, status_reason, revision, created_at, updated_at,
+        distributed_at)
     select id, upload_id, user_id, base, bonus, rate, distance, factors, calculated_at, granted, status::rewards_status,
-        reason, revision, at, at
+        reason, revision, at, at, distributed_at
     from incoming order by id
     on conflict (id) do update set
         base_amount = coalesce(w.base_amount, excluded.base_amount),
@@ -177,6 +185,7 @@ with incoming as (
         granted_amount = coalesce(w.granted_amount, excluded.granted_amount),
         status = case when excluded.revision > w.revision then excluded.status else w.status end,
         status_reason = case when excluded.revision > w.revision then excluded.status_reason else w.status_reason end,
+        distributed_at = case when excluded.revision > w.revision then excluded.distributed_at else w.distributed_at end,
         revision = greatest(w.revision, excluded.revision),
         created_at = least(w.created_at, excluded.created_at),
         updated_at = greatest(w.updated_at, excluded.updated_at)
@@ -208,6 +217,7 @@ pub(super) async fn rewards(
         .bind(column(rows, |(_, row)| row.status_reason.clone()))
         .bind(column(rows, |(_, row)| row.revision))
         .bind(column(rows, |(_, row)| row.at))
+        .bind(column(rows, |(_, row)| row.distributed_at))
         .fetch_all(tx)
         .await?;
     Ok(owed.into_iter().collect())

@@ -14,6 +14,7 @@ use schemas::sealed::{Sealed, UserKey};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::payouts::{self, TransactionRow};
 use super::rewards::{self, RewardRow};
 use super::sink::UploadEvent;
 
@@ -39,6 +40,7 @@ pub(super) struct Rows {
     pub mileage: Option<MileageRow>,
     pub verification: Option<VerificationRow>,
     pub reward: Option<RewardRow>,
+    pub transaction: Option<TransactionRow>,
 }
 
 /// `odometer_uploads`, and the account that its parent row needs.
@@ -116,27 +118,34 @@ pub(super) struct QualityColumns {
 
 impl UploadEvent {
     /// The header and what was stamped, whichever the type.
-    pub(super) fn parts(&self) -> (&UploadHeader, &Stamp) {
-        match self {
+    /// None for what is about no upload.
+    pub(super) fn parts(&self) -> Option<(&UploadHeader, &Stamp)> {
+        Some(match self {
             Self::Received(event) => (&event.header, &event.stamp),
             Self::Graded(event) => (&event.header, &event.stamp),
             Self::Read(event) => (&event.header, &event.stamp),
             Self::Decided(event) => (&event.header, &event.stamp),
             Self::Calculated(event) => (&event.header, &event.stamp),
             Self::Granted(event) => (&event.header, &event.stamp),
-        }
+            Self::Paid(event) => (&event.header, &event.stamp),
+            Self::Claimed(_) | Self::Chain(_) => return None,
+        })
     }
 
     /// The rows; `key` opens the user's private texts, and without it they are null.
-    pub(super) fn rows(&self, key: Option<&UserKey>) -> Result<Rows, BadValue> {
-        match self {
+    /// None for what is about no upload.
+    pub(super) fn rows(&self, key: Option<&UserKey>) -> Result<Option<Rows>, BadValue> {
+        let rows = match self {
             Self::Received(event) => received(event, key),
             Self::Graded(event) => graded(event),
             Self::Read(event) => read(event, key),
             Self::Decided(event) => decided(event),
             Self::Calculated(event) => rewards::calculated(event),
             Self::Granted(event) => rewards::granted(event),
-        }
+            Self::Paid(event) => payouts::updated(event),
+            Self::Claimed(_) | Self::Chain(_) => return Ok(None),
+        };
+        rows.map(Some)
     }
 }
 
@@ -149,7 +158,7 @@ fn received(event: &UploadReceived, key: Option<&UserKey>) -> Result<Rows, BadVa
     let mut upload = upload(header, stamp, "uploaded", 0)?;
     upload.original_filename = filename;
     let mileage = MileageRow { claimed, ..pending(header, stamp) };
-    Ok(Rows { upload, mileage: Some(mileage), verification: None, reward: None })
+    Ok(Rows { upload, mileage: Some(mileage), verification: None, reward: None, transaction: None })
 }
 
 fn graded(event: &UploadGraded) -> Result<Rows, BadValue> {
@@ -159,7 +168,7 @@ fn graded(event: &UploadGraded) -> Result<Rows, BadValue> {
     let quality = event.quality.as_ref().map(|quality| fit.frame(quality)).transpose()?;
     let verification =
         VerificationRow { quality, created_at: Some(header.occurred_at.to_utc()), ..verification(header) };
-    Ok(Rows { upload, mileage: None, verification: Some(verification), reward: None })
+    Ok(Rows { upload, mileage: None, verification: Some(verification), reward: None, transaction: None })
 }
 
 fn read(event: &OdometerRead, key: Option<&UserKey>) -> Result<Rows, BadValue> {
@@ -187,7 +196,7 @@ fn read(event: &OdometerRead, key: Option<&UserKey>) -> Result<Rows, BadValue> {
         ..verification(header)
     };
     let mileage = MileageRow { ai, ..pending(header, stamp) };
-    Ok(Rows { upload, mileage: Some(mileage), verification: Some(verification), reward: None })
+    Ok(Rows { upload, mileage: Some(mileage), verification: Some(verification), reward: None, transaction: None })
 }
 
 fn decided(event: &UploadDecided) -> Result<Rows, BadValue> {
@@ -222,7 +231,7 @@ fn decided(event: &UploadDecided) -> Result<Rows, BadValue> {
         return fit.refuse("mileage_data.final_mileage", "or its distance is missing in a verified decision");
     }
     let verification = VerificationRow { error_details: reason, ..verification(header) };
-    Ok(Rows { upload, mileage: Some(mileage), verification: Some(verification), reward: None })
+    Ok(Rows { upload, mileage: Some(mileage), verification: Some(verification), reward: None, transaction: None })
 }
 
 /// The columns that every event carries, so that the row can be made by whichever comes first.

@@ -7,18 +7,19 @@ use apache_avro::Schema;
 use runtime::{Envelope, FromRecord, Sink, SinkError};
 use schemas::codec::{self, CodecError};
 use schemas::events::{
-    Event as _, OdometerRead, RewardCalculated, RewardGranted, UploadDecided, UploadGraded, UploadReceived,
+    BlockAdopted, BlockUndone, ChainStep, Event as _, OdometerRead, PayoutUpdated, RewardCalculated, RewardClaimed,
+    RewardGranted, UploadDecided, UploadGraded, UploadReceived,
 };
 use schemas::topic::Topic;
 use sqlx::{PgConnection, PgPool, query};
 use uuid::Uuid;
 
 use super::config::PostgresConfig;
-use super::rewards;
+use super::{chain_events, payouts, rewards};
 use super::rows::{BadValue, Rows};
 use super::service::{self, Delta, sink_error, waves};
 
-/// The record types of `uploads.*` and `rewards.*`.
+/// The record types of `uploads.*`, `rewards.*`, `payouts.updated` and `chain.events`.
 #[derive(Clone, Debug)]
 pub enum UploadEvent {
     /// Accepted.
@@ -33,6 +34,12 @@ pub enum UploadEvent {
     Calculated(RewardCalculated),
     /// What of that is owed.
     Granted(RewardGranted),
+    /// A driver has asked for it: nothing that these tables tell.
+    Claimed(RewardClaimed),
+    /// How it is paid.
+    Paid(Box<PayoutUpdated>),
+    /// A block came or went.
+    Chain(Box<ChainStep>),
 }
 
 impl FromRecord for UploadEvent {
@@ -44,12 +51,20 @@ impl FromRecord for UploadEvent {
             UploadDecided::NAME => Some(codec::decode(schema, id, datum).map(Self::Decided)),
             RewardCalculated::NAME => Some(codec::decode(schema, id, datum).map(Self::Calculated)),
             RewardGranted::NAME => Some(codec::decode(schema, id, datum).map(Self::Granted)),
+            RewardClaimed::NAME => Some(codec::decode(schema, id, datum).map(Self::Claimed)),
+            PayoutUpdated::NAME => Some(codec::decode(schema, id, datum).map(|event| Self::Paid(Box::new(event)))),
+            BlockAdopted::NAME => {
+                Some(codec::decode(schema, id, datum).map(|step| Self::Chain(Box::new(ChainStep::Adopted(step)))))
+            }
+            BlockUndone::NAME => {
+                Some(codec::decode(schema, id, datum).map(|step| Self::Chain(Box::new(ChainStep::Undone(step)))))
+            }
             _ => None,
         }
     }
 }
 
-/// Materializes `odometer_uploads`, `mileage_data`, `upload_verifications`, `rewards` and the totals of `users`.
+/// Materializes [`super::MATERIALIZED`] and the totals of `users`.
 #[derive(Clone, Debug)]
 pub struct PostgresSink {
     pool: PgPool,
@@ -66,8 +81,11 @@ impl PostgresSink {
     async fn apply(&self, batch: &[Envelope<UploadEvent>]) -> Result<(), SinkError> {
         let named = match batch {
             [] => return Ok(()),
-            [one] => format!("upload {}", one.payload.parts().0.upload_id),
-            more => format!("one of {} uploads", more.len()),
+            [one] => match one.payload.parts() {
+                Some((header, _)) => format!("upload {}", header.upload_id),
+                None => format!("offset {}", one.position.offset),
+            },
+            more => format!("one of {} records", more.len()),
         };
         let failed = |error| sink_error(error, &named);
         let mut tx = self.pool.begin().await.map_err(failed)?;
@@ -79,6 +97,14 @@ impl PostgresSink {
         let rows = self.rows(&mut tx, batch).await.map_err(failed)?;
         let rows = rows.map_err(|bad| SinkError::BadRow(bad.to_string()))?;
         write(&mut tx, rows).await.map_err(failed)?;
+        let steps: Vec<&ChainStep> = batch
+            .iter()
+            .filter_map(|event| match &event.payload {
+                UploadEvent::Chain(step) => Some(step.as_ref()),
+                _ => None,
+            })
+            .collect();
+        chain_events::steps(&mut tx, &steps).await.map_err(failed)?;
         tx.commit().await.map_err(failed)
     }
 
@@ -87,16 +113,18 @@ impl PostgresSink {
         tx: &mut PgConnection,
         batch: &[Envelope<UploadEvent>],
     ) -> sqlx::Result<Result<Vec<Rows>, BadValue>> {
-        let users: Vec<Uuid> = batch.iter().map(|event| event.payload.parts().0.user_id.0).collect();
+        let user = |event: &Envelope<UploadEvent>| event.payload.parts().map(|(header, _)| header.user_id.0);
+        let users: Vec<Uuid> = batch.iter().filter_map(user).collect();
         // Graded and decided events hold no sealed text of their own columns.
         let sealed = |event: &Envelope<UploadEvent>| {
             matches!(event.payload, UploadEvent::Received(_) | UploadEvent::Read(_))
         };
         let keys = if batch.iter().any(sealed) { service::keys(tx, &users).await? } else { HashMap::new() };
-        let rows = |(event, user): (&Envelope<UploadEvent>, &Uuid)| {
-            Ok(event.payload.rows(keys.get(user))?.recorded(event.timestamp_ms))
+        let rows = |event: &Envelope<UploadEvent>| {
+            let key = user(event).and_then(|user| keys.get(&user));
+            Ok(event.payload.rows(key)?.map(|rows| rows.recorded(event.timestamp_ms)))
         };
-        Ok(batch.iter().zip(&users).map(rows).collect())
+        Ok(batch.iter().filter_map(|event| rows(event).transpose()).collect())
     }
 }
 
@@ -104,6 +132,7 @@ async fn write(tx: &mut PgConnection, rows: Vec<Rows>) -> sqlx::Result<()> {
     service::parents(tx, &rows).await?;
     let mut decided = BTreeSet::new();
     let mut totals: BTreeMap<Uuid, Delta> = BTreeMap::new();
+    let transactions: Vec<_> = rows.iter().filter_map(|rows| rows.transaction.clone()).collect();
     for wave in waves(rows) {
         service::uploads(tx, &wave.iter().map(|rows| &rows.upload).collect::<Vec<_>>()).await?;
         let mileages: Vec<_> =
@@ -129,6 +158,7 @@ async fn write(tx: &mut PgConnection, rows: Vec<Rows>) -> sqlx::Result<()> {
             totals.entry(user).or_default().b3tr += owed;
         }
     }
+    payouts::transactions(tx, transactions).await?;
     if !totals.is_empty() {
         service::totals(tx, &totals).await?;
     }
@@ -147,6 +177,8 @@ impl Sink for PostgresSink {
         Topic::UploadsDecided,
         Topic::RewardsCalculated,
         Topic::RewardsGranted,
+        Topic::PayoutsUpdated,
+        Topic::ChainEvents,
     ];
     type In = UploadEvent;
 

@@ -1,4 +1,4 @@
-//! Empties the materialized tables and fills them again from the topics.
+//! Empties the tables of a sink and fills them again from its topics, through the same sink.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,27 +11,25 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::backoff::Backoff;
 use runtime::registry::{Registry, RegistryConfig, RegistryError, SchemaSource as _};
-use runtime::{Envelope, FromRecord as _, Position, Sink, SinkError, StageError};
+use runtime::{Envelope, FromRecord, Position, Sink, SinkError, StageError};
 use schemas::codec;
 use schemas::reason::Reason;
 use schemas::topic::Topic;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, query, query_scalar};
 use tokio_util::sync::CancellationToken;
 
-use super::config::PostgresConfig;
-use super::service::is_retryable;
-use super::sink::{PostgresSink, UploadEvent};
+use crate::postgres::is_retryable;
 
-/// The tables that hold nothing but what topics say, parents first: the order in which the sink locks them, so that emptying
-/// and a batch wait for each other and never in a circle. A sink that fills one of them must also read the topics that it
-/// is filled from, or a rebuild leaves it empty.
-pub const MATERIALIZED: &[&str] =
-    &["odometer_uploads", "mileage_data", "upload_verifications", "rewards", "reward_transactions"];
-
-/// The columns of `users` that sinks own.
-const RESET_USERS: &str = "
-update users set total_mileage = 0, total_rewards = 0, sustainability_score = null
-where total_mileage <> 0 or total_rewards <> 0 or sustainability_score is not null";
+/// What a sink fills.
+#[derive(Clone, Copy, Debug)]
+pub struct Tables {
+    /// The tables that hold nothing but what topics say, parents first: the order in which the sink locks them, so that emptying
+    /// and a batch wait for each other and never in a circle. A sink that fills one of them must also read the topics that it is
+    /// filled from, or a rebuild leaves it empty.
+    pub emptied: &'static [&'static str],
+    /// A statement that takes back what the sink wrote elsewhere.
+    pub reset: Option<&'static str>,
+}
 
 /// Records of one transaction. 500 of about 3 kB decoded are 1.5 MB.
 const BATCH: usize = 500;
@@ -110,8 +108,7 @@ pub enum RebuildError {
     Thread(#[from] tokio::task::JoinError),
 }
 
-/// Empties [`MATERIALIZED`] and the sink's columns of `users`, then writes every record of the sink's topics again, through
-/// the same sink. Accounts, keys and decision state stay.
+/// Empties the sink's tables and writes every record of its topics again. What is not the sink's stays.
 ///
 /// **Beside a live sink this is safe.** Emptying is one transaction that waits for the sink's batches in flight and holds
 /// up the next; the topics' ends are read after it. So a record whose rows were emptied lies before the end and is read here;
@@ -124,7 +121,9 @@ pub enum RebuildError {
 ///
 /// # Errors
 /// [`RebuildError`]; [`RebuildError::Busy`] and [`RebuildError::Incomplete`] before anything was emptied.
-pub async fn rebuild(
+pub async fn rebuild<S: Sink>(
+    sink: &S,
+    tables: Tables,
     pool: &PgPool,
     kafka: &ClientConfig,
     registry: &RegistryConfig,
@@ -138,30 +137,31 @@ pub async fn rebuild(
         return Err(RebuildError::Busy);
     }
     let mut readers = Vec::new();
-    for topic in PostgresSink::TOPICS {
+    for topic in S::TOPICS {
         let reader = Reader::new(kafka, prefix, *topic)?;
         reader.complete().await?;
         readers.push(reader);
     }
     let mut backoff = Backoff::default();
-    while let Err(error) = empty(pool).await {
+    while let Err(error) = empty(pool, tables).await {
         if !is_retryable(&error) || !again(&mut backoff).await {
             return Err(error.into());
         }
     }
-    let sink = PostgresSink::new(pool.clone(), PostgresConfig::default());
     let mut counts = Vec::new();
     for reader in readers {
-        counts.push(refill(&reader, &registry, &sink, progress).await?);
+        counts.push(refill(&reader, &registry, sink, progress).await?);
     }
     lock.close().await?;
     Ok(counts)
 }
 
-async fn empty(pool: &PgPool) -> sqlx::Result<()> {
+async fn empty(pool: &PgPool, tables: Tables) -> sqlx::Result<()> {
     let mut tx = pool.begin().await?;
-    query(AssertSqlSafe(format!("truncate {}", MATERIALIZED.join(", ")))).execute(&mut *tx).await?;
-    query(RESET_USERS).execute(&mut *tx).await?;
+    query(AssertSqlSafe(format!("truncate {}", tables.emptied.join(", ")))).execute(&mut *tx).await?;
+    if let Some(reset) = tables.reset {
+        query(reset).execute(&mut *tx).await?;
+    }
     tx.commit().await
 }
 
@@ -173,10 +173,10 @@ async fn locked(connection: &mut PgConnection) -> sqlx::Result<bool> {
     .await
 }
 
-async fn refill(
+async fn refill<S: Sink>(
     reader: &Reader,
     registry: &Registry,
-    sink: &PostgresSink,
+    sink: &S,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<TopicCount, RebuildError> {
     let topic = reader.topic;
@@ -206,10 +206,10 @@ fn skip(count: &mut TopicCount, reason: Reason, topic: &Arc<str>, offset: i64, d
     *count.skipped.entry(reason).or_default() += 1;
 }
 
-async fn decode(
+async fn decode<E: FromRecord>(
     registry: &Registry,
     message: &BorrowedMessage<'_>,
-) -> Result<Result<Envelope<UploadEvent>, Reason>, RebuildError> {
+) -> Result<Result<Envelope<E>, Reason>, RebuildError> {
     let (id, datum) = match codec::unframe(message.payload().unwrap_or_default()) {
         Ok(parts) => parts,
         Err(error) => return Ok(Err(error.reason())),
@@ -224,7 +224,7 @@ async fn decode(
         }
     };
     let name = codec::full_name(&schema);
-    let Some(payload) = UploadEvent::from_record(&name, &schema, id, datum) else {
+    let Some(payload) = E::from_record(&name, &schema, id, datum) else {
         return Err(RebuildError::UnknownRecord { name, topic: message.topic().to_owned() });
     };
     let position =
@@ -236,9 +236,9 @@ async fn decode(
 }
 
 /// Writes a batch, unrolled where a row does not fit: as the engine does for the live sink.
-async fn write(
-    sink: &PostgresSink,
-    batch: &[Envelope<UploadEvent>],
+async fn write<S: Sink>(
+    sink: &S,
+    batch: &[Envelope<S::In>],
     count: &mut TopicCount,
 ) -> Result<(), RebuildError> {
     if attempt(sink, batch).await?.is_ok() {
@@ -256,9 +256,9 @@ async fn write(
     Ok(())
 }
 
-async fn attempt(
-    sink: &PostgresSink,
-    batch: &[Envelope<UploadEvent>],
+async fn attempt<S: Sink>(
+    sink: &S,
+    batch: &[Envelope<S::In>],
 ) -> Result<Result<(), String>, StageError> {
     let mut backoff = Backoff::default();
     loop {
