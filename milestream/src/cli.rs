@@ -23,13 +23,15 @@ pub enum Command {
     /// Run the gateway.
     Ingest,
     /// Run one or more stages: quality_check, odometer_reading, fraud_check, reward_calculation,
-    /// limit_check.
+    /// limit_check, chain_submission.
     Process {
         /// The stages.
         #[arg(required = true)]
         stages: Vec<String>,
     },
-    /// Run one or more sinks: postgres, mongo.
+    /// Run the watcher of the chain.
+    Watch,
+    /// Run one or more sinks: postgres, mongo, analytics.
     Sink {
         /// The sinks.
         #[arg(required = true)]
@@ -65,9 +67,80 @@ pub enum Command {
         #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=168))]
         hours: u32,
     },
+    /// Nodes of networks.
+    #[command(subcommand)]
+    Networks(Networks),
+    /// Contracts of networks.
+    #[command(subcommand)]
+    Contracts(Contracts),
+    /// Wallets of users.
+    #[command(subcommand)]
+    Wallet(Wallet),
     /// The configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// What to do with nodes.
+#[derive(Debug, Subcommand)]
+pub enum Networks {
+    /// Add a node, or change it: its genesis block says which network it is of.
+    Add {
+        /// Address of its API, without login.
+        #[arg(long)]
+        rpc_url: String,
+        /// Address of its WebSockets.
+        #[arg(long)]
+        websocket_url: Option<String>,
+        /// 1 is asked first.
+        #[arg(long, default_value_t = 1)]
+        priority: i32,
+    },
+    /// List nodes: network, address, priority, active.
+    List,
+    /// Ask a node no more.
+    Disable {
+        /// Its address as it was added.
+        rpc_url: String,
+    },
+}
+
+/// What to do with contracts.
+#[derive(Debug, Subcommand)]
+pub enum Contracts {
+    /// Add a contract of the network that chain.genesis_id names, or change it.
+    Add {
+        /// `B3TR Token Contract`, `X2EarnRewardsPool`, `X2EarnApps` or `VeBetterPassport`.
+        #[arg(long)]
+        name: String,
+        /// Its address.
+        #[arg(long)]
+        address: String,
+        /// The app whose purse pays; for the pool.
+        #[arg(long)]
+        app_id: Option<String>,
+        /// The transaction that created it.
+        #[arg(long)]
+        deployed_tx: Option<String>,
+    },
+    /// List contracts: network, address, active, name.
+    List,
+    /// Read the token's supplies anew.
+    Refresh,
+}
+
+/// What to do with wallets.
+#[derive(Debug, Subcommand)]
+pub enum Wallet {
+    /// Link a VeChain address to a user, making the account if there is none; the first is the one that rewards are paid to.
+    Add {
+        /// The user.
+        #[arg(long)]
+        user: Uuid,
+        /// 0x and 40 hex digits.
+        #[arg(long)]
+        address: String,
+    },
 }
 
 /// What to do with topics.
@@ -120,6 +193,16 @@ pub enum Offsets {
 pub enum Keys {
     /// Make a signing key and its key set, unless they exist.
     Generate,
+    /// Put a distributor's key into chain.keystore_file, encrypted with the password in chain.keystore_password_file, which is made
+    /// if there is none. An existing keystore is never overwritten.
+    Distributor {
+        /// A file with the key in 64 hex digits; without it a new key is made.
+        #[arg(long)]
+        import: Option<PathBuf>,
+        /// Use a cost that a laptop's local chain is happy with, instead of a second and 256 MiB.
+        #[arg(long)]
+        light: bool,
+    },
 }
 
 /// What to do with the configuration.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod chain_commands;
 mod cli;
 mod config;
 mod operate;
@@ -11,7 +12,7 @@ mod payments;
 mod roles;
 mod telemetry;
 
-use cli::{Cli, Command, ConfigCommand, DeadLetters, Keys, Offsets, Topics};
+use cli::{Cli, Command, ConfigCommand, Contracts, DeadLetters, Keys, Networks, Offsets, Topics, Wallet};
 use config::Config;
 
 fn main() -> ExitCode {
@@ -36,6 +37,7 @@ async fn dispatch(command: &Command, config: &Config) -> anyhow::Result<()> {
     match command {
         Command::Ingest => roles::run(config, roles::Roles::gateway()).await,
         Command::Process { stages } => roles::run(config, roles::Roles::stages(stages)?).await,
+        Command::Watch => roles::run(config, roles::Roles::watcher()).await,
         Command::Sink { sinks } => roles::run(config, roles::Roles::sinks(sinks)?).await,
         Command::All => roles::run(config, roles::Roles::all(!config.chain.genesis_id.is_empty())).await,
         Command::Topics(Topics::Apply) => operate::apply_topics(config).await,
@@ -48,6 +50,20 @@ async fn dispatch(command: &Command, config: &Config) -> anyhow::Result<()> {
         Command::DeadLetters(DeadLetters::Redrive { places }) => operate::redrive(config, places).await,
         Command::Offsets(Offsets::Align { stage }) => operate::align_offsets(config, stage).await,
         Command::Keys(Keys::Generate) => operate::generate_keys(config),
+        Command::Keys(Keys::Distributor { import, light }) => {
+            chain_commands::distributor(config, import.as_deref(), *light)
+        }
+        Command::Networks(Networks::Add { rpc_url, websocket_url, priority }) => {
+            chain_commands::add_node(config, rpc_url, websocket_url.as_deref(), *priority).await
+        }
+        Command::Networks(Networks::List) => chain_commands::list_nodes(config).await,
+        Command::Networks(Networks::Disable { rpc_url }) => chain_commands::disable_node(config, rpc_url).await,
+        Command::Contracts(Contracts::Add { name, address, app_id, deployed_tx }) => {
+            chain_commands::add_contract(config, name, address, app_id.as_deref(), deployed_tx.as_deref()).await
+        }
+        Command::Contracts(Contracts::List) => chain_commands::list_contracts(config).await,
+        Command::Contracts(Contracts::Refresh) => chain_commands::refresh_contracts(config).await,
+        Command::Wallet(Wallet::Add { user, address }) => chain_commands::add_wallet(config, *user, address).await,
         Command::Token { user, role, hours } => operate::token(config, *user, *role, *hours).await,
         Command::Config(ConfigCommand::Show) => {
             print!("{}", config.shown()?);

@@ -14,7 +14,9 @@ use runtime::dead_letter::header;
 use runtime::registry::Registry;
 use runtime::source::RawRecord;
 use runtime::topics::TopicsError;
-use schemas::events::{AccountChanged, ActivityLogged, UploadReceived};
+use schemas::events::{
+    AccountChanged, ActivityLogged, BlockAdopted, BlockUndone, RewardClaimed, UploadReceived,
+};
 use schemas::ids::UserId;
 use schemas::topic::Topic;
 use secrecy::ExposeSecret as _;
@@ -173,12 +175,7 @@ fn read_signing_key(path: &Path) -> Result<SigningKey> {
 pub async fn token(config: &Config, user: Uuid, role: Role, hours: u32) -> Result<()> {
     let key = read_signing_key(&config.keys.signing_key_file)?;
     let registry = Registry::new(&config.registry_client())?;
-    let prefix = &config.kafka.topic_prefix;
-    let schemas = SchemaIds {
-        upload_received: registry.id_of::<UploadReceived>(prefix).await?,
-        activity_logged: registry.id_of::<ActivityLogged>(prefix).await?,
-        account_changed: registry.id_of::<AccountChanged>(prefix).await?,
-    };
+    let schemas = registered(&registry, &config.kafka.topic_prefix).await?;
     let role = match role {
         Role::Driver => ingest::keys::Role::Driver,
         Role::Reviewer => ingest::keys::Role::Reviewer,
@@ -192,11 +189,26 @@ pub async fn token(config: &Config, user: Uuid, role: Role, hours: u32) -> Resul
     Ok(())
 }
 
+/// Registry ids of what the gateway writes.
+pub async fn registered(registry: &Registry, prefix: &str) -> Result<SchemaIds> {
+    Ok(SchemaIds {
+        upload_received: registry.id_of::<UploadReceived>(prefix).await?,
+        activity_logged: registry.id_of::<ActivityLogged>(prefix).await?,
+        account_changed: registry.id_of::<AccountChanged>(prefix).await?,
+        reward_claimed: registry.id_of::<RewardClaimed>(prefix).await?,
+        block_adopted: registry.id_of::<BlockAdopted>(prefix).await?,
+        block_undone: registry.id_of::<BlockUndone>(prefix).await?,
+    })
+}
+
 /// Registry ids of what the gateway writes, waiting while the registry is not reachable.
 pub async fn schema_ids(engine: &Engine) -> Result<SchemaIds> {
     Ok(SchemaIds {
         upload_received: engine.schema_id::<UploadReceived>().await?,
         activity_logged: engine.schema_id::<ActivityLogged>().await?,
         account_changed: engine.schema_id::<AccountChanged>().await?,
+        reward_claimed: engine.schema_id::<RewardClaimed>().await?,
+        block_adopted: engine.schema_id::<BlockAdopted>().await?,
+        block_undone: engine.schema_id::<BlockUndone>().await?,
     })
 }

@@ -1,11 +1,20 @@
 //! From the configuration's text to what paying and watching need.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use chain::{BlockId, Wei};
+use ingest::config::ChainAccess;
 use processors::chain_submission::PayoutConfig;
+use processors::chain_submission::network::{Network, NetworkError};
 use processors::chain_submission::plan::{Strategy, Terms};
+use runtime::Engine;
+use runtime::clock::SystemClock;
+use secrecy::ExposeSecret as _;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use watch::{HttpGateway, Watched, Watcher, WatcherConfig};
 
 use crate::config::Config;
 
@@ -61,4 +70,57 @@ pub fn config(config: &Config) -> Result<Option<PayoutConfig>> {
         },
         owner: format!("{}{}", config.instance().unwrap_or_else(|| "pid-".into()), std::process::id()),
     }))
+}
+
+/// Least length of the secret that authenticates chain events: as long as the hash.
+const LEAST_SECRET: usize = 32;
+/// Pause between two looks at the network's rows while they are not usable.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Who may tell the gateway of the chain; none where no network is named.
+///
+/// # Errors
+/// For a secret that is too short.
+pub fn access(config: &Config) -> Result<Option<ChainAccess>> {
+    let Some(genesis) = genesis(config)? else { return Ok(None) };
+    let secret = config.chain.watch_secret.clone();
+    let length = secret.expose_secret().len();
+    ensure!(length >= LEAST_SECRET, "chain.watch_secret has {length} characters, {LEAST_SECRET} are the least");
+    Ok(Some(ChainAccess { genesis_id: genesis.to_string(), secret }))
+}
+
+/// Watches the chain until stopped.
+///
+/// # Errors
+/// Where no network is named, or the gateway's address is none.
+pub async fn watch(config: &Config, engine: &Engine, pool: PgPool, stop: CancellationToken) -> Result<()> {
+    let access = access(config)?.context("chain.genesis_id is empty: name the network to watch")?;
+    let genesis: BlockId = access.genesis_id.parse()?;
+    let Some(network) = network(&pool, genesis, &stop).await else { return Ok(()) };
+    let settings = WatcherConfig {
+        genesis,
+        watched: Watched { pool: network.pool, app: network.app },
+        poll: Duration::from_millis(config.watch.poll_ms.max(1)),
+        start_block: config.watch.start_block,
+    };
+    let gateway = HttpGateway::new(&config.watch.gateway_url, access.secret)?;
+    engine.health.ready("watch");
+    let watcher = Watcher::new(settings, gateway, Arc::new(SystemClock), engine.metrics.clone());
+    watcher.run(&network.nodes, stop).await;
+    Ok(())
+}
+
+/// The network's rows, once an operator has put them in; none when stopped.
+async fn network(pool: &PgPool, genesis: BlockId, stop: &CancellationToken) -> Option<Network> {
+    loop {
+        match Network::load(pool, genesis).await {
+            Ok(network) => return Some(network),
+            Err(NetworkError::Postgres(error)) => tracing::warn!(%error, "waiting for postgres"),
+            Err(error) => tracing::error!(%error, "nothing is watched"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
 }

@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::{operate, payments};
 
 /// The sinks by name.
-const SINKS: [&str; 3] = ["postgres", "mongo", "analytics"];
+const SINKS: [&str; 2] = ["postgres", "mongo"];
 /// Longest wait of a client for Kafka's acknowledgement; afterwards 503, and the reserved photo is published later.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between two attempts to start a role whose database does not answer yet.
@@ -128,6 +128,10 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
     for sink in roles.sinks {
         let (config, engine, pool, stop) = (config.clone(), engine.clone(), pool.clone(), stop.clone());
         tasks.spawn(async move { (sink, run_sink(sink, &config, &engine, pool, stop).await) });
+    }
+    if roles.watcher {
+        let (config, engine, pool, stop) = (config.clone(), engine.clone(), pool.clone(), stop.clone());
+        tasks.spawn(async move { ("watch", payments::watch(&config, &engine, pool, stop).await) });
     }
     supervise(engine, stop, tasks).await
 }
@@ -265,11 +269,11 @@ async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: Cance
         .await
         .with_context(|| format!("ingest.listen {}: choose another port or address", section.listen))?;
     tracing::info!(listen = %section.listen, "gateway");
-    ingest::serve(listener, Gateway::new(gateway_config(config), parts), stop).await;
+    ingest::serve(listener, Gateway::new(gateway_config(config)?, parts), stop).await;
     Ok(())
 }
 
-fn gateway_config(config: &Config) -> GatewayConfig {
+fn gateway_config(config: &Config) -> Result<GatewayConfig> {
     let section = &config.ingest;
     let mut gateway = GatewayConfig::new(&section.public_url);
     gateway.topic_prefix.clone_from(&config.kafka.topic_prefix);
@@ -279,13 +283,14 @@ fn gateway_config(config: &Config) -> GatewayConfig {
     gateway.timeouts.header = Duration::from_millis(section.header_timeout_ms);
     gateway.timeouts.body_idle = Duration::from_millis(section.body_idle_timeout_ms);
     gateway.timeouts.body_total = Duration::from_millis(section.body_timeout_ms);
+    gateway.chain = payments::access(config)?;
     gateway.rates = Rates {
         api_per_user: Rate::new(section.requests_per_user_per_minute, Duration::from_secs(60)),
         api_per_address: Rate::new(section.requests_per_address_per_minute, Duration::from_secs(60)),
         uploads_per_user: Rate::new(section.uploads_per_user_per_day, Duration::from_secs(86_400)),
         uploads_per_address: Rate::new(section.uploads_per_address_per_hour, Duration::from_secs(3_600)),
     };
-    gateway
+    Ok(gateway)
 }
 
 async fn run_sink(

@@ -74,6 +74,12 @@ mod interface {
     }
 }
 
+/// The JSON ABI of what is declared here, by interface: `RewardsPool`, `Token`, `Apps`, `Passport`.
+#[must_use]
+pub fn json() -> &'static str {
+    include_str!("interface.json")
+}
+
 /// Why a call failed, from the bytes it returned: the text of a failed `require`, a panic's meaning, or the name and arguments of
 /// one of B3TR's custom errors; `None` for any others.
 #[must_use]
@@ -113,4 +119,35 @@ pub(crate) fn account(address: Address) -> alloy_primitives::Address {
 
 fn amount(wei: Wei) -> alloy_primitives::U256 {
     wei.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use alloy_sol_types::SolInterface as _;
+
+    use super::interface::{Apps, Passport, RewardsPool, Token};
+    use crate::hash::keccak256;
+
+    fn selectors(interface: &str) -> BTreeSet<[u8; 4]> {
+        let all: serde_json::Value = serde_json::from_str(super::json()).unwrap();
+        let functions = all[interface].as_array().unwrap().iter().filter(|item| item["type"] == "function");
+        functions
+            .map(|function| {
+                let types: Vec<&str> =
+                    function["inputs"].as_array().unwrap().iter().map(|input| input["type"].as_str().unwrap()).collect();
+                let signature = format!("{}({})", function["name"].as_str().unwrap(), types.join(","));
+                *keccak256(signature.as_bytes()).first_chunk().unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_json_abi_has_the_functions_of_the_interfaces() {
+        assert_eq!(selectors("RewardsPool"), RewardsPool::RewardsPoolCalls::selectors().collect());
+        assert_eq!(selectors("Token"), Token::TokenCalls::selectors().collect());
+        assert_eq!(selectors("Apps"), Apps::AppsCalls::selectors().collect());
+        assert_eq!(selectors("Passport"), Passport::PassportCalls::selectors().collect());
+    }
 }

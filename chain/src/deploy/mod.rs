@@ -118,6 +118,8 @@ pub struct Deployment {
     pub distributor: Address,
     /// Wei of B3TR that the app's purse was filled with.
     pub funds: Wei,
+    /// The transaction that created the pool.
+    pub created_by: TxId,
 }
 
 impl Deployment {

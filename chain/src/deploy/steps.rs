@@ -9,7 +9,7 @@ use super::interface::{AppsV1, AppsV2, Creator, NodeManagement, PassportSetup, P
 use super::{Artifacts, DeployError, Deployment, Operator, PUBLIC_CHAIN_TAGS, Plan};
 use crate::abi;
 use crate::hash::keccak256;
-use crate::id::{Address, AppId};
+use crate::id::{Address, AppId, TxId};
 use crate::node::Node;
 use crate::signer::Signer;
 use crate::tx::Clause;
@@ -64,9 +64,9 @@ pub async fn deploy(
         return Err(DeployError::PublicNetwork(chain_tag));
     }
     let who = admin.address();
-    let base = create(&operator, "implementations", implementations(artifacts, who)?).await?;
-    let built = create(&operator, "registries", registries(artifacts, &base, who)?).await?;
-    let proxies =
+    let (base, _) = create(&operator, "implementations", implementations(artifacts, who)?).await?;
+    let (built, _) = create(&operator, "registries", registries(artifacts, &base, who)?).await?;
+    let (proxies, created_by) =
         create(&operator, "pool and passport", pool_and_passport(artifacts, &base, &built, who)?).await?;
 
     let app_id = AppId(keccak256(plan.app_name.as_bytes()));
@@ -85,32 +85,34 @@ pub async fn deploy(
         admin: who,
         distributor: plan.distributor,
         funds: plan.funds,
+        created_by,
     })
 }
 
 type Creation = (&'static str, Vec<u8>);
 
-/// Creates contracts, as many in a transaction as fit, all transactions on their way at once.
+/// Creates contracts, as many in a transaction as fit, all transactions on their way at once; also says which was the last.
 async fn create(
     operator: &Operator<'_>,
     step: &str,
     creations: Vec<Creation>,
-) -> Result<Addresses, DeployError> {
+) -> Result<(Addresses, TxId), DeployError> {
     let mut sent = Vec::new();
     for group in groups(creations) {
         let names: Vec<_> = group.iter().map(|(name, _)| *name).collect();
         let clauses = group.into_iter().map(|(_, code)| Clause::create(code)).collect();
         sent.push((names, operator.submit(step, clauses).await?));
     }
-    let mut addresses = Addresses::new();
+    let (mut addresses, mut last) = (Addresses::new(), TxId::default());
     for (names, id) in sent {
+        last = id;
         let receipt = operator.wait(step, id).await?;
         for (index, name) in names.into_iter().enumerate() {
             let address = receipt.outputs.get(index).and_then(|output| output.contract_address);
             addresses.insert(name, address.ok_or_else(|| DeployError::NoAddress(name.to_owned()))?);
         }
     }
-    Ok(addresses)
+    Ok((addresses, last))
 }
 
 /// Splits in order so that each group's code stays below [`MAX_CREATION_BYTES`]; no single contract exceeds it (24 KiB of code).
