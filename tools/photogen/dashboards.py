@@ -83,15 +83,9 @@ def drum_dashboard(rng, scene):
             gauge(rng, picture, (centre[0] + side * radius * 1.55, centre[1] + radius * 0.1), radius * 0.42, labels, "",
                   rng.uniform(0.1, 0.9))
     gauge(rng, picture, centre, radius, speed_labels(rng, unit), "MPH" if unit == "miles" else "km/h", rng.uniform(0, 0.03))
-    tall = int(radius * rng.uniform(0.17, 0.22))
-    trip_spot = (centre[0], centre[1] + radius * rng.uniform(0.57, 0.62)) if scene["value"] is None else None
-    if scene["shows"] == "trip":
-        trip = odometers.drum(rng, f"{rng.integers(0, 1000):03d}", rng.integers(0, 10), int(tall * rng.uniform(0.8, 1.0)))
-        paste(picture, trip, trip_spot)
-        if rng.random() < 0.4:
-            caption(rng, picture, (trip_spot[0], trip_spot[1] - tall * 0.9), "TRIP", tall * 0.4)
     if scene["value"] is None:
         return picture, None
+    tall = int(radius * rng.uniform(0.17, 0.22))
     strip = odometers.drum(rng, scene["text"], scene["tenth"], tall)
     spot = (centre[0], centre[1] + radius * rng.uniform(0.3, 0.36))
     box = paste(picture, strip, spot)
