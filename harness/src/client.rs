@@ -45,6 +45,14 @@ impl UploadView {
     }
 }
 
+impl RewardView {
+    /// Whether it is paid, or will not be.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.status.as_deref().is_some_and(|status| ["distributed", "cancelled"].contains(&status))
+    }
+}
+
 /// A reward as the gateway shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct RewardView {

@@ -50,9 +50,22 @@ impl RoleSpec {
         }
     }
 
-    /// One process a role, as in production.
+    /// The watcher of the chain.
+    #[must_use]
+    pub fn watch() -> Self {
+        Self { name: "watch".into(), arguments: vec!["watch".into()], instance: "a".into() }
+    }
+
+    /// One process a role, as in production: those up to the granted reward, and those of the payment.
     #[must_use]
     pub fn every_role() -> Vec<Self> {
+        let payment = [Self::stage("chain_submission", "a"), Self::watch()];
+        Self::without_chain().into_iter().chain(payment).collect()
+    }
+
+    /// The roles that need no chain.
+    #[must_use]
+    pub fn without_chain() -> Vec<Self> {
         vec![
             Self::ingest(),
             Self::stage("quality_check", "a"),
@@ -135,6 +148,7 @@ impl Deployment {
             ("PHOTOS__URL", photos.to_string()),
             ("INGEST__LISTEN", gateway.to_string()),
             ("INGEST__PUBLIC_URL", format!("http://{gateway}")),
+            ("WATCH__GATEWAY_URL", format!("http://{gateway}")),
             ("KEYS__JWKS_FILE", keys.join("jwks.json").display().to_string()),
             ("KEYS__SIGNING_KEY_FILE", keys.join("signing-key.pem").display().to_string()),
         ];

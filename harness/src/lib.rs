@@ -5,8 +5,10 @@
 
 pub mod client;
 pub mod deployment;
+pub mod local_chain;
 pub mod measure;
 pub mod memory_bench;
+pub mod payments;
 pub mod photos;
 pub mod runtime_bench;
 pub mod scenario;

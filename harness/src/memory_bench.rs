@@ -32,7 +32,7 @@ pub fn run(stack: &Stack) -> Result<()> {
     settings.push(("MILESTREAM_KAFKA__TOPIC_PREFIX".to_owned(), prefix));
     let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings };
     let mut deployment = Deployment::prepare(stack, config)?;
-    for role in RoleSpec::every_role() {
+    for role in RoleSpec::without_chain() {
         deployment.start(role)?;
     }
     deployment.wait_ready()?;

@@ -2,7 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::client::{Posted, UploadView};
+use crate::client::{Posted, RewardView, UploadView};
 use crate::scenario::Sample;
 
 /// What is known of one photo.
@@ -17,15 +17,16 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whether nothing more is to come: refused, decided for good with its reward, or waiting for a person.
+    /// Whether nothing more is to come: refused, decided for good with its reward paid, or waiting for a person.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         match &self.posted {
             None => false,
             Some(Posted::Refused { .. }) => true,
             Some(Posted::Accepted { .. }) => self.view.as_ref().is_some_and(|view| {
-                // A distance earns a reward, which the tables show a moment after the verdict.
-                view.verdict.is_some() && (view.reward.is_some() || !view.earns())
+                // A distance earns a reward, which the tables show a moment after the verdict, and which is paid then.
+                let paid = view.reward.as_ref().is_some_and(RewardView::is_settled);
+                view.verdict.is_some() && (paid || !view.earns())
             }),
         }
     }

@@ -65,12 +65,18 @@ impl Body {
         S: Stream<Item = Result<B, warp::Error>> + Send + 'static,
         B: Buf,
     {
-        let body = Self::capped(stream, limits.photo_bytes, |limit| ApiError::PhotoTooLarge { limit }, timeouts);
+        let body =
+            Self::capped(stream, limits.photo_bytes, |limit| ApiError::PhotoTooLarge { limit }, timeouts);
         Self { left: limits.photo_bytes + limits.form_overhead_bytes, ..body }
     }
 
     /// A body of at most `cap` bytes.
-    pub(crate) fn capped<S, B>(stream: S, cap: u64, too_large: fn(u64) -> ApiError, timeouts: &Timeouts) -> Self
+    pub(crate) fn capped<S, B>(
+        stream: S,
+        cap: u64,
+        too_large: fn(u64) -> ApiError,
+        timeouts: &Timeouts,
+    ) -> Self
     where
         S: Stream<Item = Result<B, warp::Error>> + Send + 'static,
         B: Buf,

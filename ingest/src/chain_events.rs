@@ -23,7 +23,11 @@ const STEPS: usize = 512;
 
 impl Gateway {
     /// The route.
-    pub(crate) async fn chain_events(&self, headers: &HeaderMap, body: &mut Body) -> Result<Response, ApiError> {
+    pub(crate) async fn chain_events(
+        &self,
+        headers: &HeaderMap,
+        body: &mut Body,
+    ) -> Result<Response, ApiError> {
         let access = self.config().chain.as_ref().ok_or(ApiError::ChainDisabled)?;
         let bytes = body.whole().await?;
         check_signature(access, headers, &bytes, self.now().0.div_euclid(1_000_000))?;
@@ -31,7 +35,8 @@ impl Gateway {
             serde_json::from_slice(&bytes).map_err(|error| ApiError::MalformedBatch(error.to_string()))?;
         check_steps(access, &batch)?;
         let answer = self.take_steps(&batch).await?;
-        let document = serde_json::to_value(&answer).map_err(|error| ApiError::Internal { source: error.into() })?;
+        let document =
+            serde_json::to_value(&answer).map_err(|error| ApiError::Internal { source: error.into() })?;
         Ok(json_response(&document))
     }
 
@@ -78,12 +83,11 @@ async fn cursor(tx: &mut PgConnection, genesis_id: &str) -> Result<(i64, Option<
     .bind(genesis_id)
     .execute(&mut *tx)
     .await?;
-    let (highest, checkpoint): (i64, Value) = sqlx::query_as(
-        "select highest_seq, checkpoint from chain_cursors where genesis_id = $1 for update",
-    )
-    .bind(genesis_id)
-    .fetch_one(tx)
-    .await?;
+    let (highest, checkpoint): (i64, Value) =
+        sqlx::query_as("select highest_seq, checkpoint from chain_cursors where genesis_id = $1 for update")
+            .bind(genesis_id)
+            .fetch_one(tx)
+            .await?;
     Ok((highest, Some(checkpoint).filter(|checkpoint| !checkpoint.is_null())))
 }
 
@@ -153,7 +157,9 @@ fn is_well_formed(step: &ChainStep) -> bool {
         ChainStep::Adopted(step) => {
             let txs = step.transactions.iter().all(|tx| {
                 let logs = tx.logs.iter().all(|log| {
-                    address(&log.address) && log.topics.iter().all(|topic| hash(topic)) && is_hex(&log.data, None)
+                    address(&log.address)
+                        && log.topics.iter().all(|topic| hash(topic))
+                        && is_hex(&log.data, None)
                 });
                 let paid = tx.paid_wei.len() <= 38 && tx.paid_wei.bytes().all(|byte| byte.is_ascii_digit());
                 hash(&tx.id) && address(&tx.origin) && address(&tx.gas_payer) && paid && logs
@@ -179,7 +185,10 @@ mod tests {
     use super::*;
 
     fn access() -> ChainAccess {
-        ChainAccess { genesis_id: "0x00".into(), secret: SecretString::from("a secret of thirty-two characters") }
+        ChainAccess {
+            genesis_id: "0x00".into(),
+            secret: SecretString::from("a secret of thirty-two characters"),
+        }
     }
 
     fn signed(time: i64, body: &[u8]) -> HeaderMap {

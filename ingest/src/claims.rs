@@ -71,11 +71,7 @@ impl Gateway {
     }
 }
 
-async fn stored(
-    tx: &mut PgConnection,
-    user: UserId,
-    reward: RewardId,
-) -> Result<Option<Claim>, sqlx::Error> {
+async fn stored(tx: &mut PgConnection, user: UserId, reward: RewardId) -> Result<Option<Claim>, sqlx::Error> {
     sqlx::query_as("select wallet_id, claimed_at from reward_claims where reward_id = $1 and user_id = $2")
         .bind(reward.0)
         .bind(user.0)

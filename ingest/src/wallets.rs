@@ -38,8 +38,9 @@ pub async fn add_wallet(
 ) -> Result<Uuid, WalletError> {
     let lower = address.to_ascii_lowercase();
     let digits = lower.strip_prefix("0x").filter(|digits| digits.len() == 40);
-    let good = digits
-        .is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()) && digits.bytes().any(|b| b != b'0'));
+    let good = digits.is_some_and(|digits| {
+        digits.bytes().all(|b| b.is_ascii_hexdigit()) && digits.bytes().any(|b| b != b'0')
+    });
     if !good {
         return Err(WalletError::Address(address.chars().take(64).collect()));
     }

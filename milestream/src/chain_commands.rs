@@ -35,12 +35,20 @@ const GAS_LIMIT: i32 = 15_000_000;
 const SLOWEST_BLOCKS: u64 = 60;
 
 /// Adds a node, or changes it.
-pub async fn add_node(config: &Config, rpc_url: &str, websocket_url: Option<&str>, priority: i32) -> Result<()> {
+pub async fn add_node(
+    config: &Config,
+    rpc_url: &str,
+    websocket_url: Option<&str>,
+    priority: i32,
+) -> Result<()> {
     ensure!((1..=99).contains(&priority), "--priority: {priority} is not between 1 and 99");
     for url in [Some(rpc_url), websocket_url].into_iter().flatten() {
         let parsed = Url::parse(url).with_context(|| "the address is no URL".to_owned())?;
         let plain = parsed.username().is_empty() && parsed.password().is_none();
-        ensure!(plain, "the address holds a login, which the table would show: use a node or a proxy without one");
+        ensure!(
+            plain,
+            "the address holds a login, which the table would show: use a node or a proxy without one"
+        );
         ensure!(url.len() <= 500, "the address is longer than 500 characters");
     }
     let node = Node::new(rpc_url, None, Limits::default())?;
@@ -100,10 +108,11 @@ pub async fn list_nodes(config: &Config) -> Result<()> {
 pub async fn disable_node(config: &Config, rpc_url: &str) -> Result<()> {
     let pool = operate::pool(config)?;
     let mut tx = pool.begin().await?;
-    let done = sqlx::query("update network_configs set is_active = false, updated_at = now() where rpc_url = $1")
-        .bind(rpc_url)
-        .execute(&mut *tx)
-        .await?;
+    let done =
+        sqlx::query("update network_configs set is_active = false, updated_at = now() where rpc_url = $1")
+            .bind(rpc_url)
+            .execute(&mut *tx)
+            .await?;
     ensure!(done.rows_affected() > 0, "there is no node {rpc_url}: `milestream networks list` shows them");
     audit(&mut tx, "network.update", rpc_url, json!({"is_active": false})).await?;
     tx.commit().await?;
@@ -135,7 +144,8 @@ pub async fn add_contract(
         _ => bail!("--name: choose of {TOKEN}, {REWARDS_POOL}, {APPS}, {PASSPORT}"),
     };
     let address: Address = Address::parse_checked(address).context("--address")?;
-    let app: Option<AppId> = app_id.map(str::parse).transpose().context("--app-id is not 0x and 64 hex digits")?;
+    let app: Option<AppId> =
+        app_id.map(str::parse).transpose().context("--app-id is not 0x and 64 hex digits")?;
     ensure!(name != REWARDS_POOL || app.is_some(), "--app-id: the pool needs the app whose purse pays");
     let deployed: Option<TxId> = deployed_tx.map(str::parse).transpose().context("--deployed-tx")?;
     let genesis = genesis(config)?;
@@ -205,7 +215,8 @@ async fn facts(
     let deployed = match deployed_tx {
         None => None,
         Some(id) => {
-            let receipt = node.receipt(id, None).await?.with_context(|| format!("there is no transaction {id}"))?;
+            let receipt =
+                node.receipt(id, None).await?.with_context(|| format!("there is no transaction {id}"))?;
             let seconds = i64::try_from(receipt.meta.block_timestamp)?;
             let at = DateTime::from_timestamp(seconds, 0).context("the block's time is out of range")?;
             Some((at, receipt.meta.tx_origin))
@@ -213,13 +224,19 @@ async fn facts(
     };
     let (mut supply, mut circulating) = (None, None);
     if name == TOKEN {
-        (supply, circulating) = supplies(pool, node, genesis, address).await.map(|(all, free)| (Some(all), Some(free)))?;
+        (supply, circulating) =
+            supplies(pool, node, genesis, address).await.map(|(all, free)| (Some(all), Some(free)))?;
     }
     Ok(Facts { code, version, deployed, supply, circulating })
 }
 
 /// All B3TR, and those that are not in the pool.
-async fn supplies(pool: &PgPool, node: &Node, genesis: BlockId, token: Address) -> Result<(Decimal, Decimal)> {
+async fn supplies(
+    pool: &PgPool,
+    node: &Node,
+    genesis: BlockId,
+    token: Address,
+) -> Result<(Decimal, Decimal)> {
     let contract = Contract::new(node, token, Revision::Best);
     let all = contract.token_supply().await?.to_coins_cut()?;
     let holder: Option<String> = sqlx::query_scalar(
@@ -254,7 +271,8 @@ pub async fn refresh_contracts(config: &Config) -> Result<()> {
     let genesis = genesis(config)?;
     let pool = operate::pool(config)?;
     let node = node(&pool, genesis).await?;
-    let token = Network::load(&pool, genesis).await?.token.with_context(|| format!("{TOKEN} is not added yet"))?;
+    let token =
+        Network::load(&pool, genesis).await?.token.with_context(|| format!("{TOKEN} is not added yet"))?;
     let (all, free) = supplies(&pool, &node, genesis, token).await?;
     sqlx::query(
         "update smart_contracts set total_supply = $3, circulating_supply = $4, updated_at = now()
@@ -282,7 +300,8 @@ async fn node(pool: &PgPool, genesis: BlockId) -> Result<Node> {
     .bind(genesis.to_string())
     .fetch_optional(pool)
     .await?;
-    let url = url.with_context(|| format!("no node of {genesis} is active: run `milestream networks add` first"))?;
+    let url =
+        url.with_context(|| format!("no node of {genesis} is active: run `milestream networks add` first"))?;
     Ok(Node::new(&url, Some(genesis), Limits::default())?)
 }
 

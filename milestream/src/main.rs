@@ -57,13 +57,18 @@ async fn dispatch(command: &Command, config: &Config) -> anyhow::Result<()> {
             chain_commands::add_node(config, rpc_url, websocket_url.as_deref(), *priority).await
         }
         Command::Networks(Networks::List) => chain_commands::list_nodes(config).await,
-        Command::Networks(Networks::Disable { rpc_url }) => chain_commands::disable_node(config, rpc_url).await,
+        Command::Networks(Networks::Disable { rpc_url }) => {
+            chain_commands::disable_node(config, rpc_url).await
+        }
         Command::Contracts(Contracts::Add { name, address, app_id, deployed_tx }) => {
-            chain_commands::add_contract(config, name, address, app_id.as_deref(), deployed_tx.as_deref()).await
+            chain_commands::add_contract(config, name, address, app_id.as_deref(), deployed_tx.as_deref())
+                .await
         }
         Command::Contracts(Contracts::List) => chain_commands::list_contracts(config).await,
         Command::Contracts(Contracts::Refresh) => chain_commands::refresh_contracts(config).await,
-        Command::Wallet(Wallet::Add { user, address }) => chain_commands::add_wallet(config, *user, address).await,
+        Command::Wallet(Wallet::Add { user, address }) => {
+            chain_commands::add_wallet(config, *user, address).await
+        }
         Command::Token { user, role, hours } => operate::token(config, *user, *role, *hours).await,
         Command::Config(ConfigCommand::Show) => {
             print!("{}", config.shown()?);

@@ -54,7 +54,8 @@ pub fn config(config: &Config) -> Result<Option<PayoutConfig>> {
         "chain.expiration_blocks: {} is not between 1 and {MOST_BLOCKS}",
         section.expiration_blocks
     );
-    let ceiling = section.daily_ceiling.parse().context("chain.daily_ceiling is no decimal number of B3TR")?;
+    let ceiling =
+        section.daily_ceiling.parse().context("chain.daily_ceiling is no decimal number of B3TR")?;
     Ok(Some(PayoutConfig {
         genesis,
         keystore: section.keystore_file.clone(),
@@ -64,8 +65,9 @@ pub fn config(config: &Config) -> Result<Option<PayoutConfig>> {
         terms: Terms {
             expiration: section.expiration_blocks,
             gas_ceiling: GAS_CEILING,
-            strategy: Strategy::parse(&section.gas_strategy)
-                .with_context(|| format!("chain.gas_strategy: {:?} is not low, medium or high", section.gas_strategy))?,
+            strategy: Strategy::parse(&section.gas_strategy).with_context(|| {
+                format!("chain.gas_strategy: {:?} is not low, medium or high", section.gas_strategy)
+            })?,
             daily_ceiling: Wei::from_b3tr(ceiling).context("chain.daily_ceiling")?,
         },
         owner: format!("{}{}", config.instance().unwrap_or_else(|| "pid-".into()), std::process::id()),
@@ -85,7 +87,10 @@ pub fn access(config: &Config) -> Result<Option<ChainAccess>> {
     let Some(genesis) = genesis(config)? else { return Ok(None) };
     let secret = config.chain.watch_secret.clone();
     let length = secret.expose_secret().len();
-    ensure!(length >= LEAST_SECRET, "chain.watch_secret has {length} characters, {LEAST_SECRET} are the least");
+    ensure!(
+        length >= LEAST_SECRET,
+        "chain.watch_secret has {length} characters, {LEAST_SECRET} are the least"
+    );
     Ok(Some(ChainAccess { genesis_id: genesis.to_string(), secret }))
 }
 

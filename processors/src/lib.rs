@@ -4,8 +4,8 @@
 //! A stage says what it makes of an event and nothing else: consuming, publishing, retrying, counting and committing are
 //! `runtime`'s. Knows no HTTP and no sink.
 
-mod documents;
 pub mod chain_submission;
+mod documents;
 pub mod fraud_check;
 pub mod limit_check;
 pub mod odometer_reading;

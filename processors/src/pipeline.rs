@@ -2,12 +2,13 @@
 
 use runtime::{Engine, EngineError};
 use schemas::topic::Topic::{
-    self, ChainEvents, PayoutsUpdated, RewardsCalculated, RewardsGranted, UploadsDecided, UploadsGraded, UploadsReadings, UploadsReceived,
+    self, ChainEvents, PayoutsUpdated, RewardsCalculated, RewardsGranted, UploadsDecided, UploadsGraded,
+    UploadsReadings, UploadsReceived,
 };
 
 use crate::{
-    chain_submission, fraud_check::FraudCheck, limit_check::LimitCheck, odometer_reading::OdometerReading, parts::Parts,
-    quality_check::QualityCheck, reward_calculation::RewardCalculation,
+    chain_submission, fraud_check::FraudCheck, limit_check::LimitCheck, odometer_reading::OdometerReading,
+    parts::Parts, quality_check::QualityCheck, reward_calculation::RewardCalculation,
 };
 
 /// How a stage treats what it must remember.
@@ -59,7 +60,9 @@ pub enum RunError {
     #[error("the reader")]
     Reader(#[from] reading::ReaderError),
     /// Paying is not configured.
-    #[error("chain.genesis_id is empty: name the network to pay on, or run the stages without chain_submission")]
+    #[error(
+        "chain.genesis_id is empty: name the network to pay on, or run the stages without chain_submission"
+    )]
     NoNetwork,
     /// The engine ended before it was told to.
     #[error(transparent)]

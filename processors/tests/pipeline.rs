@@ -29,7 +29,9 @@ fn each_row_of_the_table_says_what_its_stages_type_says() {
         pure::<RewardCalculation>(),
         deciding::<LimitCheck>(),
     ];
-    let rows: Vec<_> = STAGES.iter().filter(|row| row.kind != Kind::Paying)
+    let rows: Vec<_> = STAGES
+        .iter()
+        .filter(|row| row.kind != Kind::Paying)
         .map(|row| (row.name, row.kind, row.inputs[0], row.output))
         .collect();
     assert_eq!(rows, types);

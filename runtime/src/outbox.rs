@@ -69,14 +69,16 @@ pub async fn round(pool: &PgPool, outbound: &dyn Outbound, prefix: &str) -> Resu
         let mut answers = Vec::with_capacity(run.len());
         for (id, topic, key, payload) in run {
             let topic = format!("{prefix}{topic}");
-            let message = Message { topic: &topic, key: key.as_deref(), payload: Some(payload), headers: &[] };
+            let message =
+                Message { topic: &topic, key: key.as_deref(), payload: Some(payload), headers: &[] };
             let (sender, receiver) = oneshot::channel();
             let taken = send(outbound, &message, Ack::Waiter(sender)).await;
             taken.map_err(|error| StageError::new("publish", error))?;
             answers.push((*id, receiver));
         }
         for (id, answer) in answers {
-            let answer = answer.await.unwrap_or_else(|_| Err(PublishError::Fatal("the producer is gone".into())));
+            let answer =
+                answer.await.unwrap_or_else(|_| Err(PublishError::Fatal("the producer is gone".into())));
             answer.map_err(|error| StageError::new("publish", error))?;
             done.push(id);
         }
@@ -116,8 +118,14 @@ mod tests {
     #[test]
     fn records_of_one_key_are_never_awaited_together() {
         let row = |id, topic: &str, key: &str| (id, topic.to_owned(), Some(key.as_bytes().to_vec()), vec![]);
-        let rows =
-            [row(1, "a", "x"), row(2, "a", "y"), row(3, "b", "x"), row(4, "a", "x"), row(5, "a", "y"), row(6, "a", "y")];
+        let rows = [
+            row(1, "a", "x"),
+            row(2, "a", "y"),
+            row(3, "b", "x"),
+            row(4, "a", "x"),
+            row(5, "a", "y"),
+            row(6, "a", "y"),
+        ];
         let ids: Vec<Vec<i64>> =
             runs(&rows).into_iter().map(|run| run.iter().map(|(id, ..)| *id).collect()).collect();
         assert_eq!(ids, [vec![1, 2, 3], vec![4, 5], vec![6]]);

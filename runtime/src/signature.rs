@@ -48,7 +48,14 @@ mod tests {
         assert_ne!(signature(&secret, "1700000001", b"{}"), found);
         assert_ne!(signature(&secret, "1700000000", b"{ }"), found);
         assert!(is_signed(&secret, "1700000000", b"{}", VECTOR));
-        for forged in ["", "sha256=", "sha256=00", &VECTOR[7..], &VECTOR.replace("sha256", "sha1"), &VECTOR.to_uppercase()] {
+        for forged in [
+            "",
+            "sha256=",
+            "sha256=00",
+            &VECTOR[7..],
+            &VECTOR.replace("sha256", "sha1"),
+            &VECTOR.to_uppercase(),
+        ] {
             assert!(!is_signed(&secret, "1700000000", b"{}", forged), "{forged}");
         }
         assert!(!is_signed(&SecretString::from("another"), "1700000000", b"{}", VECTOR));

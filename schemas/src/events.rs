@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::ids::{EventId, Micros, UploadId, UserId, VehicleId};
-use crate::reason::Reason;
 pub use crate::payouts::{
     AttemptState, BlockAdopted, BlockPlace, BlockUndone, ChainLog, ChainStep, ChainTransaction, PayoutState,
     PayoutTransaction, PayoutUpdated, RewardClaimed,
 };
+use crate::reason::Reason;
 pub use crate::rewards::{
     LimitCharge, LimitType, PartKind, PartName, RewardCalculated, RewardGranted, RewardPart,
 };

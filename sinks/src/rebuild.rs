@@ -65,8 +65,8 @@ pub struct TopicCount {
 /// Why a rebuild ended early. The tables hold what was written so far; run it again.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
-    /// Another rebuild of this schema is running.
-    #[error("another rebuild of this schema is running")]
+    /// Another rebuild of this sink's tables in this schema is running.
+    #[error("another rebuild of these tables is running")]
     Busy,
     /// A topic does not begin at its first record any more; found before anything was emptied.
     #[error(
@@ -115,7 +115,8 @@ pub enum RebuildError {
 /// a record that the live sink writes later is written there, and here too if it lies before the end: every write
 /// can be repeated and comes in any order. Readers see the tables empty and filling meanwhile.
 ///
-/// **Two rebuilds are not**: the second would empty what the first has filled. An advisory lock a schema refuses it.
+/// **Two rebuilds are not**: the second would empty what the first has filled. An advisory lock a schema and sink
+/// refuses it; rebuilds of two sinks, which share no table, run side by side.
 ///
 /// What the live sink dead-letters is skipped here and counted. Memory: one batch, and at most 8 MiB prefetched.
 ///
@@ -133,7 +134,7 @@ pub async fn rebuild<S: Sink>(
     let registry = Registry::new(registry)?;
     // A connection of its own: the lock goes with it, also when this future is dropped.
     let mut lock = pool.acquire().await?.detach();
-    if !locked(&mut lock).await? {
+    if !locked(&mut lock, S::NAME).await? {
         return Err(RebuildError::Busy);
     }
     let mut readers = Vec::new();
@@ -165,10 +166,12 @@ async fn empty(pool: &PgPool, tables: Tables) -> sqlx::Result<()> {
     tx.commit().await
 }
 
-async fn locked(connection: &mut PgConnection) -> sqlx::Result<bool> {
+async fn locked(connection: &mut PgConnection, sink: &str) -> sqlx::Result<bool> {
     query_scalar(
-        "select pg_try_advisory_lock(hashtextextended('milestream rebuild ' || current_schema(), 0))",
+        "select pg_try_advisory_lock(
+            hashtextextended('milestream rebuild ' || current_schema() || ' ' || $1::text, 0))",
     )
+    .bind(sink)
     .fetch_one(connection)
     .await
 }
@@ -256,10 +259,7 @@ async fn write<S: Sink>(
     Ok(())
 }
 
-async fn attempt<S: Sink>(
-    sink: &S,
-    batch: &[Envelope<S::In>],
-) -> Result<Result<(), String>, StageError> {
+async fn attempt<S: Sink>(sink: &S, batch: &[Envelope<S::In>]) -> Result<Result<(), String>, StageError> {
     let mut backoff = Backoff::default();
     loop {
         match sink.write(batch).await {

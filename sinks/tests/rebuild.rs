@@ -10,14 +10,13 @@ use runtime::registry::{Registry, RegistryConfig};
 use runtime::{Sink as _, topics};
 use schemas::codec;
 use schemas::events::{
-    Event, OdometerRead, RewardCalculated, RewardGranted, UploadDecided, UploadGraded, UploadReceived,
-    Verdict,
+    BlockAdopted, BlockUndone, ChainStep, Event, OdometerRead, PayoutUpdated, RewardCalculated,
+    RewardClaimed, RewardGranted, UploadDecided, UploadGraded, UploadReceived, Verdict,
 };
 use schemas::reason::Reason;
 use schemas::topic::Topic;
-use sinks::postgres::{
-    PostgresConfig, PostgresSink, Progress, RebuildError, TopicCount, UploadEvent, rebuild,
-};
+use sinks::postgres::{PostgresConfig, PostgresSink, UploadEvent, rebuild};
+use sinks::rebuild::{Progress, RebuildError, TopicCount};
 use uuid::Uuid;
 
 use crate::stories::Story;
@@ -47,6 +46,10 @@ impl Topics {
             (UploadDecided::NAME, client.id_of::<UploadDecided>(&prefix).await.unwrap()),
             (RewardCalculated::NAME, client.id_of::<RewardCalculated>(&prefix).await.unwrap()),
             (RewardGranted::NAME, client.id_of::<RewardGranted>(&prefix).await.unwrap()),
+            (RewardClaimed::NAME, client.id_of::<RewardClaimed>(&prefix).await.unwrap()),
+            (PayoutUpdated::NAME, client.id_of::<PayoutUpdated>(&prefix).await.unwrap()),
+            (BlockAdopted::NAME, client.id_of::<BlockAdopted>(&prefix).await.unwrap()),
+            (BlockUndone::NAME, client.id_of::<BlockUndone>(&prefix).await.unwrap()),
         ]);
         let producer = kafka.create().unwrap();
         Self { kafka, registry, prefix, producer, ids }
@@ -66,6 +69,12 @@ impl Topics {
             UploadEvent::Decided(event) => self.event(event).await,
             UploadEvent::Calculated(event) => self.event(event).await,
             UploadEvent::Granted(event) => self.event(event).await,
+            UploadEvent::Claimed(event) => self.event(event).await,
+            UploadEvent::Paid(event) => self.event(event.as_ref()).await,
+            UploadEvent::Chain(step) => match step.as_ref() {
+                ChainStep::Adopted(step) => self.event(step).await,
+                ChainStep::Undone(step) => self.event(step).await,
+            },
         }
     }
 
@@ -142,6 +151,8 @@ async fn a_rebuild_leaves_equal_rows_and_counts_what_the_sink_dead_letters() {
         count(Topic::UploadsDecided, 50, 50, &[]),
         count(Topic::RewardsCalculated, 20, 20, &[]),
         count(Topic::RewardsGranted, 20, 20, &[]),
+        count(Topic::PayoutsUpdated, 0, 0, &[]),
+        count(Topic::ChainEvents, 0, 0, &[]),
     ];
     assert_eq!(counts, expected);
     assert!(seen.into_inner().unwrap().contains(&Progress {

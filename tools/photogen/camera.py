@@ -34,9 +34,34 @@ def reflect(rng, picture, strength):
     return Image.composite(Image.new("RGB", picture.size, (235, 238, 245)), picture, layer)
 
 
-def shoot(rng, dashboard, size, level, spoil):
-    """The dashboard as a camera sees it."""
+def glare(rng, dashboard, box):
+    """A lamp's reflection that hides what stands in `box`: pure white over it and well beyond, soft at its edge."""
+    left, top, right, bottom = box
+    broad, tall = (right - left) * rng.uniform(0.62, 0.75), (bottom - top) * rng.uniform(1.1, 1.9)
+    x, y = (left + right) / 2, (top + bottom) / 2
+    layer = Image.new("L", dashboard.size, 0)
+    ImageDraw.Draw(layer).rounded_rectangle([x - broad, y - tall, x + broad, y + tall], radius=min(broad, tall) * 0.8, fill=255)
+    layer = layer.filter(ImageFilter.GaussianBlur((bottom - top) * 0.12))
+    return Image.composite(Image.new("RGB", dashboard.size, (255, 255, 253)), dashboard, layer)
+
+
+def smear(rng, picture):
+    """The picture of a phone in motion: the mean of copies along a stroke of 3-5 % of the width. Digits are 2-3 % wide."""
+    length, angle = picture.width * rng.uniform(0.03, 0.05), rng.uniform(0, np.pi)
+    steps = 48
+    total = np.zeros((picture.height, picture.width, 3), np.float32)
+    for step in range(steps):
+        along = (step / (steps - 1) - 0.5) * length
+        shift = (1, 0, along * np.cos(angle), 0, 1, along * np.sin(angle))
+        total += np.asarray(picture.transform(picture.size, Image.Transform.AFFINE, shift, Image.Resampling.BILINEAR))
+    return Image.fromarray((total / steps).astype(np.uint8))
+
+
+def shoot(rng, dashboard, size, level, spoil, box=None):
+    """The dashboard as a camera sees it. `box` is where the reading stands on it."""
     setting = LEVELS[level]
+    if spoil == "glare":
+        dashboard = glare(rng, dashboard, box)
     width, height = dashboard.size
     tilt = np.deg2rad(rng.uniform(-setting["tilt"], setting["tilt"]))
     zoom = rng.uniform(0.88, 1.0) if level != "clean" else rng.uniform(0.94, 1.0)
@@ -45,15 +70,21 @@ def shoot(rng, dashboard, size, level, spoil):
     middle = np.array([width / 2, height / 2])
     bent = corners + rng.uniform(-1, 1, (4, 2)) * setting["corner"] * width
     source = (bent - middle) @ turn.T * zoom + middle
-    target = [(0, 0), (size[0] * 2, 0), (size[0] * 2, size[1] * 2), (0, size[1] * 2)]
-    picture = dashboard.transform((size[0] * 2, size[1] * 2), Image.Transform.PERSPECTIVE, solve(source, target), Image.Resampling.BICUBIC)
+    fine = 2 if size[0] < width else 1
+    broad, tall = size[0] * fine, size[1] * fine
+    target = [(0, 0), (broad, 0), (broad, tall), (0, tall)]
+    picture = dashboard.transform((broad, tall), Image.Transform.PERSPECTIVE, solve(source, target), Image.Resampling.BICUBIC)
     picture = picture.resize(size, Image.Resampling.BOX)
     if rng.random() < 0.4:
         picture = reflect(rng, picture, rng.uniform(0.03, 0.16))
     blur = 16.0 if spoil == "blur" else rng.uniform(*setting["blur"])
+    if spoil == "motion":
+        picture = smear(rng, picture)
     picture = picture.filter(ImageFilter.GaussianBlur(blur * size[0] / 1280))
     gain = 0.045 if spoil == "dark" else rng.uniform(*setting["gain"])
     values = np.asarray(picture, np.float32) * gain
+    if spoil == "over_exposed":
+        values = values * 3 + 225
     y, x = np.mgrid[-1:1:size[1] * 1j, -1:1:size[0] * 1j]
     values *= (1 - rng.uniform(0.0, 0.3) * (x ** 2 + y ** 2) / 2)[..., None]
     noise = rng.uniform(*setting["noise"]) * (0.3 if spoil in ("dark", "blur") else 1)

@@ -84,6 +84,12 @@ def drum_dashboard(rng, scene):
                   rng.uniform(0.1, 0.9))
     gauge(rng, picture, centre, radius, speed_labels(rng, unit), "MPH" if unit == "miles" else "km/h", rng.uniform(0, 0.03))
     if scene["value"] is None:
+        if scene["shows"] == "trip":
+            tall = int(radius * rng.uniform(0.14, 0.2))
+            trip = odometers.drum(rng, f"{rng.integers(0, 1000):03d}", rng.integers(0, 10), tall)
+            box = paste(picture, trip, (centre[0], centre[1] + radius * rng.uniform(0.36, 0.6)))
+            if rng.random() < 0.4:
+                caption(rng, picture, (centre[0], box[1] - tall * 0.5), "TRIP", tall * 0.5)
         return picture, None
     tall = int(radius * rng.uniform(0.17, 0.22))
     strip = odometers.drum(rng, scene["text"], scene["tenth"], tall)
@@ -141,6 +147,13 @@ def seven_segment_dashboard(rng, scene):
             caption(rng, plate, (box[2] + tall * 0.5, box[3] - small * 0.4), "miles" if unit == "miles" else "km", small * 0.8, lit[:3])
         if rng.random() < 0.5:
             caption(rng, plate, (box[0] - small * 1.1, box[1] + small * 0.4), "ODO", small * 0.6, lit[:3])
+    elif scene["shows"] == "trip":
+        trip = odometers.seven_segment(rng, f"{rng.integers(0, 2000)}.{rng.integers(0, 10)}", tall, lit, ghost)
+        end = paste(plate, odometers.glow(trip, 0.8) if "led" in kind or kind == "vfd" else trip, spot)
+        if unit:
+            caption(rng, plate, (end[2] + tall * 0.5, end[3] - small * 0.4), "miles" if unit == "miles" else "km", small * 0.8, lit[:3])
+        if rng.random() < 0.7:
+            caption(rng, plate, (end[0] - small * 1.1, end[1] + small * 0.4), str(rng.choice(["TRIP", "TRIP A", "A"])), small * 0.6, lit[:3])
     clock = odometers.seven_segment(rng, f"{rng.integers(0, 24):2d}:{rng.integers(0, 60):02d}", small, lit, ghost)
     paste(plate, clock, (size[0] * 0.17, size[1] * 0.24))
     if rng.random() < 0.6:
@@ -194,8 +207,56 @@ def screen_dashboard(rng, scene):
         place = ((right - 130, line), "rm") if first else ((left + 130, line), "lm")
     else:
         place = ((left + 130, line), "lm")
-    draw.text(place[0], trip, font=font(typeface, int(small * 0.9)), fill=faint, anchor=place[1])
+    if scene["shows"] != "nothing":
+        draw.text(place[0], trip, font=font(typeface, int(small * 0.9)), fill=faint, anchor=place[1])
     return picture, box
 
 
+def speedometer(rng, scene):
+    """One or two gauges and nothing else: only scales to read."""
+    picture = panel(rng)
+    width, height = SIZE
+    radius = height * rng.uniform(0.3, 0.45)
+    unit = scene["unit"]
+    spots = [(0.5, 0.53)] if rng.random() < 0.5 else [(0.28, 0.5), (0.74, 0.5)]
+    for index, (x, y) in enumerate(spots):
+        small = radius if len(spots) == 1 else min(radius, width * 0.22)
+        if index == 0:
+            labels, text = speed_labels(rng, unit), "MPH" if unit == "miles" else "km/h"
+        else:
+            labels, text = [str(n) for n in range(9)], "x1000 r/min"
+        gauge(rng, picture, (width * x, height * y), small, labels, text, rng.uniform(0, 0.7))
+    return picture, None
+
+
+def elsewhere(rng, scene):
+    """No dashboard at all: a label, a receipt or a number plate, with the numbers that such things bear."""
+    width, height = SIZE
+    back, ink = [((236, 234, 226), (28, 28, 30)), ((22, 60, 130), (240, 240, 236)), ((232, 196, 40), (20, 20, 20))][rng.integers(3)]
+    picture = Image.fromarray(rng.normal(90, 12, (9, 12)).clip(20, 200).astype(np.uint8)).resize(SIZE, Image.Resampling.BICUBIC)
+    picture = Image.merge("RGB", [picture] * 3)
+    draw = ImageDraw.Draw(picture)
+    left, top, right, bottom = width * 0.2, height * 0.1, width * 0.8, height * 0.9
+    draw.rounded_rectangle([left, top, right, bottom], radius=30, fill=back)
+    typeface = str(rng.choice(SANS))
+
+    def digits(count):
+        return "".join(str(digit) for digit in rng.integers(0, 10, count))
+
+    makers = [
+        lambda: f"TOTAL {rng.integers(3, 200)}.{digits(2)}", lambda: f"{rng.integers(1, 29):02d}/{rng.integers(1, 13):02d}/2026",
+        lambda: f"TEL {digits(3)} {digits(3)} {digits(4)}", lambda: f"{chr(65 + rng.integers(26))}{chr(65 + rng.integers(26))} {digits(3)} {chr(65 + rng.integers(26))}",
+        lambda: f"NO. {digits(8)}", lambda: f"{rng.integers(0, 24):02d}:{digits(2)}", lambda: f"EAN {digits(13)}",
+        lambda: f"{rng.integers(20, 60)}.{digits(2)} L", lambda: f"PUMP {rng.integers(1, 12)}", lambda: f"ZIP {digits(5)}",
+        lambda: "THANK YOU", lambda: f"CARD **** {digits(4)}", lambda: f"AUTH {digits(6)}",
+    ]
+    rows = int(rng.integers(3, 9))
+    pitch = (bottom - top) / (rows + 1)
+    for row, pick in enumerate(rng.permutation(len(makers))[:rows]):
+        letters = font(typeface, int(min(pitch * 0.5, 110)))
+        draw.text((left + 80, top + (row + 1) * pitch), makers[pick](), font=letters, fill=ink, anchor="lm")
+    return picture, None
+
+
+OTHERS = {"speedometer": speedometer, "elsewhere": elsewhere}
 STYLES = {"drum": drum_dashboard, "seven_segment": seven_segment_dashboard, "screen": screen_dashboard}

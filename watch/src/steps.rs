@@ -3,9 +3,7 @@
 use chain::follow::Step;
 use chain::node::{BlockTx, ExpandedBlock};
 use chain::{Address, AppId};
-use schemas::events::{
-    BlockAdopted, BlockPlace, BlockUndone, ChainLog, ChainStep, ChainTransaction,
-};
+use schemas::events::{BlockAdopted, BlockPlace, BlockUndone, ChainLog, ChainStep, ChainTransaction};
 use schemas::ids::Micros;
 use schemas::payouts::chain_event_id;
 
@@ -35,7 +33,14 @@ impl Watched {
 
 /// A step of a follower as the gateway takes it. Heights and counts of a chain are far below 2^31.
 #[must_use]
-pub fn told(step: Step, seq: i64, genesis_id: &str, finalized: u32, watched: &Watched, now: Micros) -> ChainStep {
+pub fn told(
+    step: Step,
+    seq: i64,
+    genesis_id: &str,
+    finalized: u32,
+    watched: &Watched,
+    now: Micros,
+) -> ChainStep {
     let small = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     match step {
         Step::Adopted { block, adoption } => {

@@ -135,8 +135,12 @@ mod tests {
         let functions = all[interface].as_array().unwrap().iter().filter(|item| item["type"] == "function");
         functions
             .map(|function| {
-                let types: Vec<&str> =
-                    function["inputs"].as_array().unwrap().iter().map(|input| input["type"].as_str().unwrap()).collect();
+                let types: Vec<&str> = function["inputs"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|input| input["type"].as_str().unwrap())
+                    .collect();
                 let signature = format!("{}({})", function["name"].as_str().unwrap(), types.join(","));
                 *keccak256(signature.as_bytes()).first_chunk().unwrap()
             })

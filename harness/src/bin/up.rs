@@ -1,5 +1,6 @@
 //! `./dev up`: starts everything, posts the sample photos as a client, shows what becomes of them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -7,19 +8,27 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use chrono::Utc;
 use clap::Parser;
-use devstack::Stack;
+use devstack::{Part, Stack};
 use harness::client::{Client, Posted};
 use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
-use harness::scenario::Scenario;
+use harness::local_chain::{self, LocalChain, wallet_of};
+use harness::payments;
+use harness::scenario::{Sample, Scenario};
 use harness::table::{Row, render};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 use runtime::snapshot;
 use schemas::topic::Topic;
 use serde::Serialize;
+use sqlx::postgres::PgPoolOptions;
+use uuid::Uuid;
 
 /// Longest wait for all verdicts: 20 photos of at most 3 s on two cores are half a minute.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// Where the compiled contracts are kept between runs.
+const CONTRACTS: &str = ".local/contracts";
+/// Samples that earn a reward.
+const LEAST_PAID: usize = 6;
 /// How often the table is brought up to date.
 const REFRESH: Duration = Duration::from_millis(400);
 
@@ -65,13 +74,26 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let say = |line: &str| eprintln!("up: {line}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let scenario = Scenario::read(&arguments.photos)?;
-    let stack = Stack::start(Path::new(".local"), &say)?;
+    say("compiling the contracts (once: half a minute) and starting the parts");
+    // The contracts compile while the parts start.
+    let compiling = std::thread::spawn(|| local_chain::compile(Path::new(CONTRACTS)).map(drop));
+    let stack = Stack::start_with(Path::new(".local"), &[Part::Thor], &say)?;
+    let compiled = compiling.join();
+    compiled.map_err(|_| anyhow::anyhow!("compiling the contracts panicked"))??;
     let logs = stack.logs().to_owned();
     let folder = make_folder(&stack.folder().join("roles"))?;
-    let config =
-        DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings: open_rates() };
-    say("applying migrations, topics and schemas");
+    say("putting B3TR and the reward pool on the Thor node");
+    let chain = runtime.block_on(LocalChain::deploy(&stack, Path::new(CONTRACTS), &folder))?;
+    let settings = [open_rates(), chain.settings()].concat();
+    let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings };
+    say("applying migrations, topics and schemas, adding the node, the contracts and the drivers' wallets");
     let mut deployment = Deployment::prepare(&stack, config)?;
+    chain.register(&deployment)?;
+    let drivers: BTreeSet<Uuid> = scenario.photos.iter().map(Sample::user).collect();
+    for driver in drivers {
+        let address = wallet_of(driver).to_string();
+        deployment.command(&["wallet", "add", "--user", &driver.to_string(), "--address", &address])?;
+    }
     say("starting one process a role");
     for role in RoleSpec::every_role() {
         deployment.start(role)?;
@@ -81,7 +103,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let mut rows: Vec<Row> =
         scenario.photos.into_iter().map(|sample| Row { sample, posted: None, view: None }).collect();
     let settled = runtime.block_on(follow(&mut deployment, &arguments.photos, &mut rows))?;
-    let good = report(&rows) && settled;
+    let paid = runtime.block_on(audit(&chain, &stack))?;
+    let good = report(&rows) & settled & paid;
     let dead_lettered = dead_letters(&stack)?;
     let summary = summarize(&rows, dead_lettered, started.elapsed());
     if !arguments.exit {
@@ -92,6 +115,27 @@ fn run(arguments: &Arguments) -> Result<bool> {
     stack.stop();
     println!("{}", serde_json::to_string(&summary)?);
     Ok(good)
+}
+
+/// Compares what the node's own logs say with the tables; true when both say the same, and enough was paid.
+async fn audit(chain: &LocalChain, stack: &Stack) -> Result<bool> {
+    let contracts = chain.contracts();
+    let paid = payments::on_chain(&chain.node()?, contracts.rewards_pool, contracts.app_id).await?;
+    let pool = PgPoolOptions::new().max_connections(2).connect(stack.database_url()).await?;
+    let differences = payments::differences(&pool, &paid).await?;
+    for difference in &differences {
+        eprintln!("up: {difference}");
+    }
+    let (count, sum) = (paid.len(), payments::sum(&paid));
+    if differences.is_empty() {
+        eprintln!(
+            "up: the node's logs: {count} rewards, {sum} B3TR, equal to rewards and reward_transactions"
+        );
+    }
+    if count < LEAST_PAID {
+        eprintln!("up: {count} rewards were paid, {LEAST_PAID} are expected");
+    }
+    Ok(differences.is_empty() && count >= LEAST_PAID)
 }
 
 fn show_places(stack: &Stack, deployment: &Deployment) {

@@ -44,7 +44,7 @@ fn malformed(world: &World, topic: Topic) -> Vec<(&'static str, Vec<u8>)> {
 
 #[test]
 fn malformed_records_on_every_topic_are_dead_lettered_with_their_cause_and_the_partition_moves_on() {
-    let mut world = World::start("letters", &RoleSpec::every_role(), None);
+    let mut world = World::start("letters", &RoleSpec::without_chain(), None);
     let topics: std::collections::BTreeSet<Topic> = READERS.iter().map(|(_, topic)| *topic).collect();
     let mut sent: BTreeMap<(String, i64), (&str, Vec<u8>)> = BTreeMap::new();
     for topic in &topics {
@@ -111,7 +111,7 @@ fn while_the_registry_is_away_records_wait_and_go_on_when_it_is_back() {
     // The shared registry serves other tests at the same time: its outage is made in front of it.
     let registry = std::env::var("SCHEMA_REGISTRY_URL").expect("run under `devstack`");
     let mut gate = forwarder::Forwarder::to(&registry);
-    let mut world = World::start("registry", &RoleSpec::every_role(), Some(gate.url()));
+    let mut world = World::start("registry", &RoleSpec::without_chain(), Some(gate.url()));
     gate.close();
     let id = world.post_sample();
     world.until("quality_check asking for the schema", |world| {
@@ -131,7 +131,7 @@ fn while_the_registry_is_away_records_wait_and_go_on_when_it_is_back() {
 
 #[test]
 fn a_role_drains_on_sigterm_and_its_successor_goes_on_without_a_repeat() {
-    let mut world = World::start("sigterm", &RoleSpec::every_role(), None);
+    let mut world = World::start("sigterm", &RoleSpec::without_chain(), None);
     let first = world.decided_upload();
     assert_eq!(first.verdict.as_deref(), Some("verified"));
     world.deployment.terminate("fraud_check-a", Duration::from_secs(10)).unwrap();

@@ -34,14 +34,16 @@ pub enum PayoutInput {
 impl FromRecord for PayoutInput {
     fn from_record(name: &str, schema: &Schema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
         match name {
-            RewardGranted::NAME => {
-                RewardGranted::from_record(name, schema, id, datum).map(|r| r.map(|e| Self::Granted(Box::new(e))))
+            RewardGranted::NAME => RewardGranted::from_record(name, schema, id, datum)
+                .map(|r| r.map(|e| Self::Granted(Box::new(e)))),
+            RewardClaimed::NAME => {
+                RewardClaimed::from_record(name, schema, id, datum).map(|r| r.map(Self::Claimed))
             }
-            RewardClaimed::NAME => RewardClaimed::from_record(name, schema, id, datum).map(|r| r.map(Self::Claimed)),
-            BlockAdopted::NAME => {
-                BlockAdopted::from_record(name, schema, id, datum).map(|r| r.map(|e| Self::Adopted(Box::new(e))))
+            BlockAdopted::NAME => BlockAdopted::from_record(name, schema, id, datum)
+                .map(|r| r.map(|e| Self::Adopted(Box::new(e)))),
+            BlockUndone::NAME => {
+                BlockUndone::from_record(name, schema, id, datum).map(|r| r.map(Self::Undone))
             }
-            BlockUndone::NAME => BlockUndone::from_record(name, schema, id, datum).map(|r| r.map(Self::Undone)),
             _ => None,
         }
     }
@@ -205,7 +207,10 @@ impl PayoutConsumer {
         .await
         .map_err(StageError::from)?;
         let parent = parent.ok_or_else(|| {
-            StageError::new("chain.events", format!("step {} undoes a block that is not the newest", undone.seq))
+            StageError::new(
+                "chain.events",
+                format!("step {} undoes a block that is not the newest", undone.seq),
+            )
         })?;
         self.head(tx, (undone.seq, &parent, undone.number - 1), 0).await?;
         let at = undone.occurred_at.to_utc();
@@ -225,13 +230,12 @@ impl PayoutConsumer {
     /// The stream has no gaps, and each adopted block follows the newest: anything else means that records are missing, and
     /// going on would lose sight of payments. It is tried again until an operator has looked, and shows as lag.
     async fn next(&self, tx: &mut PgConnection, seq: i64, parent: Option<&str>) -> Result<bool, SinkError> {
-        let head: Option<(i64, String)> = sqlx::query_as(
-            "select seq, block_id from payout_heads where genesis_id = $1 for update",
-        )
-        .bind(&self.genesis_id)
-        .fetch_optional(tx)
-        .await
-        .map_err(StageError::from)?;
+        let head: Option<(i64, String)> =
+            sqlx::query_as("select seq, block_id from payout_heads where genesis_id = $1 for update")
+                .bind(&self.genesis_id)
+                .fetch_optional(tx)
+                .await
+                .map_err(StageError::from)?;
         let Some((at, block_id)) = head else { return Ok(true) };
         if seq <= at {
             return Ok(false);

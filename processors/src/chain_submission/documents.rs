@@ -23,7 +23,12 @@ const KIND: &str = "reward_distribution";
 
 /// Documents of one step of a transaction.
 #[must_use]
-pub fn of_step(transaction: &Transaction, step: Step, at: DateTime<Utc>, block_gas: i64) -> Vec<ActivityLogged> {
+pub fn of_step(
+    transaction: &Transaction,
+    step: Step,
+    at: DateTime<Utc>,
+    block_gas: i64,
+) -> Vec<ActivityLogged> {
     let attempt = &transaction.attempt;
     let event_id = EventId(natural(&format!("attempt/{}/{}", attempt.tx_id, attempt.revision)));
     let mut documents = Documents::about(event_id, Micros::from(at));

@@ -95,7 +95,11 @@ mod tests {
         let up = || Ok(Duration::from_millis(3));
         let down = NodeError::Unavailable(Snippet::new("refused"));
         let mut log = |outcome: Result<Duration, &NodeError>| {
-            states.probed(0, "0x00", outcome, Micros(0)).into_iter().map(|record| record.document).collect::<Vec<_>>()
+            states
+                .probed(0, "0x00", outcome, Micros(0))
+                .into_iter()
+                .map(|record| record.document)
+                .collect::<Vec<_>>()
         };
         let first = log(up());
         assert!(first[0].contains("\"connected\"") && !first[0].contains("hunter2"), "{first:?}");

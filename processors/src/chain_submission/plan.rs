@@ -6,8 +6,8 @@ use chain::node::BlockSummary;
 use chain::tx::MAX_TX_GAS;
 use chain::{Address, BlockRef, Body, Clause, Fees, SignedTx, Signer, TxError, TxId, Wei};
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
 use runtime::StageError;
+use rust_decimal::Decimal;
 use schemas::events::PayoutState;
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
@@ -181,11 +181,13 @@ pub async fn store(
         .execute(&mut *tx)
         .await?;
     }
-    sqlx::query("update payouts set state = 'in_flight', tx_id = $2, updated_at = now() where reward_id = any($1)")
-        .bind(&ids)
-        .bind(tx_id.to_string())
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(
+        "update payouts set state = 'in_flight', tx_id = $2, updated_at = now() where reward_id = any($1)",
+    )
+    .bind(&ids)
+    .bind(tx_id.to_string())
+    .execute(&mut *tx)
+    .await?;
     tx.commit().await?;
     Ok(tx_id)
 }
@@ -332,7 +334,8 @@ pub async fn sign(
     terms: &Terms,
     now: DateTime<Utc>,
 ) -> Result<(), PlanError> {
-    let body: Body = serde_json::from_slice(&plan.body).map_err(|error| StageError::new("read the body", error))?;
+    let body: Body =
+        serde_json::from_slice(&plan.body).map_err(|error| StageError::new("read the body", error))?;
     let signed = SignedTx::sign(body, signer)?;
     if signed.id().to_string() != plan.tx_id {
         return Err(StageError::new("sign", "the plan is another signer's").into());
@@ -405,7 +408,12 @@ pub async fn budget_left(pool: &PgPool, now: DateTime<Utc>, terms: &Terms) -> sq
 ///
 /// # Errors
 /// [`PlanError`].
-pub async fn abandon(pool: &PgPool, lease: &Lease, plan: &Planned, now: DateTime<Utc>) -> Result<(), PlanError> {
+pub async fn abandon(
+    pool: &PgPool,
+    lease: &Lease,
+    plan: &Planned,
+    now: DateTime<Utc>,
+) -> Result<(), PlanError> {
     let mut tx = pool.begin().await?;
     lease.hold(&mut tx).await?;
     let done = sqlx::query(
@@ -463,4 +471,3 @@ pub fn struck(mut candidate: Candidate, reason: &str, now: DateTime<Utc>) -> (ro
     }
     (candidate.payout, quarantined)
 }
-

@@ -4,8 +4,8 @@
 use chain::abi::{Proof, ProofType, RewardCall, RewardKind};
 use chain::contract::Contract;
 use chain::fee::next_base_fee;
-use chain::node::{BlockSummary, CallOutcome, NodeError, Simulation, failing_clause};
 use chain::node::Revision::{Best, Next};
+use chain::node::{BlockSummary, CallOutcome, NodeError, Simulation, failing_clause};
 use chain::tx::clause_gas;
 use chain::{Address, Clause, Node, Wei};
 use schemas::logs::ContractInteractionLog;
@@ -87,7 +87,9 @@ pub async fn preflight(
             Simulation { clauses: &clauses, caller: signer, gas_payer: None, gas: None, at: Next };
         let outcomes = node.simulate(&simulation).await?;
         tried.extend(
-            good.iter().zip(&outcomes).map(|(candidate, outcome)| simulated(network, kind, candidate, outcome)),
+            good.iter()
+                .zip(&outcomes)
+                .map(|(candidate, outcome)| simulated(network, kind, candidate, outcome)),
         );
         for (candidate, outcome) in good.iter_mut().zip(&outcomes) {
             candidate.gas = outcome.gas_used.saturating_add(clause_gas(&candidate.clause));

@@ -154,7 +154,8 @@ pub struct Transaction {
     pub payouts: Vec<Payout>,
 }
 
-const PAYOUT: &str = "reward_id, user_id, wallet_id, amount_wei, state, strikes, max_retries, claimed_at, reason, revision,
+const PAYOUT: &str =
+    "reward_id, user_id, wallet_id, amount_wei, state, strikes, max_retries, claimed_at, reason, revision,
     header, stamp, ready_at, paid_at, tx_id";
 
 /// A payout by its reward, locked.

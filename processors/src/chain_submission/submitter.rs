@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use chain::node::{Advice, NodeError, Rejection, Revision};
 use chain::{Address, BlockId, Node, Signer, Wei};
-use rust_decimal::Decimal;
 use runtime::metrics::Metrics;
 use runtime::worker::Chain;
 use runtime::{Clock, StageError};
+use rust_decimal::Decimal;
 use schemas::events::{AttemptState, PayoutState};
 use schemas::ids::EventId;
 use sqlx::PgPool;
@@ -164,7 +164,8 @@ impl Submitter {
         let limit = i64::try_from(self.settings.batch_rewards).unwrap_or(i64::MAX);
         let ready = rows::ready(&self.pool, now, limit).await?;
         let waited = ready.first().and_then(|payout| payout.ready_at).map(|since| now - since);
-        let due = waited.is_some_and(|waited| waited.to_std().is_ok_and(|waited| waited >= self.settings.batch_wait));
+        let due = waited
+            .is_some_and(|waited| waited.to_std().is_ok_and(|waited| waited >= self.settings.batch_wait));
         if ready.is_empty() || (ready.len() < self.settings.batch_rewards && !due) {
             return Ok(());
         }
@@ -265,22 +266,25 @@ impl Submitter {
             return Ok(());
         }
         self.afford_gas(&node, &found, lease).await?;
-        let id =
-            plan::store(&self.pool, lease, &network, signer, &found, &self.settings.terms, now).await?;
+        let id = plan::store(&self.pool, lease, &network, signer, &found, &self.settings.terms, now).await?;
         tracing::info!(tx = %id, rewards = found.good.len(), "planned");
         Ok(())
     }
 
     /// Payouts with the address of their wallets, and those whose wallet has none.
-    async fn receivers(&self, payouts: Vec<Payout>) -> Result<(Vec<(Payout, Address)>, Vec<Payout>), Trouble> {
+    async fn receivers(
+        &self,
+        payouts: Vec<Payout>,
+    ) -> Result<(Vec<(Payout, Address)>, Vec<Payout>), Trouble> {
         let wallets: Vec<Uuid> = payouts.iter().filter_map(|payout| payout.wallet_id).collect();
-        let addresses: HashMap<Uuid, String> =
-            sqlx::query_as::<_, (Uuid, String)>("select id, wallet_address from user_wallets where id = any($1)")
-                .bind(wallets)
-                .fetch_all(&self.pool)
-                .await?
-                .into_iter()
-                .collect();
+        let addresses: HashMap<Uuid, String> = sqlx::query_as::<_, (Uuid, String)>(
+            "select id, wallet_address from user_wallets where id = any($1)",
+        )
+        .bind(wallets)
+        .fetch_all(&self.pool)
+        .await?
+        .into_iter()
+        .collect();
         let (mut payable, mut gone) = (Vec::new(), Vec::new());
         for payout in payouts {
             let address = payout.wallet_id.and_then(|id| addresses.get(&id)?.parse().ok());
@@ -392,12 +396,11 @@ impl Submitter {
     }
 
     async fn observe_signed(&self, tx_id: &str, now: chrono::DateTime<chrono::Utc>) -> Result<(), Trouble> {
-        let granted: Vec<i64> = sqlx::query_scalar(
-            "select (header->>'occurred_at')::bigint from payouts where tx_id = $1",
-        )
-        .bind(tx_id)
-        .fetch_all(&self.pool)
-        .await?;
+        let granted: Vec<i64> =
+            sqlx::query_scalar("select (header->>'occurred_at')::bigint from payouts where tx_id = $1")
+                .bind(tx_id)
+                .fetch_all(&self.pool)
+                .await?;
         for at in granted {
             let waited = now - schemas::ids::Micros(at).to_utc();
             if let Ok(waited) = waited.to_std() {
@@ -437,10 +440,12 @@ impl Submitter {
             if state == AttemptState::Signed.label() {
                 self.step(lease, &id, |transaction, at| transaction.sent(at)).await?;
             } else {
-                sqlx::query("update payout_attempts set broadcast_count = broadcast_count + 1 where tx_id = $1")
-                    .bind(&id)
-                    .execute(&self.pool)
-                    .await?;
+                sqlx::query(
+                    "update payout_attempts set broadcast_count = broadcast_count + 1 where tx_id = $1",
+                )
+                .bind(&id)
+                .execute(&self.pool)
+                .await?;
             }
             for node in &nodes {
                 let result = posted(node.send(&raw).await.map(|_| ()), &id);
@@ -485,7 +490,9 @@ impl Submitter {
         }
         memory.obstacle = label;
         match obstacle {
-            Some(obstacle) => tracing::error!(cause = obstacle.label(), error = %obstacle, "nothing is signed"),
+            Some(obstacle) => {
+                tracing::error!(cause = obstacle.label(), error = %obstacle, "nothing is signed")
+            }
             None => tracing::info!("payments go on"),
         }
     }

@@ -107,7 +107,11 @@ impl From<&RewardClaimed> for Claim {
 ///
 /// # Errors
 /// What is wrong with the amount.
-pub fn granted(event: &RewardGranted, claim: Option<Claim>, now: DateTime<Utc>) -> Result<Option<Payout>, String> {
+pub fn granted(
+    event: &RewardGranted,
+    claim: Option<Claim>,
+    now: DateTime<Utc>,
+) -> Result<Option<Payout>, String> {
     if event.granted.is_zero() {
         return Ok(None);
     }
@@ -266,7 +270,10 @@ impl Transaction {
             };
             let good = matches!(paid.as_slice(), [event] if equal(event));
             (!good).then(|| {
-                format!("incident: clause {} did not pay reward {} as planned", part.clause_index, part.reward_id)
+                format!(
+                    "incident: clause {} did not pay reward {} as planned",
+                    part.clause_index, part.reward_id
+                )
             })
         })
     }
@@ -274,7 +281,9 @@ impl Transaction {
     /// The chain has grown to `head`. None where nothing changes.
     pub fn deeper(&mut self, head: i64, at: DateTime<Utc>) -> Option<Step> {
         let attempt = &mut self.attempt;
-        let (AttemptState::Included, Some(number)) = (attempt.state, attempt.block_number) else { return None };
+        let (AttemptState::Included, Some(number)) = (attempt.state, attempt.block_number) else {
+            return None;
+        };
         let depth = (head - number).clamp(0, CONFIRMATIONS);
         // Fits: at most 12. A branch that was cut back adds nothing until it is longer than it was.
         let confirmations = i32::try_from(depth).unwrap_or(0);
@@ -334,8 +343,10 @@ impl Transaction {
     /// Its block does not count any more: the same bytes are posted again. None where it is in another block, or final.
     pub fn undone(&mut self, block_id: &str, at: DateTime<Utc>) -> Option<Step> {
         let attempt = &mut self.attempt;
-        let movable =
-            matches!(attempt.state, AttemptState::Included | AttemptState::Confirmed | AttemptState::Reverted);
+        let movable = matches!(
+            attempt.state,
+            AttemptState::Included | AttemptState::Confirmed | AttemptState::Reverted
+        );
         if !movable || attempt.block_id.as_deref() != Some(block_id) {
             return None;
         }

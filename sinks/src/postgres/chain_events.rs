@@ -46,7 +46,11 @@ pub(super) async fn steps(tx: &mut PgConnection, steps: &[&ChainStep]) -> sqlx::
             *newest = (step.seq(), canonical);
         }
         if let ChainStep::Adopted(block) = step {
-            for row in block.transactions.iter().flat_map(|found| found.logs.iter().map(move |log| row(block, found, log))) {
+            for row in block
+                .transactions
+                .iter()
+                .flat_map(|found| found.logs.iter().map(move |log| row(block, found, log)))
+            {
                 // A block's second adoption tells of the same logs, later.
                 events.entry(row.id).or_insert(row);
             }

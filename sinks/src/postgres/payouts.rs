@@ -73,7 +73,11 @@ pub(super) fn updated(event: &PayoutUpdated) -> Result<Rows, BadValue> {
     })
 }
 
-fn transaction(event: &PayoutUpdated, told: &PayoutTransaction, fit: Fit) -> Result<TransactionRow, BadValue> {
+fn transaction(
+    event: &PayoutUpdated,
+    told: &PayoutTransaction,
+    fit: Fit,
+) -> Result<TransactionRow, BadValue> {
     let gas = |value: Option<i64>| match value.map(i32::try_from) {
         None => Ok(None),
         Some(Ok(gas)) => Ok(Some(gas)),

@@ -196,7 +196,13 @@ fn read(event: &OdometerRead, key: Option<&UserKey>) -> Result<Rows, BadValue> {
         ..verification(header)
     };
     let mileage = MileageRow { ai, ..pending(header, stamp) };
-    Ok(Rows { upload, mileage: Some(mileage), verification: Some(verification), reward: None, transaction: None })
+    Ok(Rows {
+        upload,
+        mileage: Some(mileage),
+        verification: Some(verification),
+        reward: None,
+        transaction: None,
+    })
 }
 
 fn decided(event: &UploadDecided) -> Result<Rows, BadValue> {
@@ -231,7 +237,13 @@ fn decided(event: &UploadDecided) -> Result<Rows, BadValue> {
         return fit.refuse("mileage_data.final_mileage", "or its distance is missing in a verified decision");
     }
     let verification = VerificationRow { error_details: reason, ..verification(header) };
-    Ok(Rows { upload, mileage: Some(mileage), verification: Some(verification), reward: None, transaction: None })
+    Ok(Rows {
+        upload,
+        mileage: Some(mileage),
+        verification: Some(verification),
+        reward: None,
+        transaction: None,
+    })
 }
 
 /// The columns that every event carries, so that the row can be made by whichever comes first.

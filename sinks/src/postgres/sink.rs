@@ -7,17 +7,17 @@ use apache_avro::Schema;
 use runtime::{Envelope, FromRecord, Sink, SinkError};
 use schemas::codec::{self, CodecError};
 use schemas::events::{
-    BlockAdopted, BlockUndone, ChainStep, Event as _, OdometerRead, PayoutUpdated, RewardCalculated, RewardClaimed,
-    RewardGranted, UploadDecided, UploadGraded, UploadReceived,
+    BlockAdopted, BlockUndone, ChainStep, Event as _, OdometerRead, PayoutUpdated, RewardCalculated,
+    RewardClaimed, RewardGranted, UploadDecided, UploadGraded, UploadReceived,
 };
 use schemas::topic::Topic;
 use sqlx::{PgConnection, PgPool, query};
 use uuid::Uuid;
 
 use super::config::PostgresConfig;
-use super::{chain_events, payouts, rewards};
 use super::rows::{BadValue, Rows};
 use super::service::{self, Delta, sink_error, waves};
+use super::{chain_events, payouts, rewards};
 
 /// The record types of `uploads.*`, `rewards.*`, `payouts.updated` and `chain.events`.
 #[derive(Clone, Debug)]
@@ -52,13 +52,15 @@ impl FromRecord for UploadEvent {
             RewardCalculated::NAME => Some(codec::decode(schema, id, datum).map(Self::Calculated)),
             RewardGranted::NAME => Some(codec::decode(schema, id, datum).map(Self::Granted)),
             RewardClaimed::NAME => Some(codec::decode(schema, id, datum).map(Self::Claimed)),
-            PayoutUpdated::NAME => Some(codec::decode(schema, id, datum).map(|event| Self::Paid(Box::new(event)))),
-            BlockAdopted::NAME => {
-                Some(codec::decode(schema, id, datum).map(|step| Self::Chain(Box::new(ChainStep::Adopted(step)))))
+            PayoutUpdated::NAME => {
+                Some(codec::decode(schema, id, datum).map(|event| Self::Paid(Box::new(event))))
             }
-            BlockUndone::NAME => {
-                Some(codec::decode(schema, id, datum).map(|step| Self::Chain(Box::new(ChainStep::Undone(step)))))
-            }
+            BlockAdopted::NAME => Some(
+                codec::decode(schema, id, datum).map(|step| Self::Chain(Box::new(ChainStep::Adopted(step)))),
+            ),
+            BlockUndone::NAME => Some(
+                codec::decode(schema, id, datum).map(|step| Self::Chain(Box::new(ChainStep::Undone(step)))),
+            ),
             _ => None,
         }
     }

@@ -1,0 +1,137 @@
+//! A local chain to pay on: the contracts on a Thor solo node, and what Milestream must be told of them.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use chain::deploy::{Artifacts, Deployment as Contracts, Plan, SOLO_KEYS, deploy};
+use chain::hash::keccak256;
+use chain::node::{Limits, Node};
+use chain::{Address, Signer, Wei};
+use devstack::Stack;
+use rust_decimal::Decimal;
+use uuid::Uuid;
+
+use crate::deployment::{Deployment, make_folder};
+
+/// B3TR in the app's purse: more than any run pays.
+const FUNDS: i64 = 1_000_000;
+
+/// The contracts of a run, on a chain of its own.
+pub struct LocalChain {
+    url: String,
+    contracts: Contracts,
+    folder: std::path::PathBuf,
+    secret: String,
+}
+
+impl LocalChain {
+    /// Compiles the contracts (kept in `work`, half a minute the first time) and puts them on the stack's node. `folder` takes the
+    /// distributor's keystore.
+    ///
+    /// # Errors
+    /// When npm or the compiler fails, or the node refuses.
+    pub async fn deploy(stack: &Stack, work: &Path, folder: &Path) -> Result<Self> {
+        let artifacts = compile(work)?;
+        let url = stack.thor_url().to_owned();
+        let node = Node::new(&url, None, Limits::default())?;
+        let plan = Plan {
+            app_name: "milestream".to_owned(),
+            distributor: Signer::from_hex(SOLO_KEYS[1])?.address(),
+            funds: Wei::from_b3tr(Decimal::from(FUNDS))?,
+        };
+        let contracts = deploy(&node, &artifacts, &Signer::from_hex(SOLO_KEYS[0])?, &plan).await?;
+        let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+        Ok(Self { url, contracts, folder: folder.to_owned(), secret })
+    }
+
+    /// Settings of every role, as environment variables. Blocks come each second here, so that batches wait a second and the window
+    /// of validity is long in blocks.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let keys = self.folder.join("keys");
+        [
+            ("CHAIN__GENESIS_ID", self.contracts.genesis_id.to_string()),
+            ("CHAIN__KEYSTORE_FILE", keys.join("distributor.json").display().to_string()),
+            ("CHAIN__KEYSTORE_PASSWORD_FILE", keys.join("distributor.password").display().to_string()),
+            ("CHAIN__BATCH_WAIT_MS", "1000".to_owned()),
+            ("CHAIN__EXPIRATION_BLOCKS", "1800".to_owned()),
+            ("CHAIN__WATCH_SECRET", self.secret.clone()),
+            ("WATCH__POLL_MS", "500".to_owned()),
+            // Nothing was paid before the contracts were there.
+            ("WATCH__START_BLOCK", self.contracts.block_number.to_string()),
+        ]
+        .map(|(key, value)| (format!("MILESTREAM_{key}"), value))
+        .into()
+    }
+
+    /// Tells a prepared deployment of the node and the contracts, as an operator does, and hands it the distributor's key.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn register(&self, deployment: &Deployment) -> Result<()> {
+        let contracts = &self.contracts;
+        let key = self.folder.join("keys/solo-distributor.hex");
+        std::fs::create_dir_all(self.folder.join("keys")).context("make the folder of keys")?;
+        // Published, and worth nothing: see `SOLO_KEYS`.
+        std::fs::write(&key, SOLO_KEYS[1]).context("write the solo distributor's key")?;
+        let key = key.display().to_string();
+        if !self.folder.join("keys/distributor.json").exists() {
+            deployment.command(&["keys", "distributor", "--light", "--import", &key])?;
+        }
+        deployment.command(&[
+            "networks",
+            "add",
+            "--rpc-url",
+            &self.url,
+            "--websocket-url",
+            &self.websocket(),
+        ])?;
+        let (app, created) = (contracts.app_id.to_string(), contracts.created_by.to_string());
+        let add = |name: &str, address: Address, more: &[&str]| {
+            let address = address.to_string();
+            let command = ["contracts", "add", "--name", name, "--address", &address];
+            deployment.command(&[&command[..], more].concat()).map(drop)
+        };
+        add("X2EarnRewardsPool", contracts.rewards_pool, &["--app-id", &app, "--deployed-tx", &created])?;
+        add("B3TR Token Contract", contracts.b3tr, &[])?;
+        add("X2EarnApps", contracts.x2earn_apps, &[])?;
+        add("VeBetterPassport", contracts.passport, &[])
+    }
+
+    fn websocket(&self) -> String {
+        format!("{}/subscriptions/block", self.url.replacen("http", "ws", 1))
+    }
+
+    /// A client of the node.
+    ///
+    /// # Errors
+    /// When its address is malformed.
+    pub fn node(&self) -> Result<Node> {
+        Ok(Node::new(&self.url, Some(self.contracts.genesis_id), Limits::default())?)
+    }
+
+    /// The contracts.
+    #[must_use]
+    pub fn contracts(&self) -> &Contracts {
+        &self.contracts
+    }
+}
+
+/// The compiled contracts, from `work` where they were compiled before.
+///
+/// # Errors
+/// When npm or the compiler fails.
+pub fn compile(work: &Path) -> Result<Artifacts> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain/contracts");
+    // The compiler runs in its own folder, so that the path must not be relative.
+    Ok(Artifacts::compile(&sources, &make_folder(work)?)?)
+}
+
+/// A driver's wallet: the same for every run, and nobody's, since no one has a key of a hash.
+#[must_use]
+pub fn wallet_of(user: Uuid) -> Address {
+    let hash = keccak256(format!("wallet of {user}").as_bytes());
+    let mut address = [0; 20];
+    address.copy_from_slice(&hash[12..]);
+    Address(address)
+}

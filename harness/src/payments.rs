@@ -1,0 +1,130 @@
+//! What the chain itself says was paid, beside what the tables say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result};
+use chain::abi::{ContractEvent, topic};
+use chain::id::Word;
+use chain::node::{Criterion, EventFilter, Node};
+use chain::{Address, AppId, Wei};
+use rust_decimal::Decimal;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// Logs of one page.
+const PAGE: u32 = 256;
+
+/// A reward that the pool paid, by its own log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Paid {
+    /// The reward, as the log's proof names it.
+    pub reward_id: Uuid,
+    /// The transaction.
+    pub tx_id: String,
+    /// Its clause.
+    pub clause_index: i32,
+    /// Who was paid.
+    pub receiver: String,
+    /// B3TR.
+    pub amount: Decimal,
+}
+
+/// Every reward of an app that the pool has paid on the node's best branch.
+///
+/// # Errors
+/// When the node does not answer, or a log is not one that we would make.
+pub async fn on_chain(node: &Node, pool: Address, app: AppId) -> Result<Vec<Paid>> {
+    let mut paid = Vec::new();
+    for page in 0.. {
+        let criterion = Criterion {
+            address: Some(pool),
+            topics: [Some(topic::REWARD_DISTRIBUTED), Some(Word(*app.as_bytes())), None, None, None],
+        };
+        let all = EventFilter::blocks(0, u32::MAX >> 1, vec![criterion]);
+        let filter = EventFilter { offset: page * PAGE, limit: PAGE, ..all };
+        let logs = node.events(&filter).await.context("the node's logs")?;
+        let full = logs.len() == PAGE as usize;
+        for log in logs {
+            let Some(ContractEvent::RewardDistributed { amount, receiver, proof, .. }) =
+                ContractEvent::decode(&log.event)
+            else {
+                anyhow::bail!("a log of the pool does not decode");
+            };
+            let (_, rest) = proof.split_once("reward ").context("a proof without a reward")?;
+            let id: Uuid = rest.get(..36).context("a proof without a reward's id")?.parse()?;
+            paid.push(Paid {
+                reward_id: id,
+                tx_id: log.meta.tx_id.to_string(),
+                clause_index: i32::try_from(log.meta.clause_index)?,
+                receiver: receiver.to_string(),
+                amount: coins(amount)?,
+            });
+        }
+        if !full {
+            break;
+        }
+    }
+    Ok(paid)
+}
+
+fn coins(amount: Wei) -> Result<Decimal> {
+    Ok(amount.to_b3tr()?.normalize())
+}
+
+/// Every way in which chain and tables differ, in words: each reward is paid once, by the transaction and clause, to the address and
+/// with the amount that `reward_transactions` has, and `rewards` owes exactly that.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn differences(pool: &PgPool, paid: &[Paid]) -> Result<Vec<String>> {
+    let rows: Vec<(Uuid, String, i32, String, Decimal, Decimal, Decimal, String, String)> = sqlx::query_as(
+        "select t.reward_id, t.blockchain_tx_hash, t.clause_index, t.to_address, t.amount, t.amount_wei, r.total_amount,
+            r.status::text, t.status::text
+         from reward_transactions t join rewards r on r.id = t.reward_id where t.block_id is not null",
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut found = Vec::new();
+    let mut counts: BTreeMap<Uuid, usize> = BTreeMap::new();
+    for one in paid {
+        *counts.entry(one.reward_id).or_default() += 1;
+    }
+    found.extend(
+        counts
+            .iter()
+            .filter(|(_, count)| **count > 1)
+            .map(|(id, count)| format!("{id} was paid {count} times")),
+    );
+    let told: BTreeSet<Paid> = rows
+        .iter()
+        .map(|(reward_id, tx_id, clause_index, receiver, amount, ..)| Paid {
+            reward_id: *reward_id,
+            tx_id: tx_id.clone(),
+            clause_index: *clause_index,
+            receiver: receiver.clone(),
+            amount: amount.normalize(),
+        })
+        .collect();
+    let chain: BTreeSet<Paid> = paid.iter().cloned().collect();
+    found.extend(chain.difference(&told).map(|one| format!("on the chain and not in the tables: {one:?}")));
+    found.extend(told.difference(&chain).map(|one| format!("in the tables and not on the chain: {one:?}")));
+    for (id, _, _, _, amount, wei, total, reward, transaction) in &rows {
+        if amount != total {
+            found.push(format!("{id}: paid {amount}, owed {total}"));
+        }
+        if wei.normalize() != (amount * Decimal::from(1_000_000_000_000_000_000_i64)).normalize() {
+            found.push(format!("{id}: {wei} wei are not {amount} B3TR"));
+        }
+        let settled = transaction == "confirmed";
+        if settled != (reward == "distributed") {
+            found.push(format!("{id}: the transaction is {transaction} and the reward {reward}"));
+        }
+    }
+    Ok(found)
+}
+
+/// B3TR of all payments.
+#[must_use]
+pub fn sum(paid: &[Paid]) -> Decimal {
+    paid.iter().map(|one| one.amount).sum()
+}
