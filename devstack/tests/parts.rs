@@ -164,14 +164,26 @@ fn prometheus_reads_a_role_that_is_added_while_it_runs() {
     assert!(logs.join("prometheus.log").is_file());
 }
 
-/// The id of a block of this height, once there is one.
-fn block_id(node: SocketAddr, number: u32) -> Option<String> {
+/// A block of this height (or `best`), once there is one, as the node writes it.
+fn block(node: SocketAddr, revision: &str) -> Option<String> {
     let mut stream = TcpStream::connect(node).ok()?;
-    stream.write_all(format!("GET /blocks/{number} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
+    stream.write_all(format!("GET /blocks/{revision} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+/// The id of a block of this height, once there is one.
+fn block_id(node: SocketAddr, number: u32) -> Option<String> {
     // `null` where there is none.
-    answer.split_once(r#""id":""#)?.1.split_once('"').map(|(id, _)| id.to_owned())
+    block(node, &number.to_string())?.split_once(r#""id":""#)?.1.split_once('"').map(|(id, _)| id.to_owned())
+}
+
+/// The time of the newest block, seconds since 1970.
+fn best_time(node: SocketAddr) -> u64 {
+    let best = block(node, "best").unwrap();
+    let (_, rest) = best.split_once(r#""timestamp":"#).unwrap();
+    rest.split_once(',').unwrap().0.parse().unwrap()
 }
 
 #[test]
@@ -191,6 +203,10 @@ fn a_killed_thor_node_goes_on_with_its_chain() {
     assert_eq!(stack.thor_url(), url);
     assert_eq!(block_id(node, 2), Some(before));
     until("a block after the kill", 30, || block_id(node, 4));
+    // A block's time is the clock's, so that times of payments are: it does not run ahead, as on-demand blocks do.
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let time = best_time(node);
+    assert!(time.abs_diff(now) <= 5, "the newest block is of {time}, and it is {now}");
     let pid = stack.pid(Part::Thor).unwrap().to_string();
     stack.stop();
     assert!(!is_running(&pid));

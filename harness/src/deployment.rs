@@ -75,6 +75,7 @@ impl RoleSpec {
             Self::stage("limit_check", "a"),
             Self::sink("postgres"),
             Self::sink("mongo"),
+            Self::sink("analytics"),
         ]
     }
 }

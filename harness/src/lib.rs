@@ -5,11 +5,13 @@
 
 pub mod client;
 pub mod deployment;
+pub mod flow_bench;
 pub mod local_chain;
 pub mod measure;
 pub mod memory_bench;
 pub mod payments;
 pub mod photos;
+pub mod progress;
 pub mod runtime_bench;
 pub mod scenario;
 pub mod table;

@@ -71,56 +71,82 @@ fn coins(amount: Wei) -> Result<Decimal> {
     Ok(amount.to_b3tr()?.normalize())
 }
 
+/// A payment as the tables tell it, with what they owe.
+#[derive(Debug, sqlx::FromRow)]
+struct Told {
+    reward_id: Uuid,
+    tx_id: String,
+    clause_index: i32,
+    receiver: String,
+    amount: Decimal,
+    amount_wei: Decimal,
+    owed: Decimal,
+    reward: String,
+    transaction: String,
+}
+
 /// Every way in which chain and tables differ, in words: each reward is paid once, by the transaction and clause, to the address and
 /// with the amount that `reward_transactions` has, and `rewards` owes exactly that.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn differences(pool: &PgPool, paid: &[Paid]) -> Result<Vec<String>> {
-    let rows: Vec<(Uuid, String, i32, String, Decimal, Decimal, Decimal, String, String)> = sqlx::query_as(
-        "select t.reward_id, t.blockchain_tx_hash, t.clause_index, t.to_address, t.amount, t.amount_wei, r.total_amount,
-            r.status::text, t.status::text
+    let rows: Vec<Told> = sqlx::query_as(
+        "select t.reward_id, t.blockchain_tx_hash as tx_id, t.clause_index, t.to_address as receiver, t.amount, t.amount_wei,
+            r.total_amount as owed, r.status::text as reward, t.status::text as transaction
          from reward_transactions t join rewards r on r.id = t.reward_id where t.block_id is not null",
     )
     .fetch_all(pool)
     .await?;
-    let mut found = Vec::new();
+    let unpaid: Vec<Uuid> = sqlx::query_scalar(
+        "select id from rewards r where status = 'distributed'
+         and not exists (select from reward_transactions t where t.reward_id = r.id and t.status = 'confirmed')",
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut found: Vec<String> =
+        unpaid.iter().map(|id| format!("{id} is distributed by no transaction")).collect();
     let mut counts: BTreeMap<Uuid, usize> = BTreeMap::new();
     for one in paid {
         *counts.entry(one.reward_id).or_default() += 1;
     }
-    found.extend(
-        counts
-            .iter()
-            .filter(|(_, count)| **count > 1)
-            .map(|(id, count)| format!("{id} was paid {count} times")),
-    );
-    let told: BTreeSet<Paid> = rows
-        .iter()
-        .map(|(reward_id, tx_id, clause_index, receiver, amount, ..)| Paid {
-            reward_id: *reward_id,
-            tx_id: tx_id.clone(),
-            clause_index: *clause_index,
-            receiver: receiver.clone(),
-            amount: amount.normalize(),
-        })
-        .collect();
+    let several = counts.iter().filter(|(_, count)| **count > 1);
+    found.extend(several.map(|(id, count)| format!("{id} was paid {count} times")));
+    let told: BTreeSet<Paid> = rows.iter().map(Told::paid).collect();
     let chain: BTreeSet<Paid> = paid.iter().cloned().collect();
     found.extend(chain.difference(&told).map(|one| format!("on the chain and not in the tables: {one:?}")));
     found.extend(told.difference(&chain).map(|one| format!("in the tables and not on the chain: {one:?}")));
-    for (id, _, _, _, amount, wei, total, reward, transaction) in &rows {
-        if amount != total {
-            found.push(format!("{id}: paid {amount}, owed {total}"));
-        }
-        if wei.normalize() != (amount * Decimal::from(1_000_000_000_000_000_000_i64)).normalize() {
-            found.push(format!("{id}: {wei} wei are not {amount} B3TR"));
-        }
-        let settled = transaction == "confirmed";
-        if settled != (reward == "distributed") {
-            found.push(format!("{id}: the transaction is {transaction} and the reward {reward}"));
+    found.extend(rows.iter().flat_map(Told::faults));
+    Ok(found)
+}
+
+impl Told {
+    fn paid(&self) -> Paid {
+        Paid {
+            reward_id: self.reward_id,
+            tx_id: self.tx_id.clone(),
+            clause_index: self.clause_index,
+            receiver: self.receiver.clone(),
+            amount: self.amount.normalize(),
         }
     }
-    Ok(found)
+
+    /// How the tables differ among themselves.
+    fn faults(&self) -> Vec<String> {
+        let Self { reward_id: id, amount, amount_wei: wei, owed, reward, transaction, .. } = self;
+        let mut found = Vec::new();
+        if amount != owed {
+            found.push(format!("{id}: paid {amount}, owed {owed}"));
+        }
+        // 10^18 wei are a B3TR.
+        if *wei != amount * Decimal::from(1_000_000_000_000_000_000_i64) {
+            found.push(format!("{id}: {wei} wei are not {amount} B3TR"));
+        }
+        if (transaction == "confirmed") != (reward == "distributed") {
+            found.push(format!("{id}: the transaction is {transaction} and the reward {reward}"));
+        }
+        found
+    }
 }
 
 /// B3TR of all payments.

@@ -59,7 +59,8 @@ impl GatewayConfig {
 }
 
 /// Sizes and counts. Memory of a full gateway: 1,024 connections x 64 KiB read buffer = 64 MiB, 32 uploads x
-/// (1 MiB multipart look-ahead + 2 parts of the store) = 96 MiB on a local store, 4 checks x 16 MiB = 64 MiB.
+/// (1 MiB multipart look-ahead + 2 parts of the store) = 96 MiB on a local store, 4 checks x 16 MiB = 64 MiB, 2 batches x
+/// (8 MiB body + its parsed form of about twice that) = 48 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a photo. 16 MiB: twice the largest JPEG of a 50-megapixel phone.
@@ -78,6 +79,8 @@ pub struct Limits {
     pub streams: usize,
     /// Bytes of a batch of chain events. 8 MiB: 64 blocks full of payments stay below 4 MiB.
     pub chain_bytes: u64,
+    /// Batches of chain events being read and stored: the watcher sends one at a time, and a second watcher may run.
+    pub batches: usize,
 }
 
 impl Default for Limits {
@@ -91,6 +94,7 @@ impl Default for Limits {
             checks: 4,
             streams: 256,
             chain_bytes: 8 * MIB,
+            batches: 2,
         }
     }
 }
@@ -107,6 +111,8 @@ pub struct Timeouts {
     pub body_total: Duration,
     /// Longest time in which a client takes nothing of an answer.
     pub write_stall: Duration,
+    /// A whole batch of chain events. Places are few, so that it is short: 8 MiB in 15 s is 4.5 Mbit/s.
+    pub batch: Duration,
     /// Longest wait for Kafka's acknowledgement; the producer's own `message.timeout.ms` should not be above it.
     pub publish: Duration,
     /// How long the rest of a refused body is read and thrown away, so that the client sees the answer.
@@ -129,6 +135,7 @@ impl Default for Timeouts {
             header: Duration::from_secs(10),
             body_idle: Duration::from_secs(15),
             body_total: Duration::from_secs(120),
+            batch: Duration::from_secs(15),
             write_stall: Duration::from_secs(30),
             publish: Duration::from_secs(10),
             drain: Duration::from_secs(5),

@@ -1,5 +1,6 @@
 //! Every error that a client can meet, and the one table of their answers (RFC 9457 problem documents).
 
+use std::borrow::Cow;
 use std::error::Error as _;
 
 use schemas::events::Fault;
@@ -71,6 +72,8 @@ pub enum ApiError {
     VehicleNotFound,
     #[error("there is no such upload of yours")]
     UploadNotFound,
+    #[error("a claim takes no body, or an empty JSON object")]
+    UnexpectedBody,
     #[error("there is no such reward of yours")]
     RewardNotFound,
     #[error("the reward is {status} already: there is nothing to claim")]
@@ -82,7 +85,7 @@ pub enum ApiError {
     #[error("the batch is not signed with the secret that this gateway knows")]
     SignatureInvalid,
     #[error("the batch was signed more than {seconds} s from now: put the clocks right, or sign it anew")]
-    StaleBatch { seconds: i64 },
+    StaleBatch { seconds: u64 },
     #[error("the batch is about another network than the one that is watched here")]
     WrongNetwork,
     #[error("a batch may have at most {limit} bytes")]
@@ -138,6 +141,7 @@ pub const CODES: &[&str] = &[
     "idempotency_key_reused",
     "vehicle_not_found",
     "upload_not_found",
+    "unexpected_body",
     "reward_not_found",
     "reward_settled",
     "no_wallet",
@@ -195,6 +199,7 @@ impl ApiError {
             Self::IdempotencyKeyReused => (422, "idempotency_key_reused", "Idempotency-Key reused"),
             Self::VehicleNotFound => (404, "vehicle_not_found", "Vehicle not found"),
             Self::UploadNotFound => (404, "upload_not_found", "Upload not found"),
+            Self::UnexpectedBody => (400, "unexpected_body", "Unexpected body"),
             Self::RewardNotFound => (404, "reward_not_found", "Reward not found"),
             Self::RewardSettled { .. } => (409, "reward_settled", "Nothing to claim"),
             Self::NoWallet => (409, "no_wallet", "No wallet"),
@@ -213,18 +218,20 @@ impl ApiError {
         }
     }
 
-    /// The field or parameter at fault, the upload and the seconds to wait, where they apply.
-    fn extras(&self) -> (Option<&str>, Option<UploadId>, Option<u64>) {
+    /// The field, parameter or step (its `seq`) at fault, the upload and the seconds to wait, where they apply.
+    fn extras(&self) -> (Option<Cow<'_, str>>, Option<UploadId>, Option<u64>) {
         match self {
-            Self::UnknownParameter(name) | Self::UnknownField(name) => (Some(name), None, None),
+            Self::UnknownParameter(name) | Self::UnknownField(name) => (Some(name.into()), None, None),
             Self::InvalidParameter { name, .. }
             | Self::InvalidField { name, .. }
             | Self::FieldTooLong { name, .. }
             | Self::MissingField(name)
-            | Self::RepeatedField(name) => (Some(name), None, None),
-            Self::EmptyFile | Self::Photo(_) | Self::PhotoTooLarge { .. } => (Some("photo"), None, None),
-            Self::VehicleNotFound => (Some("vehicle_id"), None, None),
-            Self::InvalidStep { .. } => (Some("steps"), None, None),
+            | Self::RepeatedField(name) => (Some((*name).into()), None, None),
+            Self::EmptyFile | Self::Photo(_) | Self::PhotoTooLarge { .. } => {
+                (Some("photo".into()), None, None)
+            }
+            Self::VehicleNotFound => (Some("vehicle_id".into()), None, None),
+            Self::InvalidStep { seq, .. } => (Some(seq.to_string().into()), None, None),
             Self::RateLimited { retry_after }
             | Self::Busy { retry_after }
             | Self::DatabaseUnavailable { retry_after, .. }
@@ -265,8 +272,14 @@ impl ApiError {
         if let Some(seconds) = self.extras().2 {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.answer().0 == 401 {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        match self {
+            Self::SignatureInvalid | Self::StaleBatch { .. } => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Milestream-HMAC-SHA256"));
+            }
+            _ if self.answer().0 == 401 => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
         }
         response
     }

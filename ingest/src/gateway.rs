@@ -60,6 +60,7 @@ struct Inner {
     uploads: Arc<Semaphore>,
     checks: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    batches: Arc<Semaphore>,
     errors: ErrorBudget,
 }
 
@@ -82,6 +83,7 @@ impl Gateway {
             uploads: places(config.limits.uploads),
             checks: places(config.limits.checks),
             streams: places(config.limits.streams),
+            batches: places(config.limits.batches),
             errors: ErrorBudget::default(),
             config,
             parts,
@@ -124,6 +126,11 @@ impl Gateway {
     /// A place among the photos being checked.
     pub(crate) async fn check_place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         self.place(&self.0.checks).await
+    }
+
+    /// A place among the batches of chain events being taken.
+    pub(crate) async fn batch_place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.place(&self.0.batches).await
     }
 
     /// A place among the event streams: at once or not at all, as they last long.

@@ -5,12 +5,13 @@
 //! admits the caller (rates, token, account); `body` and `form` stream the multipart body; [`store`] hashes and keeps the
 //! photo; [`check`] looks at its bytes; `reserve` decides in one transaction what the event says; `publish` sends it and lets
 //! the sweeper send what a crash left behind; `accept` ties them together. `status`, `list`, `rewards` and `live` answer
-//! questions; `claims` takes what drivers ask for, `chain_events` what the watcher of the chain tells.
+//! questions; `claims` takes what drivers ask for, `batch` and `chain_events` what the watcher of the chain tells.
 
 #![allow(clippy::result_large_err, reason = "an ApiError is made once a request and never on a hot path")]
 
 mod accept;
 mod activity;
+mod batch;
 mod body;
 mod chain_events;
 pub mod check;
@@ -24,6 +25,8 @@ pub mod keys;
 mod list;
 mod live;
 pub mod openapi;
+mod outbox;
+mod payout;
 mod publish;
 mod rate;
 mod reserve;

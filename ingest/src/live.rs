@@ -43,8 +43,10 @@ fn milestones(status: &Status) -> Vec<Milestone> {
     if let Some(confirmations) = status.confirmations() {
         reached.push((7 * STEP + u64::from(confirmations).min(STEP - 1), "payout"));
     }
-    if reward == RewardState::Settled {
-        reached.push((8 * STEP, "payout"));
+    match reward {
+        RewardState::Open => {}
+        RewardState::Paid => reached.push((8 * STEP, "payout")),
+        RewardState::Cancelled => reached.push((8 * STEP, "reward")),
     }
     reached
 }
@@ -52,8 +54,8 @@ fn milestones(status: &Status) -> Vec<Milestone> {
 /// Whether nothing more will come.
 fn is_final(status: &Status, follow_rewards: bool) -> bool {
     match (status.verdict(), status.reward()) {
-        (Some("rejected" | "failed"), _) | (Some("verified"), Some(RewardState::Settled)) => true,
-        (Some("verified"), Some(RewardState::Open)) => false,
+        (Some("rejected" | "failed"), _) => true,
+        (Some("verified"), Some(reward)) => reward != RewardState::Open,
         (Some("verified"), None) => !(follow_rewards && status.earns()),
         _ => false,
     }
@@ -165,7 +167,7 @@ impl Following {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::tests::{graded, paid, received, verified};
+    use crate::status::tests::{cancelled, graded, paid, received, verified};
 
     #[test]
     fn ids_grow_with_every_state_that_an_upload_can_reach() {
@@ -187,5 +189,12 @@ mod tests {
         assert!(!is_final(&verified(), true));
         assert!(!is_final(&paid(3), false));
         assert!(is_final(&paid(12), true));
+    }
+
+    #[test]
+    fn a_cancelled_reward_is_told_as_a_reward_and_ends_the_stream() {
+        let names: Vec<&str> = milestones(&cancelled()).iter().map(|(_, name)| *name).collect();
+        assert_eq!(names, ["decided", "reward", "reward"]);
+        assert!(is_final(&cancelled(), true));
     }
 }

@@ -1,5 +1,7 @@
 //! `/openapi.json`: the contract that clients generate from, written by hand and held true by the tests below.
 
+mod payments;
+
 use serde_json::{Value, json};
 
 use crate::config::GatewayConfig;
@@ -74,7 +76,7 @@ fn paths(config: &GatewayConfig) -> Value {
             "responses": answers(&[("200", "Its state", json_of("Upload"))], &[&[400, 404][..], &common].concat()),
         }},
         "/v1/uploads/{id}/events": { "get": {
-            "summary": "An upload's progress as server-sent events: stage, decided, reward, payout; data is an Upload",
+            "summary": "An upload's progress as server-sent events: stage, decided, reward, and payout with each confirmation until the reward is settled; data is an Upload",
             "parameters": [id, {
                 "name": "Last-Event-ID", "in": "header", "schema": { "type": "integer" },
                 "description": "Resumes after this event",
@@ -89,28 +91,8 @@ fn paths(config: &GatewayConfig) -> Value {
             "parameters": page_parameters(),
             "responses": answers(&[("200", "A page", json_of("RewardPage"))], &[&[400][..], &common].concat()),
         }},
-        "/v1/rewards/{id}/claim": { "post": {
-            "summary": "Ask for a reward to be paid to your wallet; asking again gives the first answer again",
-            "parameters": [id],
-            "responses": answers(&[
-                ("202", "Claimed", json_of("Claim")),
-                ("200", "Claimed before: the first answer", json_of("Claim")),
-            ], &[&[404, 409][..], &common].concat()),
-        }},
-        "/v1/chain/events": { "post": {
-            "summary": "For the watcher of the chain: blocks as they are adopted and undone, signed (HMAC-SHA256 over time and body)",
-            "security": [],
-            "parameters": [
-                { "name": "x-milestream-time", "in": "header", "required": true, "schema": { "type": "string" },
-                  "description": "Seconds since 1970 at which the batch was signed; at most 300 s from now" },
-                { "name": "x-milestream-signature", "in": "header", "required": true, "schema": { "type": "string" },
-                  "description": "sha256= and the hex digits of HMAC-SHA256(secret, time + \".\" + body)" },
-            ],
-            "requestBody": { "required": true, "content": { "application/json": { "schema": { "type": "object" } } } },
-            "responses": answers(&[("200", "A result a step, and the highest step that was taken", json!({
-                "application/json": { "schema": { "type": "object" } },
-            }))], &[400, 401, 404, 408, 409, 413, 422, 500, 503]),
-        }},
+        "/v1/rewards/{id}/claim": { "post": payments::post_claim(&id, &common) },
+        "/v1/chain/events": { "post": payments::post_batch() },
         "/openapi.json": { "get": {
             "summary": "This document",
             "security": [],
@@ -155,7 +137,6 @@ fn post_upload(config: &GatewayConfig) -> Value {
 
 fn schemas() -> Value {
     let decimal = json!({ "type": ["string", "null"], "pattern": "^[0-9]+(\\.[0-9]+)?$" });
-    let nullable = |schema: Value| json!({ "oneOf": [schema, { "type": "null" }] });
     json!({
         "UploadForm": {
             "type": "object", "required": ["photo"], "additionalProperties": false,
@@ -184,17 +165,10 @@ fn schemas() -> Value {
                 "id": { "type": "string", "format": "uuid" },
                 "base": decimal, "bonus": decimal, "total": decimal,
                 "status": reward_status(),
+                "claimed_at": payments::claimed_at(),
             },
         },
-        "Claim": {
-            "type": "object", "required": ["reward_id", "status", "wallet_id", "claimed_at"],
-            "properties": {
-                "reward_id": { "type": "string", "format": "uuid" },
-                "status": { "const": "claimed" },
-                "wallet_id": { "type": "string", "format": "uuid" },
-                "claimed_at": { "type": "string", "format": "date-time" },
-            },
-        },
+        "Claim": payments::claim(),
         "RewardItem": reward_item(&decimal),
         "RewardPage": {
             "type": "object", "required": ["items", "next_cursor"],
@@ -203,15 +177,9 @@ fn schemas() -> Value {
                 "next_cursor": { "type": ["string", "null"] },
             },
         },
-        "Payout": {
-            "type": "object",
-            "properties": {
-                "tx_id": { "type": "string" },
-                "status": { "enum": ["pending", "confirmed", "failed", "reverted", null] },
-                "confirmations": { "type": "integer" },
-                "block_number": nullable(json!({ "type": "integer" })),
-            },
-        },
+        "Payout": payments::payout(&decimal),
+        "ChainBatch": payments::chain_batch(),
+        "ChainAnswer": payments::chain_answer(),
         "Page": {
             "type": "object", "required": ["items", "next_cursor"],
             "properties": {
@@ -224,7 +192,7 @@ fn schemas() -> Value {
             "properties": {
                 "type": { "type": "string" }, "title": { "type": "string" }, "status": { "type": "integer" },
                 "detail": { "type": "string" }, "code": { "enum": CODES },
-                "field": { "type": "string" }, "upload_id": { "type": "string", "format": "uuid" },
+                "field": { "type": "string", "description": "The field, parameter or step (its seq) at fault" }, "upload_id": { "type": "string", "format": "uuid" },
                 "retry_after": { "type": "integer", "description": "seconds" },
             },
         },
@@ -249,6 +217,8 @@ fn reward_item(decimal: &Value) -> Value {
             "status": reward_status(),
             "reason": { "type": ["string", "null"], "description": "Why less than base and bonus is owed, e.g. over_limit" },
             "detail": { "type": ["string", "null"], "description": "A sentence with the budget that ran out" },
+            "claimed_at": payments::claimed_at(),
+            "payout": { "oneOf": [reference("Payout"), { "type": "null" }] },
             "created_at": { "type": "string", "format": "date-time" },
             "updated_at": { "type": "string", "format": "date-time" },
         },
@@ -288,7 +258,7 @@ mod tests {
     use crate::form::FIELDS;
     use crate::rewards::tests::cut;
     use crate::routes::ROUTES;
-    use crate::status::tests::verified;
+    use crate::status::tests::{paid, verified};
 
     fn names(value: &Value) -> Vec<String> {
         value.as_object().unwrap().keys().cloned().collect()
@@ -309,6 +279,9 @@ mod tests {
         assert_eq!(names(&schemas["UploadForm"]["properties"]), fields);
         assert_eq!(names(&schemas["Upload"]["properties"]), names(&verified().document()));
         assert_eq!(names(&schemas["RewardItem"]["properties"]), names(&cut().document()));
+        let paid = paid(1).document();
+        assert_eq!(names(&schemas["Payout"]["properties"]), names(&paid["payout"]));
+        assert_eq!(names(&schemas["Reward"]["properties"]), names(&paid["reward"]));
         let source = include_str!("error.rs");
         for code in CODES.iter().filter(|code| **code != "header_timeout") {
             assert!(source.contains(&format!(", \"{code}\", \"")), "no error answers with {code}");

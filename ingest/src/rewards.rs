@@ -1,6 +1,6 @@
 //! `GET /v1/rewards`: a user's rewards, newest first, a page at a time; from the materialized table.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use schemas::ids::UserId;
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::list::{PageQuery, cursor};
+use crate::payout::{Payout, instant, payout_columns, payout_joins};
 
 /// A reward's row.
 #[derive(Clone, Debug, FromRow)]
@@ -27,6 +28,8 @@ pub(crate) struct Reward {
     status_reason: Option<String>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    #[sqlx(flatten)]
+    payout: Payout,
 }
 
 /// A user's rewards, newest first, after a place in that order.
@@ -36,12 +39,16 @@ async fn page(
     (at, id): (DateTime<Utc>, Uuid),
     limit: i64,
 ) -> Result<Vec<Reward>, sqlx::Error> {
-    sqlx::query_as(
-        "select id, upload_id, base_amount, bonus_amount, granted_amount, total_amount, reward_rate, distance_traveled,
-            calculation_factors, status::text as status, status_reason, created_at, updated_at
-         from rewards where user_id = $1 and (created_at, id) < ($2, $3)
-         order by created_at desc, id desc limit $4",
-    )
+    sqlx::query_as(concat!(
+        "select r.id, r.upload_id, r.base_amount, r.bonus_amount, r.granted_amount, r.total_amount, r.reward_rate,
+            r.distance_traveled, r.calculation_factors, r.status::text as status, r.status_reason, r.created_at,
+            r.updated_at, ",
+        payout_columns!(),
+        " from (select * from rewards where user_id = $1 and (created_at, id) < ($2, $3)
+                order by created_at desc, id desc limit $4) r ",
+        payout_joins!(),
+        "order by r.created_at desc, r.id desc"
+    ))
     .bind(user.0)
     .bind(at)
     .bind(id)
@@ -54,7 +61,6 @@ impl Reward {
     /// The document that clients rely on: decimals are strings, and the reason is split from its sentence.
     pub(crate) fn document(&self) -> Value {
         let reason = self.status_reason.as_deref().and_then(|text| text.split_once(": "));
-        let instant = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);
         json!({
             "id": self.id,
             "upload_id": self.upload_id,
@@ -68,6 +74,8 @@ impl Reward {
             "status": self.status,
             "reason": reason.map(|(code, _)| code),
             "detail": reason.map(|(_, sentence)| sentence),
+            "claimed_at": self.payout.claimed_at.map(instant),
+            "payout": self.payout.document(),
             "created_at": instant(self.created_at),
             "updated_at": instant(self.updated_at),
         })
@@ -107,6 +115,7 @@ pub(crate) mod tests {
             status_reason: Some("over_limit: the daily budget of 30 B3TR had 2 B3TR left: 12:00".into()),
             created_at: DateTime::UNIX_EPOCH,
             updated_at: DateTime::UNIX_EPOCH,
+            payout: Payout::default(),
         }
     }
 

@@ -13,6 +13,8 @@ use warp::{Filter, Rejection};
 
 use crate::accept::json_response;
 use crate::body::Body;
+use crate::claims::CLAIM_BYTES;
+use crate::config::Timeouts;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::list::PageQuery;
@@ -102,16 +104,21 @@ fn rewards(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = Rejec
 }
 
 fn claim(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
-    warp::path!("v1" / "rewards" / String / "claim").and(warp::post()).and(with(gateway)).and(request()).then(
-        |id: String, gateway: Gateway, headers: HeaderMap, peer| async move {
+    warp::path!("v1" / "rewards" / String / "claim")
+        .and(warp::post())
+        .and(with(gateway))
+        .and(request())
+        .and(warp::body::stream())
+        .then(|id: String, gateway: Gateway, headers: HeaderMap, peer, body| async move {
+            let timeouts = &gateway.config().timeouts;
+            let body = Body::capped(body, CLAIM_BYTES, |_| ApiError::UnexpectedBody, timeouts);
             let work = async {
                 let caller = gateway.admit(&headers, peer).await?;
                 let reward = id.parse().map_err(|_| ApiError::RewardNotFound)?;
-                gateway.claim(&caller, reward).await
+                gateway.post_claim(&caller, reward, body).await
             };
             gateway.answer("/v1/rewards/{id}/claim", work).await
-        },
-    )
+        })
 }
 
 fn chain_events(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
@@ -123,8 +130,9 @@ fn chain_events(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = 
         .then(|gateway: Gateway, headers: HeaderMap, _peer, body| async move {
             let config = gateway.config();
             let too_large = |limit| ApiError::BatchTooLarge { limit };
-            let mut body = Body::capped(body, config.limits.chain_bytes, too_large, &config.timeouts);
-            gateway.answer("/v1/chain/events", gateway.chain_events(&headers, &mut body)).await
+            let timeouts = Timeouts { body_total: config.timeouts.batch, ..config.timeouts };
+            let body = Body::capped(body, config.limits.chain_bytes, too_large, &timeouts);
+            gateway.answer("/v1/chain/events", gateway.chain_events(&headers, body)).await
         })
 }
 

@@ -1,6 +1,6 @@
 //! What became of an upload: read from the materialized tables, and from the reservation until the sink has caught up.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use schemas::ids::{UploadId, UserId};
 use schemas::reason::Reason;
@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
-/// Columns of a status. The tables are joined by their unique keys, one row an upload; of a reward's transactions the newest.
+use crate::payout::{Payout, instant, payout_columns, payout_joins};
+
+/// Columns of a status. The tables are joined by their unique keys, one row an upload.
 macro_rules! select_status {
     ($from:literal, $where:literal) => {
         concat!(
@@ -19,17 +21,16 @@ macro_rules! select_status {
                     coalesce(m.final_mileage, m.ai_verified_mileage) as reading, m.mileage_unit::text as unit,
                     m.mileage_confidence as confidence, m.distance_traveled as distance_km,
                     r.id as reward_id, r.base_amount, r.bonus_amount, r.total_amount,
-                    r.status::text as reward_status, t.blockchain_tx_hash, t.status::text as payout_status,
-                    t.confirmation_count, t.block_number
-             from (",
+                    r.status::text as reward_status, ",
+            payout_columns!(),
+            " from (",
             $from,
             ") u
                left join odometer_uploads o on o.id = u.id
                left join mileage_data m on m.upload_id = u.id
                left join upload_verifications v on v.upload_id = u.id
-               left join rewards r on r.upload_id = u.id
-               left join lateral (select * from reward_transactions t where t.reward_id = r.id
-                                  order by t.created_at desc nulls last, t.id desc limit 1) t on true ",
+               left join rewards r on r.upload_id = u.id ",
+            payout_joins!(),
             $where
         )
     };
@@ -38,8 +39,12 @@ macro_rules! select_status {
 /// A reward as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RewardState {
+    /// To be granted, claimed or paid.
     Open,
-    Settled,
+    /// Paid, with 12 confirmations.
+    Paid,
+    /// Nothing will be paid.
+    Cancelled,
 }
 
 /// An upload's row.
@@ -63,10 +68,8 @@ pub(crate) struct Status {
     bonus_amount: Option<Decimal>,
     total_amount: Option<Decimal>,
     reward_status: Option<String>,
-    blockchain_tx_hash: Option<String>,
-    payout_status: Option<String>,
-    confirmation_count: Option<i32>,
-    block_number: Option<i32>,
+    #[sqlx(flatten)]
+    payout: Payout,
 }
 
 /// The status of a user's upload; none where it is not theirs, or not at all: a client cannot tell the two apart.
@@ -110,10 +113,6 @@ pub(crate) async fn page(
     .await
 }
 
-fn instant(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Micros, true)
-}
-
 impl Status {
     /// Whether a decision has been taken, or a person is wanted.
     pub(crate) fn verdict(&self) -> Option<&'static str> {
@@ -134,7 +133,7 @@ impl Status {
             (None, _) => "fraud_check",
             (Some("review"), _) => "review",
             (Some(_), Some("distributed")) => "paid",
-            (Some(_), Some(_)) if self.blockchain_tx_hash.is_some() => "payout",
+            (Some(_), Some(_)) if self.payout.blockchain_tx_hash.is_some() => "payout",
             (Some(_), Some(_)) => "reward",
             (Some(_), None) => "decided",
         }
@@ -153,7 +152,8 @@ impl Status {
     /// How the reward stands, if there is one.
     pub(crate) fn reward(&self) -> Option<RewardState> {
         self.reward_status.as_deref().map(|status| match status {
-            "distributed" | "cancelled" => RewardState::Settled,
+            "distributed" => RewardState::Paid,
+            "cancelled" => RewardState::Cancelled,
             _ => RewardState::Open,
         })
     }
@@ -165,8 +165,7 @@ impl Status {
 
     /// Confirmations of the newest transaction; none before there is one.
     pub(crate) fn confirmations(&self) -> Option<u32> {
-        self.blockchain_tx_hash.as_ref()?;
-        Some(u32::try_from(self.confirmation_count.unwrap_or(0)).unwrap_or(0))
+        self.payout.confirmations()
     }
 
     /// The document that clients rely on.
@@ -179,14 +178,7 @@ impl Status {
                 "bonus": self.bonus_amount,
                 "total": self.total_amount,
                 "status": self.reward_status,
-            })
-        });
-        let payout = self.blockchain_tx_hash.as_ref().map(|tx_id| {
-            json!({
-                "tx_id": tx_id,
-                "status": self.payout_status,
-                "confirmations": self.confirmation_count.unwrap_or(0),
-                "block_number": self.block_number,
+                "claimed_at": self.payout.claimed_at.map(instant),
             })
         });
         json!({
@@ -201,7 +193,7 @@ impl Status {
             "confidence": self.confidence,
             "distance_km": self.distance_km,
             "reward": reward,
-            "payout": payout,
+            "payout": self.payout.document(),
             "accepted_at": instant(self.accepted_at),
             "updated_at": instant(self.updated_at),
         })
@@ -232,10 +224,7 @@ pub(crate) mod tests {
             bonus_amount: None,
             total_amount: None,
             reward_status: None,
-            blockchain_tx_hash: None,
-            payout_status: None,
-            confirmation_count: None,
-            block_number: None,
+            payout: Payout::default(),
         }
     }
 
@@ -260,10 +249,20 @@ pub(crate) mod tests {
             reward_id: Some(Uuid::from_u128(2)),
             total_amount: Some(Decimal::new(5, 1)),
             reward_status: Some(if confirmations < 12 { "pending" } else { "distributed" }.into()),
-            blockchain_tx_hash: Some("0x01".into()),
-            confirmation_count: Some(confirmations),
+            payout: Payout {
+                blockchain_tx_hash: Some("0x01".into()),
+                confirmation_count: Some(confirmations),
+                payout_amount: Some(Decimal::new(5, 1)),
+                claimed_at: Some(DateTime::UNIX_EPOCH),
+                ..Payout::default()
+            },
             ..verified()
         }
+    }
+
+    pub(crate) fn cancelled() -> Status {
+        let reward_status = Some("cancelled".into());
+        Status { reward_id: Some(Uuid::from_u128(2)), reward_status, ..verified() }
     }
 
     #[test]
@@ -303,7 +302,12 @@ pub(crate) mod tests {
         );
         assert_eq!(document["reading"], "12345.00");
         assert_eq!(document["reward"], Value::Null);
-        assert_eq!(paid(3).document()["payout"]["confirmations"], 3);
+        let paid = paid(3).document();
+        assert_eq!(
+            (&paid["payout"]["confirmations"], &paid["payout"]["amount"], &paid["payout"]["confirmed_at"]),
+            (&json!(3), &json!("0.5"), &Value::Null)
+        );
+        assert_eq!(paid["reward"]["claimed_at"], "1970-01-01T00:00:00.000000Z");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
-use schemas::codec::{self, CodecError};
-use schemas::events::{AccountChanged, Event};
+use schemas::codec::CodecError;
+use schemas::events::AccountChanged;
 use schemas::ids::{EventId, Micros, UserId, natural};
 use schemas::logs::{AuthLog, LogDocument as _};
 use serde_json::json;
@@ -13,6 +13,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::keys::{AUDIENCE, Claims, ISSUER, KeyError, Role, SigningKey};
+use crate::outbox::announce;
 
 /// Longest life of a token: its session ends then.
 const TTL_MAX: Duration = Duration::from_secs(7 * 86_400);
@@ -86,6 +87,11 @@ pub async fn issue(
     let token = key.sign(&claims)?;
     let mut tx = pool.begin().await?;
     account(&mut tx, schemas, user, now).await?;
+    sqlx::query("update users set last_login_at = $2, updated_at = $2 where id = $1")
+        .bind(user.0)
+        .bind(now.to_utc())
+        .execute(&mut *tx)
+        .await?;
     session(&mut tx, &claims, &token, now.to_utc()).await?;
     let log = AuthLog {
         user_id: Some(user.to_string()),
@@ -104,6 +110,7 @@ pub async fn issue(
     Ok(token)
 }
 
+/// Makes the account with its preferences where there is none, locks its row, and announces it where it is new.
 pub(crate) async fn account(
     tx: &mut PgConnection,
     schemas: SchemaIds,
@@ -114,9 +121,8 @@ pub(crate) async fn account(
     let username = format!("driver-{}", &user.0.simple().to_string()[..8]);
     // xmax is 0 exactly for a row that this statement inserted. A row that a sink inserted first has no name yet.
     let (made, is_active, level): (bool, bool, String) = sqlx::query_as(
-        "insert into users (id, username, created_at, updated_at, last_login_at) values ($1, $2, $3, $3, $3)
-         on conflict (id) do update set last_login_at = excluded.last_login_at, updated_at = excluded.updated_at,
-           username = coalesce(users.username, excluded.username)
+        "insert into users (id, username, created_at, updated_at) values ($1, $2, $3, $3)
+         on conflict (id) do update set username = coalesce(users.username, excluded.username)
          returning xmax = 0, is_active, verification_level::text",
     )
     .bind(user.0)
@@ -194,24 +200,6 @@ async fn session(
 /// `sha256:` and 64 hex digits.
 fn fingerprint(secret: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(secret)))
-}
-
-/// Puts an event into the outbox; `runtime::outbox` adds the topic's prefix.
-pub(crate) async fn announce<E: Event>(
-    tx: &mut PgConnection,
-    schema_id: u32,
-    event: &E,
-    now: Micros,
-) -> Result<(), TokenError> {
-    sqlx::query("insert into outbox (topic, key, event_id, payload, created_at) values ($1, $2, $3, $4, $5) on conflict (event_id) do nothing")
-        .bind(E::TOPIC.name())
-        .bind(event.key().into_bytes())
-        .bind(event.event_id().0)
-        .bind(codec::encode(schema_id, event)?)
-        .bind(now.to_utc())
-        .execute(tx)
-        .await?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -57,6 +57,14 @@ pub async fn add_node(
     let pool = operate::pool(config)?;
     let mut tx = pool.begin().await?;
     let label = network_label(&genesis.to_string());
+    let before: Option<Value> = sqlx::query_scalar(
+        "select jsonb_build_object('websocket_url', websocket_url, 'priority', priority, 'is_active', is_active)
+         from network_configs where genesis_id = $1 and rpc_url = $2 for update",
+    )
+    .bind(genesis.to_string())
+    .bind(rpc_url)
+    .fetch_optional(&mut *tx)
+    .await?;
     sqlx::query(
         "insert into network_configs as n (id, network_name, rpc_url, websocket_url, chain_id, block_time, gas_limit, gas_price,
             is_active, created_at, updated_at, genesis_id, priority)
@@ -75,8 +83,8 @@ pub async fn add_node(
     .bind(priority)
     .execute(&mut *tx)
     .await?;
-    let after = json!({"rpc_url": rpc_url, "websocket_url": websocket_url, "priority": priority, "genesis_id": genesis});
-    audit(&mut tx, "network.update", rpc_url, after).await?;
+    let after = json!({"websocket_url": websocket_url, "priority": priority, "is_active": true, "genesis_id": genesis});
+    audit(&mut tx, "network.update", rpc_url, before, after).await?;
     tx.commit().await?;
     println!("{label} {genesis} {rpc_url}");
     Ok(())
@@ -114,7 +122,7 @@ pub async fn disable_node(config: &Config, rpc_url: &str) -> Result<()> {
             .execute(&mut *tx)
             .await?;
     ensure!(done.rows_affected() > 0, "there is no node {rpc_url}: `milestream networks list` shows them");
-    audit(&mut tx, "network.update", rpc_url, json!({"is_active": false})).await?;
+    audit(&mut tx, "network.update", rpc_url, None, json!({"is_active": false})).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -154,16 +162,7 @@ pub async fn add_contract(
     let facts = facts(&pool, &node, genesis, name, address, deployed).await?;
     let abi: Value = serde_json::from_str(chain::abi::json())?;
     let mut tx = pool.begin().await?;
-    // One contract of a name is active in a network.
-    sqlx::query(
-        "update smart_contracts set is_active = false, updated_at = now()
-         where genesis_id = $1 and contract_name = $2 and contract_address <> $3 and is_active",
-    )
-    .bind(genesis.to_string())
-    .bind(name)
-    .bind(address.to_string())
-    .execute(&mut *tx)
-    .await?;
+    let before = replace_active(&mut tx, genesis, name, address).await?;
     sqlx::query(
         "insert into smart_contracts as c (id, contract_name, contract_address, contract_type, network, abi_version, deployed_at,
             is_active, total_supply, circulating_supply, created_at, updated_at, bytecode, abi, deployed_by, app_id, genesis_id)
@@ -192,11 +191,38 @@ pub async fn add_contract(
     .bind(genesis.to_string())
     .execute(&mut *tx)
     .await?;
-    let after = json!({"name": name, "address": address, "app_id": app_id, "genesis_id": genesis});
-    audit(&mut tx, "contract.update", &address.to_string(), after).await?;
+    let after = json!({"contract_address": address, "app_id": app, "abi_version": facts.version, "genesis_id": genesis});
+    audit(&mut tx, "contract.update", name, before, after).await?;
     tx.commit().await?;
     println!("{name} {address} version {}", facts.version);
     Ok(())
+}
+
+/// Makes room for a contract: one of a name is active in a network. Returns what was active before.
+async fn replace_active(
+    tx: &mut PgConnection,
+    genesis: BlockId,
+    name: &str,
+    address: Address,
+) -> Result<Option<Value>> {
+    let before = sqlx::query_scalar(
+        "select jsonb_build_object('contract_address', contract_address, 'app_id', app_id, 'abi_version', abi_version)
+         from smart_contracts where genesis_id = $1 and contract_name = $2 and is_active for update",
+    )
+    .bind(genesis.to_string())
+    .bind(name)
+    .fetch_optional(&mut *tx)
+    .await?;
+    sqlx::query(
+        "update smart_contracts set is_active = false, updated_at = now()
+         where genesis_id = $1 and contract_name = $2 and contract_address <> $3 and is_active",
+    )
+    .bind(genesis.to_string())
+    .bind(name)
+    .bind(address.to_string())
+    .execute(&mut *tx)
+    .await?;
+    Ok(before)
 }
 
 async fn facts(
@@ -274,6 +300,15 @@ pub async fn refresh_contracts(config: &Config) -> Result<()> {
     let token =
         Network::load(&pool, genesis).await?.token.with_context(|| format!("{TOKEN} is not added yet"))?;
     let (all, free) = supplies(&pool, &node, genesis, token).await?;
+    let mut tx = pool.begin().await?;
+    let before: Option<Value> = sqlx::query_scalar(
+        "select jsonb_build_object('total_supply', total_supply::text, 'circulating_supply', circulating_supply::text)
+         from smart_contracts where genesis_id = $1 and contract_address = $2 for update",
+    )
+    .bind(genesis.to_string())
+    .bind(token.to_string())
+    .fetch_optional(&mut *tx)
+    .await?;
     sqlx::query(
         "update smart_contracts set total_supply = $3, circulating_supply = $4, updated_at = now()
          where genesis_id = $1 and contract_address = $2",
@@ -282,8 +317,11 @@ pub async fn refresh_contracts(config: &Config) -> Result<()> {
     .bind(token.to_string())
     .bind(all)
     .bind(free)
-    .execute(&pool)
+    .execute(&mut *tx)
     .await?;
+    let after = json!({"total_supply": all, "circulating_supply": free});
+    audit(&mut tx, "contract.update", TOKEN, before, after).await?;
+    tx.commit().await?;
     println!("{TOKEN}: {all} in all, {free} in circulation");
     Ok(())
 }
@@ -305,15 +343,31 @@ async fn node(pool: &PgPool, genesis: BlockId) -> Result<Node> {
     Ok(Node::new(&url, Some(genesis), Limits::default())?)
 }
 
-async fn audit(tx: &mut PgConnection, action: &str, target: &str, after: Value) -> Result<()> {
+/// Who ran the command, as far as the machine knows.
+fn principal() -> Option<String> {
+    ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
+}
+
+async fn audit(
+    tx: &mut PgConnection,
+    action: &str,
+    target: &str,
+    before: Option<Value>,
+    after: Value,
+) -> Result<()> {
     let request = Uuid::now_v7();
+    let details = json!({
+        "target": target, "before": before, "after": after, "request_id": request, "via": "cli", "principal": principal(),
+    });
     sqlx::query(
         "insert into system_audit_logs (id, action, module, action_details, user_agent, timestamp, severity)
-         values ($1, $2, 'chain', $3, $4, now(), 'warning')",
+         values ($1, $2, 'chain', $3, $4, now(), 'info')",
     )
     .bind(schemas::ids::natural(&format!("{request}/{action}/0")))
     .bind(action)
-    .bind(json!({"target": target, "after": after, "request_id": request, "via": "cli"}))
+    .bind(details)
     .bind(concat!("milestream/", env!("CARGO_PKG_VERSION")))
     .execute(tx)
     .await?;

@@ -42,6 +42,8 @@ pub enum Command {
     /// Topics and schemas.
     #[command(subcommand)]
     Topics(Topics),
+    /// Read odometers in photos, without any server.
+    Read(crate::read::ReadArgs),
     /// Bring the tables up to date.
     Migrate,
     /// Empty the materialized tables and fill them again from the topics.

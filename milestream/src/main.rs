@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod operate;
 mod payments;
+mod read;
 mod roles;
 mod telemetry;
 
@@ -42,6 +43,7 @@ async fn dispatch(command: &Command, config: &Config) -> anyhow::Result<()> {
         Command::All => roles::run(config, roles::Roles::all(!config.chain.genesis_id.is_empty())).await,
         Command::Topics(Topics::Apply) => operate::apply_topics(config).await,
         Command::Topics(Topics::Check) => operate::check_topics(config).await,
+        Command::Read(args) => read::run(args),
         Command::Migrate => operate::migrate(config).await,
         Command::Rebuild => operate::rebuild(config).await,
         Command::DeadLetters(DeadLetters::List { stage, reason }) => {

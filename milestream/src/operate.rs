@@ -20,6 +20,7 @@ use schemas::events::{
 use schemas::ids::UserId;
 use schemas::topic::Topic;
 use secrecy::ExposeSecret as _;
+use sinks::rebuild::Progress;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -73,14 +74,13 @@ pub fn is_weather(error: &anyhow::Error) -> bool {
 
 /// Fills the materialized tables again.
 pub async fn rebuild(config: &Config) -> Result<()> {
-    let counts = sinks::postgres::rebuild(
-        &pool(config)?,
-        &config.kafka_client(),
-        &config.registry_client(),
-        &config.kafka.topic_prefix,
-        &|progress| eprintln!("{}: {} of {}", progress.topic.name(), progress.read, progress.total),
-    )
-    .await?;
+    let (pool, kafka, registry) = (pool(config)?, config.kafka_client(), config.registry_client());
+    let prefix = &config.kafka.topic_prefix;
+    let tell =
+        |progress: Progress| eprintln!("{}: {} of {}", progress.topic.name(), progress.read, progress.total);
+    let mut counts = sinks::postgres::rebuild(&pool, &kafka, &registry, prefix, &tell).await?;
+    eprintln!("aggregates");
+    counts.extend(sinks::analytics::rebuild(&pool, &kafka, &registry, prefix, &tell).await?);
     for count in counts {
         let skipped: u64 = count.skipped.values().sum();
         println!("{}: {} read, {} written, {skipped} skipped", count.topic.name(), count.read, count.written);

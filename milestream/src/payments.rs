@@ -7,14 +7,16 @@ use anyhow::{Context as _, Result, ensure};
 use chain::{BlockId, Wei};
 use ingest::config::ChainAccess;
 use processors::chain_submission::PayoutConfig;
-use processors::chain_submission::network::{Network, NetworkError};
+use processors::chain_submission::network::{Network, NetworkError, network_label};
 use processors::chain_submission::plan::{Strategy, Terms};
 use runtime::Engine;
 use runtime::clock::SystemClock;
+use runtime::producer::{KafkaProducer, Patience};
+use schemas::events::ActivityLogged;
 use secrecy::ExposeSecret as _;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use watch::{HttpGateway, Watched, Watcher, WatcherConfig};
+use watch::{HttpGateway, Journal, Watched, Watcher, WatcherConfig};
 
 use crate::config::Config;
 
@@ -76,6 +78,8 @@ pub fn config(config: &Config) -> Result<Option<PayoutConfig>> {
 
 /// Least length of the secret that authenticates chain events: as long as the hash.
 const LEAST_SECRET: usize = 32;
+/// Longest wait for Kafka to take a document on a node's state; one that is not taken is left out.
+const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between two looks at the network's rows while they are not usable.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -108,9 +112,18 @@ pub async fn watch(config: &Config, engine: &Engine, pool: PgPool, stop: Cancell
         poll: Duration::from_millis(config.watch.poll_ms.max(1)),
         start_block: config.watch.start_block,
     };
-    let gateway = HttpGateway::new(&config.watch.gateway_url, access.secret)?;
-    engine.health.ready("watch");
-    let watcher = Watcher::new(settings, gateway, Arc::new(SystemClock), engine.metrics.clone());
+    let gateway = HttpGateway::new(&config.watch.gateway_url, access.secret.clone())?;
+    let producer = KafkaProducer::new(&config.kafka_client(), Patience::Within(PUBLISH_PATIENCE))?;
+    let journal = Journal::new(
+        Arc::new(producer),
+        &config.kafka.topic_prefix,
+        engine.schema_id::<ActivityLogged>().await?,
+        network_label(&access.genesis_id),
+        &network.urls,
+    );
+    let watcher = Watcher::new(settings, gateway, Arc::new(SystemClock), engine.metrics.clone())
+        .with_health(engine.health.clone())
+        .with_journal(journal);
     watcher.run(&network.nodes, stop).await;
     Ok(())
 }

@@ -14,6 +14,7 @@ use runtime::fence::Guards;
 use runtime::metrics::Metrics;
 use runtime::producer::{KafkaProducer, Patience};
 use runtime::{Engine, EngineConfig};
+use sinks::analytics::AnalyticsSink;
 use sinks::mongo::MongoConfig;
 use sinks::postgres::{PostgresConfig, PostgresStartError};
 use sqlx::PgPool;
@@ -26,7 +27,7 @@ use crate::config::Config;
 use crate::{operate, payments};
 
 /// The sinks by name.
-const SINKS: [&str; 2] = ["postgres", "mongo"];
+const SINKS: [&str; 3] = ["postgres", "mongo", "analytics"];
 /// Longest wait of a client for Kafka's acknowledgement; afterwards 503, and the reserved photo is published later.
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between two attempts to start a role whose database does not answer yet.
@@ -307,6 +308,7 @@ async fn run_sink(
             let sink = patiently("postgres", &stop, is_weather, build).await?;
             Ok(engine.run_sink(sink).await?)
         }
+        "analytics" => Ok(engine.run_sink(AnalyticsSink::new(pool)).await?),
         _ => {
             let settings = MongoConfig {
                 uri: config.mongodb.uri.clone(),

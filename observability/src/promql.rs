@@ -18,6 +18,7 @@ const FUNCTIONS: &[&str] = &[
     "min_over_time",
     "rate",
     "sum",
+    "time",
     "topk",
     "vector",
 ];

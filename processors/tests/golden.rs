@@ -6,6 +6,10 @@ mod support;
 
 use std::sync::Arc;
 
+use processors::chain_submission::consumer::PayoutInput;
+use processors::chain_submission::rows::{Attempt, Part, Transaction};
+use processors::chain_submission::snapshot;
+use processors::chain_submission::transition::{self, Claim, Step};
 use processors::fraud_check::judge::{VehicleState, judge};
 use processors::fraud_check::rules::Rules;
 use processors::limit_check::grant::{Budgets, grant};
@@ -19,12 +23,14 @@ use runtime::worker::Decoded;
 use runtime::{Processor, Verdict};
 use schemas::codec;
 use schemas::events::{
-    ActivityLogged, Event, OdometerRead, RewardCalculated, RewardGranted, Unit, UploadDecided, UploadGraded,
-    UploadHeader, UploadReceived,
+    ActivityLogged, AttemptState, BlockAdopted, BlockUndone, Event, OdometerRead, PayoutState,
+    RewardCalculated, RewardClaimed, RewardGranted, Unit, UploadDecided, UploadGraded, UploadHeader,
+    UploadReceived,
 };
 use schemas::ids::{Micros, UploadId};
 use schemas::topic::Topic;
 use serde_json::{Value, json};
+use sqlx::types::Json;
 use support::{Example, MemoryAnswers, examples, parts, photo, put, record, workspace};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -118,6 +124,112 @@ fn limit_check(example: &Example) -> Value {
     json!({"first": told(&mut Budgets::new()), "after_28_b3tr": told(&mut used)})
 }
 
+/// A grant becomes a payout, a claim is applied to one that waits for it, and a block to the transaction that pays `normal-whole`.
+fn chain_submission(example: &Example) -> Value {
+    let at = Micros(1_772_438_403_000_000).to_utc();
+    match example.json["record"].as_str().unwrap() {
+        RewardGranted::NAME => {
+            let payout = transition::granted(&example.event(), None, at).unwrap();
+            json!(payout.map(|payout| snapshot::updated(&payout, None, at.into())))
+        }
+        RewardClaimed::NAME => {
+            let claim = Claim::from(&example.event::<RewardClaimed>());
+            let mut event: RewardGranted = whole();
+            (event.stamp.auto_claim, event.stamp.wallet_id) = (false, None);
+            let mut payout = transition::granted(&event, None, at).unwrap().unwrap();
+            assert!(payout.claimed(claim, at));
+            json!(snapshot::updated(&payout, None, at.into()))
+        }
+        BlockAdopted::NAME => {
+            let (block, mut transaction) = (example.event::<BlockAdopted>(), sent());
+            let found = block.transactions.iter().find(|found| found.id == transaction.attempt.tx_id);
+            let step = found.and_then(|found| transaction.included(&block, found));
+            told(&transaction, step, block.occurred_at)
+        }
+        BlockUndone::NAME => {
+            let (undone, mut transaction) = (example.event::<BlockUndone>(), sent());
+            let adopted =
+                examples(Topic::ChainEvents).into_iter().find(|example| example.name == "normal-adopted");
+            let block: BlockAdopted = adopted.unwrap().event();
+            transaction.included(&block, &block.transactions[0]);
+            let step = transaction.undone(&undone.block_id, undone.occurred_at.to_utc());
+            told(&transaction, step, undone.occurred_at)
+        }
+        other => panic!("say here what {other} does"),
+    }
+}
+
+fn told(transaction: &Transaction, step: Option<Step>, at: Micros) -> Value {
+    let event = snapshot::updated(&transaction.payouts[0], Some((transaction, 0)), at);
+    json!({"step": step.map(Step::label), "event": event})
+}
+
+fn whole() -> RewardGranted {
+    examples(Topic::RewardsGranted).iter().find(|example| example.name == "normal-whole").unwrap().event()
+}
+
+/// A posted transaction that pays the reward of `normal-whole`.
+fn sent() -> Transaction {
+    let at = Micros(1_772_438_404_000_000).to_utc();
+    let mut payout = transition::granted(&whole(), None, at).unwrap().unwrap();
+    let attempt: Value = serde_json::from_str(include_str!("golden/attempt.json")).unwrap();
+    let text = |name: &str| attempt[name].as_str().unwrap().to_owned();
+    let number = |name: &str| attempt[name].as_i64().unwrap();
+    payout.state = PayoutState::InFlight;
+    payout.tx_id = Some(text("tx_id"));
+    let part = Part {
+        tx_id: text("tx_id"),
+        clause_index: 0,
+        reward_id: payout.reward_id,
+        attempt_no: 1,
+        receiver: text("receiver"),
+        amount_wei: payout.amount_wei,
+        gas_weight: number("estimated_gas"),
+    };
+    let attempt = Attempt {
+        tx_id: text("tx_id"),
+        genesis_id: text("genesis_id"),
+        signer: text("signer"),
+        gas_payer: text("signer"),
+        contract: text("contract"),
+        app_id: text("app_id"),
+        method: text("method"),
+        batch_id: text("batch_id"),
+        block_ref: text("block_ref"),
+        expiration: number("expiration"),
+        last_valid: number("last_valid"),
+        nonce: number("nonce").into(),
+        gas_limit: number("gas_limit"),
+        estimated_gas: number("estimated_gas"),
+        max_fee_wei: number("max_fee_wei").into(),
+        priority_wei: number("priority_wei").into(),
+        strategy: text("strategy"),
+        state: AttemptState::Signed,
+        block_id: None,
+        block_number: None,
+        block_timestamp: None,
+        reverted: None,
+        gas_used: None,
+        paid_wei: None,
+        broadcast_count: 0,
+        clause_count: 1,
+        batch_wei: payout.amount_wei,
+        beneficiary_user: Some(payout.user_id),
+        beneficiary_wallet: payout.wallet_id,
+        signed_at: at,
+        sent_at: None,
+        confirmations: 0,
+        confirmed_at: None,
+        finalized_at: None,
+        error: None,
+        history: Json(Vec::new()),
+        revision: 1,
+    };
+    let mut transaction = Transaction { attempt, parts: vec![part], payouts: vec![payout] };
+    transaction.sent(at);
+    transaction
+}
+
 async fn give_photo(example: &Example, store: &Arc<object_store::memory::InMemory>, header: &UploadHeader) {
     if let Some(name) = example.json["photo"].as_str() {
         put(store.as_ref(), header, photo(name)).await;
@@ -201,9 +313,18 @@ fn every_normal_and_edge_example_survives_encoding_and_decoding() {
                 Topic::UploadsReadings => survives::<OdometerRead>(example),
                 Topic::UploadsDecided => survives::<UploadDecided>(example),
                 Topic::RewardsCalculated => survives::<RewardCalculated>(example),
-                Topic::RewardsGranted => survives::<RewardGranted>(example),
+                Topic::RewardsGranted | Topic::ChainEvents => {
+                    match example.json["record"].as_str().unwrap() {
+                        RewardGranted::NAME => survives::<RewardGranted>(example),
+                        RewardClaimed::NAME => survives::<RewardClaimed>(example),
+                        BlockAdopted::NAME => survives::<BlockAdopted>(example),
+                        _ => survives::<BlockUndone>(example),
+                    }
+                }
                 Topic::ActivityLogs => survives::<ActivityLogged>(example),
-                Topic::DeadLetters | Topic::AccountsChanged => panic!("no examples here"),
+                Topic::DeadLetters | Topic::AccountsChanged | Topic::PayoutsUpdated => {
+                    panic!("no examples here")
+                }
             }
         }
     }
@@ -225,7 +346,10 @@ async fn every_malformed_example_is_refused_for_the_reason_it_names() {
                 Topic::RewardsCalculated => refusal(tools.decode::<RewardCalculated>(&record, &stop).await),
                 Topic::RewardsGranted => refusal(tools.decode::<RewardGranted>(&record, &stop).await),
                 Topic::ActivityLogs => refusal(tools.decode::<ActivityLogged>(&record, &stop).await),
-                Topic::DeadLetters | Topic::AccountsChanged => panic!("no examples here"),
+                Topic::ChainEvents => refusal(tools.decode::<PayoutInput>(&record, &stop).await),
+                Topic::DeadLetters | Topic::AccountsChanged | Topic::PayoutsUpdated => {
+                    panic!("no examples here")
+                }
             };
             assert_eq!(reason.as_deref(), example.json["reason"].as_str(), "{topic:?} {}", example.name);
         }
@@ -247,7 +371,7 @@ fn the_examples_schema_ids_are_those_of_the_memory_registry() {
     assert_eq!(MemorySchemas::id_of::<RewardGranted>(), 8);
 }
 
-fn documented_topics() -> [Topic; 7] {
+fn documented_topics() -> [Topic; 8] {
     [
         Topic::UploadsReceived,
         Topic::UploadsGraded,
@@ -256,5 +380,6 @@ fn documented_topics() -> [Topic; 7] {
         Topic::RewardsCalculated,
         Topic::RewardsGranted,
         Topic::ActivityLogs,
+        Topic::ChainEvents,
     ]
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod limits;
+mod payouts;
 mod support;
 
 use std::str::FromStr as _;

@@ -6,6 +6,7 @@
 //! nothing of earlier readings.
 
 mod agree;
+mod annotate;
 mod boxes;
 mod chain;
 mod choose;
@@ -25,6 +26,7 @@ mod recognise;
 mod select;
 mod tenths;
 
+pub use annotate::annotate;
 pub use boxes::BoxMetrics;
 pub use choose::choose;
 pub use decode::{Photo, decode};

@@ -10,7 +10,7 @@ use crate::{
     chain::chains,
     crop::{Strip, strip},
     detect::detect,
-    geometry::{Quad, centre, distance, grow, height, width},
+    geometry::{Quad, centre, distance, grow, height, overlap, width},
     network::{Network, NetworkError, Thread},
     recognise::{Classes, Glyph, ROWS, WIDEST, recognise, text},
     select::{Number, Read, candidates, extends, numbers, pitch, row},
@@ -26,6 +26,9 @@ const LONE: f32 = 0.95;
 /// From a million on a value is that much less likely: rarer than a wheel of tenths whose colours do not show, or a number of
 /// the scale that has run into the wheels. So a person looks at it.
 const MILLION: (u64, f64) = (1_000_000, 0.6);
+/// From which confidence on a longer value in another box says that a digit is cut off, and the most that both are worth
+/// then: not enough to be accepted.
+const CUT: (f64, f64) = (0.4, 0.75);
 /// How often a number's ends may be moved outward.
 const LONGER: usize = 2;
 
@@ -57,10 +60,65 @@ pub(crate) struct Found {
     pub values: Vec<Value>,
 }
 
+impl Found {
+    /// How sure the best value is; 0 where there is none.
+    pub fn sure(&self) -> f64 {
+        self.values.first().map_or(0.0, |best| best.confidence)
+    }
+
+    /// Adds what another pass over the same picture found. A value that both read keeps the surer one's confidence: they
+    /// share picture and networks, so that they agree on the same mistakes.
+    pub fn add(&mut self, other: Self) {
+        let behind = self.lines.len();
+        self.lines.extend(other.lines);
+        for mut value in other.values {
+            value.line += behind;
+            keep(&mut self.values, value);
+        }
+        self.rank();
+    }
+
+    /// Puts the surest value first, unless another box shows that a digit is cut off it. The one with the digit comes first
+    /// then, and a person decides.
+    fn rank(&mut self) {
+        self.values.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+        let Some((best, others)) = self.values.split_first() else { return };
+        let longer = |other: &Value| {
+            other.confidence >= CUT.0
+                && other.line != best.line
+                && is_cut(best.value, other.value)
+                && overlap(&self.lines[best.line].quad, &self.lines[other.line].quad)
+        };
+        if let Some(index) = others.iter().position(longer) {
+            self.values[..=index + 1].rotate_right(1);
+            for value in &mut self.values {
+                value.confidence = value.confidence.min(CUT.1);
+            }
+        }
+    }
+}
+
+/// Adds a value, or what makes it surer.
+fn keep(values: &mut Vec<Value>, value: Value) {
+    match values.iter_mut().find(|known| known.value == value.value) {
+        Some(known) if known.confidence >= value.confidence => {}
+        Some(known) => *known = value,
+        None => values.push(value),
+    }
+}
+
+/// Whether `short` is `long` without its first or last digit.
+fn is_cut(short: u64, long: u64) -> bool {
+    let (short, long) = (short.to_string(), long.to_string());
+    short.len() + 1 == long.len() && (long.starts_with(&short) || long.ends_with(&short))
+}
+
 /// One picture and what reads it.
 pub(crate) struct Pass<'a> {
     pub networks: &'a Networks,
     pub picture: &'a RgbImage,
+    /// The long side that the detector sees; pixels.
+    pub long_side: u32,
     pub thread: &'a Thread,
 }
 
@@ -68,7 +126,7 @@ impl Pass<'_> {
     /// Finds and reads everything.
     pub fn run(&self) -> Result<Found, NetworkError> {
         let mut lines = Vec::new();
-        for quad in detect(&self.networks.detector, self.picture, self.thread)? {
+        for quad in detect(&self.networks.detector, self.picture, self.long_side, self.thread)? {
             let lone = width(&quad) < LONE * height(&quad);
             lines.push(if lone { Read { quad, glyphs: Vec::new() } } else { self.line(quad)? });
         }
@@ -82,15 +140,12 @@ impl Pass<'_> {
         let mut values: Vec<Value> = Vec::new();
         for number in numbers.iter().filter(|number| number.weight >= least).take(AGAIN) {
             for value in self.again(&mut lines[number.line], number)? {
-                match values.iter_mut().find(|known| known.value == value.value) {
-                    Some(known) if known.confidence >= value.confidence => {}
-                    Some(known) => *known = value,
-                    None => values.push(value),
-                }
+                keep(&mut values, value);
             }
         }
-        values.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
-        Ok(Found { lines, values })
+        let mut found = Found { lines, values };
+        found.rank();
+        Ok(found)
     }
 
     fn line(&self, quad: Quad) -> Result<Read, NetworkError> {
@@ -211,4 +266,52 @@ fn vote(votes: &mut BTreeMap<u64, f64>, strip: &Strip, glyphs: &[Glyph], number:
         return;
     }
     *votes.entry(if tenths { value / 10 } else { value }).or_default() += f64::from(sure);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(of: &[(u64, f64, f32)]) -> Found {
+        let line = |(_, _, left): &(u64, f64, f32)| Read {
+            quad: [[*left, 0.0], [left + 100.0, 0.0], [left + 100.0, 20.0], [*left, 20.0]],
+            glyphs: Vec::new(),
+        };
+        let value = |(line, (value, confidence, _)): (usize, &(u64, f64, f32))| Value {
+            value: *value,
+            unit: None,
+            confidence: *confidence,
+            line,
+        };
+        Found { lines: of.iter().map(line).collect(), values: of.iter().enumerate().map(value).collect() }
+    }
+
+    fn ranked(of: &[(u64, f64, f32)]) -> Vec<(u64, f64)> {
+        let mut found = found(of);
+        found.rank();
+        found.values.iter().map(|value| (value.value, value.confidence)).collect()
+    }
+
+    #[test]
+    fn a_number_whose_box_cuts_a_digit_off_comes_behind_the_whole_one_and_neither_is_accepted() {
+        assert_eq!(ranked(&[(96_626, 0.98, 0.0), (966_269, 0.82, 5.0)]), [(966_269, 0.75), (96_626, 0.75)]);
+        assert_eq!(ranked(&[(66_269, 0.98, 0.0), (966_269, 0.82, 5.0)])[0].0, 966_269);
+    }
+
+    #[test]
+    fn another_place_another_number_or_a_doubtful_one_says_nothing_about_a_cut() {
+        for other in [(966_269, 0.82, 300.0), (966_169, 0.82, 5.0), (966_269, 0.3, 5.0)] {
+            assert_eq!(ranked(&[(96_626, 0.98, 0.0), other])[0], (96_626, 0.98), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn two_passes_give_each_value_once_at_its_surer_place() {
+        let mut first = found(&[(1_234, 0.2, 0.0)]);
+        first.add(found(&[(1_234, 0.6, 0.0), (99_999, 0.5, 300.0)]));
+        let all: Vec<_> =
+            first.values.iter().map(|value| (value.value, value.confidence, value.line)).collect();
+        assert_eq!(all, [(1_234, 0.6, 1), (99_999, 0.5, 2)]);
+        assert_eq!((first.sure(), Found::default().sure()), (0.6, 0.0));
+    }
 }

@@ -46,6 +46,21 @@ pub(crate) fn resize(picture: &RgbImage, width: u32, height: u32) -> Option<RgbI
     RgbImage::from_raw(width, height, values)
 }
 
+/// The picture with its luma's 1st to 99.5th percentile stretched over the whole range; none where that changes little.
+pub(crate) fn stretched(picture: &RgbImage) -> Option<RgbImage> {
+    let values = luma(picture).values;
+    let (low, high) = (percentile(&values, 0.01), percentile(&values, 0.995));
+    if high - low > 180.0 {
+        return None;
+    }
+    let gain = 255.0 / (high - low).max(8.0);
+    let levels: [u8; 256] =
+        std::array::from_fn(|level| ((level as f64 - low) * gain).round().clamp(0.0, 255.0) as u8);
+    let mut picture = picture.clone();
+    picture.iter_mut().for_each(|value| *value = levels[usize::from(*value)]);
+    Some(picture)
+}
+
 /// The value below or at which `share` of the values lie (nearest rank); 0 where there are none.
 pub(crate) fn percentile(values: &[u8], share: f64) -> f64 {
     let mut counts = [0usize; 256];

@@ -8,9 +8,11 @@ use sha2::{Digest, Sha256};
 use crate::{
     boxes::measure,
     decode::Photo,
+    detect::{COARSE, FINE},
     geometry::{Point, Quad, overlap},
     network::{Network, NetworkError, Thread, Threads},
     pass::{Found, Networks, Pass, Value},
+    plane::stretched,
     quality::{hundredths, together},
     reading::{Line, MOST_CANDIDATES, MOST_LINES, Reading, Role},
     recognise::{Classes, confidence, text},
@@ -24,6 +26,8 @@ pub const AUTO_ACCEPT: Decimal = Decimal::from_parts(80, 0, 0, false, 2);
 const CEILING: f64 = 0.99;
 /// Candidates below this are noise.
 const FLOOR: f64 = 0.05;
+/// Below this another look is worth its time.
+const DOUBT: f64 = 0.6;
 /// What a turned photo must be read with, or it was not lying on its side: upside down, scales give numbers too.
 const TURNED: f64 = 0.4;
 /// A photo with this many lines of two or more characters, each read at least this surely, stands upright.
@@ -89,40 +93,59 @@ impl Reader {
     /// `frame` is the photo's [`grade`](crate::grade).
     #[must_use]
     pub fn read(&self, photo: &Photo, frame: &FrameQuality) -> Reading {
-        let (found, turned) = self.threads.with(|thread| self.find(photo.pixels(), thread));
-        let mut preprocessing = vec!["resize", "crop"];
-        if turned {
-            preprocessing.push("rotate");
-        }
-        reading(photo, frame, &found, preprocessing)
+        let (found, steps) = self.threads.with(|thread| self.find(photo.pixels(), thread));
+        reading(photo, frame, &found, [vec!["resize", "crop"], steps].concat())
     }
 
-    /// What is found upright, else in the first turned position in which more than noise is found.
-    fn find(&self, picture: &RgbImage, thread: &Thread) -> (Found, bool) {
-        let upright = self.pass(picture, thread);
-        if !upright.values.is_empty() || stands(&upright) {
-            return (upright, false);
+    /// The ladder: the photo as it is; where that leaves doubt, seen coarser, then with its contrast stretched; where nothing
+    /// says that it stands upright, turned. Each step costs half of the first, and adds to what the others found.
+    fn find(&self, picture: &RgbImage, thread: &Thread) -> (Found, Vec<&'static str>) {
+        let mut steps = Vec::new();
+        let mut found = self.pass(picture, FINE, thread);
+        if found.sure() >= DOUBT {
+            return (found, steps);
         }
+        found.add(self.pass(picture, COARSE, thread));
+        if found.sure() < TURNED
+            && let Some(stretched) = stretched(picture)
+        {
+            steps.push("contrast_stretch");
+            found.add(self.pass(&stretched, COARSE, thread));
+        }
+        if found.sure() >= TURNED || stands(&found) {
+            return (found, steps);
+        }
+        match self.turned(picture, thread) {
+            Some(turned) => (turned, [steps, vec!["rotate"]].concat()),
+            None => (found, steps),
+        }
+    }
+
+    /// What is found in the first turned position in which more than noise is found, on the photo as it came.
+    fn turned(&self, picture: &RgbImage, thread: &Thread) -> Option<Found> {
         let (width, height) = (picture.width() as f32, picture.height() as f32);
         let turns: [Turn; 3] = [
             (imageops::rotate90, |[x, y], _, height| [y, height - x]),
             (imageops::rotate270, |[x, y], width, _| [width - y, x]),
             (imageops::rotate180, |[x, y], width, height| [width - x, height - y]),
         ];
-        for (turn, back) in turns {
-            let mut found = self.pass(&turn(picture), thread);
-            if found.values.first().is_some_and(|best| best.confidence >= TURNED) {
-                for line in &mut found.lines {
-                    line.quad = line.quad.map(|point| back(point, width, height));
-                }
-                return (found, true);
+        turns.into_iter().find_map(|(turn, back)| {
+            let picture = turn(picture);
+            let mut found = self.pass(&picture, COARSE, thread);
+            if found.sure() < TURNED {
+                return None;
             }
-        }
-        (upright, false)
+            found.add(self.pass(&picture, FINE, thread));
+            for line in &mut found.lines {
+                line.quad = line.quad.map(|point| back(point, width, height));
+            }
+            Some(found)
+        })
     }
 
-    fn pass(&self, picture: &RgbImage, thread: &Thread) -> Found {
-        let run: Result<Found, NetworkError> = Pass { networks: &self.networks, picture, thread }.run();
+    fn pass(&self, picture: &RgbImage, long_side: u32, thread: &Thread) -> Found {
+        let run: Result<Found, NetworkError> =
+            Pass { networks: &self.networks, picture, long_side, thread }.run();
         let mut found = run.unwrap_or_else(|error| {
             // The networks are built in and take every size: this is a fault of ours, and the photo goes to a person.
             tracing::error!(error = %error, "a network failed");

@@ -55,7 +55,37 @@ pub(crate) fn numbers(line: usize, glyphs: &[Glyph]) -> Vec<Number> {
         let possible = DIGITS.contains(&digits.len()) && weight > 0.0;
         possible.then_some(Number { line, digits, text, plain, weight, unit })
     };
-    runs.iter().filter_map(number).collect()
+    let wheels: Vec<Run> = runs.iter().filter_map(|run| wheels(run, glyphs)).collect();
+    runs.iter().chain(&wheels).filter_map(number).collect()
+}
+
+/// The wheels of a run that numbers of the speed scale have run into: the longest even stretch, where what stands beyond each
+/// of its ends is closer in itself. A single digit beyond a gap is another matter: a wheel between was not read.
+fn wheels(run: &Run, glyphs: &[Glyph]) -> Option<Run> {
+    let digits: Vec<usize> = run.groups.concat();
+    let gaps: Vec<f32> = digits.windows(2).map(|pair| glyphs[pair[1]].at - glyphs[pair[0]].at).collect();
+    let mut sorted = gaps.clone();
+    sorted.sort_by(f32::total_cmp);
+    let usual = *sorted.get(sorted.len() / 2)?;
+    let mut best = 0..1;
+    let mut from = 0;
+    for (index, gap) in gaps.iter().enumerate() {
+        if !(0.7 * usual..1.45 * usual).contains(gap) {
+            from = index + 1;
+        }
+        if index + 2 - from > best.len() {
+            best = from..index + 2;
+        }
+    }
+    let closer = |rest: &[usize]| rest.is_empty() || (rest.len() >= 2 && pitch(glyphs, rest) < 0.75 * usual);
+    let alone = best.len() < digits.len() && closer(&digits[..best.start]) && closer(&digits[best.end..]);
+    let last = best.end == digits.len();
+    (alone && DIGITS.contains(&best.len())).then(|| Run {
+        groups: vec![digits[best.clone()].to_vec()],
+        decimals: if last { run.decimals } else { 0 },
+        before: run.before.filter(|_| best.start == 0),
+        after: if last { run.after.clone() } else { String::new() },
+    })
 }
 
 /// Splits a line into runs of digits. A separator with three digits behind it joins (`128 456`, `128,456`); wheels that

@@ -29,6 +29,11 @@ impl Health {
         self.with(part, |part| part.ready = true);
     }
 
+    /// A part waits for an operator, and takes work again once it says that it is ready.
+    pub fn unready(&self, part: &'static str) {
+        self.with(part, |part| part.ready = false);
+    }
+
     /// Nothing takes work any more: first step of a shutdown.
     pub fn stop(&self) {
         for part in self.0.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
@@ -80,6 +85,10 @@ mod tests {
         health.tick("b");
         assert!(!health.is_ready());
         health.ready("b");
+        assert!(health.is_ready());
+        health.unready("a");
+        assert!(!health.is_ready());
+        health.ready("a");
         assert!(health.is_ready());
         health.stop();
         assert!(!health.is_ready());

@@ -42,8 +42,16 @@ pub struct Metrics {
     pub payout_step_seconds: HistogramVec,
     /// `taken`, `known`, `refused`, `malformed`, `unavailable`.
     pub broadcasts: IntCounterVec,
-    /// `head` and `finalized`, as chain.events tells them. Act when the head stands still for a minute.
+    /// `head` and `finalized`, as chain.events tells them; `watched` and `watched_finalized`, as the watcher told them. Act when the head stands still for a minute.
     pub chain_block: IntGaugeVec,
+    /// Steps that the gateway took of this watcher: `adopted`, `undone`.
+    pub watch_steps: IntCounterVec,
+    /// 1 while the watcher's node answers as it should. Act when no node does.
+    pub watch_node_up: IntGaugeVec,
+    /// Unix time of the newest block that the watcher told. Act when it stands still for a minute.
+    pub watch_block_timestamp: IntGaugeVec,
+    /// Steps that watchers told the gateway: `accepted`, `duplicate`, `refused`. Act when the last keeps growing.
+    pub chain_steps: IntCounterVec,
 }
 
 /// Name, labels and help of every metric, for the documentation and for checks of dashboards.
@@ -71,6 +79,10 @@ pub const CATALOGUE: &[(&str, &[&str], &str)] = &[
     ("milestream_payout_step_seconds", &["step"], "Seconds from the step before to this one"),
     ("milestream_broadcasts_total", &["result"], "Posts of signed transactions to nodes"),
     ("milestream_chain_block_number", &["block"], "Height of the chain as payouts see it"),
+    ("milestream_watch_steps_total", &["step"], "Steps that the gateway took of this watcher"),
+    ("milestream_watch_node_up", &["node"], "1 while the node answers as it should"),
+    ("milestream_watch_block_timestamp", &[], "Unix time of the newest block that was told"),
+    ("milestream_chain_steps_total", &["outcome"], "Steps of the chain that watchers told the gateway"),
 ];
 
 impl Metrics {
@@ -118,6 +130,10 @@ impl Metrics {
             payout_step_seconds: steps(12)?,
             broadcasts: counter(13)?,
             chain_block: gauge(14)?,
+            watch_steps: counter(15)?,
+            watch_node_up: gauge(16)?,
+            watch_block_timestamp: gauge(17)?,
+            chain_steps: counter(18)?,
             registry,
         })
     }
@@ -154,6 +170,10 @@ mod tests {
         metrics.payout_step_seconds.with_label_values(&["signed"]).observe(1.0);
         metrics.broadcasts.with_label_values(&["taken"]).inc();
         metrics.chain_block.with_label_values(&["head"]).set(1);
+        metrics.watch_steps.with_label_values(&["adopted"]).inc();
+        metrics.watch_node_up.with_label_values(&["0"]).set(1);
+        metrics.watch_block_timestamp.with_label_values::<&str>(&[]).set(1);
+        metrics.chain_steps.with_label_values(&["accepted"]).inc();
         let text = metrics.render();
         for (name, _, _) in CATALOGUE {
             assert!(text.contains(name), "{name} is missing");

@@ -4,6 +4,7 @@
 //! A sink writes a batch whole or not at all, and writing it again changes nothing, so that a redelivery, a rebuild or two
 //! owners of one partition leave the same rows.
 
+pub mod analytics;
 pub mod mongo;
 pub mod postgres;
 pub mod rebuild;

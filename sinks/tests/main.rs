@@ -2,8 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test a part that does not answer is a failure")]
 
+mod analytics;
+mod analytics_oracle;
+mod analytics_rebuild;
+mod analytics_stories;
 mod data_map;
+mod logs;
 mod mongo;
+mod payments;
+mod payouts;
+mod payouts_at_once;
 mod postgres;
 mod rebuild;
 mod stories;

@@ -19,6 +19,7 @@ use sinks::postgres::{PostgresConfig, PostgresSink, UploadEvent, rebuild};
 use sinks::rebuild::{Progress, RebuildError, TopicCount};
 use uuid::Uuid;
 
+use crate::payments::{FINAL, Payment};
 use crate::stories::Story;
 use crate::support::{RECORDED_MS, Schema, address, envelopes};
 
@@ -92,8 +93,13 @@ impl Topics {
     }
 }
 
+/// Two rewards of two drivers, which the uploads' stories do not have, in one transaction.
+fn payment() -> Payment {
+    Payment::of([Story::new(50, 1), Story::new(51, 1)])
+}
+
 fn stories() -> Vec<UploadEvent> {
-    (1..=40_i64)
+    let mut events: Vec<UploadEvent> = (1..=40_i64)
         .flat_map(|day| {
             let story = Story::new(u128::try_from(day % 7 + 1).unwrap(), day);
             match day % 4 {
@@ -103,12 +109,16 @@ fn stories() -> Vec<UploadEvent> {
                 _ => story.told(Verdict::Verified, None, false),
             }
         })
-        .collect()
+        .collect();
+    events.extend(payment().told(FINAL));
+    events.extend(payment().chain());
+    events
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_leaves_equal_rows_and_counts_what_the_sink_dead_letters() {
     let (schema, topics, events) = (Schema::new().await, Topics::new().await, stories());
+    payment().accounts(&schema).await;
     let sink = PostgresSink::new(schema.pool.clone(), PostgresConfig::default());
     for event in &events {
         topics.publish(event).await;
@@ -130,6 +140,12 @@ async fn a_rebuild_leaves_equal_rows_and_counts_what_the_sink_dead_letters() {
         .execute(&schema.pool)
         .await
         .unwrap();
+    sqlx::query("delete from blockchain_events where canonical").execute(&schema.pool).await.unwrap();
+    sqlx::query("update chain_blocks set seq = 99, canonical = false").execute(&schema.pool).await.unwrap();
+    for table in ["reward_transactions", "blockchain_transactions"] {
+        let sql = format!("update {table} set revision = 99, status = 'failed', confirmed_at = now()");
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&schema.pool).await.unwrap();
+    }
     sqlx::query("update users set total_mileage = 5, total_rewards = 6, sustainability_score = 1")
         .execute(&schema.pool)
         .await
@@ -149,10 +165,11 @@ async fn a_rebuild_leaves_equal_rows_and_counts_what_the_sink_dead_letters() {
         count(Topic::UploadsGraded, 41, 40, &[(Reason::UnknownSchema, 1)]),
         count(Topic::UploadsReadings, 40, 40, &[]),
         count(Topic::UploadsDecided, 50, 50, &[]),
-        count(Topic::RewardsCalculated, 20, 20, &[]),
-        count(Topic::RewardsGranted, 20, 20, &[]),
-        count(Topic::PayoutsUpdated, 0, 0, &[]),
-        count(Topic::ChainEvents, 0, 0, &[]),
+        count(Topic::RewardsCalculated, 22, 22, &[]),
+        // Two of them are claims.
+        count(Topic::RewardsGranted, 24, 24, &[]),
+        count(Topic::PayoutsUpdated, 20, 20, &[]),
+        count(Topic::ChainEvents, 5, 5, &[]),
     ];
     assert_eq!(counts, expected);
     assert!(seen.into_inner().unwrap().contains(&Progress {
@@ -169,12 +186,14 @@ async fn a_rebuild_leaves_equal_rows_and_counts_what_the_sink_dead_letters() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_beside_a_live_sink_loses_nothing_and_a_second_rebuild_is_refused() {
     let (schema, topics, events) = (Schema::new().await, Topics::new().await, stories());
+    payment().accounts(&schema).await;
     let sink = PostgresSink::new(schema.pool.clone(), PostgresConfig::default());
     for event in &events {
         sink.write(&envelopes([event.clone()])).await.unwrap();
     }
     let expected = schema.dump().await;
     schema.empty().await;
+    payment().accounts(&schema).await;
     let live = async {
         for event in &events {
             topics.publish(event).await;

@@ -17,7 +17,7 @@ pub const START: i64 = 1_704_067_200_000_000;
 pub const DAY: i64 = 86_400_000_000;
 
 /// The n-th upload of a user, accepted on day n: 10 miles (16.09344 km) after the one before.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Story {
     pub header: UploadHeader,
     pub stamp: Stamp,

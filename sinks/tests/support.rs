@@ -34,9 +34,19 @@ impl Schema {
 
     /// Deletes what tests write: faster than truncating, which makes new files for every table and index.
     pub async fn empty(&self) {
-        for table in
-            ["rewards", "upload_verifications", "mileage_data", "odometer_uploads", "user_keys", "users"]
-        {
+        for table in [
+            "reward_transactions",
+            "blockchain_transactions",
+            "chain_blocks",
+            "blockchain_events",
+            "rewards",
+            "upload_verifications",
+            "mileage_data",
+            "odometer_uploads",
+            "user_keys",
+            "user_wallets",
+            "users",
+        ] {
             let sql = AssertSqlSafe(format!("delete from {table}"));
             sqlx::query(sql).execute(&self.pool).await.unwrap();
         }
@@ -44,7 +54,17 @@ impl Schema {
 
     /// Every row and column that the sink fills.
     pub async fn dump(&self) -> Value {
-        let tables = ["users", "odometer_uploads", "mileage_data", "upload_verifications", "rewards"];
+        let tables = [
+            "users",
+            "odometer_uploads",
+            "mileage_data",
+            "upload_verifications",
+            "rewards",
+            "reward_transactions",
+            "blockchain_transactions",
+            "chain_blocks",
+            "blockchain_events",
+        ];
         let mut dump = serde_json::Map::new();
         for table in tables {
             dump.insert(table.to_owned(), self.rows(table).await);
@@ -52,9 +72,10 @@ impl Schema {
         Value::Object(dump)
     }
 
-    /// A table's rows by id.
+    /// A table's rows by key.
     pub async fn rows(&self, table: &str) -> Value {
-        let sql = format!("select coalesce(jsonb_agg(to_jsonb(t) order by t.id), '[]') from {table} t");
+        let key = if table == "chain_blocks" { "block_id" } else { "id" };
+        let sql = format!("select coalesce(jsonb_agg(to_jsonb(t) order by t.{key}), '[]') from {table} t");
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
     }
 

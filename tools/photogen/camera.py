@@ -46,9 +46,9 @@ def glare(rng, dashboard, box):
 
 
 def smear(rng, picture):
-    """The picture of a phone in motion: the mean of copies along a stroke of 3-5 % of the width. Digits are 2-3 % wide."""
-    length, angle = picture.width * rng.uniform(0.03, 0.05), rng.uniform(0, np.pi)
-    steps = 48
+    """The picture of a phone in motion: the mean of copies along a stroke of 6-9 % of the width: one to three digits."""
+    length, angle = picture.width * rng.uniform(0.06, 0.09), rng.uniform(0, np.pi)
+    steps = 64
     total = np.zeros((picture.height, picture.width, 3), np.float32)
     for step in range(steps):
         along = (step / (steps - 1) - 0.5) * length
@@ -84,7 +84,7 @@ def shoot(rng, dashboard, size, level, spoil, box=None):
     gain = 0.045 if spoil == "dark" else rng.uniform(*setting["gain"])
     values = np.asarray(picture, np.float32) * gain
     if spoil == "over_exposed":
-        values = values * 3 + 225
+        values = values * 3 + 420
     y, x = np.mgrid[-1:1:size[1] * 1j, -1:1:size[0] * 1j]
     values *= (1 - rng.uniform(0.0, 0.3) * (x ** 2 + y ** 2) / 2)[..., None]
     noise = rng.uniform(*setting["noise"]) * (0.3 if spoil in ("dark", "blur") else 1)

@@ -1,11 +1,17 @@
 //! From blocks of a node to the steps that the gateway takes.
 
+use std::collections::BTreeMap;
+
 use chain::follow::Step;
-use chain::node::{BlockTx, ExpandedBlock};
+use chain::id::Word;
+use chain::node::{BlockLog, BlockTx, ExpandedBlock};
 use chain::{Address, AppId};
 use schemas::events::{BlockAdopted, BlockPlace, BlockUndone, ChainLog, ChainStep, ChainTransaction};
 use schemas::ids::Micros;
 use schemas::payouts::chain_event_id;
+
+/// Bytes of a step's transactions as JSON. A record of Kafka holds 1 MB by default, and JSON is longer than what is published.
+const TRANSACTIONS: usize = 768 * 1024;
 
 /// Which transactions are told of: those that call the pool for the app, or make the pool emit a log about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,16 +23,19 @@ pub struct Watched {
 }
 
 impl Watched {
+    /// Whether a log is the pool's and about the app.
+    fn is_about(&self, address: &Address, topics: &[Word]) -> bool {
+        *address == self.pool && topics.iter().any(|topic| topic.as_bytes() == self.app.as_bytes())
+    }
+
     fn concerns(&self, tx: &BlockTx) -> bool {
         // The app's id is the first argument of every call of the pool's that names one: the word behind the selector.
         let called = tx.clauses.iter().any(|clause| {
             clause.to == Some(self.pool)
                 && clause.data.get(4..36).is_some_and(|word| word == self.app.as_bytes().as_slice())
         });
-        let logged = tx.outputs.iter().flat_map(|output| &output.events).any(|event| {
-            event.address == self.pool
-                && event.topics.iter().any(|topic| topic.as_bytes() == self.app.as_bytes())
-        });
+        let mut logs = tx.outputs.iter().flat_map(|output| &output.events);
+        let logged = logs.any(|event| self.is_about(&event.address, &event.topics));
         called || logged
     }
 }
@@ -34,7 +43,7 @@ impl Watched {
 /// A step of a follower as the gateway takes it. Heights and counts of a chain are far below 2^31.
 #[must_use]
 pub fn told(
-    step: Step,
+    step: &Step,
     seq: i64,
     genesis_id: &str,
     finalized: u32,
@@ -45,7 +54,7 @@ pub fn told(
     match step {
         Step::Adopted { block, adoption } => {
             let id = block.id.to_string();
-            let adoption = small(adoption);
+            let adoption = small(*adoption);
             ChainStep::Adopted(BlockAdopted {
                 event_id: chain_event_id(genesis_id, "adopted", &id, adoption),
                 occurred_at: now,
@@ -54,7 +63,7 @@ pub fn told(
                 parent_id: block.parent_id.to_string(),
                 adoption,
                 finalized_number: finalized.into(),
-                transactions: transactions(&block, watched),
+                transactions: transactions(block, watched),
                 block: BlockPlace {
                     id,
                     number: block.number.into(),
@@ -63,7 +72,7 @@ pub fn told(
             })
         }
         Step::Undone { block_id, adoption } => {
-            let (id, adoption) = (block_id.to_string(), small(adoption));
+            let (id, adoption) = (block_id.to_string(), small(*adoption));
             ChainStep::Undone(BlockUndone {
                 event_id: chain_event_id(genesis_id, "undone", &id, adoption),
                 occurred_at: now,
@@ -77,29 +86,160 @@ pub fn told(
     }
 }
 
+/// The transactions that are told of, with all their logs. Anybody can put megabytes of logs into a transaction that also calls
+/// the pool for our app; a step that would be too long for a record of Kafka, and stop all that follows, keeps only the logs of
+/// the pool about our app, which nobody else can cause at will.
 fn transactions(block: &ExpandedBlock, watched: &Watched) -> Vec<ChainTransaction> {
+    let all = concerned(block, watched, |_| true);
+    let size = serde_json::to_vec(&all).map_or(usize::MAX, |text| text.len());
+    if size <= TRANSACTIONS {
+        return all;
+    }
+    tracing::warn!(block = %block.id, size, "the block's foreign logs are left out: they are too long");
+    concerned(block, watched, |log| watched.is_about(&log.event.address, &log.event.topics))
+}
+
+fn concerned(
+    block: &ExpandedBlock,
+    watched: &Watched,
+    keep: impl Fn(&BlockLog<'_>) -> bool,
+) -> Vec<ChainTransaction> {
     let small = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-    let concerned = (0..).zip(&block.transactions).filter(|(_, tx)| watched.concerns(tx));
-    concerned
-        .map(|(index, tx)| ChainTransaction {
-            id: tx.id.to_string(),
-            index,
-            origin: tx.origin.to_string(),
-            gas_payer: tx.gas_payer.to_string(),
-            gas_used: i64::try_from(tx.gas_used).unwrap_or(i64::MAX),
-            paid_wei: tx.paid.to_string(),
-            reverted: tx.reverted,
-            logs: block
-                .logs()
-                .filter(|log| log.tx.id == tx.id)
-                .map(|log| ChainLog {
-                    clause_index: small(log.clause_index),
-                    log_index: small(log.log_index),
-                    address: log.event.address.to_string(),
-                    topics: log.event.topics.iter().map(ToString::to_string).collect(),
-                    data: format!("0x{}", hex::encode(&log.event.data)),
-                })
-                .collect(),
-        })
-        .collect()
+    let mut concerned: BTreeMap<u32, ChainTransaction> = (0..)
+        .zip(&block.transactions)
+        .filter(|(_, tx)| watched.concerns(tx))
+        .map(|(index, tx)| (index, without_logs(index, tx)))
+        .collect();
+    // One pass over the block's logs: their ordinals count all of them.
+    for log in block.logs().filter(keep) {
+        if let Some(tx) = concerned.get_mut(&log.tx_index) {
+            tx.logs.push(ChainLog {
+                clause_index: small(log.clause_index),
+                log_index: small(log.log_index),
+                address: log.event.address.to_string(),
+                topics: log.event.topics.iter().map(ToString::to_string).collect(),
+                data: format!("0x{}", hex::encode(&log.event.data)),
+            });
+        }
+    }
+    concerned.into_values().collect()
+}
+
+fn without_logs(index: u32, tx: &BlockTx) -> ChainTransaction {
+    ChainTransaction {
+        id: tx.id.to_string(),
+        index: i32::try_from(index).unwrap_or(i32::MAX),
+        origin: tx.origin.to_string(),
+        gas_payer: tx.gas_payer.to_string(),
+        gas_used: i64::try_from(tx.gas_used).unwrap_or(i64::MAX),
+        paid_wei: tx.paid.to_string(),
+        reverted: tx.reverted,
+        logs: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chain::node::{Event, Output, WireClause};
+    use chain::{BlockId, TxId, Wei};
+
+    use super::*;
+
+    const POOL: Address = Address([1; 20]);
+    const OTHER: Address = Address([9; 20]);
+    const APP: AppId = AppId([2; 32]);
+    const WATCHED: Watched = Watched { pool: POOL, app: APP };
+
+    fn log(address: Address, topic: [u8; 32], bytes: usize) -> Event {
+        Event { address, topics: vec![Word([7; 32]), Word(topic)], data: vec![0xab; bytes] }
+    }
+
+    /// A transaction with one clause, which calls `to` with an argument, and emits logs.
+    fn tx(n: u8, to: Address, argument: [u8; 32], events: Vec<Event>) -> BlockTx {
+        let data = [[1, 2, 3, 4].as_slice(), &argument].concat();
+        BlockTx {
+            id: TxId([n; 32]),
+            origin: Address([3; 20]),
+            gas_payer: Address([4; 20]),
+            gas_used: 21_000,
+            paid: Wei::from(5),
+            reverted: events.is_empty(),
+            clauses: vec![WireClause { to: Some(to), value: Wei::ZERO, data }],
+            outputs: vec![Output { contract_address: None, events, transfers: vec![] }],
+        }
+    }
+
+    fn block(transactions: Vec<BlockTx>) -> ExpandedBlock {
+        let mut id = [8; 32];
+        id[..4].copy_from_slice(&7_u32.to_be_bytes());
+        ExpandedBlock {
+            number: 7,
+            id: BlockId(id),
+            parent_id: BlockId([6; 32]),
+            timestamp: 1_700_000_000,
+            gas_limit: 0,
+            gas_used: 0,
+            base_fee_per_gas: None,
+            is_trunk: true,
+            is_finalized: false,
+            transactions,
+        }
+    }
+
+    fn adopted(transactions: Vec<BlockTx>) -> BlockAdopted {
+        let step = Step::Adopted { block: Box::new(block(transactions)), adoption: 2 };
+        match told(&step, 5, "0xge", 3, &WATCHED, Micros(11)) {
+            ChainStep::Adopted(step) => step,
+            ChainStep::Undone(step) => panic!("{step:?}"),
+        }
+    }
+
+    #[test]
+    fn transactions_that_call_the_pool_for_the_app_or_make_it_log_about_the_app_are_told_with_all_their_logs()
+    {
+        let step = adopted(vec![
+            tx(1, OTHER, [0; 32], vec![log(OTHER, APP.0, 1), log(POOL, [5; 32], 1)]),
+            tx(2, OTHER, [0; 32], vec![log(OTHER, [0; 32], 1), log(POOL, APP.0, 2), log(OTHER, [0; 32], 3)]),
+            tx(3, POOL, [5; 32], vec![log(OTHER, APP.0, 1)]),
+            tx(4, POOL, APP.0, vec![]),
+            tx(5, POOL, APP.0, vec![log(OTHER, [0; 32], 1)]),
+            tx(6, OTHER, APP.0, vec![]),
+        ]);
+        let places = |tx: &ChainTransaction| tx.logs.iter().map(|log| log.log_index).collect::<Vec<_>>();
+        let told: Vec<_> = step.transactions.iter().map(|tx| (tx.index, places(tx), tx.reverted)).collect();
+        assert_eq!(told, [(1, vec![2, 3, 4], false), (3, vec![], true), (4, vec![6], false)]);
+        let first = &step.transactions[0];
+        assert_eq!(first.id, format!("0x{}", "02".repeat(32)));
+        assert_eq!((first.gas_used, first.paid_wei.as_str()), (21_000, "5"));
+        assert_eq!(
+            (first.logs[1].address.clone(), first.logs[1].data.as_str()),
+            (POOL.to_string(), "0xabab")
+        );
+    }
+
+    #[test]
+    fn a_step_carries_its_block_its_number_and_the_id_that_follows_from_both() {
+        let step = adopted(vec![]);
+        assert_eq!((step.seq, step.adoption, step.finalized_number, step.occurred_at), (5, 2, 3, Micros(11)));
+        assert_eq!((step.block.number, step.block.timestamp), (7, Micros(1_700_000_000_000_000)));
+        assert_eq!(step.event_id, ChainStep::Adopted(step.clone()).derived_id());
+        let undone = Step::Undone { block_id: block(vec![]).id, adoption: 2 };
+        let ChainStep::Undone(undone) = told(&undone, 6, "0xge", 3, &WATCHED, Micros(11)) else {
+            panic!("undone")
+        };
+        assert_eq!((undone.number, undone.block_id, undone.adoption), (7, step.block.id, 2));
+    }
+
+    #[test]
+    fn a_block_stuffed_with_foreign_logs_keeps_those_of_the_pool_about_the_app_at_their_places() {
+        let stuffing = || log(OTHER, [0; 32], 300 * 1024);
+        let step = adopted(vec![
+            tx(1, POOL, APP.0, vec![stuffing(), log(POOL, APP.0, 2), log(POOL, [5; 32], 300 * 1024)]),
+            tx(2, POOL, APP.0, vec![stuffing(), log(POOL, APP.0, 2)]),
+        ]);
+        let places: Vec<_> =
+            step.transactions.iter().flat_map(|tx| &tx.logs).map(|log| log.log_index).collect();
+        assert_eq!((step.transactions.len(), places), (2, vec![1, 4]));
+        assert!(serde_json::to_vec(&step).unwrap().len() < TRANSACTIONS);
+    }
 }

@@ -42,12 +42,14 @@ impl Artifacts {
     }
 
     /// Installs the pinned packages below `work` with npm and compiles the contracts there, unless both are up to date. Reads
-    /// `sources` (this crate's folder `contracts`) and writes only below `work`. Takes about half a minute the first time.
+    /// `sources` (this crate's folder `contracts`) and writes only below `work`. Takes about half a minute the first time; who wants
+    /// the same folder at the same time waits for it.
     ///
     /// # Errors
     /// [`DeployError::Tool`] when node or npm is missing or fails; [`DeployError::Artifacts`].
     pub fn compile(sources: &Path, work: &Path) -> Result<Self, DeployError> {
         let output = work.join("contracts.json");
+        let _alone = lock(work)?;
         install(sources, work)?;
         run(Command::new("node").arg("compile.mjs").arg(&output).current_dir(work))?;
         Self::read(&output)
@@ -79,10 +81,20 @@ impl Artifacts {
     }
 }
 
+/// Holds the folder until it is dropped: two npm runs would tear each other's packages apart.
+fn lock(work: &Path) -> Result<std::fs::File, DeployError> {
+    let path = work.join("lock");
+    let held = std::fs::create_dir_all(work).and_then(|()| {
+        let file = std::fs::File::create(&path)?;
+        file.lock()?;
+        Ok(file)
+    });
+    held.map_err(|e| DeployError::Artifacts(format!("{}: {e}", path.display())))
+}
+
 /// Copies the sources and runs `npm ci` when the lock file differs from the one that was installed last.
 fn install(sources: &Path, work: &Path) -> Result<(), DeployError> {
     let failed = |path: &Path, e: std::io::Error| DeployError::Artifacts(format!("{}: {e}", path.display()));
-    std::fs::create_dir_all(work).map_err(|e| failed(work, e))?;
     let installed: PathBuf = work.join("node_modules/.installed-lock.json");
     let lock = std::fs::read(sources.join("package-lock.json")).map_err(|e| failed(sources, e))?;
     for file in SOURCES {

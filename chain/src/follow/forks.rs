@@ -175,6 +175,33 @@ fn a_fork_is_undone_newest_first_and_the_new_branch_adopted_oldest_first() {
 }
 
 #[test]
+fn a_batch_that_is_delivered_in_parts_leads_to_the_same_state_or_to_any_branch_that_wins_meanwhile() {
+    let (mut tree, mut follower, mut applied) = started(9, 10);
+    tree.grow(tree.best, 5);
+    let old = tree.best;
+    follow(&mut follower, &tree, &mut applied);
+    tree.grow(tree.back(3), 7);
+    let new = tree.best;
+    let batch = run(follower.poll(&tree)).unwrap();
+    assert_eq!(follower.checkpoint_after(&[]), *follower.checkpoint());
+    assert_eq!(follower.checkpoint_after(&batch.steps), batch.checkpoint);
+    for part in 1..batch.steps.len() {
+        let (first, rest) = batch.steps.split_at(part);
+        let mut parted = follower.clone();
+        parted.commit(parted.checkpoint_after(first));
+        let polled = run(parted.poll(&tree)).unwrap();
+        assert_eq!((polled.steps.as_slice(), &polled.checkpoint), (rest, &batch.checkpoint));
+        // The old branch wins again while only a part was delivered.
+        let mut taken = Applied { branch: applied.branch.clone(), keys: applied.keys.clone() };
+        taken.apply(first);
+        tree.grow(old, 9);
+        follow(&mut parted, &tree, &mut taken);
+        assert_eq!(taken.branch, tree.branch());
+        tree.best = new;
+    }
+}
+
+#[test]
 fn a_branch_that_comes_back_is_adopted_a_second_and_a_third_time() {
     let (mut tree, mut follower, mut applied) = started(10, 10);
     tree.grow(tree.best, 2);

@@ -115,13 +115,13 @@ impl Checkpoint {
         Some(Step::Undone { block_id, adoption })
     }
 
-    fn adopt(&mut self, block: ExpandedBlock) -> Step {
-        let adoption = self.adoptions.get(&block.id.to_string()).map_or(1, |before| before + 1);
+    fn adopt(&mut self, id: BlockId) -> u32 {
+        let adoption = self.adoptions.get(&id.to_string()).map_or(1, |before| before + 1);
         if adoption > 1 {
-            self.adoptions.insert(block.id.to_string(), adoption);
+            self.adoptions.insert(id.to_string(), adoption);
         }
-        self.trail.push_back(block.id);
-        Step::Adopted { block: Box::new(block), adoption }
+        self.trail.push_back(id);
+        adoption
     }
 
     /// Forgets blocks beyond `limit`; a block at or below the oldest remembered height can never be adopted again.
@@ -187,10 +187,30 @@ impl Follower {
             while checkpoint.tip() != Some(ancestor) {
                 steps.extend(checkpoint.undo());
             }
-            steps.extend(new.into_iter().map(|block| checkpoint.adopt(block)));
+            steps.extend(new.into_iter().map(|block| {
+                let adoption = checkpoint.adopt(block.id);
+                Step::Adopted { block: Box::new(block), adoption }
+            }));
             checkpoint.forget(self.trail);
         }
         Ok(Batch { steps, checkpoint })
+    }
+
+    /// The state after the first `steps` of a batch that was polled from the present state, so that a batch can be delivered in
+    /// parts: each part's checkpoint is committed, and the parts that are left follow from there.
+    #[must_use]
+    pub fn checkpoint_after(&self, steps: &[Step]) -> Checkpoint {
+        let mut checkpoint = self.checkpoint.clone();
+        for step in steps {
+            match step {
+                Step::Adopted { block, .. } => _ = checkpoint.adopt(block.id),
+                Step::Undone { .. } => _ = checkpoint.undo(),
+            }
+        }
+        if !steps.is_empty() {
+            checkpoint.forget(self.trail);
+        }
+        checkpoint
     }
 
     /// Makes a batch's checkpoint the new state: call it when the steps are delivered and the checkpoint is stored.

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use devstack::Stack;
-use harness::{memory_bench, runtime_bench};
+use devstack::{Part, Stack};
+use harness::{flow_bench, memory_bench, runtime_bench};
 
 /// Measures Milestream against something named, in one run.
 #[derive(Debug, Parser)]
@@ -20,12 +20,17 @@ struct Arguments {
     /// Rounds of each arm; the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Uploads of `flow`, one a second.
+    #[arg(long, default_value_t = 60)]
+    uploads: usize,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {
     /// The engine with a pure stage, beside a raw rdkafka loop; and the memory of every role.
     Runtime,
+    /// Where an upload's time goes, from 202 to the confirmed payment.
+    Flow,
 }
 
 fn main() -> ExitCode {
@@ -41,10 +46,21 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {
-    let Name::Runtime = arguments.name;
-    let stack = Stack::start(Path::new(".local"), &|line| eprintln!("bench: {line}"))?;
-    let good = runtime_bench::run(&stack, arguments.records, arguments.rounds)?;
-    memory_bench::run(&stack)?;
+    let tell = |line: &str| eprintln!("bench: {line}");
+    let root = Path::new(".local");
+    let (stack, good) = match arguments.name {
+        Name::Runtime => {
+            let stack = Stack::start(root, &tell)?;
+            let good = runtime_bench::run(&stack, arguments.records, arguments.rounds)?;
+            memory_bench::run(&stack)?;
+            (stack, good)
+        }
+        Name::Flow => {
+            let stack = Stack::start_with(root, &[Part::Thor], &tell)?;
+            let good = flow_bench::run(&stack, arguments.uploads)?;
+            (stack, good)
+        }
+    };
     stack.stop();
     Ok(good)
 }

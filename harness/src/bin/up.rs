@@ -13,6 +13,7 @@ use harness::client::{Client, Posted};
 use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
 use harness::local_chain::{self, LocalChain, wallet_of};
 use harness::payments;
+use harness::progress::telling;
 use harness::scenario::{Sample, Scenario};
 use harness::table::{Row, render};
 use rdkafka::config::ClientConfig;
@@ -23,12 +24,15 @@ use serde::Serialize;
 use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
-/// Longest wait for all verdicts: 20 photos of at most 3 s on two cores are half a minute.
+/// Longest wait for all verdicts and payments: 20 photos of at most 3 s on two cores are half a minute, and a payment waits a second
+/// for company, a second for its block and 12 s for the blocks on top of it.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Where the compiled contracts are kept between runs.
 const CONTRACTS: &str = ".local/contracts";
 /// Samples that earn a reward.
 const LEAST_PAID: usize = 6;
+/// How often a line is printed where there is no table.
+const TELL: Duration = Duration::from_secs(2);
 /// How often the table is brought up to date.
 const REFRESH: Duration = Duration::from_millis(400);
 
@@ -74,31 +78,30 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let say = |line: &str| eprintln!("up: {line}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let scenario = Scenario::read(&arguments.photos)?;
-    say("compiling the contracts (once: half a minute) and starting the parts");
     // The contracts compile while the parts start.
     let compiling = std::thread::spawn(|| local_chain::compile(Path::new(CONTRACTS)).map(drop));
     let stack = Stack::start_with(Path::new(".local"), &[Part::Thor], &say)?;
-    let compiled = compiling.join();
+    let compiled = telling(&say, "compiling the contracts, once", || compiling.join());
     compiled.map_err(|_| anyhow::anyhow!("compiling the contracts panicked"))??;
     let logs = stack.logs().to_owned();
     let folder = make_folder(&stack.folder().join("roles"))?;
-    say("putting B3TR and the reward pool on the Thor node");
-    let chain = runtime.block_on(LocalChain::deploy(&stack, Path::new(CONTRACTS), &folder))?;
+    let chain = telling(&say, "putting B3TR and the reward pool on the Thor node", || {
+        runtime.block_on(LocalChain::deploy(&stack, Path::new(CONTRACTS), &folder))
+    })?;
+    let pool = chain.contracts().rewards_pool;
+    say(&format!(
+        "the reward pool is {pool} on the Thor node ({:.1} s so far)",
+        started.elapsed().as_secs_f64()
+    ));
     let settings = [open_rates(), chain.settings()].concat();
     let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings };
-    say("applying migrations, topics and schemas, adding the node, the contracts and the drivers' wallets");
-    let mut deployment = Deployment::prepare(&stack, config)?;
-    chain.register(&deployment)?;
-    let drivers: BTreeSet<Uuid> = scenario.photos.iter().map(Sample::user).collect();
-    for driver in drivers {
-        let address = wallet_of(driver).to_string();
-        deployment.command(&["wallet", "add", "--user", &driver.to_string(), "--address", &address])?;
-    }
-    say("starting one process a role");
-    for role in RoleSpec::every_role() {
-        deployment.start(role)?;
-    }
-    deployment.wait_ready()?;
+    let prepare =
+        "applying migrations, topics and schemas, adding the node, the contracts and the drivers' wallets";
+    let mut deployment = telling(&say, prepare, || set_up(&stack, config, &chain, &scenario))?;
+    telling(&say, "starting one process a role", || {
+        RoleSpec::every_role().into_iter().try_for_each(|role| deployment.start(role))?;
+        deployment.wait_ready()
+    })?;
     show_places(&stack, &deployment);
     let mut rows: Vec<Row> =
         scenario.photos.into_iter().map(|sample| Row { sample, posted: None, view: None }).collect();
@@ -115,6 +118,23 @@ fn run(arguments: &Arguments) -> Result<bool> {
     stack.stop();
     println!("{}", serde_json::to_string(&summary)?);
     Ok(good)
+}
+
+/// Everything but the roles: tables, topics, keys, the chain's rows, a wallet for each driver.
+fn set_up(
+    stack: &Stack,
+    config: DeploymentConfig,
+    chain: &LocalChain,
+    scenario: &Scenario,
+) -> Result<Deployment> {
+    let deployment = Deployment::prepare(stack, config)?;
+    chain.register(&deployment)?;
+    let drivers: BTreeSet<Uuid> = scenario.photos.iter().map(Sample::user).collect();
+    for driver in drivers {
+        let (driver, address) = (driver.to_string(), wallet_of(driver).to_string());
+        deployment.command(&["wallet", "add", "--user", &driver, "--address", &address])?;
+    }
+    Ok(deployment)
 }
 
 /// Compares what the node's own logs say with the tables; true when both say the same, and enough was paid.
@@ -144,6 +164,7 @@ fn show_places(stack: &Stack, deployment: &Deployment) {
     eprintln!("  mongodb     {}", stack.mongodb_uri());
     eprintln!("  kafka       {}", stack.kafka_brokers());
     eprintln!("  registry    {}", stack.schema_registry_url());
+    eprintln!("  thor        {}", stack.thor_url());
     for (name, ops, _) in deployment.roles() {
         eprintln!("  {name:<19} http://{ops}/metrics");
     }
@@ -193,24 +214,36 @@ async fn refresh(
     Ok(())
 }
 
-/// Draws the table over itself on a terminal; elsewhere only its end.
+/// Draws the table over itself on a terminal; elsewhere a line every two seconds, and the table at the end.
 #[derive(Default)]
 struct Screen {
     terminal: Option<console::Term>,
     lines: std::cell::Cell<usize>,
+    told: std::cell::Cell<Option<Instant>>,
 }
 
 impl Screen {
     fn show(&self, rows: &[Row]) {
         let terminal = self.terminal.clone().unwrap_or_else(console::Term::stderr);
         if !terminal.is_term() {
-            return;
+            return self.tell(rows);
         }
         let text = render(rows);
         // A terminal that is gone is no reason to end.
         let _ = terminal.clear_last_lines(self.lines.get());
         let _ = terminal.write_line(&text);
         self.lines.set(text.lines().count());
+    }
+
+    fn tell(&self, rows: &[Row]) {
+        if self.told.get().is_none_or(|told| told.elapsed() >= TELL) {
+            let settled = rows.iter().filter(|row| row.is_settled()).count();
+            eprintln!(
+                "up: {settled} of {} photos are decided, and paid where they earn a reward",
+                rows.len()
+            );
+            self.told.set(Some(Instant::now()));
+        }
     }
 
     fn end(&self, rows: &[Row]) {

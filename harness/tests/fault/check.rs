@@ -59,6 +59,10 @@ pub fn violations(run: &Run) -> Vec<String> {
     }
     found.extend(block_on(table_violations(run, &first)));
     found.extend(crate::rewards::violations(run, &first));
+    if run.chain.is_some() {
+        found.extend(block_on(crate::payments::violations(run)));
+        found.extend(block_on(crate::aggregates::violations(run, &received, &first)));
+    }
     found
 }
 
@@ -106,6 +110,11 @@ pub fn materialized(run: &Run) -> String {
             "select 'odometer_uploads ' || to_jsonb(t)::text from odometer_uploads t order by id",
             "select 'mileage_data ' || to_jsonb(t)::text from mileage_data t order by id",
             "select 'upload_verifications ' || to_jsonb(t)::text from upload_verifications t order by id",
+            "select 'reward_transactions ' || to_jsonb(t)::text from reward_transactions t order by id",
+            "select 'blockchain_transactions ' || to_jsonb(t)::text from blockchain_transactions t order by id",
+            "select 'blockchain_events ' || to_jsonb(t)::text from blockchain_events t order by id",
+            "select 'chain_blocks ' || to_jsonb(t)::text from chain_blocks t order by seq, block_id",
+            "select 'analytics_data ' || to_jsonb(t)::text from analytics_data t order by id",
             "select 'rewards ' || to_jsonb(t)::text from rewards t order by id",
             "select 'users ' || jsonb_build_object('id', id, 'km', total_mileage, 'b3tr', total_rewards,
                 'score', sustainability_score)::text from users order by id",

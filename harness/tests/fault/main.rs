@@ -4,7 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod aggregates;
 mod check;
+mod payments;
 mod rewards;
 mod run;
 
@@ -20,9 +22,11 @@ const UNGUARDED_UPLOADS: usize = 60;
 /// Longer than the session timeout that the run sets (6 s, the least that Kafka allows by default), so that the group
 /// gives the stopped member's partitions to the other.
 const STOPPED: Duration = Duration::from_secs(9);
+/// Longer than the life of a signer's lease (10 s), so that the other instance signs meanwhile.
+const LEASE_LOST: Duration = Duration::from_secs(13);
 
 #[test]
-fn under_kills_of_every_process_each_upload_is_decided_once_as_the_oracle_decides_and_a_rebuild_gives_equal_tables()
+fn under_kills_of_every_process_each_upload_is_decided_once_and_each_grant_paid_once_and_a_rebuild_gives_equal_tables()
  {
     let mut run = Run::start("on");
     run.post(UPLOADS);
@@ -36,17 +40,25 @@ fn under_kills_of_every_process_each_upload_is_decided_once_as_the_oracle_decide
         Fault::StopRole("fraud_check-a".to_owned(), STOPPED),
         kill("reward_calculation-a"),
         kill("limit_check-a"),
+        kill("chain_submission-a"),
+        kill("watch"),
+        Fault::KillPart(Part::Thor),
         kill("postgres-sink"),
         kill("mongo-sink"),
+        kill("analytics-sink"),
+        Fault::StopRole("chain_submission-a".to_owned(), LEASE_LOST),
         Fault::KillPart(Part::Kafka),
+        kill("chain_submission-b"),
         Fault::KillPart(Part::Postgres),
+        Fault::KillPart(Part::Thor),
     ];
     for fault in &faults {
         // Some uploads are decided between any two faults, or the run would show nothing but restarts.
-        run.until_decided_more(12);
+        run.until_decided_more(10);
         run.inject(fault);
     }
     run.until_all_decided();
+    run.until_all_paid();
     run.until_no_lag();
     let violations = check::violations(&run);
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));

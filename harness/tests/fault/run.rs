@@ -10,6 +10,7 @@ use chrono::{SecondsFormat, Utc};
 use devstack::{Part, Stack};
 use harness::client::{Client, Photo, Posted};
 use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
+use harness::local_chain::{LocalChain, wallet_of};
 use harness::photos::with_comment;
 use harness::scenario::{Scenario, driver_id, vehicle_id};
 use harness::topics::{Tail, lag};
@@ -17,6 +18,8 @@ use rdkafka::config::ClientConfig;
 use schemas::events::UploadDecided;
 use schemas::topic::Topic;
 use uuid::Uuid;
+
+use crate::check::block_on;
 
 /// Drivers of a run; each has one vehicle, so that the order per key matters.
 const DRIVERS: usize = 24;
@@ -26,7 +29,18 @@ const BACKLOG: usize = 30;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Parts of the run's own, since it kills them.
-const PARTS: [Part; 4] = [Part::Postgres, Part::Kafka, Part::Registry, Part::Mongodb];
+const PARTS: [Part; 5] = [Part::Postgres, Part::Kafka, Part::Registry, Part::Mongodb, Part::Thor];
+
+/// What `chain_submission` consumes.
+const PAYING: [Topic; 2] = [Topic::RewardsGranted, Topic::ChainEvents];
+/// What the analytics sink consumes.
+const COUNTED: [Topic; 5] = [
+    Topic::UploadsReceived,
+    Topic::UploadsDecided,
+    Topic::RewardsCalculated,
+    Topic::RewardsGranted,
+    Topic::PayoutsUpdated,
+];
 
 pub enum Fault {
     /// SIGKILL and a restart, as an orchestrator does.
@@ -48,7 +62,8 @@ pub struct Run {
     tail: Tail<UploadDecided>,
     accepted: Arc<Mutex<Vec<Uuid>>>,
     wanted: usize,
-    guarded: bool,
+    /// None in the run without guards, which pays nothing.
+    pub chain: Option<LocalChain>,
     poster: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -56,7 +71,9 @@ impl Run {
     pub fn start(guards: &str) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local");
-        let stack = Stack::start_own(&root, &PARTS, &|line| eprintln!("fault: {line}")).unwrap();
+        let guarded = guards == "on";
+        let parts = if guarded { &PARTS[..] } else { &PARTS[..4] };
+        let stack = Stack::start_own(&root, parts, &|line| eprintln!("fault: {line}")).unwrap();
         let logs = stack.logs().to_owned();
         let folder = make_folder(&stack.folder().join("roles")).unwrap();
         let setting = |key: &str, value: &str| (format!("MILESTREAM_{key}"), value.to_owned());
@@ -66,11 +83,22 @@ impl Run {
             setting("ENGINE__SESSION_TIMEOUT_MS", "6000"),
             setting("ENGINE__DRAIN_BUDGET_MS", "3000"),
         ]);
+        let chain = guarded.then(|| {
+            let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contracts");
+            block_on(LocalChain::deploy(&stack, &work, &folder)).unwrap()
+        });
+        settings.extend(chain.iter().flat_map(LocalChain::settings));
         let program = sibling_binary("milestream").unwrap();
         let mut deployment =
             Deployment::prepare(&stack, DeploymentConfig { program, folder, logs, settings }).unwrap();
-        let mut roles = RoleSpec::every_role();
+        let mut roles = RoleSpec::without_chain();
         roles.push(RoleSpec::stage("fraud_check", "b"));
+        if let Some(chain) = &chain {
+            chain.register(&deployment).unwrap();
+            let paying = ["a", "b"].map(|instance| RoleSpec::stage("chain_submission", instance));
+            roles.extend(paying);
+            roles.push(RoleSpec::watch());
+        }
         for role in roles {
             deployment.start(role).unwrap();
         }
@@ -86,7 +114,7 @@ impl Run {
             tail,
             accepted: Arc::default(),
             wanted: 0,
-            guarded: guards == "on",
+            chain,
             poster: None,
         }
     }
@@ -98,6 +126,8 @@ impl Run {
         let crowd: Vec<(Uuid, String)> = (0..DRIVERS)
             .map(|driver| {
                 let user = driver_id(&format!("fault-{driver}"));
+                let (id, address) = (user.to_string(), wallet_of(user).to_string());
+                self.deployment.command(&["wallet", "add", "--user", &id, "--address", &address]).unwrap();
                 (user, self.deployment.token(user).unwrap())
             })
             .collect();
@@ -155,14 +185,51 @@ impl Run {
             ("reward_calculation", Topic::UploadsDecided),
             ("mongo", Topic::ActivityLogs),
         ];
-        if self.guarded {
+        if self.chain.is_some() {
             // Without its guards the stage stands still at the first repeat: the charges' own key refuses it.
             pairs.push(("limit_check", Topic::RewardsCalculated));
+            pairs.extend(PAYING.map(|topic| ("chain_submission", topic)));
+            pairs.extend(COUNTED.map(|topic| ("analytics", topic)));
+            pairs.extend([Topic::PayoutsUpdated, Topic::ChainEvents].map(|topic| ("postgres", topic)));
         }
         pairs.extend(sunk.map(|topic| ("postgres", topic)));
         self.until("no lag", |run| {
             pairs.iter().all(|(group, topic)| lag(&run.kafka, group, topic.name()).is_ok_and(|lag| lag == 0))
         });
+    }
+
+    /// Waits until every grant is paid, 12 blocks deep, and then ends the watcher, so that nothing changes any more.
+    pub fn until_all_paid(&mut self) {
+        let pool = block_on(crate::check::pool(self));
+        let (mut seen, mut since) = (-1, Instant::now());
+        loop {
+            self.deployment.tend().unwrap();
+            let (open, paid): (i64, i64) = block_on(
+                sqlx::query_as(
+                    "select (select count(*) from rewards where granted_amount is null or status in ('calculated', 'pending')),
+                        (select coalesce(sum(confirmation_count), 0) from reward_transactions)::bigint",
+                )
+                .fetch_one(&pool),
+            )
+            .unwrap();
+            if open == 0 {
+                break;
+            }
+            if paid != seen {
+                (seen, since) = (paid, Instant::now());
+            }
+            assert!(
+                since.elapsed() < PATIENCE,
+                "no payment came further for {PATIENCE:?}, {open} are open; logs are in {}",
+                self.stack.logs().display()
+            );
+            std::thread::park_timeout(Duration::from_millis(200));
+        }
+        self.deployment.terminate("watch", Duration::from_secs(10)).unwrap();
+        let waiting = "select count(*) from outbox where published_at is null";
+        while block_on(sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pool)).unwrap() > 0 {
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
     }
 
     fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {

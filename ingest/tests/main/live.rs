@@ -88,6 +88,61 @@ async fn a_stream_tells_each_stage_once_and_ends_after_the_verdict() {
 }
 
 #[tokio::test]
+async fn a_stream_follows_the_payment_confirmation_by_confirmation_until_it_is_settled() {
+    let bench = Bench::start().await;
+    let (_, token) = bench.driver().await;
+    let id =
+        bench.post(&token, &Form::photo(&jpeg(1))).await.json()["upload_id"].as_str().unwrap().to_owned();
+    let upload: Uuid = id.parse().unwrap();
+    for sql in [
+        "insert into odometer_uploads (id, user_id, upload_status, created_at, updated_at)
+         select upload_id, user_id, 'verified', reserved_at, now() from photo_hashes where upload_id = $1",
+        "insert into mileage_data (id, upload_id, verification_status, final_mileage, mileage_unit, distance_traveled)
+         values (gen_random_uuid(), $1, 'approved', 50, 'km', 40)",
+    ] {
+        run(&bench, sql, upload).await;
+    }
+    let (_, mut events) = Events::open(&bench, &id, &token, None).await;
+    let (name, _, data) = events.next().await.unwrap();
+    assert_eq!((name.as_str(), data["stage"].as_str()), ("decided", Some("decided")));
+    run(
+        &bench,
+        "insert into rewards (id, user_id, upload_id, base_amount, bonus_amount, status)
+         select gen_random_uuid(), user_id, id, 4, 0, 'pending' from odometer_uploads where id = $1",
+        upload,
+    )
+    .await;
+    assert_eq!(events.next().await.unwrap().0, "reward");
+    run(
+        &bench,
+        "insert into reward_transactions (id, reward_id, user_id, blockchain_tx_hash, amount, status, confirmation_count)
+         select gen_random_uuid(), id, user_id, '0x01', 4, 'pending', 0 from rewards where upload_id = $1",
+        upload,
+    )
+    .await;
+    for confirmations in 0..=12 {
+        let (name, _, data) = events.next().await.unwrap();
+        assert_eq!((name.as_str(), &data["payout"]["confirmations"]), ("payout", &confirmations.into()));
+        assert_eq!((&data["stage"], &data["payout"]["amount"]), (&"payout".into(), &"4.00000000".into()));
+        if confirmations < 12 {
+            run(
+                &bench,
+                "update reward_transactions t set confirmation_count = confirmation_count + 1
+                 from rewards r where r.id = t.reward_id and r.upload_id = $1",
+                upload,
+            )
+            .await;
+        }
+    }
+    run(&bench, "update rewards set status = 'distributed' where upload_id = $1", upload).await;
+    let (name, last, data) = events.next().await.unwrap();
+    assert_eq!((name.as_str(), data["stage"].as_str()), ("payout", Some("paid")));
+    assert!(events.next().await.is_none(), "the stream ends with the payment");
+    let (status, _) = Events::open(&bench, &id, &token, Some(&last)).await;
+    assert!(status.contains("204"), "{status}");
+}
+
+#[tokio::test]
 async fn streams_beyond_the_cap_are_told_to_come_back_and_a_stopping_gateway_ends_them() {
     let bench = Bench::start_with(|config| config.limits.streams = 1).await;
     let (_, token) = bench.driver().await;

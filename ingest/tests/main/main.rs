@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test that calls them")]
 
 mod bad_input;
+mod chain;
+mod claims;
 mod live;
 mod recovery;
 mod rewards;
 mod support;
 mod tokens;
 mod uploads;
+mod wallets;

@@ -68,6 +68,56 @@ async fn a_users_rewards_come_newest_first_page_by_page_and_never_anothers() {
 }
 
 #[tokio::test]
+async fn a_reward_shows_its_newest_transaction_and_when_it_was_claimed_by_itself() {
+    let bench = Bench::start().await;
+    let (user, token) = bench.driver().await;
+    let id = reward(&bench, user, 0).await;
+    let item = bench.get("/v1/rewards", &token).await.json()["items"][0].clone();
+    assert_eq!((&item["payout"], &item["claimed_at"]), (&Value::Null, &Value::Null));
+    sqlx::query(
+        "insert into payouts (reward_id, user_id, amount_wei, state, claimed_at, header, stamp, updated_at)
+         values ($1, $2, 2000000000000000000, 'in_flight', '2026-03-02T10:05:00Z', '{}', '{}', now())",
+    )
+    .bind(id)
+    .bind(user.0)
+    .execute(&bench.pool)
+    .await
+    .unwrap();
+    for (attempt, status, confirmed) in
+        [(1, "reverted", None), (2, "confirmed", Some("2026-03-02T10:09:00Z"))]
+    {
+        sqlx::query(
+            "insert into reward_transactions (id, reward_id, user_id, blockchain_tx_hash, amount, block_number,
+                confirmation_count, status, attempt_no, confirmed_at, created_at)
+             values (gen_random_uuid(), $1, $2, $3, 2, 77, 12, $4::reward_transactions_status, $5, $6::timestamptz, now())",
+        )
+        .bind(id)
+        .bind(user.0)
+        .bind(format!("0x{attempt:064x}"))
+        .bind(status)
+        .bind(attempt)
+        .bind(confirmed)
+        .execute(&bench.pool)
+        .await
+        .unwrap();
+    }
+    let item = bench.get("/v1/rewards", &token).await.json()["items"][0].clone();
+    assert_eq!(item["claimed_at"], "2026-03-02T10:05:00.000000Z");
+    assert_eq!(
+        item["payout"],
+        json!({
+            "tx_id": format!("0x{:064x}", 2), "status": "confirmed", "confirmations": 12, "block_number": 77,
+            "confirmed_at": "2026-03-02T10:09:00.000000Z", "amount": "2.00000000",
+        })
+    );
+    let upload: Uuid =
+        sqlx::query_scalar("select upload_id from rewards").fetch_one(&bench.pool).await.unwrap();
+    sqlx::query("update odometer_uploads set created_at = now()").execute(&bench.pool).await.unwrap();
+    let status = bench.get(&format!("/v1/uploads/{upload}"), &token).await.json();
+    assert_eq!((&status["payout"], &status["reward"]["claimed_at"]), (&item["payout"], &item["claimed_at"]));
+}
+
+#[tokio::test]
 async fn a_request_without_a_token_or_with_an_unknown_parameter_is_refused() {
     let bench = Bench::start().await;
     let (_, token) = bench.driver().await;

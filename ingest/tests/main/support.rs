@@ -44,9 +44,14 @@ impl Kafka {
         self.silent.store(silent, Ordering::SeqCst);
     }
 
+    /// Records on a topic.
+    pub fn records(&self, topic: &str) -> Vec<StoredRecord> {
+        self.memory.sent().into_iter().filter(|record| record.topic == topic).collect()
+    }
+
     /// Records on `uploads.received`.
     pub fn uploads(&self) -> Vec<StoredRecord> {
-        self.memory.sent().into_iter().filter(|record| record.topic == "uploads.received").collect()
+        self.records("uploads.received")
     }
 
     /// The events on it.
@@ -199,6 +204,11 @@ impl Bench {
             body.len()
         );
         self.send(&head, &body).await
+    }
+
+    /// Publishes all of the outbox.
+    pub async fn relay(&self) {
+        while runtime::outbox::round(&self.pool, self.kafka.as_ref(), "").await.unwrap() > 0 {}
     }
 
     /// Nothing is in Kafka's topic nor under a temporary key.

@@ -70,6 +70,15 @@ fn services(compose: &Value) -> BTreeMap<&str, &Value> {
     services.iter().map(|(name, service)| (name.as_str().unwrap(), service)).collect()
 }
 
+/// A command line's words; those in double quotes may hold spaces.
+fn shell_words(text: &str) -> Vec<String> {
+    let parts = text.split('"').enumerate();
+    let words = parts.flat_map(|(at, part)| {
+        if at % 2 == 1 { vec![part.to_owned()] } else { part.split_whitespace().map(str::to_owned).collect() }
+    });
+    words.collect()
+}
+
 fn strings(value: &Value) -> Vec<String> {
     let items = value.as_sequence().map(Vec::as_slice).unwrap_or_default();
     items.iter().map(|item| item.as_str().unwrap().to_owned()).collect()
@@ -197,7 +206,8 @@ fn every_password_comes_from_the_user() {
         .filter_map(|line| line.split_once(": "));
     let mut passwords = 0;
     for (key, value) in words {
-        let secret = key.trim().ends_with("PASSWORD") || value.contains("://milestream:");
+        let named = key.trim().ends_with("PASSWORD") || key.trim().ends_with("SECRET");
+        let secret = named || value.contains("://milestream:");
         if secret {
             passwords += 1;
             assert!(value.contains("_PASSWORD:?"), "{}: {value} is no ${{NAME:?why}}", key.trim());
@@ -232,12 +242,11 @@ fn every_role_has_a_service_and_every_command_parses() {
     let setup = strings(&services["setup"]["command"]);
     let text = read("docker-compose.yml");
     let by_hand = text.lines().filter_map(|line| line.split_once("--entrypoint milestream setup "));
-    let split = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let once = setup[0].split(';').map(|one| split(one.trim().strip_prefix("milestream ").unwrap()));
+    let once = setup[0].split(';').map(|one| shell_words(one.trim().strip_prefix("milestream ").unwrap()));
     // A setting that is refused ends each command after it was parsed (status 1) and before it does anything; a command
     // line that does not parse ends with clap's status 2.
     let refused = BTreeMap::from([("MILESTREAM_KAFKA__REPLICATION".to_owned(), "0".to_owned())]);
-    for command in commands.into_iter().chain(once).chain(by_hand.map(|(_, words)| split(words))) {
+    for command in commands.into_iter().chain(once).chain(by_hand.map(|(_, words)| shell_words(words))) {
         let output = milestream(&command, &refused);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(1) && said.contains("kafka.replication"), "{command:?}: {said}");
@@ -302,10 +311,16 @@ fn what_a_service_waits_for_or_mounts_exists() {
             }
         }
     }
-    let keys = services.iter().filter(|(_, service)| {
-        strings(&service["volumes"]).iter().any(|volume| volume.starts_with("signing:"))
-    });
-    assert_eq!(keys.map(|(name, _)| *name).collect::<Vec<_>>(), ["setup"], "who has the signing key");
+    let mounts = |volume: &str| -> Vec<(&str, bool)> {
+        let mounted = services.iter().flat_map(|(name, service)| {
+            let mounts = strings(&service["volumes"]).into_iter().filter(|mount| mount.starts_with(volume));
+            mounts.map(|mount| (*name, !mount.ends_with(":ro"))).collect::<Vec<_>>()
+        });
+        mounted.collect()
+    };
+    assert_eq!(mounts("signing:"), [("setup", true)], "who has the signing key, and may write it");
+    let payers = [("chain_submission", false), ("setup", true)];
+    assert_eq!(mounts("distributor:"), payers, "who has the distributor's key, and may write it");
 }
 
 #[test]
@@ -358,6 +373,16 @@ fn secrets_and_what_was_built_stay_out_of_the_image() {
         let member = format!("/{}", member.as_str().unwrap());
         assert!(!ignored.lines().any(|line| line == member), "cargo needs {member} to read the workspace");
     }
+}
+
+#[test]
+fn the_only_key_in_the_file_is_the_published_one_of_a_solo_node() {
+    let text = read("docker-compose.yml");
+    let is_key = |word: &str| word.len() == 64 && word.bytes().all(|letter| letter.is_ascii_hexdigit());
+    let keys: Vec<&str> = text.split_whitespace().filter(|word| is_key(word)).collect();
+    let published = read("chain/src/deploy/mod.rs");
+    let published: Vec<&str> = published.split('"').filter(|word| is_key(word)).collect();
+    assert_eq!(keys, [published[1]], "the distributor of `chain::deploy::SOLO_KEYS`");
 }
 
 /// The health check of the roles, as compose runs it, with the server's port in place of the container's.

@@ -17,7 +17,8 @@ const SCRAPES: f64 = 3.0;
 /// Three scrapes take 6 s; a busy machine may take longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One upload of every outcome, now: a panel without rows would show that its query finds nothing.
+/// One upload of every outcome, a paid reward, a transaction under way, now: a panel without rows would show that its query
+/// finds nothing.
 const ROWS: &str = "
 insert into users (id) values ('00000000-0000-7000-8000-000000000001');
 insert into odometer_uploads (id, user_id, upload_status, created_at, processed_at)
@@ -35,6 +36,12 @@ from odometer_uploads join (values
 ) as v (status, verdict, mileage, reason) on v.status = upload_status::text;
 insert into upload_verifications (id, upload_id, confidence_score)
 select id, id, 0.93 from odometer_uploads;
+insert into rewards (id, user_id, upload_id, base_amount, bonus_amount, granted_amount, status, distributed_at)
+select id, user_id, id, 3.33, 0, 3.33, 'distributed', now() from odometer_uploads where upload_status = 'verified';
+insert into blockchain_transactions (id, tx_hash, status, block_timestamp, transaction_fee, created_at)
+select id, '0x' || id, case when upload_status = 'verified' then 'confirmed' else 'pending' end::blockchain_transactions_status,
+    case when upload_status = 'verified' then now() end, 1.5, now() - interval '1 minute'
+from odometer_uploads where upload_status in ('verified', 'uploaded');
 ";
 
 fn dashboards() -> Vec<Dashboard> {

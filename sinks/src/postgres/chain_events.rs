@@ -7,7 +7,7 @@ use chain::node::Event as Log;
 use chrono::{DateTime, Utc};
 use schemas::events::{BlockAdopted, ChainLog, ChainStep, ChainTransaction};
 use schemas::ids::natural;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sqlx::{PgConnection, query};
 use uuid::Uuid;
 
@@ -30,35 +30,20 @@ struct EventRow {
     created_at: DateTime<Utc>,
 }
 
-/// Steps of a network, in order. The newest step of a block says whether its branch counts.
+/// What steps say of a block: the highest seq, and whether the block counts by it.
+type Blocks = BTreeMap<(String, String), (i64, bool)>;
+
+/// Steps of networks, in any order. The newest step of a block says whether its branch counts.
 pub(super) async fn steps(tx: &mut PgConnection, steps: &[&ChainStep]) -> sqlx::Result<()> {
     if steps.is_empty() {
         return Ok(());
     }
-    let (mut blocks, mut events) = (BTreeMap::new(), BTreeMap::new());
-    for step in steps {
-        let (genesis, block, canonical) = match step {
-            ChainStep::Adopted(step) => (&step.genesis_id, &step.block.id, true),
-            ChainStep::Undone(step) => (&step.genesis_id, &step.block_id, false),
-        };
-        let newest = blocks.entry((genesis.clone(), block.clone())).or_insert((step.seq(), canonical));
-        if step.seq() >= newest.0 {
-            *newest = (step.seq(), canonical);
-        }
-        if let ChainStep::Adopted(block) = step {
-            for row in block
-                .transactions
-                .iter()
-                .flat_map(|found| found.logs.iter().map(move |log| row(block, found, log)))
-            {
-                // A block's second adoption tells of the same logs, later.
-                events.entry(row.id).or_insert(row);
-            }
-        }
-    }
+    let (blocks, events) = sorted(steps);
     let mut hashes: Vec<String> = events.values().map(|row| row.tx_hash.clone()).collect();
     hashes.sort_unstable();
     hashes.dedup();
+    // Read last and locked first, in the order of `MATERIALIZED`: else emptying the tables and this wait in a circle.
+    query("lock table blockchain_transactions in access share mode").execute(&mut *tx).await?;
     take_turns(tx, &hashes).await?;
     let blocks: Vec<_> = blocks.into_iter().collect();
     query(
@@ -73,17 +58,42 @@ pub(super) async fn steps(tx: &mut PgConnection, steps: &[&ChainStep]) -> sqlx::
     .bind(column(&blocks, |(_, (_, canonical))| *canonical))
     .execute(&mut *tx)
     .await?;
+    let blocks: Vec<(String, String)> = blocks.into_iter().map(|(block, _)| block).collect();
+    hold(tx, &hashes, &blocks).await?;
     insert(tx, &events.into_values().collect::<Vec<_>>()).await?;
     query(
         "update blockchain_events e set canonical = b.canonical from chain_blocks b
          where b.genesis_id = e.genesis_id and b.block_id = e.block_id and e.canonical <> b.canonical
             and (b.genesis_id, b.block_id) in (select * from unnest($1::text[], $2::text[]))",
     )
-    .bind(column(&blocks, |((genesis, _), _)| genesis.clone()))
-    .bind(column(&blocks, |((_, block), _)| block.clone()))
+    .bind(column(&blocks, |(genesis, _)| genesis.clone()))
+    .bind(column(&blocks, |(_, block)| block.clone()))
     .execute(&mut *tx)
     .await?;
     settle(tx, &hashes).await
+}
+
+fn sorted(steps: &[&ChainStep]) -> (Blocks, BTreeMap<Uuid, EventRow>) {
+    let (mut blocks, mut events) = (Blocks::new(), BTreeMap::<Uuid, EventRow>::new());
+    for step in steps {
+        let (block, canonical) = match step {
+            ChainStep::Adopted(step) => (&step.block.id, true),
+            ChainStep::Undone(step) => (&step.block_id, false),
+        };
+        let newest = (step.seq(), canonical);
+        let kept = blocks.entry((step.genesis_id().to_owned(), block.clone())).or_insert(newest);
+        *kept = newest.max(*kept);
+        let ChainStep::Adopted(block) = step else { continue };
+        for found in &block.transactions {
+            for row in found.logs.iter().map(|log| row(block, found, log)) {
+                // A block's second adoption tells of the same logs, later.
+                let at = row.created_at;
+                let kept = events.entry(row.id).or_insert(row);
+                kept.created_at = kept.created_at.min(at);
+            }
+        }
+    }
+    (blocks, events)
 }
 
 async fn insert(tx: &mut PgConnection, rows: &[EventRow]) -> sqlx::Result<()> {
@@ -93,14 +103,14 @@ async fn insert(tx: &mut PgConnection, rows: &[EventRow]) -> sqlx::Result<()> {
     query(
         "insert into blockchain_events as e (id, genesis_id, block_id, block_number, block_timestamp, tx_hash, clause_index,
             log_index, contract_address, event_signature, event_type, event_data, created_at, processed)
-         select *, false from unnest($1::uuid[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6::text[],
+         select *, false from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[], $6::text[],
             $7::int[], $8::int[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::timestamptz[])
          on conflict (id) do update set created_at = least(e.created_at, excluded.created_at)",
     )
     .bind(column(rows, |row| row.id))
     .bind(column(rows, |row| row.genesis_id.clone()))
     .bind(column(rows, |row| row.block_id.clone()))
-    .bind(column(rows, |row| i32::try_from(row.block_number).unwrap_or(i32::MAX)))
+    .bind(column(rows, |row| row.block_number))
     .bind(column(rows, |row| row.block_timestamp))
     .bind(column(rows, |row| row.tx_hash.clone()))
     .bind(column(rows, |row| row.clause_index))
@@ -115,12 +125,44 @@ async fn insert(tx: &mut PgConnection, rows: &[EventRow]) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Waits until no other batch works on these transactions: what one batch of two writes, the other then sees.
+/// Advisory locks of [`take_turns`] at most, a batch: 6 writers take less than the 6,400 that PostgreSQL holds by default
+/// (`max_locks_per_transaction` 64 times `max_connections` 100).
+const TURNS: i64 = 1_024;
+
+/// Waits until no other batch works on these transactions: what one batch of two writes, the other then sees. Transactions
+/// whose hashes fall together wait for each other too.
 pub(super) async fn take_turns(tx: &mut PgConnection, hashes: &[String]) -> sqlx::Result<()> {
-    query("select pg_advisory_xact_lock(hashtextextended(h, 0)) from (select h from unnest($1::text[]) h order by h) o")
-        .bind(hashes)
-        .execute(tx)
-        .await?;
+    query(
+        "select pg_advisory_xact_lock(hashtext('blockchain_transactions'), turn) from (
+            select distinct (hashtextextended(h, 0) & ($2 - 1))::int as turn from unnest($1::text[]) h order by turn
+         ) o",
+    )
+    .bind(hashes)
+    .bind(TURNS)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Locks the events of transactions and of blocks (network and id) by key, before any of them is changed.
+pub(super) async fn hold(
+    tx: &mut PgConnection,
+    hashes: &[String],
+    blocks: &[(String, String)],
+) -> sqlx::Result<()> {
+    query(
+        "select 1 from blockchain_events where id in (
+            select id from blockchain_events where tx_hash = any($1)
+            union all
+            select id from blockchain_events
+            where (genesis_id, block_id) in (select * from unnest($2::text[], $3::text[]))
+         ) order by id for no key update",
+    )
+    .bind(hashes)
+    .bind(column(blocks, |(genesis, _)| genesis.clone()))
+    .bind(column(blocks, |(_, block)| block.clone()))
+    .execute(tx)
+    .await?;
     Ok(())
 }
 
@@ -132,7 +174,7 @@ pub(super) async fn settle(tx: &mut PgConnection, hashes: &[String]) -> sqlx::Re
          from (
             select e.id, t.id is not null as done, t.confirmed_at as at from blockchain_events e
             left join blockchain_transactions t on t.tx_hash = e.tx_hash and t.block_id = e.block_id
-                and t.attempt_state in ('confirmed', 'final')
+                and t.genesis_id = e.genesis_id and t.attempt_state in ('confirmed', 'final')
             where e.tx_hash = any($1)
          ) s
          where s.id = e.id and (e.processed, e.processed_at) is distinct from (s.done, s.at)",
@@ -177,31 +219,33 @@ fn parsed(log: &ChainLog) -> Option<Log> {
 
 /// `{name,app_id,receiver,amount_wei,distributor,reward_id}`, as far as the event has them.
 fn decoded_json(event: &ContractEvent) -> Value {
-    let mut fields = Map::new();
-    let mut put = |name: &str, value: String| drop(fields.insert(name.to_owned(), value.into()));
-    put("name", event.name().to_owned());
-    match event {
-        ContractEvent::RewardDistributed { amount, app, receiver, proof: text, distributor }
-        | ContractEvent::RewardMetadata { amount, app, receiver, metadata: text, distributor } => {
-            put("app_id", app.to_string());
-            put("receiver", receiver.to_string());
-            put("amount_wei", amount.to_string());
-            put("distributor", distributor.to_string());
-            if let Some(id) = reward_id(text) {
-                put("reward_id", id.to_string());
-            }
+    use ContractEvent as E;
+    let (app, receiver, amount, distributor, text) = match event {
+        E::RewardDistributed { amount, app, receiver, proof: text, distributor }
+        | E::RewardMetadata { amount, app, receiver, metadata: text, distributor } => {
+            (Some(app), Some(receiver), Some(amount), Some(distributor), Some(text))
         }
-        ContractEvent::Transfer { to, amount, .. } => {
-            put("receiver", to.to_string());
-            put("amount_wei", amount.to_string());
+        E::Transfer { to, amount, .. } => (None, Some(to), Some(amount), None, None),
+        E::TeamWithdrawal { amount, app, team_wallet, .. } => {
+            (Some(app), Some(team_wallet), Some(amount), None, None)
         }
-        ContractEvent::RegisteredAction { app, user, .. } => {
-            put("app_id", app.to_string());
-            put("receiver", user.to_string());
+        E::RegisteredAction { app, user, .. } => (Some(app), Some(user), None, None, None),
+        E::NewDeposit { amount, app, .. } | E::RewardsPoolBalanceUpdated { app, amount, .. } => {
+            (Some(app), None, Some(amount), None, None)
         }
-        _ => {}
-    }
-    Value::Object(fields)
+        E::AppPaused { app, .. } | E::AppUnpaused { app, .. } => (Some(app), None, None, None, None),
+        E::RegisterActionFailed { .. } => (None, None, None, None, None),
+    };
+    let fields = [
+        ("name", Some(event.name().to_owned())),
+        ("app_id", app.map(ToString::to_string)),
+        ("receiver", receiver.map(ToString::to_string)),
+        ("amount_wei", amount.map(ToString::to_string)),
+        ("distributor", distributor.map(ToString::to_string)),
+        ("reward_id", text.and_then(|text| reward_id(text)).map(|id| id.to_string())),
+    ];
+    let fields = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
+    Value::Object(fields.collect())
 }
 
 /// The first UUID in a text: our proof and our metadata hold one alone, the reward's.
@@ -209,5 +253,9 @@ fn reward_id(text: &str) -> Option<Uuid> {
     const LENGTH: usize = 36;
     (0..text.len().saturating_sub(LENGTH - 1))
         .filter_map(|at| text.get(at..at + LENGTH))
-        .find_map(|part| Uuid::try_parse(part).ok().filter(|_| part.contains('-')))
+        .find_map(|part| Uuid::try_parse(part).ok())
 }
+
+#[cfg(test)]
+#[path = "chain_events_tests.rs"]
+mod tests;

@@ -9,6 +9,7 @@ mod score;
 mod service;
 mod sink;
 pub use {config::*, rows::BadValue, service::is_retryable, sink::*};
+pub(crate) use {payouts::network, score::GRAMS_PER_KM};
 
 use rdkafka::config::ClientConfig;
 use runtime::registry::RegistryConfig;
@@ -25,8 +26,8 @@ pub const MATERIALIZED: Tables = Tables {
         "rewards",
         "reward_transactions",
         "blockchain_transactions",
-        "blockchain_events",
         "chain_blocks",
+        "blockchain_events",
     ],
     reset: Some(
         "update users set total_mileage = 0, total_rewards = 0, sustainability_score = null

@@ -14,8 +14,8 @@ use super::rewards::{AMOUNT_LIMIT, RewardRow, parent};
 use super::rows::{BadValue, Fit, Rows};
 use super::service::column;
 
-/// Decimals of a coin: 1 is 10^18 wei.
-const COIN_DECIMALS: u32 = 18;
+/// A wei in coins: 10^-18.
+const WEI: Decimal = Decimal::from_parts(1, 0, 0, false, 18);
 /// Decimals of the columns of coins.
 const COLUMN_DECIMALS: u32 = 8;
 
@@ -36,6 +36,8 @@ pub(super) struct TransactionRow {
     gas_price_wei: Option<Decimal>,
     fee: Option<Decimal>,
     fee_wei: Option<Decimal>,
+    reward_fee: Option<Decimal>,
+    batch_amount: Decimal,
     block_number: Option<i32>,
     told: PayoutTransaction,
 }
@@ -78,17 +80,16 @@ fn transaction(
     told: &PayoutTransaction,
     fit: Fit,
 ) -> Result<TransactionRow, BadValue> {
-    let gas = |value: Option<i64>| match value.map(i32::try_from) {
-        None => Ok(None),
-        Some(Ok(gas)) => Ok(Some(gas)),
-        Some(Err(_)) => fit.refuse("blockchain_transactions.gas_used", "does not fit"),
+    let int = |column, value: Option<i64>| fit.int(column, value);
+    let coins = |column, wei: Option<Decimal>| {
+        // Cut to the column's decimals toward zero; the exact wei have a column of their own.
+        let coins =
+            wei.map(|wei| (wei * WEI).round_dp_with_strategy(COLUMN_DECIMALS, RoundingStrategy::ToZero));
+        coins.map(|coins| fit.within(column, coins, COLUMN_DECIMALS, AMOUNT_LIMIT)).transpose()
     };
-    let wei = |text: &Option<String>| match text.as_deref().map(str::parse::<Decimal>) {
-        None => Ok(None),
-        Some(Ok(wei)) => Ok(Some(wei)),
-        Some(Err(_)) => fit.refuse("blockchain_transactions.fee_wei", "is no number of wei"),
-    };
-    let (gas_price_wei, fee_wei) = (wei(&told.gas_price_wei)?, wei(&told.fee_wei)?);
+    let gas_price_wei = fit.wei("blockchain_transactions.gas_price_wei", told.gas_price_wei.as_deref())?;
+    let fee_wei = fit.wei("blockchain_transactions.fee_wei", told.fee_wei.as_deref())?;
+    let grid = |column, amount| fit.within(column, amount, COLUMN_DECIMALS, AMOUNT_LIMIT);
     let number = told.block.as_ref().map(|block| block.number);
     Ok(TransactionRow {
         reward_id: event.reward_id.0,
@@ -103,31 +104,43 @@ fn transaction(
             AttemptState::Reverted | AttemptState::RevertedFinal => "reverted",
         },
         network: network(&told.genesis_id),
-        gas_used: gas(told.gas_used)?,
-        reward_gas: gas(told.reward_gas_used)?,
-        gas_price: gas_price_wei.and_then(coins),
+        gas_used: int("blockchain_transactions.gas_used", told.gas_used)?,
+        reward_gas: int("reward_transactions.gas_used", told.reward_gas_used)?,
+        gas_price: coins("blockchain_transactions.gas_price", gas_price_wei)?,
         gas_price_wei,
-        fee: fee_wei.and_then(coins),
+        fee: coins("blockchain_transactions.transaction_fee", fee_wei)?,
         fee_wei,
-        block_number: match number.map(i32::try_from) {
-            None => None,
-            Some(Ok(number)) => Some(number),
-            Some(Err(_)) => fit.refuse("blockchain_transactions.block_number", "does not fit")?,
-        },
+        reward_fee: told
+            .reward_fee
+            .map(|fee| grid("reward_transactions.transaction_fee", fee))
+            .transpose()?,
+        batch_amount: grid("blockchain_transactions.amount", told.batch_amount)?,
+        block_number: int("blockchain_transactions.block_number", number)?,
         told: told.clone(),
     })
 }
 
-/// Wei as coins, cut to the column's decimals toward zero. None beyond 28 digits.
-fn coins(wei: Decimal) -> Option<Decimal> {
-    let whole = wei.trunc();
-    let mantissa = i128::try_from(whole).ok()?;
-    let coins = Decimal::try_from_i128_with_scale(mantissa, COIN_DECIMALS).ok()?;
-    Some(coins.round_dp_with_strategy(COLUMN_DECIMALS, RoundingStrategy::ToZero))
+impl Fit {
+    fn int(&self, column: &'static str, value: Option<i64>) -> Result<Option<i32>, BadValue> {
+        match value.map(i32::try_from) {
+            Some(Err(_)) => self.refuse(column, "does not fit 32 bits"),
+            Some(Ok(value)) if value < 0 => self.refuse(column, "is negative"),
+            value => Ok(value.and_then(Result::ok)),
+        }
+    }
+
+    /// A whole number of wei; at most 2^96 - 1, which is 7.9e10 coins.
+    fn wei(&self, column: &'static str, text: Option<&str>) -> Result<Option<Decimal>, BadValue> {
+        let Some(text) = text else { return Ok(None) };
+        match text.parse() {
+            Ok(wei) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(wei)),
+            _ => self.refuse(column, "is no number of wei"),
+        }
+    }
 }
 
 /// The network's label: mainnet's genesis block is mainnet, every other a test network (Thor `genesis/mainnet.go`).
-fn network(genesis_id: &str) -> &'static str {
+pub(crate) fn network(genesis_id: &str) -> &'static str {
     if genesis_id == "0x00000000851caf3cfdb6e899cf5958bfb1ac3413d346d43539627e6be7ec1b4a" {
         "vechain_mainnet"
     } else {
@@ -165,8 +178,9 @@ insert into blockchain_transactions as t (id, user_id, transaction_type, tx_hash
     retry_count, max_retries, created_at, confirmed_at, genesis_id, block_id, clause_count, gas_payer, gas_price_wei, fee_wei,
     attempt_state, broadcast_count, finalized_at, revision)
 select r.id, beneficiary, 'reward_distribution', tx_hash, network::blockchain_transactions_blockchain_network, signer,
-    coalesce((select w.wallet_address from user_wallets w where w.id = r.wallet), contract), amount, gas_used, gas_price, fee,
-    block_number, block_timestamp, confirmations, status::blockchain_transactions_status, error, retries, max_retries,
+    case when r.wallet is null then contract
+        else (select w.wallet_address from user_wallets w where w.id = r.wallet) end, amount, gas_used, gas_price, fee, block_number,
+    block_timestamp, confirmations, status::blockchain_transactions_status, error, retries, max_retries,
     created_at, confirmed_at, genesis_id, block_id, clauses, gas_payer, gas_price_wei, fee_wei, state, broadcasts, finalized_at,
     revision
 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid[], $7::text[], $8::numeric[], $9::int[],
@@ -178,6 +192,7 @@ from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::uuid
     gas_payer, gas_price_wei, fee_wei, state, broadcasts, finalized_at, revision)
 order by tx_hash
 on conflict (tx_hash) do update set
+    to_address = coalesce(t.to_address, excluded.to_address),
     gas_used = case when excluded.revision > t.revision then excluded.gas_used else t.gas_used end,
     gas_price = case when excluded.revision > t.revision then excluded.gas_price else t.gas_price end,
     transaction_fee = case when excluded.revision > t.revision then excluded.transaction_fee else t.transaction_fee end,
@@ -223,6 +238,7 @@ pub(super) async fn transactions(tx: &mut PgConnection, rows: Vec<TransactionRow
     let hashes: Vec<String> = by_hash.iter().map(|row| row.told.tx_id.clone()).collect();
     super::chain_events::take_turns(tx, &hashes).await?;
     blockchain_transactions(tx, &by_hash).await?;
+    super::chain_events::hold(tx, &hashes, &[]).await?;
     super::chain_events::settle(tx, &hashes).await
 }
 
@@ -243,7 +259,7 @@ async fn reward_transactions(tx: &mut PgConnection, rows: &[(Uuid, TransactionRo
         .bind(column(rows, |(_, row)| row.amount))
         .bind(column(rows, |(_, row)| row.reward_gas))
         .bind(column(rows, |(_, row)| row.gas_price))
-        .bind(column(rows, |(_, row)| row.told.reward_fee))
+        .bind(column(rows, |(_, row)| row.reward_fee))
         .bind(column(rows, |(_, row)| row.block_number))
         .bind(column(rows, |(_, row)| row.told.confirmations))
         .bind(column(rows, |(_, row)| row.status))
@@ -270,7 +286,7 @@ async fn blockchain_transactions(tx: &mut PgConnection, rows: &[TransactionRow])
         .bind(column(rows, |row| row.told.signer.clone()))
         .bind(column(rows, |row| row.told.beneficiary_wallet))
         .bind(column(rows, |row| row.told.contract.clone()))
-        .bind(column(rows, |row| row.told.batch_amount))
+        .bind(column(rows, |row| row.batch_amount))
         .bind(column(rows, |row| row.gas_used))
         .bind(column(rows, |row| row.gas_price))
         .bind(column(rows, |row| row.fee))
@@ -297,3 +313,7 @@ async fn blockchain_transactions(tx: &mut PgConnection, rows: &[TransactionRow])
         .await?;
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "payouts_tests.rs"]
+mod tests;

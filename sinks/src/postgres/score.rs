@@ -11,7 +11,7 @@ use schemas::reason::Reason;
 
 /// g CO2e per km of an average car by what it runs on: UK DESNZ greenhouse gas conversion factors 2026, electric by the UK
 /// grid. A plug-in counts as a hybrid; an unknown vehicle as the reference, so it saves nothing.
-pub(super) const GRAMS_PER_KM: [(&str, Decimal); 7] = [
+pub(crate) const GRAMS_PER_KM: [(&str, Decimal); 7] = [
     ("petrol", REFERENCE),
     ("diesel", hundredths(17_265)),
     ("hybrid", hundredths(12_961)),

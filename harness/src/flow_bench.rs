@@ -1,0 +1,254 @@
+//! Where an upload's time goes, from 202 to the confirmed payment, stage by stage, at one upload a second.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use chrono::Utc;
+use devstack::Stack;
+use rdkafka::config::ClientConfig;
+use schemas::events::{
+    OdometerRead, PayoutUpdated, RewardCalculated, RewardGranted, UploadDecided, UploadGraded, UploadReceived,
+};
+use schemas::ids::{Micros, UploadId};
+use uuid::Uuid;
+
+use crate::client::{Client, Photo, Posted};
+use crate::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
+use crate::local_chain::{LocalChain, wallet_of};
+use crate::photos::with_comment;
+use crate::scenario::{Scenario, driver_id, vehicle_id};
+use crate::topics::read_all;
+
+/// Time between two uploads.
+const PACE: Duration = Duration::from_secs(1);
+/// Longest wait for the last payment's 12 blocks.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// All stages but the reading may take this share of the reading's own time, at p50.
+const WANTED: f64 = 0.5;
+
+/// Runs `uploads` uploads and prints a line a stage; whether the stages around the reading are quick enough.
+///
+/// # Errors
+/// When the parts do not start or payments are not confirmed in time.
+pub fn run(stack: &Stack, uploads: usize) -> Result<bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let folder = make_folder(&stack.folder().join("flow"))?;
+    let chain = runtime.block_on(LocalChain::deploy(stack, Path::new(".local/contracts"), &folder))?;
+    let prefix = format!("flow-{}-", Uuid::now_v7().simple());
+    let mut settings = [open_rates(), chain.settings()].concat();
+    settings.push(("MILESTREAM_KAFKA__TOPIC_PREFIX".to_owned(), prefix.clone()));
+    let logs = stack.logs().join("flow");
+    let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings };
+    let mut deployment = Deployment::prepare(stack, config)?;
+    chain.register(&deployment)?;
+    for role in RoleSpec::every_role() {
+        deployment.start(role)?;
+    }
+    deployment.wait_ready()?;
+    runtime.block_on(post(&deployment, uploads))?;
+    let mut kafka = ClientConfig::new();
+    kafka.set("bootstrap.servers", stack.kafka_brokers());
+    let until = Instant::now() + PATIENCE;
+    let times = loop {
+        let times = Times::read(&kafka, &prefix)?;
+        if times.decided.len() >= uploads && times.open() == 0 {
+            break times;
+        }
+        ensure!(Instant::now() < until, "{} payments are not confirmed within {PATIENCE:?}", times.open());
+        std::thread::park_timeout(Duration::from_secs(1));
+    };
+    deployment.stop();
+    times.print()
+}
+
+/// Posts at an even pace: drivers of three photos each, of which the second and third earn.
+async fn post(deployment: &Deployment, uploads: usize) -> Result<()> {
+    let folder = Path::new("examples/photos");
+    let scenario = Scenario::read(folder)?;
+    let mut series: BTreeMap<(String, u32), Vec<Vec<u8>>> = BTreeMap::new();
+    for sample in scenario.verified_jpegs() {
+        let bytes = std::fs::read(folder.join(&sample.file)).context("read a sample")?;
+        series.entry((sample.driver.clone(), sample.vehicle)).or_default().push(bytes);
+    }
+    let series: Vec<Vec<Vec<u8>>> = series.into_values().filter(|photos| photos.len() >= 3).collect();
+    ensure!(!series.is_empty(), "the scenario has no vehicle with three verified JPEGs");
+    let client = Client::new(&deployment.gateway_url())?;
+    let now = Utc::now();
+    let begun = Instant::now();
+    for n in 0..uploads {
+        let (driver, turn) = (n / 3, n % 3);
+        let name = format!("flow-{driver}");
+        let user = driver_id(&name);
+        let token = deployment.token(user)?;
+        if turn == 0 {
+            let (id, address) = (user.to_string(), wallet_of(user).to_string());
+            deployment.command(&["wallet", "add", "--user", &id, "--address", &address])?;
+        }
+        let captured = now - chrono::Duration::days(9 - i64::try_from(turn)?);
+        let photo = Photo {
+            file_name: format!("{name}-{turn}.jpg"),
+            bytes: with_comment(&series[driver % series.len()][turn], &format!("flow {n}"))
+                .context("a JPEG")?,
+            vehicle_id: Some(vehicle_id(&format!("{name}/1"))),
+            claimed_mileage: None,
+            unit: None,
+            captured_at: Some(captured.to_rfc3339()),
+        };
+        tokio::time::sleep_until((begun + PACE * u32::try_from(n)?).into()).await;
+        let answer = client.post(&token, &photo).await?;
+        ensure!(matches!(answer, Posted::Accepted { .. }), "upload {n} was refused: {answer:?}");
+    }
+    Ok(())
+}
+
+/// When each event of each upload was made; of an event that stands twice the first.
+#[derive(Default)]
+struct Times {
+    accepted: BTreeMap<UploadId, Micros>,
+    graded: BTreeMap<UploadId, Micros>,
+    read: BTreeMap<UploadId, Micros>,
+    /// The reading's own time, ms.
+    reading: BTreeMap<UploadId, i32>,
+    decided: BTreeMap<UploadId, Micros>,
+    calculated: BTreeMap<UploadId, Micros>,
+    granted: BTreeMap<UploadId, Micros>,
+    signed: BTreeMap<UploadId, Micros>,
+    included: BTreeMap<UploadId, Micros>,
+    confirmed: BTreeMap<UploadId, Micros>,
+}
+
+macro_rules! first {
+    ($kafka:expr, $prefix:expr, $type:ty, $map:expr) => {
+        for record in read_all::<$type>($kafka, $prefix)? {
+            let header = &record.event.header;
+            $map.entry(header.upload_id).or_insert(header.occurred_at);
+        }
+    };
+}
+
+impl Times {
+    fn read(kafka: &ClientConfig, prefix: &str) -> Result<Self> {
+        let mut times = Self::default();
+        for record in read_all::<UploadReceived>(kafka, prefix)? {
+            times.accepted.insert(record.event.header.upload_id, record.event.header.accepted_at);
+        }
+        first!(kafka, prefix, UploadGraded, times.graded);
+        for record in read_all::<OdometerRead>(kafka, prefix)? {
+            let header = &record.event.header;
+            times.read.entry(header.upload_id).or_insert(header.occurred_at);
+            if let Some(reading) = &record.event.reading {
+                times.reading.entry(header.upload_id).or_insert(reading.processing_time_ms);
+            }
+        }
+        first!(kafka, prefix, UploadDecided, times.decided);
+        first!(kafka, prefix, RewardCalculated, times.calculated);
+        for record in read_all::<RewardGranted>(kafka, prefix)? {
+            let event = &record.event;
+            if !event.granted.is_zero() {
+                times.granted.entry(event.header.upload_id).or_insert(event.header.occurred_at);
+            }
+        }
+        for record in read_all::<PayoutUpdated>(kafka, prefix)? {
+            let upload = record.event.header.upload_id;
+            let Some(told) = record.event.transaction else { continue };
+            times.signed.entry(upload).or_insert(told.signed_at);
+            if told.block.is_some() {
+                times.included.entry(upload).or_insert(record.event.header.occurred_at);
+            }
+            if let Some(at) = told.confirmed_at {
+                times.confirmed.entry(upload).or_insert(at);
+            }
+        }
+        Ok(times)
+    }
+
+    /// Grants that are not confirmed yet, and distances without a grant.
+    fn open(&self) -> usize {
+        let ungranted = self.calculated.keys().filter(|upload| !self.granted.contains_key(upload)).count();
+        let unpaid = self.granted.keys().filter(|upload| !self.confirmed.contains_key(upload)).count();
+        ungranted + unpaid
+    }
+
+    fn print(&self) -> Result<bool> {
+        let rows = [
+            ("202 to graded", between(&self.accepted, &self.graded)),
+            ("graded to read (queueing included)", between(&self.graded, &self.read)),
+            ("read to decided", between(&self.read, &self.decided)),
+            ("202 to decided", between(&self.accepted, &self.decided)),
+            ("decided to calculated", between(&self.decided, &self.calculated)),
+            ("calculated to granted", between(&self.calculated, &self.granted)),
+            ("granted to signed (1 s of batch waiting included)", between(&self.granted, &self.signed)),
+            ("signed to included (blocks of 1 s)", between(&self.signed, &self.included)),
+            ("included to confirmed (12 blocks)", between(&self.included, &self.confirmed)),
+        ];
+        println!("ms: from, to, uploads, p50, p99");
+        for (name, values) in &rows {
+            println!(
+                "  {name:<52} {:>4} {:>8.0} {:>8.0}",
+                values.len(),
+                quantile(values, 0.5),
+                quantile(values, 0.99)
+            );
+        }
+        let own: Vec<f64> = self.reading.values().map(|ms| f64::from(*ms)).collect();
+        let own = sorted(own);
+        println!(
+            "  {:<52} {:>4} {:>8.0} {:>8.0}",
+            "the reading itself",
+            own.len(),
+            quantile(&own, 0.5),
+            quantile(&own, 0.99)
+        );
+        let around: f64 = [0, 2, 4, 5].map(|row: usize| quantile(&rows[row].1, 0.5)).iter().sum();
+        // Of granted to signed, the second that a reward waits for company is not the stage's work.
+        let signing = (quantile(&rows[6].1, 0.5) - BATCH_WAIT_MS).max(0.0);
+        let share = (around + signing) / quantile(&own, 0.5);
+        println!(
+            "all stages but the reading, at p50: {:.0} ms, {share:.2} of the reading's own time; wanted below {WANTED}",
+            around + signing
+        );
+        Ok(share < WANTED)
+    }
+}
+
+/// What [`LocalChain::settings`] sets.
+const BATCH_WAIT_MS: f64 = 1_000.0;
+
+/// Milliseconds between two events of the same upload, sorted.
+fn between(from: &BTreeMap<UploadId, Micros>, to: &BTreeMap<UploadId, Micros>) -> Vec<f64> {
+    let pairs = to.iter().filter_map(|(upload, at)| Some((from.get(upload)?, at)));
+    // Microseconds of a run stay far below 2^52.
+    #[allow(clippy::cast_precision_loss, reason = "see above")]
+    sorted(pairs.map(|(from, to)| (to.0 - from.0) as f64 / 1_000.0).collect())
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// The value at a share of a sorted list, nearest rank.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a short list"
+)]
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_the_nearest_rank() {
+        let values: Vec<f64> = (1..=10).map(f64::from).collect();
+        assert_eq!((quantile(&values, 0.5), quantile(&values, 0.99)), (5.0, 10.0));
+        assert!(quantile(&[], 0.5).is_nan());
+    }
+}

@@ -1,0 +1,59 @@
+//! What is announced with a change: a row of `outbox` in the change's own transaction, which `runtime::outbox` publishes.
+
+use schemas::codec::{self, CodecError};
+use schemas::events::Event;
+use schemas::ids::Micros;
+use sqlx::PgConnection;
+
+use crate::error::ApiError;
+use crate::token::TokenError;
+
+/// Why an event was not announced.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OutboxError {
+    /// It does not encode: a bug of ours.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+impl From<OutboxError> for ApiError {
+    fn from(error: OutboxError) -> Self {
+        match error {
+            OutboxError::Codec(error) => Self::Internal { source: error.into() },
+            OutboxError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<OutboxError> for TokenError {
+    fn from(error: OutboxError) -> Self {
+        match error {
+            OutboxError::Codec(error) => Self::Codec(error),
+            OutboxError::Database(error) => Self::Database(error),
+        }
+    }
+}
+
+/// Puts an event into the outbox; false where one with its id was there already. `runtime::outbox` adds the topic's prefix.
+pub(crate) async fn announce<E: Event>(
+    tx: &mut PgConnection,
+    schema_id: u32,
+    event: &E,
+    now: Micros,
+) -> Result<bool, OutboxError> {
+    let written = sqlx::query(
+        "insert into outbox (topic, key, event_id, payload, created_at) values ($1, $2, $3, $4, $5)
+         on conflict (event_id) do nothing",
+    )
+    .bind(E::TOPIC.name())
+    .bind(event.key().into_bytes())
+    .bind(event.event_id().0)
+    .bind(codec::encode(schema_id, event)?)
+    .bind(now.to_utc())
+    .execute(tx)
+    .await?;
+    Ok(written.rows_affected() == 1)
+}

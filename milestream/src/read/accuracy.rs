@@ -1,0 +1,181 @@
+//! The accuracy table: readings against the truth file of a generated set.
+
+use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Duration};
+
+use anyhow::Context as _;
+use rust_decimal::Decimal;
+use serde::Deserialize;
+
+use super::{Outcome, lines, name};
+
+/// The class of photos that hold a reading; all others must not be accepted.
+const READABLE: &str = "readable";
+
+/// A line of the truth file.
+#[derive(Deserialize)]
+pub struct Truth {
+    file: String,
+    class: String,
+    style: String,
+    /// The integer part; none where the photo has no odometer.
+    value: Option<u64>,
+    /// The digit on the wheel of tenths.
+    tenth: Option<u64>,
+    /// The vehicle's last verified reading.
+    prior: Option<u64>,
+}
+
+/// Reads a truth file; by file name.
+pub fn truth(path: &Path) -> anyhow::Result<BTreeMap<String, Truth>> {
+    Ok(lines::<Truth>(path)?.into_iter().map(|truth| (truth.file.clone(), truth)).collect())
+}
+
+/// How often what happened.
+#[derive(Clone, Copy, Default)]
+struct Tally {
+    photos: u32,
+    exact: u32,
+    forgiven: u32,
+    exact_with_prior: u32,
+    forgiven_with_prior: u32,
+    accepted: u32,
+    wrong: u32,
+}
+
+/// The table while it is filled.
+pub struct Table {
+    truth: BTreeMap<String, Truth>,
+    readable: BTreeMap<String, Tally>,
+    others: BTreeMap<String, Tally>,
+    cpu_readable: Vec<Duration>,
+    cpu: Vec<Duration>,
+    misses: String,
+}
+
+impl Table {
+    pub fn new(truth: BTreeMap<String, Truth>) -> Self {
+        Self {
+            truth,
+            readable: BTreeMap::new(),
+            others: BTreeMap::new(),
+            cpu_readable: Vec::new(),
+            cpu: Vec::new(),
+            misses: String::new(),
+        }
+    }
+
+    /// Counts one photo.
+    ///
+    /// # Errors
+    /// Where the truth file does not know it.
+    pub fn add(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
+        let name = name(Path::new(&outcome.file));
+        let truth = self.truth.get(&name).with_context(|| format!("the truth file has no {name}"))?;
+        let one = tally(outcome, truth);
+        let readable = truth.class == READABLE;
+        let (groups, group) =
+            if readable { (&mut self.readable, &truth.style) } else { (&mut self.others, &truth.class) };
+        for group in [group.as_str(), "all"] {
+            groups.entry(group.to_owned()).or_default().add(one);
+        }
+        self.cpu.push(outcome.cpu);
+        if readable {
+            self.cpu_readable.push(outcome.cpu);
+        }
+        if one.wrong > 0 || (readable && one.exact == 0) {
+            miss(&mut self.misses, &name, outcome, truth, one);
+        }
+        Ok(())
+    }
+
+    /// The table. `peak` is the process's largest resident set; KiB, as Linux counts `ru_maxrss` (getrusage(2)).
+    pub fn shown(mut self, version: &str, peak: i64) -> String {
+        let mut out = self.misses;
+        let head =
+            ["photos", "exact", "forgiven", "exact+prior", "forgiven+prior", "accepted", "wrong of them"];
+        for (title, groups) in [(READABLE, &self.readable), ("not readable", &self.others)] {
+            if groups.is_empty() {
+                continue;
+            }
+            let columns: String = head.iter().map(|name| format!("{name:>16}")).collect();
+            let _ = writeln!(out, "{title:<16}{columns}");
+            let in_order = groups.iter().filter(|(name, _)| *name != "all");
+            for (name, tally) in in_order.chain(groups.get_key_value("all")) {
+                let _ = writeln!(out, "{name:<16}{}", tally.shown());
+            }
+        }
+        for (what, times) in [(READABLE, &mut self.cpu_readable), ("all", &mut self.cpu)] {
+            times.sort();
+            if let (Some(median), Some(p95)) = (rank(times, 50), rank(times, 95)) {
+                let (median, p95) = (median.as_millis(), p95.as_millis());
+                let _ = writeln!(
+                    out,
+                    "CPU a photo, {what}: median {median} ms, 95th percentile {p95} ms, one thread"
+                );
+            }
+        }
+        let _ = writeln!(out, "peak memory {} MiB, reader {version}", peak / 1024);
+        out
+    }
+}
+
+impl Tally {
+    fn add(&mut self, one: Self) {
+        self.photos += one.photos;
+        self.exact += one.exact;
+        self.forgiven += one.forgiven;
+        self.exact_with_prior += one.exact_with_prior;
+        self.forgiven_with_prior += one.forgiven_with_prior;
+        self.accepted += one.accepted;
+        self.wrong += one.wrong;
+    }
+
+    fn shown(&self) -> String {
+        let share = |part: u32, whole: u32| {
+            let percent = 100.0 * f64::from(part) / f64::from(whole.max(1));
+            format!("{:>16}", format!("{part} {percent:.1} %"))
+        };
+        let of_all =
+            [self.exact, self.forgiven, self.exact_with_prior, self.forgiven_with_prior, self.accepted];
+        let shares: String = of_all.iter().map(|part| share(*part, self.photos)).collect();
+        format!("{:>16}{shares}{}", self.photos, share(self.wrong, self.accepted))
+    }
+}
+
+/// One photo's part of the tally. Exact is the integer part, strictly; forgiven is also one that ends with the wheel of
+/// tenths. Accepted is without the prior, as a vehicle's first photo is.
+fn tally(outcome: &Outcome, truth: &Truth) -> Tally {
+    let right = |value: Option<Decimal>| value == truth.value.map(Decimal::from);
+    let with_tenths = truth.value.zip(truth.tenth).map(|(value, tenth)| Decimal::from(value * 10 + tenth));
+    let forgiven = |value: Option<Decimal>| right(value) || (value.is_some() && value == with_tenths);
+    let alone = outcome.best().map(|best| best.value);
+    let known = outcome.chosen(truth.prior.map(Decimal::from)).map(|chosen| chosen.value);
+    let accepted = outcome.against(None).is_none();
+    Tally {
+        photos: 1,
+        exact: right(alone).into(),
+        forgiven: forgiven(alone).into(),
+        exact_with_prior: right(known).into(),
+        forgiven_with_prior: forgiven(known).into(),
+        accepted: accepted.into(),
+        // Nothing that hides its reading may be accepted, even if the guess is right.
+        wrong: (accepted && !(truth.class == READABLE && right(alone))).into(),
+    }
+}
+
+/// A line on a photo that was not read right, or accepted when it must not be.
+fn miss(out: &mut String, name: &str, outcome: &Outcome, truth: &Truth, one: Tally) {
+    let value = truth.value.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
+    let tenth = truth.tenth.map(|tenth| format!(" and {tenth} tenths")).unwrap_or_default();
+    let candidates = outcome.reading.iter().flat_map(|reading| reading.candidates.iter().take(4));
+    let seen: Vec<String> = candidates.map(|one| format!("{} ({})", one.value, one.confidence)).collect();
+    let seen = if seen.is_empty() { "nothing".to_owned() } else { seen.join(", ") };
+    let why = outcome.fault.as_ref().map(|fault| format!("; {}", fault.reason.label())).unwrap_or_default();
+    let accepted = if one.accepted > 0 { "; ACCEPTED" } else { "" };
+    let _ = writeln!(out, "{name}: shows {value}{tenth}, read {seen}{why}{accepted}");
+}
+
+/// The nearest rank; of sorted times.
+fn rank(times: &[Duration], percent: usize) -> Option<Duration> {
+    times.get((times.len() * percent).div_ceil(100).saturating_sub(1)).copied()
+}

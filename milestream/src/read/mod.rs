@@ -1,0 +1,237 @@
+//! `milestream read`: reads photos without any server, and measures the reader against a truth file.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use nix::sys::{
+    resource::{Usage, UsageWho, getrusage},
+    time::TimeValLike as _,
+};
+use reading::{AUTO_ACCEPT, Graded, Reader, Reading};
+use rust_decimal::Decimal;
+use schemas::{
+    events::{Candidate, Fault},
+    reason::Reason,
+};
+use serde::Deserialize;
+
+mod accuracy;
+mod show;
+
+/// What to read, and how to say it.
+#[derive(Debug, Args)]
+pub struct ReadArgs {
+    /// Photos, or folders of photos.
+    #[arg(required = true)]
+    photos: Vec<PathBuf>,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    json: bool,
+    /// The vehicle's last verified reading, or a file with one JSON object a line: {"file": …, "previous": …}. It chooses
+    /// among what was read; the reading without it is told as well.
+    #[arg(long, value_name = "N|FILE")]
+    previous: Option<Previous>,
+    /// Draw boxes and candidates on the photo; of one photo only.
+    #[arg(long, value_name = "OUT.png")]
+    annotate: Option<PathBuf>,
+    /// Compare with the truth file of a set made by tools/photogen, and print the accuracy table.
+    #[arg(long, value_name = "FILE", conflicts_with = "previous")]
+    truth: Option<PathBuf>,
+}
+
+/// The last verified reading of one vehicle, or of each photo's.
+#[derive(Clone, Debug)]
+enum Previous {
+    One(Decimal),
+    Each(PathBuf),
+}
+
+impl FromStr for Previous {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Decimal::from_str(text).map_or_else(|_| Self::Each(text.into()), Self::One))
+    }
+}
+
+/// A line of a file of earlier readings.
+#[derive(Deserialize)]
+struct PreviousLine {
+    file: String,
+    /// A number, or a decimal string as `reading` is.
+    #[serde(default)]
+    previous: serde_json::Value,
+}
+
+/// What came of one photo.
+struct Outcome {
+    file: String,
+    /// Why it was not read.
+    fault: Option<Fault>,
+    graded: Option<Graded>,
+    reading: Option<Reading>,
+    previous: Option<Decimal>,
+    /// CPU time of the process for this photo: it reads one at a time, on one thread.
+    cpu: Duration,
+    wall: Duration,
+}
+
+impl Outcome {
+    /// The reading by the photo alone.
+    fn best(&self) -> Option<&Candidate> {
+        self.reading.as_ref()?.best.as_ref()
+    }
+
+    /// The reading that the last verified one speaks for.
+    fn chosen(&self, previous: Option<Decimal>) -> Option<&Candidate> {
+        reading::choose(&self.reading.as_ref()?.candidates, previous)
+    }
+
+    /// Why a person looks at the photo, or why it is turned down; none where it is accepted.
+    fn against(&self, previous: Option<Decimal>) -> Option<Reason> {
+        if let Some(fault) = &self.fault {
+            return Some(fault.reason);
+        }
+        let Some(chosen) = self.chosen(previous) else { return Some(Reason::NoOdometer) };
+        if self.reading.as_ref().is_some_and(|reading| reading.several) {
+            Some(Reason::SeveralReadings)
+        } else {
+            (chosen.confidence < AUTO_ACCEPT).then_some(Reason::LowConfidence)
+        }
+    }
+}
+
+/// Reads what was asked for and prints it.
+///
+/// # Errors
+/// Files that cannot be read or written, and contradictions in the arguments.
+pub fn run(args: &ReadArgs) -> anyhow::Result<()> {
+    let files = files(&args.photos)?;
+    if args.annotate.is_some() && files.len() != 1 {
+        bail!("--annotate draws on one photo, and {} were given", files.len());
+    }
+    let truth = args.truth.as_deref().map(accuracy::truth).transpose()?;
+    let previous = previous(args.previous.as_ref())?;
+    let reader = Reader::embedded()?;
+    let mut table = truth.map(accuracy::Table::new);
+    for file in &files {
+        let name = name(file);
+        let outcome = read(&reader, file, previous(&name), args.annotate.as_deref())?;
+        match &mut table {
+            Some(table) => table.add(&outcome)?,
+            None if args.json => println!("{}", show::json(&outcome)),
+            None => print!("{}", show::text(&outcome)),
+        }
+    }
+    if let Some(table) = table {
+        print!("{}", table.shown(reader.version(), usage()?.max_rss()));
+    }
+    Ok(())
+}
+
+/// One photo, from its bytes to the reading. As in the pipeline, one whose frame is hopeless is not read.
+fn read(
+    reader: &Reader,
+    file: &Path,
+    previous: Option<Decimal>,
+    annotated: Option<&Path>,
+) -> anyhow::Result<Outcome> {
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let (start, before) = (Instant::now(), cpu(&usage()?));
+    let (mut graded, mut reading) = (None, None);
+    let decoded = reading::decode(&bytes);
+    let mut fault = decoded.as_ref().err().cloned();
+    if let Ok(photo) = &decoded {
+        let grades = reading::grade(photo);
+        fault.clone_from(&grades.fault);
+        if fault.is_none() {
+            reading = Some(reader.read(photo, &grades.quality));
+        }
+        graded = Some(grades);
+    }
+    let (cpu, wall) = (cpu(&usage()?).saturating_sub(before), start.elapsed());
+    if let (Some(out), Ok(photo), Some(reading)) = (annotated, &decoded, &reading) {
+        fs::write(out, reading::annotate(photo, reading)?)
+            .with_context(|| format!("cannot write {}", out.display()))?;
+    }
+    Ok(Outcome { file: file.display().to_string(), fault, graded, reading, previous, cpu, wall })
+}
+
+/// This process's use of the machine so far. Nothing else runs in it, so what a photo adds is the photo's.
+fn usage() -> anyhow::Result<Usage> {
+    getrusage(UsageWho::RUSAGE_SELF).context("cannot measure the CPU time")
+}
+
+fn cpu(usage: &Usage) -> Duration {
+    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(u64::try_from(microseconds).unwrap_or_default())
+}
+
+/// The files, folders replaced by the pictures in them, in order of their names.
+fn files(given: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in given {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
+        let mut inside =
+            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
+        inside.retain(|file| is_picture(file));
+        inside.sort();
+        files.append(&mut inside);
+    }
+    Ok(files)
+}
+
+/// Whether a folder's file is meant as a photo; named alone, every file is.
+fn is_picture(file: &Path) -> bool {
+    let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+    ["jpg", "jpeg", "png", "webp", "heic", "gif"].contains(&ending.as_str())
+}
+
+fn name(file: &Path) -> String {
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The last verified reading for a file's name.
+fn previous(given: Option<&Previous>) -> anyhow::Result<impl Fn(&str) -> Option<Decimal> + use<>> {
+    let (mut one, mut each) = (None, BTreeMap::new());
+    match given {
+        None => {}
+        Some(Previous::One(value)) => one = Some(*value),
+        Some(Previous::Each(path)) => {
+            for line in lines::<PreviousLine>(path)? {
+                let text = match &line.previous {
+                    serde_json::Value::Null => continue,
+                    serde_json::Value::String(text) => text.clone(),
+                    number => number.to_string(),
+                };
+                let value = Decimal::from_str(&text)
+                    .with_context(|| format!("{}: {text} is no reading of {}", path.display(), line.file))?;
+                each.insert(name(Path::new(&line.file)), value);
+            }
+        }
+    }
+    Ok(move |file: &str| one.or_else(|| each.get(file).copied()))
+}
+
+/// A file of one JSON object a line.
+fn lines<T: for<'a> Deserialize<'a>>(path: &Path) -> anyhow::Result<Vec<T>> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let parsed = |(index, line): (usize, &str)| {
+        serde_json::from_str(line).with_context(|| format!("{}, line {}", path.display(), index + 1))
+    };
+    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(parsed).collect()
+}
+
+#[cfg(test)]
+mod tests;

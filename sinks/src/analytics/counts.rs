@@ -1,0 +1,220 @@
+//! What an event adds to which metric: functions of the event alone.
+//!
+//! Most of what an event tells is counted once, under a key of what it is about. A payment, a transaction's fee and an upload's first
+//! verdict can change: those are [`Entity`]s, and what the highest revision says is counted.
+//!
+//! When it counts: accepted, calculated and granted at the acceptance, which is the instant that the budgets go by; paid and its
+//! fee at the block's own time; decided when it was decided.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use schemas::events::{
+    LimitCharge, RewardCalculated, RewardGranted, Stamp, UploadDecided, UploadHeader, UploadReceived, Verdict,
+};
+use schemas::ids::{Micros, natural};
+use schemas::reason::Reason;
+use uuid::Uuid;
+
+use super::co2::Factors;
+use super::entities::{self, Entity};
+use super::exact::Exact;
+use super::metrics::{Dimension, Metric};
+use super::sink::AnalyticsEvent;
+
+/// What an event says cannot be added up.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{entity}: {what} {why}")]
+pub struct BadCount {
+    /// What the event is about, e.g. `upload UUID`.
+    pub entity: String,
+    /// What is wrong.
+    pub what: &'static str,
+    /// How.
+    pub why: &'static str,
+}
+
+/// What is added to one number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// To which metric.
+    pub metric: Metric,
+    /// Of which part.
+    pub dimension: Dimension,
+    /// At which instant: in every window that holds it.
+    pub at: DateTime<Utc>,
+    /// How much; negative where it is taken back.
+    pub value: Exact,
+    /// Of how many samples; negative where they are taken back.
+    pub samples: i64,
+}
+
+/// What is counted when it is told for the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// What is told, e.g. `decided:UPLOAD`.
+    pub key: String,
+    /// What it adds.
+    pub counts: Vec<Count>,
+}
+
+impl Once {
+    /// The key as it is stored: UUIDv5, shorter than its text.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        natural(&self.key)
+    }
+}
+
+/// What an event tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// When the event was made.
+    pub occurred_at: DateTime<Utc>,
+    /// What is counted once.
+    pub once: Option<Once>,
+    /// What can change.
+    pub entities: Vec<Entity>,
+}
+
+/// What an event tells.
+///
+/// # Errors
+/// [`BadCount`] for a value that is missing, negative, or from 10^11 on.
+pub fn told(event: &AnalyticsEvent) -> Result<Told, BadCount> {
+    match event {
+        AnalyticsEvent::Received(event) => received(event),
+        AnalyticsEvent::Decided(event) => decided(event),
+        AnalyticsEvent::Calculated(event) => calculated(event),
+        AnalyticsEvent::Granted(event) => granted(event),
+        // Only drivers' own claims are told, so that their number would say nothing of what is claimed by itself.
+        AnalyticsEvent::Claimed(event) => {
+            Ok(Told { occurred_at: event.occurred_at.to_utc(), ..Told::default() })
+        }
+        AnalyticsEvent::Paid(event) => Ok(Told {
+            occurred_at: event.header.occurred_at.to_utc(),
+            once: None,
+            entities: entities::paid(event)?,
+        }),
+    }
+}
+
+/// Collects what one event adds at one instant.
+struct Counts<'a> {
+    header: &'a UploadHeader,
+    stamp: &'a Stamp,
+    at: DateTime<Utc>,
+    counts: Vec<Count>,
+}
+
+impl<'a> Counts<'a> {
+    fn at(at: Micros, header: &'a UploadHeader, stamp: &'a Stamp) -> Self {
+        Self { header, stamp, at: at.to_utc(), counts: Vec::new() }
+    }
+
+    fn one(&mut self, metric: Metric, value: Exact, dimensions: impl IntoIterator<Item = Dimension>) {
+        let count = |dimension| Count { metric, dimension, at: self.at, value, samples: 1 };
+        self.counts.extend(dimensions.into_iter().map(count));
+    }
+
+    /// An amount; one of nothing is not counted.
+    fn add(
+        &mut self,
+        metric: Metric,
+        amount: Option<Decimal>,
+        dimensions: impl IntoIterator<Item = Dimension>,
+    ) -> Result<(), BadCount> {
+        let bad =
+            |why| BadCount { entity: format!("upload {}", self.header.upload_id), what: metric.name(), why };
+        let Some(amount) = amount else { return Err(bad("is missing or too large")) };
+        if amount < Decimal::ZERO {
+            return Err(bad("is negative"));
+        }
+        let value = Exact::of(amount).ok_or_else(|| bad("is not below 10^11"))?;
+        if value != Exact::ZERO {
+            self.one(metric, value, dimensions);
+        }
+        Ok(())
+    }
+
+    fn vehicle(&self) -> Dimension {
+        Dimension::vehicle(self.stamp)
+    }
+
+    fn level(&self) -> Dimension {
+        Dimension::level(self.stamp)
+    }
+
+    fn region(&self) -> Dimension {
+        Dimension::region(self.stamp)
+    }
+
+    fn user(&self) -> Dimension {
+        Dimension::User(self.header.user_id.0)
+    }
+
+    fn told(self, key: String) -> Told {
+        let once = Once { key, counts: self.counts };
+        Told { occurred_at: self.header.occurred_at.to_utc(), once: Some(once), entities: Vec::new() }
+    }
+}
+
+fn received(event: &UploadReceived) -> Result<Told, BadCount> {
+    let header = &event.header;
+    let mut counts = Counts::at(header.accepted_at, header, &event.stamp);
+    let cuts = [Dimension::Total, counts.vehicle(), counts.level(), counts.region()];
+    counts.one(Metric::UploadsAccepted, Exact::ONE, cuts);
+    Ok(counts.told(format!("accepted:{}", header.upload_id)))
+}
+
+/// A verdict that waits for a person decides nothing: it says only that a person was asked.
+fn decided(event: &UploadDecided) -> Result<Told, BadCount> {
+    let entities = vec![entities::verdict(event)];
+    let (header, verdict) = (&event.header, event.verdict);
+    if verdict == Verdict::Review {
+        return Ok(Told { occurred_at: header.occurred_at.to_utc(), once: None, entities });
+    }
+    let mut counts = Counts::at(header.occurred_at, header, &event.stamp);
+    let outcome = Dimension::Cut("outcome", verdict.label().to_owned());
+    let reason = Dimension::Cut("reason", event.reason.map_or("none", Reason::label).to_owned());
+    counts.one(Metric::UploadsDecided, Exact::ONE, [Dimension::Total, outcome, reason, counts.vehicle()]);
+    if verdict == Verdict::Verified {
+        counts.one(Metric::UploadsVerified, Exact::ONE, [counts.user()]);
+        driven(&mut counts, event.distance_km)?;
+    }
+    Ok(Told { entities, ..counts.told(format!("decided:{}", header.upload_id)) })
+}
+
+/// Kilograms are kilometres times grams / 1,000.
+fn driven(counts: &mut Counts<'_>, km: Option<Decimal>) -> Result<(), BadCount> {
+    let (total, vehicle, level, region, user) =
+        (Dimension::Total, counts.vehicle(), counts.level(), counts.region(), counts.user());
+    let (emitted, avoided) = Factors::in_force(counts.header.accepted_at).of(&counts.stamp.vehicle_kind);
+    let kilograms = |grams: Decimal| km?.checked_mul(grams)?.checked_div(Decimal::ONE_THOUSAND);
+    let dimensions = [total.clone(), vehicle.clone(), level, region.clone(), user.clone()];
+    counts.add(Metric::Distance, km, dimensions)?;
+    counts.add(Metric::Co2Emitted, kilograms(emitted), [total.clone(), vehicle.clone()])?;
+    counts.add(Metric::Co2Avoided, kilograms(avoided), [total, vehicle, region, user])
+}
+
+fn calculated(event: &RewardCalculated) -> Result<Told, BadCount> {
+    let header = &event.header;
+    let mut counts = Counts::at(header.accepted_at, header, &event.stamp);
+    let cuts = [Dimension::Total, counts.vehicle()];
+    counts.add(Metric::RewardsCalculated, event.base.checked_add(event.bonus), cuts)?;
+    Ok(counts.told(format!("calculated:{}", event.reward_id)))
+}
+
+fn granted(event: &RewardGranted) -> Result<Told, BadCount> {
+    let header = &event.header;
+    let mut counts = Counts::at(header.accepted_at, header, &event.stamp);
+    let dimensions = [Dimension::Total, counts.vehicle(), counts.level(), counts.region(), counts.user()];
+    counts.add(Metric::RewardsGranted, Some(event.granted), dimensions)?;
+    // The budget with the least room is the one that cut; every budget was charged the same, so that the order of their rooms is
+    // that before the charge. Of equals it is the shortest, as in the grant.
+    let room = |charge: &&LimitCharge| charge.limit_amount.saturating_sub(charge.current_amount);
+    let tightest = event.charges.iter().min_by_key(room);
+    let label = tightest.map_or("other", |charge| charge.limit_type.label()).to_owned();
+    let cut = event.calculated.checked_sub(event.granted);
+    counts.add(Metric::RewardsCut, cut, [Dimension::Total, Dimension::Cut("limit_type", label)])?;
+    Ok(counts.told(format!("granted:{}", event.reward_id)))
+}

@@ -1,0 +1,147 @@
+//! `blockchain_connection_logs`: what each node's state was, when it changes and once a minute.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime::producer::{Ack, Message, Outbound};
+use schemas::codec;
+use schemas::events::{ActivityLogged, Event as _};
+use schemas::ids::{EventId, Micros};
+use schemas::logs::{BlockchainConnectionLog, LogDocument as _};
+use tokio::sync::oneshot;
+use url::Url;
+use uuid::Uuid;
+
+/// Microseconds between two documents on an unchanged state.
+const HEARTBEAT: i64 = 60_000_000;
+
+/// Writes documents on the nodes of a network to `activity.logs`. They are not waited for: a log never holds watching up.
+pub struct Journal {
+    outbound: Arc<dyn Outbound>,
+    topic: String,
+    schema: u32,
+    network: String,
+    nodes: Vec<NodeState>,
+}
+
+struct NodeState {
+    name: String,
+    connected: Option<bool>,
+    failures: i64,
+    logged: Micros,
+}
+
+impl Journal {
+    /// A journal on the nodes at `urls`, in the order in which they are watched. `prefix` stands in front of topics, `schema` is
+    /// the registry's id of [`ActivityLogged`], `network` is `vechain_mainnet` or `vechain_testnet`.
+    #[must_use]
+    pub fn new(
+        outbound: Arc<dyn Outbound>,
+        prefix: &str,
+        schema: u32,
+        network: &str,
+        urls: &[String],
+    ) -> Self {
+        let state =
+            |url: &String| NodeState { name: shown(url), connected: None, failures: 0, logged: Micros(0) };
+        Self {
+            outbound,
+            topic: format!("{prefix}{}", ActivityLogged::TOPIC.name()),
+            schema,
+            network: network.to_owned(),
+            nodes: urls.iter().map(state).collect(),
+        }
+    }
+
+    /// Notes how asking a node went: the time that it took, or why it failed.
+    pub(crate) fn asked(&mut self, node: usize, outcome: Result<Duration, &dyn Display>, now: Micros) {
+        let Some(state) = self.nodes.get_mut(node) else { return };
+        let connected = outcome.is_ok();
+        let before = state.connected.replace(connected);
+        state.failures = if connected { 0 } else { state.failures.saturating_add(1) };
+        if before == Some(connected) && now.0.saturating_sub(state.logged.0) < HEARTBEAT {
+            return;
+        }
+        state.logged = now;
+        let status = match (connected, before) {
+            (true, _) => "connected",
+            (false, Some(true)) => "disconnected",
+            (false, _) => "failed",
+        };
+        let document = BlockchainConnectionLog {
+            network_name: self.network.clone(),
+            connection_type: "rpc".to_owned(),
+            connection_status: status.to_owned(),
+            response_time: outcome.as_ref().ok().map(|took| took.as_secs_f64() * 1_000.0),
+            error_message: outcome.err().map(ToString::to_string),
+            retry_count: state.failures,
+            node: state.name.clone(),
+        };
+        if let Err(error) = self.send(&document, now) {
+            tracing::warn!(error, "a log document is lost");
+        }
+    }
+
+    fn send(&self, document: &BlockchainConnectionLog, now: Micros) -> Result<(), String> {
+        let event = document.activity(EventId(Uuid::now_v7()), 0, now).map_err(|error| error.to_string())?;
+        let payload = codec::encode(self.schema, &event).map_err(|error| error.to_string())?;
+        let key = event.key();
+        let message =
+            Message { topic: &self.topic, key: Some(key.as_bytes()), payload: Some(&payload), headers: &[] };
+        // Nobody waits for this acknowledgement.
+        let ack = Ack::Waiter(oneshot::channel().0);
+        self.outbound.send(&message, ack).map_err(|_| "the producer did not take it".to_owned())
+    }
+}
+
+/// A node's address without login, query and fragment, where an operator's key may stand.
+fn shown(url: &str) -> String {
+    let Ok(mut url) = Url::parse(url) else { return "(malformed)".to_owned() };
+    let hidden = url.set_username("").is_ok() && url.set_password(None).is_ok();
+    url.set_query(None);
+    url.set_fragment(None);
+    if hidden { url.to_string() } else { "(hidden)".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime::testing::{MemoryOutbound, MemorySchemas};
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_logged_when_its_state_changes_and_once_a_minute_and_without_its_credentials() {
+        let outbound = Arc::new(MemoryOutbound::default());
+        let urls = ["https://user:hunter2@node.example:8669/thor/?key=hunter2#hunter2".to_owned()];
+        let schema = MemorySchemas::id_of::<ActivityLogged>();
+        let mut journal = Journal::new(outbound.clone(), "t.", schema, "vechain_testnet", &urls);
+        let up = || Ok(Duration::from_millis(3));
+        let second = |count: i64| Micros(1_700_000_000_000_000 + count * 1_000_000);
+        let told = |outcome: Result<Duration, &dyn Display>, at, journal: &mut Journal| {
+            let before = outbound.sent().len();
+            journal.asked(0, outcome, at);
+            let sent = outbound.sent();
+            sent[before..]
+                .iter()
+                .map(|record| String::from_utf8_lossy(record.payload.as_ref().unwrap()).into())
+                .collect()
+        };
+        let first: Vec<String> = told(up(), second(0), &mut journal);
+        assert!(first[0].contains(r#""connection_status":"connected""#), "{first:?}");
+        assert!(
+            first[0].contains(r#""response_time":3.0"#) && first[0].contains(r#""retry_count":0"#),
+            "{first:?}"
+        );
+        assert!(first[0].contains(r#""node":"https://node.example:8669/thor/""#), "{first:?}");
+        assert!(!first[0].contains("hunter2") && outbound.sent()[0].topic == "t.activity.logs");
+        assert!(told(up(), second(59), &mut journal).is_empty());
+        assert_eq!(told(up(), second(60), &mut journal).len(), 1);
+        let lost = told(Err(&"refused"), second(61), &mut journal);
+        assert!(lost[0].contains("disconnected") && lost[0].contains("refused"), "{lost:?}");
+        assert!(told(Err(&"refused"), second(62), &mut journal).is_empty());
+        let still = told(Err(&"refused"), second(121), &mut journal);
+        assert!(still[0].contains(r#""failed""#) && still[0].contains(r#""retry_count":3"#), "{still:?}");
+        assert_eq!(told(up(), second(122), &mut journal).len(), 1);
+    }
+}

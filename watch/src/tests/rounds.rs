@@ -1,0 +1,195 @@
+//! Which node is followed, and what trouble looks like. Time stands still and jumps to the next timer, so nothing waits.
+
+use runtime::health::Health;
+use runtime::testing::{MemoryOutbound, MemorySchemas};
+use schemas::events::ActivityLogged;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::Journal;
+
+/// A watcher that runs.
+struct Running {
+    gateway: MemoryGateway,
+    metrics: Metrics,
+    health: Health,
+    documents: Arc<MemoryOutbound>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+fn start(nodes: Vec<MemoryNode>) -> Running {
+    let (gateway, health, stop) = (MemoryGateway::default(), Health::default(), CancellationToken::new());
+    let documents = Arc::new(MemoryOutbound::default());
+    let schema = MemorySchemas::id_of::<ActivityLogged>();
+    let urls: Vec<String> = (0..nodes.len()).map(|at| format!("http://node-{at}.example")).collect();
+    let watcher = watcher(&gateway).with_health(health.clone()).with_journal(Journal::new(
+        documents.clone(),
+        "",
+        schema,
+        "vechain_testnet",
+        &urls,
+    ));
+    let metrics = watcher.metrics.clone();
+    let stopped = stop.clone();
+    let task = tokio::spawn(async move { watcher.run(&nodes, stopped).await });
+    Running { gateway, metrics, health, documents, stop, task }
+}
+
+impl Running {
+    /// Lets so many seconds pass.
+    async fn pass(&self, seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
+    fn errors(&self, label: &str) -> u64 {
+        self.metrics.retries.with_label_values(&["watch", label]).get()
+    }
+
+    fn up(&self, node: &str) -> bool {
+        self.metrics.watch_node_up.with_label_values(&[node]).get() == 1
+    }
+
+    /// Documents that hold both texts.
+    fn logged(&self, node: &str, status: &str) -> usize {
+        let sent = self.documents.sent();
+        let texts =
+            sent.iter().map(|record| String::from_utf8_lossy(record.payload.as_ref().unwrap()).into_owned());
+        texts.filter(|text| text.contains(node) && text.contains(&format!("\"{status}\""))).count()
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+        self.gateway.walked();
+    }
+}
+
+fn refused() -> Ailment {
+    Ailment::Fails(NodeError::Unavailable(Snippet::new("connection refused")))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_node_takes_over_when_one_fails_or_hangs_or_serves_another_network_and_gives_way_when_it_is_back()
+ {
+    let wrong = Ailment::Fails(NodeError::WrongNetwork);
+    let html = Ailment::Fails(NodeError::NotJson { status: 200, snippet: Snippet::new("<html>") });
+    for (ailment, label) in
+        [(refused(), "node"), (html, "node"), (wrong, "network"), (Ailment::Hangs, "slow")]
+    {
+        let first = MemoryNode::new();
+        let second = first.sibling();
+        let running = start(vec![first.clone(), second.clone()]);
+        first.grow(3);
+        running.pass(10).await;
+        assert_eq!(running.gateway.tip(), first.best().to_string());
+        assert!(running.up("0") && running.up("1") && running.health.is_ready());
+        first.ails(Some(ailment));
+        first.grow(3);
+        running.pass(80).await;
+        assert_eq!(running.gateway.tip(), first.best().to_string(), "{label}: the second node tells");
+        assert!(running.errors(label) > 0 && !running.up("0") && running.up("1"), "{label}");
+        assert!(running.health.is_ready(), "{label}: one node is enough");
+        // Back again, while the other goes away.
+        first.ails(None);
+        second.ails(Some(refused()));
+        first.grow(3);
+        running.pass(40).await;
+        assert_eq!(running.gateway.tip(), first.best().to_string(), "{label}: the first node tells again");
+        assert!(running.up("0"), "{label}");
+        assert!(running.logged("node-0", "disconnected") == 1 && running.logged("node-0", "connected") >= 2);
+        running.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_stands_still_gives_way_to_one_that_goes_on() {
+    let (first, second) = (MemoryNode::new(), MemoryNode::new());
+    first.grow(5);
+    second.grow(5);
+    let running = start(vec![first.clone(), second.clone()]);
+    running.pass(10).await;
+    second.grow(20);
+    running.pass(80).await;
+    assert_eq!(running.gateway.tip(), second.best().to_string());
+    assert!(running.errors("behind") > 0 && !running.up("0"));
+    first.grow(20);
+    second.ails(Some(refused()));
+    running.pass(40).await;
+    first.grow(1);
+    running.pass(5).await;
+    assert_eq!(running.gateway.tip(), first.best().to_string());
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_that_parts_before_all_that_is_remembered_is_visible_and_nothing_is_told_of_it() {
+    let node = MemoryNode::new();
+    node.grow(500);
+    let running = start(vec![node.clone()]);
+    running.pass(60).await;
+    let (told, best) = (running.gateway.walked(), node.best());
+    node.fork(450, 10);
+    running.pass(600).await;
+    assert_eq!(running.gateway.walked(), told);
+    let errors = running.errors("too_deep");
+    assert!((10..60).contains(&errors), "{errors} looks in 10 minutes: it is retried, slowly");
+    assert!(!running.health.is_ready() && !running.up("0") && running.logged("node-0", "failed") > 5);
+    node.revive(best, 1);
+    running.pass(60).await;
+    assert_eq!(running.gateway.walked(), node.branch());
+    assert!(running.health.is_ready() && running.up("0"));
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_refuses_is_visible_and_asked_again_until_an_operator_has_mended_it() {
+    for status in [401, 403, 404] {
+        let node = MemoryNode::new();
+        let running = start(vec![node.clone()]);
+        assert!(!running.health.is_ready(), "nothing was told yet");
+        node.grow(3);
+        running.pass(5).await;
+        assert!(running.health.is_ready());
+        running.gateway.fails(Some(Fault::Refused(status)));
+        node.grow(3);
+        running.pass(300).await;
+        assert!(!running.health.is_ready() && running.up("0"), "the node is not to blame");
+        assert!((10..40).contains(&running.errors("refused")), "{}", running.errors("refused"));
+        running.gateway.fails(None);
+        running.pass(30).await;
+        assert!(running.health.is_ready());
+        assert_eq!(running.gateway.walked(), node.branch());
+        running.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_is_counted() {
+    let node = MemoryNode::new();
+    node.grow(3);
+    let running = start(vec![node.clone()]);
+    running.pass(5).await;
+    node.fork(1, 2);
+    node.tree.lock().unwrap().finalized = 2;
+    running.pass(5).await;
+    let steps = |label: &str| running.metrics.watch_steps.with_label_values(&[label]).get();
+    let height = |label: &str| running.metrics.chain_block.with_label_values(&[label]).get();
+    assert_eq!((steps("adopted"), steps("undone")), (6, 1));
+    assert_eq!((height("watched"), height("watched_finalized")), (5, 2));
+    let newest = running.metrics.watch_block_timestamp.with_label_values::<&str>(&[]).get();
+    assert_eq!(newest, 1_700_000_050);
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_does_not_wait_for_a_node_that_hangs_nor_become_ready_again() {
+    let node = MemoryNode::new();
+    node.ails(Some(Ailment::Hangs));
+    let running = start(vec![node]);
+    running.pass(3).await;
+    let (health, before) = (running.health.clone(), Instant::now());
+    running.end().await;
+    assert!(before.elapsed() < Duration::from_secs(1) && !health.is_ready());
+}

@@ -1,0 +1,386 @@
+//! The loop: where to go on, what a node has more, what the gateway took of it.
+
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chain::follow::{BlockSource, Checkpoint, FollowError, Follower, Step, TRAIL};
+use chain::node::{ExpandedBlock, NodeError, Revision};
+use chain::{BlockId, Node};
+use futures::future::join_all;
+use runtime::backoff::Backoff;
+use runtime::clock::Clock;
+use runtime::health::Health;
+use runtime::metrics::Metrics;
+use schemas::payouts::{ChainBatch, ChainStep, StepOutcome};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Remedy, WatchError};
+use crate::gateway::Gateway;
+use crate::journal::Journal;
+use crate::nodes::Nodes;
+use crate::parts::parts;
+use crate::steps::{Watched, told};
+
+/// Blocks that a look adopts at most.
+pub(crate) const BATCH: u32 = 64;
+/// Time that a node has to hand out the blocks of a look: almost a second a block. After a failure half as many are asked for, so
+/// that a slow node still gets on.
+const LOOK: Duration = Duration::from_secs(60);
+/// Time that a node in reserve has to tell its best block. Nothing is watched meanwhile, once a minute at most.
+const PROBE: Duration = Duration::from_secs(5);
+/// Pause after trouble that only a person ends.
+const LONG_PAUSE: Duration = Duration::from_secs(15);
+/// Looks in a row that may find the chain changed under them before the node is held to be at fault.
+const MOVES: u32 = 5;
+/// This part's name in health and metrics.
+const PART: &str = "watch";
+
+/// A source of blocks that also tells what is final.
+pub trait Chain: BlockSource + Sync {
+    /// Height up to which blocks are final.
+    fn finalized(&self) -> impl Future<Output = Result<u32, NodeError>> + Send;
+}
+
+impl Chain for Node {
+    async fn finalized(&self) -> Result<u32, NodeError> {
+        Ok(self.block(Revision::Finalized).await?.map_or(0, |block| block.number))
+    }
+}
+
+/// How to watch.
+#[derive(Clone, Debug)]
+pub struct WatcherConfig {
+    /// The network.
+    pub genesis: BlockId,
+    /// What is told.
+    pub watched: Watched,
+    /// Pause between two looks at the node; 2 s suit blocks of 10 s.
+    pub poll: Duration,
+    /// Block that a first start begins after. Where it is not final yet, the start is the newest final block: a start that a fork
+    /// could undo would leave no block in common with the chain.
+    pub start_block: u32,
+}
+
+/// A watcher.
+pub struct Watcher<G> {
+    config: WatcherConfig,
+    gateway: G,
+    clock: Arc<dyn Clock>,
+    pub(crate) metrics: Metrics,
+    health: Option<Health>,
+    journal: Option<Journal>,
+    /// What the gateway has: the state behind the last step that it took, and that step. None where that must be asked.
+    position: Option<(Checkpoint, i64)>,
+    /// Blocks that the next look asks for at most.
+    batch: u32,
+    /// The height of the best block and the time that the node took to tell it, as this look found them.
+    seen: Option<(u32, Duration)>,
+    moves: u32,
+    backoff: Backoff,
+}
+
+/// A source that notes its best block and how long it took to tell it.
+struct Timed<'a, C> {
+    chain: &'a C,
+    seen: Mutex<Option<(u32, Duration)>>,
+}
+
+impl<C: Chain> BlockSource for Timed<'_, C> {
+    async fn id_at(&self, revision: Revision) -> Result<Option<BlockId>, NodeError> {
+        let started = Instant::now();
+        let found = self.chain.id_at(revision).await;
+        if let (Revision::Best, Ok(Some(id))) = (revision, &found) {
+            let seen = Some((id.number(), started.elapsed()));
+            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        }
+        found
+    }
+
+    async fn block(&self, id: BlockId) -> Result<Option<ExpandedBlock>, NodeError> {
+        self.chain.block(id).await
+    }
+}
+
+impl<G: Gateway> Watcher<G> {
+    /// A watcher that has not looked yet.
+    #[must_use]
+    pub fn new(config: WatcherConfig, gateway: G, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        Self {
+            config,
+            gateway,
+            clock,
+            metrics,
+            health: None,
+            journal: None,
+            position: None,
+            batch: BATCH,
+            seen: None,
+            moves: 0,
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// Tells readiness as the part `watch`: ready from the first success on, not ready while an operator is needed.
+    #[must_use]
+    pub fn with_health(mut self, health: Health) -> Self {
+        health.unready(PART);
+        self.health = Some(health);
+        self
+    }
+
+    /// Writes documents on the state of the nodes.
+    #[must_use]
+    pub fn with_journal(mut self, journal: Journal) -> Self {
+        self.journal = Some(journal);
+        self
+    }
+
+    /// Watches until stopped: the first of `nodes` that answers as it should. Trouble never ends it; it ends by itself only when
+    /// there are no nodes. Stopping in the middle of a look is as safe as a crash.
+    pub async fn run<C: Chain>(mut self, nodes: &[C], stop: CancellationToken) {
+        if nodes.is_empty() {
+            tracing::error!("no node to watch");
+            return;
+        }
+        let mut states = Nodes::new(nodes.len());
+        while !stop.is_cancelled() {
+            let round = async {
+                let pause = self.round(nodes, &mut states, &stop).await;
+                tokio::time::sleep(pause).await;
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = round => {}
+            }
+        }
+    }
+
+    /// Asks the nodes that are due, then looks at the preferred one; returns the pause before the next round.
+    async fn round<C: Chain>(
+        &mut self,
+        nodes: &[C],
+        states: &mut Nodes,
+        stop: &CancellationToken,
+    ) -> Duration {
+        self.probe(nodes, states).await;
+        let Some((at, node)) = states.preferred().and_then(|at| Some((at, nodes.get(at)?))) else {
+            return states.rest(Instant::now());
+        };
+        let mut looked = self.look(node).await;
+        let mut more = false;
+        if let Some((best, took)) = self.seen.take() {
+            more = self.position.as_ref().and_then(|(at, _)| at.tip()).is_some_and(|tip| tip.number() < best);
+            states.answered(at, best, Instant::now());
+            if let (Ok(_), Some((best, other))) = (&looked, states.behind(at)) {
+                looked = Err(WatchError::Behind { best, other });
+            } else if looked.is_ok() {
+                self.node_state(at, Ok(took));
+            }
+        }
+        match looked {
+            Ok(_) => {
+                (self.backoff, self.moves) = (Backoff::default(), 0);
+                states.worked(at);
+                self.set_ready(true, stop);
+                if more { Duration::ZERO } else { self.config.poll }
+            }
+            Err(error) => self.trouble(&error, at, states, stop),
+        }
+    }
+
+    /// Notes an error; returns the pause before the next round.
+    fn trouble(
+        &mut self,
+        error: &WatchError,
+        at: usize,
+        states: &mut Nodes,
+        stop: &CancellationToken,
+    ) -> Duration {
+        self.metrics.retries.with_label_values(&[PART, error.label()]).inc();
+        if matches!(error, WatchError::Follow(FollowError::Moved)) {
+            self.moves += 1;
+        }
+        let remedy = if self.moves >= MOVES { Remedy::OtherNode } else { error.remedy() };
+        match remedy {
+            Remedy::OtherNode | Remedy::OtherNodeOrOperator => {
+                self.moves = 0;
+                self.node_state(at, Err(error));
+                states.failed(at, Instant::now());
+                let stuck = remedy == Remedy::OtherNodeOrOperator && states.preferred().is_none();
+                if stuck {
+                    tracing::error!(%error, node = at, "nothing is watched until an operator looks");
+                    self.set_ready(false, stop);
+                } else {
+                    tracing::warn!(%error, node = at, "the node is left alone for a while");
+                }
+                Duration::ZERO
+            }
+            Remedy::Again => {
+                tracing::warn!(%error, "watching waits");
+                self.backoff.next_wait()
+            }
+            Remedy::Operator => {
+                tracing::error!(%error, "nothing is told until an operator looks");
+                self.set_ready(false, stop);
+                LONG_PAUSE
+            }
+        }
+    }
+
+    /// Asks nodes that have rested or wait in reserve for their best block, all at once.
+    async fn probe<C: Chain>(&mut self, nodes: &[C], states: &mut Nodes) {
+        let due = states.due(Instant::now()).into_iter();
+        let due: Vec<(usize, &C)> = due.filter_map(|at| Some((at, nodes.get(at)?))).collect();
+        let answers = join_all(due.into_iter().map(|(at, node)| async move {
+            let started = Instant::now();
+            let answer = match timeout(PROBE, node.id_at(Revision::Best)).await {
+                Ok(Ok(Some(id))) => Ok((id.number(), started.elapsed())),
+                Ok(Ok(None)) => Err("it has no best block".to_owned()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err(format!("no answer within {} s", PROBE.as_secs())),
+            };
+            (at, answer)
+        }));
+        let answers = answers.await;
+        let now = Instant::now();
+        for (at, answer) in &answers {
+            match answer {
+                Ok((best, _)) => states.answered(*at, *best, now),
+                Err(_) => states.failed(*at, now),
+            }
+        }
+        for (at, answer) in answers {
+            match answer {
+                // It is looked at next, which tells more: its chain may be another one.
+                Ok(_) if states.preferred() == Some(at) => {}
+                Ok((_, took)) => self.node_state(at, Ok(took)),
+                Err(error) => {
+                    tracing::warn!(error, node = at, "the node does not answer");
+                    self.node_state(at, Err(&error));
+                }
+            }
+        }
+    }
+
+    fn node_state(&mut self, at: usize, outcome: Result<Duration, &dyn Display>) {
+        self.metrics.watch_node_up.with_label_values(&[&at.to_string()]).set(outcome.is_ok().into());
+        let now = self.clock.now();
+        if let Some(journal) = &mut self.journal {
+            journal.asked(at, outcome, now);
+        }
+    }
+
+    /// Never ready again once a shutdown has begun.
+    fn set_ready(&self, ready: bool, stop: &CancellationToken) {
+        match &self.health {
+            Some(health) if ready && !stop.is_cancelled() => health.ready(PART),
+            Some(health) if !ready => health.unready(PART),
+            _ => {}
+        }
+    }
+
+    /// One look: what the node has more than was told, told. Returns the number of steps that were taken; after an error the next
+    /// look starts from what the gateway has.
+    pub(crate) async fn look<C: Chain>(&mut self, chain: &C) -> Result<usize, WatchError> {
+        let (checkpoint, seq) = match self.position.take() {
+            Some(position) => position,
+            None => self.resume(chain).await?,
+        };
+        let follower = Follower::with_bounds(checkpoint.clone(), TRAIL, self.batch);
+        // Reading changes nothing: what the gateway has is known until something is posted.
+        self.position = Some((checkpoint, seq));
+        let source = Timed { chain, seen: Mutex::default() };
+        let polled = timeout(LOOK, follower.poll(&source)).await;
+        self.seen = source.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Ok(polled) = polled else {
+            let blocks = self.batch;
+            self.batch = (blocks / 2).max(1);
+            return Err(WatchError::Slow { seconds: LOOK.as_secs(), blocks });
+        };
+        let steps = polled?.steps;
+        let finalized = chain.finalized().await?;
+        self.metrics.chain_block.with_label_values(&["watched_finalized"]).set(finalized.into());
+        if !steps.is_empty() {
+            self.position = None;
+            self.position = Some(self.tell(follower, seq, &steps, finalized).await?);
+        }
+        self.batch = self.batch.saturating_mul(2).min(BATCH);
+        Ok(steps.len())
+    }
+
+    /// Posts steps, in parts; returns what the gateway has then.
+    async fn tell(
+        &self,
+        mut follower: Follower,
+        seq: i64,
+        steps: &[Step],
+        finalized: u32,
+    ) -> Result<(Checkpoint, i64), WatchError> {
+        let (genesis, now) = (self.config.genesis.to_string(), self.clock.now());
+        let numbered = (seq + 1..).zip(steps);
+        let told: Vec<ChainStep> = numbered
+            .map(|(seq, step)| told(step, seq, &genesis, finalized, &self.config.watched, now))
+            .collect();
+        let mut last = seq;
+        for part in parts(&told)? {
+            let checkpoint = follower.checkpoint_after(&steps[part.clone()]);
+            let part = &told[part];
+            let batch = ChainBatch {
+                genesis_id: genesis.clone(),
+                steps: part.to_vec(),
+                checkpoint: Some(serde_json::to_value(&checkpoint)?),
+            };
+            let answer = self.gateway.post(&batch).await?;
+            last = part.last().map_or(last, ChainStep::seq);
+            let all = answer.results.len() == part.len()
+                && answer.results.iter().all(|result| result.outcome == StepOutcome::Accepted);
+            if !all || answer.highest_seq != last {
+                return Err(WatchError::Overtaken);
+            }
+            follower.commit(checkpoint);
+            self.count(part, follower.checkpoint());
+        }
+        Ok((follower.checkpoint().clone(), last))
+    }
+
+    fn count(&self, taken: &[ChainStep], checkpoint: &Checkpoint) {
+        for step in taken {
+            let label = match step {
+                ChainStep::Adopted(_) => "adopted",
+                ChainStep::Undone(_) => "undone",
+            };
+            self.metrics.watch_steps.with_label_values(&[label]).inc();
+            if let ChainStep::Adopted(step) = step {
+                let seconds = step.block.timestamp.0.div_euclid(1_000_000);
+                self.metrics.watch_block_timestamp.with_label_values::<&str>(&[]).set(seconds);
+            }
+        }
+        let head = checkpoint.tip().map_or(0, |tip| tip.number());
+        self.metrics.chain_block.with_label_values(&["watched"]).set(head.into());
+    }
+
+    /// Where to go on: behind what the gateway has, or at the start.
+    async fn resume<C: Chain>(&self, chain: &C) -> Result<(Checkpoint, i64), WatchError> {
+        let question =
+            ChainBatch { genesis_id: self.config.genesis.to_string(), steps: Vec::new(), checkpoint: None };
+        let answer = self.gateway.post(&question).await?;
+        let checkpoint = match answer.checkpoint {
+            Some(checkpoint) => serde_json::from_value(checkpoint)?,
+            None => self.start(chain).await?,
+        };
+        tracing::info!(seq = answer.highest_seq, "watching from here");
+        Ok((checkpoint, answer.highest_seq))
+    }
+
+    async fn start<C: Chain>(&self, chain: &C) -> Result<Checkpoint, WatchError> {
+        // Later, the checkpoint itself ties us to the network.
+        if chain.id_at(Revision::Number(0)).await? != Some(self.config.genesis) {
+            return Err(NodeError::WrongNetwork.into());
+        }
+        let number = self.config.start_block.min(chain.finalized().await?);
+        let start = chain.id_at(Revision::Number(number)).await?;
+        Ok(Checkpoint::after(start.ok_or(WatchError::NoStart(number))?))
+    }
+}
