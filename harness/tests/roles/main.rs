@@ -15,7 +15,7 @@ use schemas::topic::Topic;
 use world::World;
 
 /// Who consumes which topic.
-const READERS: [(&str, Topic); 12] = [
+const READERS: [(&str, Topic); 19] = [
     ("quality_check", Topic::UploadsReceived),
     ("odometer_reading", Topic::UploadsGraded),
     ("fraud_check", Topic::UploadsReadings),
@@ -27,6 +27,13 @@ const READERS: [(&str, Topic); 12] = [
     ("postgres", Topic::UploadsDecided),
     ("postgres", Topic::RewardsCalculated),
     ("postgres", Topic::RewardsGranted),
+    ("postgres", Topic::PayoutsUpdated),
+    ("postgres", Topic::ChainEvents),
+    ("analytics", Topic::UploadsReceived),
+    ("analytics", Topic::UploadsDecided),
+    ("analytics", Topic::RewardsCalculated),
+    ("analytics", Topic::RewardsGranted),
+    ("analytics", Topic::PayoutsUpdated),
     ("mongo", Topic::ActivityLogs),
 ];
 

@@ -136,12 +136,13 @@ async fn store(tx: &mut PgConnection, moved: &[(String, &Entity)]) -> sqlx::Resu
 }
 
 // Units of 10^-18 come as text: exact, and multiplied back exactly. A value of 10^11 does not fit metric_value: the server refuses
-// the row. A row that would stay as it is is not written.
+// the row. What is taken back has no time of its own, and its row is there. A row that would stay as it is is not written.
 const ADD: &str = "
 insert into analytics_data as a (id, metric_type, metric_name, metric_value, metric_unit, dimension, time_period, period_start,
     period_end, user_id, created_at, dimension_hash, exact_value, sample_count)
 select r.id, c.metric_type, c.metric_name, trunc(case when c.is_mean then r.value / nullif(r.samples, 0) else r.value end, 4),
-    c.metric_unit, r.dimension, r.period::analytics_data_time_period, r.starts, r.ends, r.user_id, r.at, r.hash, r.value, r.samples
+    c.metric_unit, r.dimension, r.period::analytics_data_time_period, r.starts, r.ends, r.user_id, coalesce(r.at, 'infinity'), r.hash,
+    r.value, r.samples
 from (
     select id, name, dimension, period, starts, ends, user_id, at, hash, units::numeric * 0.000000000000000001 as value, samples
     from unnest($1::uuid[], $2::text[], $3::jsonb[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::uuid[],
