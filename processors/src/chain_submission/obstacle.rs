@@ -101,12 +101,6 @@ impl Obstacle {
             Self::DailyCeiling(_) => "daily_ceiling",
         }
     }
-
-    /// Whether another node may answer better.
-    #[must_use]
-    pub fn is_the_nodes(&self) -> bool {
-        matches!(self, Self::NodeUnavailable(_) | Self::WrongNetwork | Self::NodeRefused(_))
-    }
 }
 
 impl From<NodeError> for Obstacle {

@@ -6,7 +6,7 @@ use schemas::events::{BlockPlace, PayoutTransaction, PayoutUpdated, UploadHeader
 use schemas::ids::{EventId, Micros, RewardId, UserId, natural};
 use uuid::Uuid;
 
-use super::rows::{Attempt, Part, Payout, Transaction};
+use super::rows::{Attempt, Payout, Transaction};
 use super::transition::{share, wei};
 
 /// The id of a payout's n-th change.
@@ -104,10 +104,4 @@ fn grid(units: u128) -> Option<Decimal> {
 /// Wei as coins: exact for all that these tables hold, multiples of 10^10 wei.
 fn coins(amount_wei: Decimal) -> Decimal {
     wei(amount_wei).and_then(|wei| wei.to_coins().ok()).unwrap_or_default()
-}
-
-/// The position of a reward's clause.
-#[must_use]
-pub fn clause_of(parts: &[Part], reward_id: Uuid) -> Option<usize> {
-    parts.iter().position(|part| part.reward_id == reward_id)
 }
