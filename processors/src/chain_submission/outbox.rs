@@ -56,12 +56,18 @@ impl Outbox {
         Ok(())
     }
 
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
     /// Writes the records; one whose id is there already is left out.
     ///
     /// # Errors
     /// Postgres'.
     pub async fn store(self, tx: &mut PgConnection) -> sqlx::Result<()> {
-        if self.ids.is_empty() {
+        if self.is_empty() {
             return Ok(());
         }
         sqlx::query(

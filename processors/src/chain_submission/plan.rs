@@ -2,7 +2,6 @@
 //! database transaction under the lease.
 
 use chain::hash::blake2b256;
-use chain::node::BlockSummary;
 use chain::tx::MAX_TX_GAS;
 use chain::{Address, BlockRef, Body, Clause, Fees, SignedTx, Signer, TxError, TxId, Wei};
 use chrono::{DateTime, Utc};
@@ -445,8 +444,8 @@ pub async fn abandon(
 
 /// The block that a plan refers to lies too far back: less than half of its window is left.
 #[must_use]
-pub fn is_stale(plan: &Planned, best: &BlockSummary) -> bool {
-    i64::from(best.number) > plan.last_valid - plan.expiration / 2
+pub fn is_stale(plan: &Planned, best: u32) -> bool {
+    i64::from(best) > plan.last_valid - plan.expiration / 2
 }
 
 /// Pause after a payout's first failure; after the n-th it is n times as long.

@@ -117,13 +117,13 @@ impl Submitter {
         while !stop.is_cancelled() {
             let pause = match self.round(&mut memory).await {
                 Ok(()) => {
-                    self.report(&mut memory, None).await;
+                    self.report(&mut memory, None);
                     ROUND
                 }
                 Err(Trouble::Obstacle(obstacle)) => {
                     // An operator may have mended a row: the next round reads it.
                     memory.network = None;
-                    self.report(&mut memory, Some(&obstacle)).await;
+                    self.report(&mut memory, Some(&obstacle));
                     OBSTACLE_PAUSE
                 }
                 Err(Trouble::Plan(PlanError::Moved)) => ROUND,
@@ -134,7 +134,7 @@ impl Submitter {
                 }
                 Err(Trouble::Plan(PlanError::Ceiling)) => {
                     let obstacle = Obstacle::DailyCeiling(self.settings.terms.daily_ceiling);
-                    self.report(&mut memory, Some(&obstacle)).await;
+                    self.report(&mut memory, Some(&obstacle));
                     OBSTACLE_PAUSE
                 }
                 Err(Trouble::Plan(error)) => {
@@ -160,7 +160,6 @@ impl Submitter {
         self.post_all(memory, &lease).await?;
         self.sign_all(memory, &lease).await?;
         let now = self.clock.now().to_utc();
-        // One more than a batch tells whether there is a full one.
         let limit = i64::try_from(self.settings.batch_rewards).unwrap_or(i64::MAX);
         let ready = rows::ready(&self.pool, now, limit).await?;
         let waited = ready.first().and_then(|payout| payout.ready_at).map(|since| now - since);
@@ -218,7 +217,7 @@ impl Submitter {
                 Err(error) => answer = Err(error),
             }
         }
-        outbox.store(&mut *self.pool.acquire().await?).await?;
+        self.publish(outbox).await?;
         let (node, best) = answer.map_err(Obstacle::from)?;
         Ok((network, node, best))
     }
@@ -259,7 +258,7 @@ impl Submitter {
             documents.add(ordinal, log);
         }
         outbox.documents(self.schemas, &documents.into_records())?;
-        outbox.store(&mut *self.pool.acquire().await?).await?;
+        self.publish(outbox).await?;
         self.strike(lease, std::mem::take(&mut found.bad)).await?;
         found.good.truncate(plan::fitting(&found.good, self.settings.terms.gas_ceiling));
         if found.good.is_empty() {
@@ -376,13 +375,24 @@ impl Submitter {
         Ok(())
     }
 
+    /// Stores what belongs to no change of rows; takes no connection when there is nothing.
+    async fn publish(&self, outbox: Outbox) -> Result<(), Trouble> {
+        if !outbox.is_empty() {
+            outbox.store(&mut *self.pool.acquire().await?).await?;
+        }
+        Ok(())
+    }
+
     /// Signs what is planned, also what a process before this one planned; a plan whose window is half over is given up.
     async fn sign_all(&self, memory: &mut Memory, lease: &Lease) -> Result<(), Trouble> {
-        for planned in plan::unsigned(&self.pool, self.signer.address()).await? {
-            let (_, node, _) = self.node(memory).await?;
-            let best = node.block(Revision::Best).await.map_err(Obstacle::from)?;
+        let unsigned = plan::unsigned(&self.pool, self.signer.address()).await?;
+        if unsigned.is_empty() {
+            return Ok(());
+        }
+        let (.., best) = self.node(memory).await?;
+        for planned in unsigned {
             let now = self.clock.now().to_utc();
-            if best.is_some_and(|best| plan::is_stale(&planned, &best)) {
+            if plan::is_stale(&planned, best) {
                 plan::abandon(&self.pool, lease, &planned, now).await?;
                 self.metrics.payout_steps.with_label_values(&["abandoned"]).inc();
                 continue;
@@ -479,8 +489,8 @@ impl Submitter {
         Ok(())
     }
 
-    /// Says what stands in the way, when it changes: metric, log line and a document for operators.
-    async fn report(&self, memory: &mut Memory, obstacle: Option<&Obstacle>) {
+    /// Says what stands in the way, when it changes: metric and log line.
+    fn report(&self, memory: &mut Memory, obstacle: Option<&Obstacle>) {
         let label = obstacle.map(Obstacle::label);
         if memory.obstacle == label {
             return;
