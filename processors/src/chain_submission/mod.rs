@@ -17,6 +17,7 @@ mod nodes;
 pub mod obstacle;
 pub mod outbox;
 pub mod plan;
+mod planner;
 mod preflight;
 pub mod rows;
 pub mod snapshot;

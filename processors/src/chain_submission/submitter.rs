@@ -6,28 +6,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chain::node::{Advice, NodeError, Rejection, Revision};
-use chain::{Address, BlockId, Node, Signer, Wei};
+use chain::{BlockId, Node, Signer};
 use runtime::metrics::Metrics;
 use runtime::worker::Chain;
 use runtime::{Clock, StageError};
-use rust_decimal::Decimal;
-use schemas::events::{AttemptState, PayoutState};
-use schemas::ids::EventId;
+use schemas::events::AttemptState;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use super::consumer::{tell, tell_payout};
+use super::consumer::tell;
 use super::lease::{LIFE, Lease, LeaseError};
 use super::network::Network;
 use super::nodes::NodeStates;
 use super::obstacle::Obstacle;
 use super::outbox::{Outbox, Schemas};
 use super::plan::{self, PlanError, Terms};
-use super::preflight::{Preflight, preflight};
-use super::rows::{self, Payout, Which};
-use super::transition::{Step, wei};
-use crate::documents::Documents;
+use super::rows::{self, Which};
+use super::transition::Step;
 
 /// Pause between two rounds: short beside a block, so that batches leave soon after they are due.
 const ROUND: Duration = Duration::from_millis(250);
@@ -38,7 +33,7 @@ const POST_AGAIN: Duration = Duration::from_secs(5);
 /// How long rows of the network are trusted before they are read again.
 const RELOAD: Duration = Duration::from_secs(60);
 /// Transactions that are in no block yet, at most: a node pools 128 of one account.
-const IN_FLIGHT: i64 = 32;
+pub(super) const IN_FLIGHT: i64 = 32;
 /// How often payouts are counted for the metric.
 const COUNT: Duration = Duration::from_secs(5);
 
@@ -75,7 +70,7 @@ pub struct Submitter {
 
 /// Why a round ended early.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+pub(super) enum Trouble {
     #[error(transparent)]
     Obstacle(#[from] Obstacle),
     #[error(transparent)]
@@ -102,7 +97,7 @@ impl From<LeaseError> for Trouble {
 
 /// What the loop remembers between rounds: nothing that it could not find again.
 #[derive(Default)]
-struct Memory {
+pub(super) struct Memory {
     lease: Option<(Lease, Instant)>,
     network: Option<(Network, NodeStates, Instant)>,
     posted: HashMap<String, Instant>,
@@ -191,7 +186,7 @@ impl Submitter {
     }
 
     /// The network's rows, and the first of its nodes that answers.
-    async fn node<'a>(&self, memory: &'a mut Memory) -> Result<(&'a Network, Node, u32), Trouble> {
+    pub(super) async fn node<'a>(&self, memory: &'a mut Memory) -> Result<(&'a Network, Node, u32), Trouble> {
         if memory.network.as_ref().is_none_or(|(.., read)| read.elapsed() >= RELOAD) {
             let network = Network::load(&self.pool, self.settings.genesis).await.map_err(Obstacle::from)?;
             let kept = memory.network.take().filter(|(before, ..)| before.urls == network.urls);
@@ -222,161 +217,8 @@ impl Submitter {
         Ok((network, node, best))
     }
 
-    async fn plan(&self, memory: &mut Memory, lease: &Lease, ready: Vec<Payout>) -> Result<(), Trouble> {
-        let (in_flight, owed): (i64, Option<Decimal>) = sqlx::query_as(
-            "select count(*), sum(batch_wei) from payout_attempts where signer = $1 and state in ('planned', 'signed', 'sent')",
-        )
-        .bind(&lease.signer)
-        .fetch_one(&self.pool)
-        .await?;
-        if in_flight >= IN_FLIGHT {
-            return Ok(());
-        }
-        let now = self.clock.now().to_utc();
-        let left = plan::budget_left(&self.pool, now, &self.settings.terms).await?;
-        let owed = owed.and_then(wei).unwrap_or_default();
-        let mut sum = Wei::ZERO;
-        let mut affordable = ready;
-        affordable.retain(|payout| {
-            let next = wei(payout.amount_wei).and_then(|amount| sum.checked_add(amount));
-            let fits = next.is_some_and(|next| next <= left);
-            sum = next.filter(|_| fits).unwrap_or(sum);
-            fits
-        });
-        if affordable.is_empty() {
-            return Err(Obstacle::DailyCeiling(self.settings.terms.daily_ceiling).into());
-        }
-        let (payable, gone) = self.receivers(affordable).await?;
-        self.quarantine(lease, gone).await?;
-        let (network, node, _) = self.node(memory).await?;
-        let network = network.clone();
-        let signer = self.signer.address();
-        let mut found = preflight(&node, &network, signer, payable, owed).await?;
-        let mut outbox = Outbox::default();
-        let mut documents = Documents::about(EventId(Uuid::now_v7()), self.clock.now());
-        for (ordinal, log) in (0..).zip(&found.tried) {
-            documents.add(ordinal, log);
-        }
-        outbox.documents(self.schemas, &documents.into_records())?;
-        self.publish(outbox).await?;
-        self.strike(lease, std::mem::take(&mut found.bad)).await?;
-        found.good.truncate(plan::fitting(&found.good, self.settings.terms.gas_ceiling));
-        if found.good.is_empty() {
-            return Ok(());
-        }
-        self.afford_gas(&node, &found, lease).await?;
-        let id = plan::store(&self.pool, lease, &network, signer, &found, &self.settings.terms, now).await?;
-        tracing::info!(tx = %id, rewards = found.good.len(), "planned");
-        Ok(())
-    }
-
-    /// Payouts with the address of their wallets, and those whose wallet has none.
-    async fn receivers(
-        &self,
-        payouts: Vec<Payout>,
-    ) -> Result<(Vec<(Payout, Address)>, Vec<Payout>), Trouble> {
-        let wallets: Vec<Uuid> = payouts.iter().filter_map(|payout| payout.wallet_id).collect();
-        let addresses: HashMap<Uuid, String> = sqlx::query_as::<_, (Uuid, String)>(
-            "select id, wallet_address from user_wallets where id = any($1)",
-        )
-        .bind(wallets)
-        .fetch_all(&self.pool)
-        .await?
-        .into_iter()
-        .collect();
-        let (mut payable, mut gone) = (Vec::new(), Vec::new());
-        for payout in payouts {
-            let address = payout.wallet_id.and_then(|id| addresses.get(&id)?.parse().ok());
-            match address {
-                Some(address) => payable.push((payout, address)),
-                None => gone.push(payout),
-            }
-        }
-        Ok((payable, gone))
-    }
-
-    async fn quarantine(&self, lease: &Lease, payouts: Vec<Payout>) -> Result<(), Trouble> {
-        let changed = payouts.into_iter().map(|payout| Payout {
-            state: PayoutState::Quarantined,
-            revision: payout.revision + 1,
-            ready_at: None,
-            reason: Some("invalid_receiver: the wallet is gone".to_owned()),
-            ..payout
-        });
-        self.change(lease, changed.collect()).await
-    }
-
-    async fn strike(
-        &self,
-        lease: &Lease,
-        bad: Vec<(super::preflight::Candidate, String)>,
-    ) -> Result<(), Trouble> {
-        let now = self.clock.now().to_utc();
-        let mut changed = Vec::with_capacity(bad.len());
-        for (candidate, reason) in bad {
-            let (payout, quarantined) = plan::struck(candidate, &reason, now);
-            tracing::warn!(reward = %payout.reward_id, reason, quarantined, "a reward cannot be paid as it is");
-            changed.push(payout);
-        }
-        self.change(lease, changed).await
-    }
-
-    /// Stores changed payouts that no transaction pays, and tells of them. One that changed meanwhile is left alone.
-    async fn change(&self, lease: &Lease, changed: Vec<Payout>) -> Result<(), Trouble> {
-        if changed.is_empty() {
-            return Ok(());
-        }
-        let now = self.clock.now().to_utc();
-        let mut tx = self.pool.begin().await?;
-        lease.hold(&mut tx).await?;
-        let ids: Vec<Uuid> = changed.iter().map(|payout| payout.reward_id).collect();
-        let before = rows::payouts(&mut tx, &ids).await?;
-        let mut outbox = Outbox::default();
-        for payout in &changed {
-            let still = |row: &Payout| {
-                row.reward_id == payout.reward_id
-                    && row.state == PayoutState::Ready
-                    && row.revision + 1 == payout.revision
-            };
-            if before.iter().any(still) {
-                rows::update_payout(&mut tx, payout).await?;
-                tell_payout(self.schemas, payout, now, &mut outbox)?;
-                if payout.state == PayoutState::Quarantined {
-                    self.metrics.payout_steps.with_label_values(&["quarantined"]).inc();
-                }
-            }
-        }
-        outbox.store(&mut tx).await?;
-        tx.commit().await?;
-        Ok(())
-    }
-
-    /// Whether the signer's VTHO covers this transaction and all that are in no block yet, at the most they may cost.
-    async fn afford_gas(&self, node: &Node, found: &Preflight, lease: &Lease) -> Result<(), Trouble> {
-        let pending: Option<Decimal> = sqlx::query_scalar(
-            "select sum(max_fee_wei * gas_limit) from payout_attempts where signer = $1 and state in ('planned', 'signed', 'sent')",
-        )
-        .bind(&lease.signer)
-        .fetch_one(&self.pool)
-        .await?;
-        let gas: u64 = plan::gas_limit(found.good.iter().map(|candidate| candidate.gas).sum());
-        // The node holds back what is really due: the next base fee and the tip.
-        let price = found.base_fee.and_then(|fee| fee.checked_add(found.priority)).unwrap_or_default();
-        let needed = pending
-            .and_then(|pending| wei(pending.trunc()))
-            .unwrap_or_default()
-            .checked_add(price.checked_mul(gas).unwrap_or(Wei::MAX))
-            .unwrap_or(Wei::MAX);
-        let payer = self.signer.address();
-        let available = node.account(payer, Revision::Best).await.map_err(Obstacle::from)?.energy;
-        if available < needed {
-            return Err(Obstacle::NoVtho { payer, needed, available }.into());
-        }
-        Ok(())
-    }
-
     /// Stores what belongs to no change of rows; takes no connection when there is nothing.
-    async fn publish(&self, outbox: Outbox) -> Result<(), Trouble> {
+    pub(super) async fn publish(&self, outbox: Outbox) -> Result<(), Trouble> {
         if !outbox.is_empty() {
             outbox.store(&mut *self.pool.acquire().await?).await?;
         }

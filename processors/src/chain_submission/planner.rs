@@ -1,0 +1,179 @@
+//! The round's planning: which of the ready payouts the next transaction pays, and what becomes of those that it cannot pay.
+
+use std::collections::HashMap;
+
+use chain::node::Revision;
+use chain::{Address, Node, Wei};
+use rust_decimal::Decimal;
+use schemas::events::PayoutState;
+use schemas::ids::EventId;
+use uuid::Uuid;
+
+use super::consumer::tell_payout;
+use super::lease::Lease;
+use super::obstacle::Obstacle;
+use super::outbox::Outbox;
+use super::plan;
+use super::preflight::{Candidate, Preflight, preflight};
+use super::rows::{self, Payout};
+use super::submitter::{IN_FLIGHT, Memory, Submitter, Trouble};
+use super::transition::wei;
+use crate::documents::Documents;
+
+impl Submitter {
+    /// Plans one transaction of the ready payouts, as far as the day's ceiling, the signer's funds and the gas ceiling go; a payout
+    /// that cannot be paid as it is gets a strike.
+    pub(super) async fn plan(
+        &self,
+        memory: &mut Memory,
+        lease: &Lease,
+        ready: Vec<Payout>,
+    ) -> Result<(), Trouble> {
+        let (in_flight, owed): (i64, Option<Decimal>) = sqlx::query_as(
+            "select count(*), sum(batch_wei) from payout_attempts where signer = $1 and state in ('planned', 'signed', 'sent')",
+        )
+        .bind(&lease.signer)
+        .fetch_one(&self.pool)
+        .await?;
+        if in_flight >= IN_FLIGHT {
+            return Ok(());
+        }
+        let now = self.clock.now().to_utc();
+        let left = plan::budget_left(&self.pool, now, &self.settings.terms).await?;
+        let owed = owed.and_then(wei).unwrap_or_default();
+        let mut sum = Wei::ZERO;
+        let mut affordable = ready;
+        affordable.retain(|payout| {
+            let next = wei(payout.amount_wei).and_then(|amount| sum.checked_add(amount));
+            let fits = next.is_some_and(|next| next <= left);
+            sum = next.filter(|_| fits).unwrap_or(sum);
+            fits
+        });
+        if affordable.is_empty() {
+            return Err(Obstacle::DailyCeiling(self.settings.terms.daily_ceiling).into());
+        }
+        let (payable, gone) = self.receivers(affordable).await?;
+        self.quarantine(lease, gone).await?;
+        let (network, node, _) = self.node(memory).await?;
+        let network = network.clone();
+        let signer = self.signer.address();
+        let mut found = preflight(&node, &network, signer, payable, owed).await?;
+        let mut outbox = Outbox::default();
+        let mut documents = Documents::about(EventId(Uuid::now_v7()), self.clock.now());
+        for (ordinal, log) in (0..).zip(&found.tried) {
+            documents.add(ordinal, log);
+        }
+        outbox.documents(self.schemas, &documents.into_records())?;
+        self.publish(outbox).await?;
+        self.strike(lease, std::mem::take(&mut found.bad)).await?;
+        found.good.truncate(plan::fitting(&found.good, self.settings.terms.gas_ceiling));
+        if found.good.is_empty() {
+            return Ok(());
+        }
+        self.afford_gas(&node, &found, lease).await?;
+        let id = plan::store(&self.pool, lease, &network, signer, &found, &self.settings.terms, now).await?;
+        tracing::info!(tx = %id, rewards = found.good.len(), "planned");
+        Ok(())
+    }
+
+    /// Payouts with the address of their wallets, and those whose wallet has none.
+    async fn receivers(
+        &self,
+        payouts: Vec<Payout>,
+    ) -> Result<(Vec<(Payout, Address)>, Vec<Payout>), Trouble> {
+        let wallets: Vec<Uuid> = payouts.iter().filter_map(|payout| payout.wallet_id).collect();
+        let addresses: HashMap<Uuid, String> = sqlx::query_as::<_, (Uuid, String)>(
+            "select id, wallet_address from user_wallets where id = any($1)",
+        )
+        .bind(wallets)
+        .fetch_all(&self.pool)
+        .await?
+        .into_iter()
+        .collect();
+        let (mut payable, mut gone) = (Vec::new(), Vec::new());
+        for payout in payouts {
+            let address = payout.wallet_id.and_then(|id| addresses.get(&id)?.parse().ok());
+            match address {
+                Some(address) => payable.push((payout, address)),
+                None => gone.push(payout),
+            }
+        }
+        Ok((payable, gone))
+    }
+
+    async fn quarantine(&self, lease: &Lease, payouts: Vec<Payout>) -> Result<(), Trouble> {
+        let changed = payouts.into_iter().map(|payout| Payout {
+            state: PayoutState::Quarantined,
+            revision: payout.revision + 1,
+            ready_at: None,
+            reason: Some("invalid_receiver: the wallet is gone".to_owned()),
+            ..payout
+        });
+        self.change(lease, changed.collect()).await
+    }
+
+    async fn strike(&self, lease: &Lease, bad: Vec<(Candidate, String)>) -> Result<(), Trouble> {
+        let now = self.clock.now().to_utc();
+        let mut changed = Vec::with_capacity(bad.len());
+        for (candidate, reason) in bad {
+            let (payout, quarantined) = plan::struck(candidate, &reason, now);
+            tracing::warn!(reward = %payout.reward_id, reason, quarantined, "a reward cannot be paid as it is");
+            changed.push(payout);
+        }
+        self.change(lease, changed).await
+    }
+
+    /// Stores changed payouts that no transaction pays, and tells of them. One that changed meanwhile is left alone.
+    async fn change(&self, lease: &Lease, changed: Vec<Payout>) -> Result<(), Trouble> {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.now().to_utc();
+        let mut tx = self.pool.begin().await?;
+        lease.hold(&mut tx).await?;
+        let ids: Vec<Uuid> = changed.iter().map(|payout| payout.reward_id).collect();
+        let before = rows::payouts(&mut tx, &ids).await?;
+        let mut outbox = Outbox::default();
+        for payout in &changed {
+            let still = |row: &Payout| {
+                row.reward_id == payout.reward_id
+                    && row.state == PayoutState::Ready
+                    && row.revision + 1 == payout.revision
+            };
+            if before.iter().any(still) {
+                rows::update_payout(&mut tx, payout).await?;
+                tell_payout(self.schemas, payout, now, &mut outbox)?;
+                if payout.state == PayoutState::Quarantined {
+                    self.metrics.payout_steps.with_label_values(&["quarantined"]).inc();
+                }
+            }
+        }
+        outbox.store(&mut tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Whether the signer's VTHO covers this transaction and all that are in no block yet, at the most they may cost.
+    async fn afford_gas(&self, node: &Node, found: &Preflight, lease: &Lease) -> Result<(), Trouble> {
+        let pending: Option<Decimal> = sqlx::query_scalar(
+            "select sum(max_fee_wei * gas_limit) from payout_attempts where signer = $1 and state in ('planned', 'signed', 'sent')",
+        )
+        .bind(&lease.signer)
+        .fetch_one(&self.pool)
+        .await?;
+        let gas: u64 = plan::gas_limit(found.good.iter().map(|candidate| candidate.gas).sum());
+        // The node holds back what is really due: the next base fee and the tip.
+        let price = found.base_fee.and_then(|fee| fee.checked_add(found.priority)).unwrap_or_default();
+        let needed = pending
+            .and_then(|pending| wei(pending.trunc()))
+            .unwrap_or_default()
+            .checked_add(price.checked_mul(gas).unwrap_or(Wei::MAX))
+            .unwrap_or(Wei::MAX);
+        let payer = self.signer.address();
+        let available = node.account(payer, Revision::Best).await.map_err(Obstacle::from)?.energy;
+        if available < needed {
+            return Err(Obstacle::NoVtho { payer, needed, available }.into());
+        }
+        Ok(())
+    }
+}
