@@ -169,6 +169,18 @@ pub struct Event {
     pub data: Vec<u8>,
 }
 
+impl Event {
+    /// A log from its parts as `chain.events` carries them; none where one is not `0x` and hex digits of its length.
+    #[must_use]
+    pub fn from_hex(address: &str, topics: &[String], data: &str) -> Option<Self> {
+        Some(Self {
+            address: address.parse().ok()?,
+            topics: topics.iter().map(|topic| topic.parse()).collect::<Result<_, _>>().ok()?,
+            data: hex::decode(data.strip_prefix("0x")?).ok()?,
+        })
+    }
+}
+
 /// A move of VET.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Transfer {

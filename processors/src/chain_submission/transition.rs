@@ -14,7 +14,7 @@ use chain::node::Event as Log;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use schemas::events::{
-    AttemptState, BlockAdopted, ChainLog, ChainTransaction, PayoutState, RewardClaimed, RewardGranted,
+    AttemptState, BlockAdopted, ChainTransaction, PayoutState, RewardClaimed, RewardGranted,
 };
 use serde_json::json;
 use sqlx::types::Json;
@@ -256,7 +256,9 @@ impl Transaction {
                 .logs
                 .iter()
                 .filter(|log| log.clause_index == part.clause_index && log.address == attempt.contract)
-                .filter_map(|log| ContractEvent::decode(&parsed(log)?))
+                .filter_map(|log| {
+                    ContractEvent::decode(&Log::from_hex(&log.address, &log.topics, &log.data)?)
+                })
                 .filter(|event| matches!(event, ContractEvent::RewardDistributed { .. }))
                 .collect();
             let equal = |event: &ContractEvent| match event {
@@ -368,15 +370,6 @@ impl Transaction {
         self.note(Step::Undone, at);
         Some(Step::Undone)
     }
-}
-
-/// A log as the decoder takes it; none where its hex is malformed.
-fn parsed(log: &ChainLog) -> Option<Log> {
-    Some(Log {
-        address: log.address.parse().ok()?,
-        topics: log.topics.iter().map(|topic| topic.parse()).collect::<Result<_, _>>().ok()?,
-        data: hex::decode(log.data.strip_prefix("0x")?).ok()?,
-    })
 }
 
 /// Wei as the tables hold them; none beyond 28 digits, more than all B3TR there will ever be.

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use schemas::events::{BlockPlace, RewardGranted};
+use schemas::events::{BlockPlace, ChainLog, RewardGranted};
 use schemas::ids::{EventId, Micros, RewardId, UploadId};
 
 use super::super::rows::{Attempt, Part};

@@ -187,7 +187,8 @@ pub(super) async fn settle(tx: &mut PgConnection, hashes: &[String]) -> sqlx::Re
 
 fn row(block: &BlockAdopted, found: &ChainTransaction, log: &ChainLog) -> EventRow {
     let (clause, index) = (log.clause_index, log.log_index);
-    let decoded = parsed(log).and_then(|log| ContractEvent::decode(&log));
+    let decoded =
+        Log::from_hex(&log.address, &log.topics, &log.data).and_then(|log| ContractEvent::decode(&log));
     let mut data = json!({"topics": log.topics, "data": log.data});
     if let Some(event) = &decoded {
         data["decoded"] = decoded_json(event);
@@ -207,14 +208,6 @@ fn row(block: &BlockAdopted, found: &ChainTransaction, log: &ChainLog) -> EventR
         data,
         created_at: block.occurred_at.to_utc(),
     }
-}
-
-fn parsed(log: &ChainLog) -> Option<Log> {
-    Some(Log {
-        address: log.address.parse().ok()?,
-        topics: log.topics.iter().map(|topic| topic.parse()).collect::<Result<_, _>>().ok()?,
-        data: hex::decode(log.data.strip_prefix("0x")?).ok()?,
-    })
 }
 
 /// `{name,app_id,receiver,amount_wei,distributor,reward_id}`, as far as the event has them.
