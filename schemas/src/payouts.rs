@@ -437,9 +437,24 @@ pub struct ChainAnswer {
     pub checkpoint: Option<serde_json::Value>,
 }
 
+/// `vechain_mainnet` for mainnet's genesis block, `vechain_testnet` for every other, a local one too.
+#[must_use]
+pub fn network_label(genesis_id: &str) -> &'static str {
+    if genesis_id == MAINNET { "vechain_mainnet" } else { "vechain_testnet" }
+}
+
+/// Mainnet's genesis block (Thor `genesis/mainnet.go`).
+const MAINNET: &str = "0x00000000851caf3cfdb6e899cf5958bfb1ac3413d346d43539627e6be7ec1b4a";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_mainnets_genesis_is_mainnet() {
+        let main = "0x00000000851caf3cfdb6e899cf5958bfb1ac3413d346d43539627e6be7ec1b4a";
+        assert_eq!((network_label(main), network_label("0x00")), ("vechain_mainnet", "vechain_testnet"));
+    }
 
     #[test]
     fn a_label_is_the_name_that_the_wire_carries() {

@@ -7,10 +7,10 @@ use schemas::ids::{EventId, Micros, natural};
 use schemas::logs::{
     BlockchainTransactionLog, ContractInteractionLog, GasOptimizationLog, TransactionMonitoringLog,
 };
-use schemas::payouts::transaction_row_id;
+use schemas::payouts::{network_label, transaction_row_id};
 use serde_json::{Value, json};
 
-use super::network::{REWARDS_POOL, network_label};
+use super::network::REWARDS_POOL;
 use super::rows::{Attempt, Transaction};
 use super::transition::{Step, share};
 use crate::documents::Documents;

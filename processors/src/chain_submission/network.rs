@@ -108,12 +108,3 @@ where
 {
     text.parse().map_err(|error: T::Err| NetworkError::Malformed { table, detail: error.to_string() })
 }
-
-/// `vechain_mainnet` for mainnet's genesis block, `vechain_testnet` for every other, a local one too.
-#[must_use]
-pub fn network_label(genesis_id: &str) -> &'static str {
-    if genesis_id == MAINNET { "vechain_mainnet" } else { "vechain_testnet" }
-}
-
-/// Mainnet's genesis block (Thor `genesis/mainnet.go`).
-const MAINNET: &str = "0x00000000851caf3cfdb6e899cf5958bfb1ac3413d346d43539627e6be7ec1b4a";

@@ -6,10 +6,10 @@ use chain::node::NodeError;
 use schemas::events::ActivityLogged;
 use schemas::ids::{EventId, Micros};
 use schemas::logs::BlockchainConnectionLog;
+use schemas::payouts::network_label;
 use url::Url;
 use uuid::Uuid;
 
-use super::network::network_label;
 use crate::documents::Documents;
 
 /// How often a node's unchanged state is logged.

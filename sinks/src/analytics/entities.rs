@@ -4,11 +4,11 @@
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use schemas::events::{AttemptState, PayoutState, PayoutTransaction, PayoutUpdated, UploadDecided, Verdict};
+use schemas::payouts::network_label;
 
 use super::counts::{BadCount, Count};
 use super::exact::Exact;
 use super::metrics::{Dimension, Metric};
-use crate::postgres::network;
 
 /// What kind of thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,7 +118,7 @@ pub(super) fn paid(event: &PayoutUpdated) -> Result<Vec<Entity>, BadCount> {
                 return Err(bad("rewards_paid", "is negative"));
             }
             let amount = Exact::of(event.amount).ok_or_else(|| bad("rewards_paid", "is not below 10^11"))?;
-            Some(Counted { at, amount, samples: 1, label: network(&told.genesis_id).to_owned() })
+            Some(Counted { at, amount, samples: 1, label: network_label(&told.genesis_id).to_owned() })
         }
         _ => None,
     };
@@ -146,7 +146,7 @@ fn fee(told: &PayoutTransaction) -> Result<Option<Counted>, &'static str> {
         .and_then(|wei| wei.parse::<u128>().ok())
         .and_then(|wei| i128::try_from(wei).ok());
     let amount = wei.and_then(Exact::of_units).ok_or("is no number of wei below 10^29")?;
-    Ok(Some(Counted { at, amount, samples: rewards, label: network(&told.genesis_id).to_owned() }))
+    Ok(Some(Counted { at, amount, samples: rewards, label: network_label(&told.genesis_id).to_owned() }))
 }
 
 fn block_time(told: &PayoutTransaction) -> Option<DateTime<Utc>> {

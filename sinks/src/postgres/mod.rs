@@ -8,8 +8,8 @@ mod rows;
 mod score;
 mod service;
 mod sink;
+pub(crate) use score::GRAMS_PER_KM;
 pub use {config::*, rows::BadValue, service::is_retryable, sink::*};
-pub(crate) use {payouts::network, score::GRAMS_PER_KM};
 
 use rdkafka::config::ClientConfig;
 use runtime::registry::RegistryConfig;

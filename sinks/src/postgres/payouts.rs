@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use rust_decimal::{Decimal, RoundingStrategy};
 use schemas::events::{AttemptState, PayoutState, PayoutTransaction, PayoutUpdated};
 use schemas::ids::natural;
-use schemas::payouts::transaction_row_id;
+use schemas::payouts::{network_label, transaction_row_id};
 use sqlx::{PgConnection, query};
 use uuid::Uuid;
 
@@ -103,7 +103,7 @@ fn transaction(
             AttemptState::Confirmed | AttemptState::Final => "confirmed",
             AttemptState::Reverted | AttemptState::RevertedFinal => "reverted",
         },
-        network: network(&told.genesis_id),
+        network: network_label(&told.genesis_id),
         gas_used: int("blockchain_transactions.gas_used", told.gas_used)?,
         reward_gas: int("reward_transactions.gas_used", told.reward_gas_used)?,
         gas_price: coins("blockchain_transactions.gas_price", gas_price_wei)?,
@@ -136,15 +136,6 @@ impl Fit {
             Ok(wei) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(wei)),
             _ => self.refuse(column, "is no number of wei"),
         }
-    }
-}
-
-/// The network's label: mainnet's genesis block is mainnet, every other a test network (Thor `genesis/mainnet.go`).
-pub(crate) fn network(genesis_id: &str) -> &'static str {
-    if genesis_id == "0x00000000851caf3cfdb6e899cf5958bfb1ac3413d346d43539627e6be7ec1b4a" {
-        "vechain_mainnet"
-    } else {
-        "vechain_testnet"
     }
 }
 

@@ -120,12 +120,6 @@ fn a_transaction_in_no_block_has_neither_block_nor_gas_nor_fee() {
 }
 
 #[test]
-fn only_mainnets_genesis_is_mainnet() {
-    let main = "0x00000000851caf3cfdb6e899cf5958bfb1ac3413d346d43539627e6be7ec1b4a";
-    assert_eq!((network(main), network("0x00")), ("vechain_mainnet", "vechain_testnet"));
-}
-
-#[test]
 fn what_a_column_cannot_hold_is_refused_by_its_name() {
     let bad = |change: fn(&mut PayoutTransaction)| {
         let mut transaction = included();
