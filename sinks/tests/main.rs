@@ -16,3 +16,4 @@ mod postgres;
 mod rebuild;
 mod stories;
 mod support;
+mod topics;

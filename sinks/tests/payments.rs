@@ -1,6 +1,7 @@
 //! The payment of rewards: how its payouts and the chain tell of it.
 
 use chrono::{DateTime, Utc};
+use runtime::Sink as _;
 use rust_decimal::Decimal;
 use schemas::events::{
     AttemptState, BlockAdopted, BlockPlace, BlockUndone, ChainStep, ChainTransaction, PayoutState,
@@ -8,12 +9,12 @@ use schemas::events::{
 };
 use schemas::ids::{Micros, RewardId, UserId, derived, natural};
 use schemas::payouts::chain_event_id;
-use sinks::postgres::UploadEvent;
+use sinks::postgres::{PostgresConfig, PostgresSink, UploadEvent};
 use uuid::Uuid;
 
 use crate::logs::{POOL, SIGNER, distributed};
 use crate::stories::{START, Story};
-use crate::support::Schema;
+use crate::support::{Schema, envelopes};
 
 /// The network: none of the public ones.
 pub const GENESIS: &str = "0xabababababababababababababababababababababababababababababababab";
@@ -288,4 +289,22 @@ impl Payment {
 /// When a step was seen.
 pub fn step_at(seq: i64) -> Micros {
     Micros(START + 2_000_000_000 + seq * 1_000_000)
+}
+
+/// Writes the events as one batch.
+pub async fn write(sink: &PostgresSink, events: impl IntoIterator<Item = UploadEvent>) {
+    sink.write(&envelopes(events)).await.unwrap();
+}
+
+/// A sink of the schema.
+pub async fn sink(schema: &Schema) -> PostgresSink {
+    PostgresConfig::default().build(schema.pool.clone()).await.unwrap()
+}
+
+/// A schema with the payment's accounts, and the sink.
+pub async fn ready(payment: &Payment) -> (Schema, PostgresSink) {
+    let schema = Schema::new().await;
+    payment.accounts(&schema).await;
+    let sink = sink(&schema).await;
+    (schema, sink)
 }

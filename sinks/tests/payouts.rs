@@ -8,28 +8,14 @@ use schemas::events::PayoutState;
 use schemas::ids::natural;
 use schemas::payouts::transaction_row_id;
 use serde_json::{Value, json};
-use sinks::postgres::{PostgresConfig, PostgresSink, UploadEvent};
+use sinks::postgres::UploadEvent;
 
 use crate::logs::{POOL, SIGNER};
-use crate::payments::{FEE_WEI, FINAL, GAS, GENESIS, PAID_ON_A, PAID_ON_B, Payment, UNDONE};
+use crate::payments::{
+    FEE_WEI, FINAL, GAS, GENESIS, PAID_ON_A, PAID_ON_B, Payment, UNDONE, ready, sink, write,
+};
 use crate::stories::Story;
 use crate::support::{Schema, envelopes};
-
-async fn write(sink: &PostgresSink, events: impl IntoIterator<Item = UploadEvent>) {
-    sink.write(&envelopes(events)).await.unwrap();
-}
-
-async fn sink(schema: &Schema) -> PostgresSink {
-    PostgresConfig::default().build(schema.pool.clone()).await.unwrap()
-}
-
-/// A schema with the payment's accounts, and the sink.
-async fn ready(payment: &Payment) -> (Schema, PostgresSink) {
-    let schema = Schema::new().await;
-    payment.accounts(&schema).await;
-    let sink = sink(&schema).await;
-    (schema, sink)
-}
 
 fn one() -> Payment {
     Payment::of([Story::new(1, 1)])

@@ -2,27 +2,12 @@
 
 use runtime::{Sink as _, SinkError};
 use serde_json::json;
-use sinks::postgres::{MATERIALIZED, PostgresConfig, PostgresSink, UploadEvent};
+use sinks::postgres::{MATERIALIZED, UploadEvent};
 use sqlx::AssertSqlSafe;
 
-use crate::payments::{FINAL, PAID_ON_B, Payment};
+use crate::payments::{FINAL, PAID_ON_B, Payment, ready, sink, write};
 use crate::stories::Story;
 use crate::support::{Schema, envelopes};
-
-async fn write(sink: &PostgresSink, events: impl IntoIterator<Item = UploadEvent>) {
-    sink.write(&envelopes(events)).await.unwrap();
-}
-
-async fn sink(schema: &Schema) -> PostgresSink {
-    PostgresConfig::default().build(schema.pool.clone()).await.unwrap()
-}
-
-async fn ready(payment: &Payment) -> (Schema, PostgresSink) {
-    let schema = Schema::new().await;
-    payment.accounts(&schema).await;
-    let sink = sink(&schema).await;
-    (schema, sink)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_that_comes_while_its_payment_is_being_written_waits_and_is_processed() {
