@@ -121,7 +121,7 @@ impl PayoutConsumer {
         tx: &mut PgConnection,
         event: &RewardClaimed,
         outbox: &mut Outbox,
-    ) -> Result<(), SinkError> {
+    ) -> Result<(), StageError> {
         let claim = Claim::from(event);
         sqlx::query(
             "insert into payout_claims (reward_id, wallet_id, claimed_at) values ($1, $2, $3)
@@ -131,15 +131,14 @@ impl PayoutConsumer {
         .bind(claim.wallet_id)
         .bind(claim.at)
         .execute(&mut *tx)
-        .await
-        .map_err(StageError::from)?;
-        let Some(mut payout) = rows::payout(tx, event.reward_id.0).await.map_err(StageError::from)? else {
+        .await?;
+        let Some(mut payout) = rows::payout(tx, event.reward_id.0).await? else {
             return Ok(());
         };
         let now = self.clock.now();
         // A claim of another user's reward is none: the gateway asks first, and this asks again.
         if payout.user_id == event.user_id.0 && payout.claimed(claim, now.to_utc()) {
-            rows::update_payout(tx, &payout).await.map_err(StageError::from)?;
+            rows::update_payout(tx, &payout).await?;
             outbox.payout(self.schemas, &snapshot::updated(&payout, None, now))?;
         }
         Ok(())
@@ -151,7 +150,7 @@ impl PayoutConsumer {
         block: &BlockAdopted,
         outbox: &mut Outbox,
         steps: &mut Vec<Taken>,
-    ) -> Result<(), SinkError> {
+    ) -> Result<(), StageError> {
         let before = Some(block.parent_id.as_str());
         if block.genesis_id != self.genesis_id || !self.next(tx, block.seq, before).await? {
             return Ok(());
@@ -159,7 +158,7 @@ impl PayoutConsumer {
         self.head(tx, (block.seq, &block.block.id, block.block.number), block.finalized_number).await?;
         self.remember(tx, block).await?;
         let ids: Vec<String> = block.transactions.iter().map(|found| found.id.clone()).collect();
-        for mut transaction in rows::transactions(tx, Which::Ids(&ids)).await.map_err(StageError::from)? {
+        for mut transaction in rows::transactions(tx, Which::Ids(&ids)).await? {
             let found = block.transactions.iter().find(|found| found.id == transaction.attempt.tx_id);
             let signed = transaction.attempt.signed_at;
             if let Some(step) = found.and_then(|found| transaction.included(block, found)) {
@@ -170,7 +169,7 @@ impl PayoutConsumer {
         }
         let at = block.occurred_at.to_utc();
         let which = Which::Unsettled { genesis_id: &self.genesis_id, finalized: block.finalized_number };
-        for mut transaction in rows::transactions(tx, which).await.map_err(StageError::from)? {
+        for mut transaction in rows::transactions(tx, which).await? {
             let included = transaction.attempt.block_timestamp;
             if let Some(step) = transaction.deeper(block.block.number, at) {
                 steps.push((step, included.and_then(|included| seconds(included, at))));
@@ -190,7 +189,7 @@ impl PayoutConsumer {
         undone: &BlockUndone,
         outbox: &mut Outbox,
         steps: &mut Vec<Taken>,
-    ) -> Result<(), SinkError> {
+    ) -> Result<(), StageError> {
         if undone.genesis_id != self.genesis_id || !self.next(tx, undone.seq, None).await? {
             return Ok(());
         }
@@ -204,8 +203,7 @@ impl PayoutConsumer {
         .bind(&undone.block_id)
         .bind(undone.seq)
         .fetch_optional(&mut *tx)
-        .await
-        .map_err(StageError::from)?;
+        .await?;
         let parent = parent.ok_or_else(|| {
             StageError::new(
                 "chain.events",
@@ -214,9 +212,7 @@ impl PayoutConsumer {
         })?;
         self.head(tx, (undone.seq, &parent, undone.number - 1), 0).await?;
         let at = undone.occurred_at.to_utc();
-        for mut transaction in
-            rows::transactions(tx, Which::InBlock(&undone.block_id)).await.map_err(StageError::from)?
-        {
+        for mut transaction in rows::transactions(tx, Which::InBlock(&undone.block_id)).await? {
             if let Some(step) = transaction.undone(&undone.block_id, at) {
                 steps.push((step, None));
                 self.tell(tx, &transaction, step, at, outbox).await?;
@@ -229,20 +225,19 @@ impl PayoutConsumer {
     ///
     /// The stream has no gaps, and each adopted block follows the newest: anything else means that records are missing, and
     /// going on would lose sight of payments. It is tried again until an operator has looked, and shows as lag.
-    async fn next(&self, tx: &mut PgConnection, seq: i64, parent: Option<&str>) -> Result<bool, SinkError> {
+    async fn next(&self, tx: &mut PgConnection, seq: i64, parent: Option<&str>) -> Result<bool, StageError> {
         let head: Option<(i64, String)> =
             sqlx::query_as("select seq, block_id from payout_heads where genesis_id = $1 for update")
                 .bind(&self.genesis_id)
                 .fetch_optional(tx)
-                .await
-                .map_err(StageError::from)?;
+                .await?;
         let Some((at, block_id)) = head else { return Ok(true) };
         if seq <= at {
             return Ok(false);
         }
         if seq != at + 1 || parent.is_some_and(|parent| parent != block_id) {
             let detail = format!("step {seq} does not follow step {at} at block {block_id}");
-            return Err(StageError::new("chain.events", detail).into());
+            return Err(StageError::new("chain.events", detail));
         }
         Ok(true)
     }
@@ -253,7 +248,7 @@ impl PayoutConsumer {
         tx: &mut PgConnection,
         (seq, block_id, number): (i64, &str, i64),
         finalized: i64,
-    ) -> Result<(), SinkError> {
+    ) -> Result<(), StageError> {
         let finalized: i64 = sqlx::query_scalar(
             "insert into payout_heads as h (genesis_id, seq, block_id, number, finalized_number)
              values ($1, $2, $3, $4, $5)
@@ -267,15 +262,14 @@ impl PayoutConsumer {
         .bind(number)
         .bind(finalized)
         .fetch_one(tx)
-        .await
-        .map_err(StageError::from)?;
+        .await?;
         self.metrics.chain_block.with_label_values(&["head"]).set(number);
         self.metrics.chain_block.with_label_values(&["finalized"]).set(finalized);
         Ok(())
     }
 
     /// Remembers the block's parent, and forgets blocks that are final for long: nothing undoes them.
-    async fn remember(&self, tx: &mut PgConnection, block: &BlockAdopted) -> Result<(), SinkError> {
+    async fn remember(&self, tx: &mut PgConnection, block: &BlockAdopted) -> Result<(), StageError> {
         sqlx::query(
             "insert into payout_blocks (genesis_id, block_id, number, parent_id, adopted, seq)
              values ($1, $2, $3, $4, true, $5)
@@ -287,14 +281,12 @@ impl PayoutConsumer {
         .bind(&block.parent_id)
         .bind(block.seq)
         .execute(&mut *tx)
-        .await
-        .map_err(StageError::from)?;
+        .await?;
         sqlx::query("delete from payout_blocks where genesis_id = $1 and number < $2")
             .bind(&self.genesis_id)
             .bind(block.block.number - KEPT_BLOCKS)
             .execute(tx)
-            .await
-            .map_err(StageError::from)?;
+            .await?;
         Ok(())
     }
 
@@ -305,8 +297,8 @@ impl PayoutConsumer {
         step: Step,
         at: DateTime<Utc>,
         outbox: &mut Outbox,
-    ) -> Result<(), SinkError> {
-        rows::update_transaction(tx, transaction).await.map_err(StageError::from)?;
+    ) -> Result<(), StageError> {
+        rows::update_transaction(tx, transaction).await?;
         tell(self.schemas, transaction, step, at, self.gas_ceiling, outbox)?;
         Ok(())
     }
