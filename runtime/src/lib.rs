@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod connections;
 pub mod consumer;
 pub mod dead_letter;
 pub mod deciding;

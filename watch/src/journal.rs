@@ -1,35 +1,24 @@
-//! `blockchain_connection_logs`: what each node's state was, when it changes and once a minute.
+//! The watcher's `blockchain_connection_logs`.
 
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::connections::Connections;
 use runtime::producer::{Ack, Message, Outbound};
 use schemas::codec;
 use schemas::events::{ActivityLogged, Event as _};
 use schemas::ids::{EventId, Micros};
 use schemas::logs::{BlockchainConnectionLog, LogDocument as _};
 use tokio::sync::oneshot;
-use url::Url;
 use uuid::Uuid;
-
-/// Microseconds between two documents on an unchanged state.
-const HEARTBEAT: i64 = 60_000_000;
 
 /// Writes documents on the nodes of a network to `activity.logs`. They are not waited for: a log never holds watching up.
 pub struct Journal {
     outbound: Arc<dyn Outbound>,
     topic: String,
     schema: u32,
-    network: String,
-    nodes: Vec<NodeState>,
-}
-
-struct NodeState {
-    name: String,
-    connected: Option<bool>,
-    failures: i64,
-    logged: Micros,
+    nodes: Connections,
 }
 
 impl Journal {
@@ -43,41 +32,17 @@ impl Journal {
         network: &str,
         urls: &[String],
     ) -> Self {
-        let state =
-            |url: &String| NodeState { name: shown(url), connected: None, failures: 0, logged: Micros(0) };
         Self {
             outbound,
             topic: format!("{prefix}{}", ActivityLogged::TOPIC.name()),
             schema,
-            network: network.to_owned(),
-            nodes: urls.iter().map(state).collect(),
+            nodes: Connections::new(network, urls),
         }
     }
 
     /// Notes how asking a node went: the time that it took, or why it failed.
     pub(crate) fn asked(&mut self, node: usize, outcome: Result<Duration, &dyn Display>, now: Micros) {
-        let Some(state) = self.nodes.get_mut(node) else { return };
-        let connected = outcome.is_ok();
-        let before = state.connected.replace(connected);
-        state.failures = if connected { 0 } else { state.failures.saturating_add(1) };
-        if before == Some(connected) && now.0.saturating_sub(state.logged.0) < HEARTBEAT {
-            return;
-        }
-        state.logged = now;
-        let status = match (connected, before) {
-            (true, _) => "connected",
-            (false, Some(true)) => "disconnected",
-            (false, _) => "failed",
-        };
-        let document = BlockchainConnectionLog {
-            network_name: self.network.clone(),
-            connection_type: "rpc".to_owned(),
-            connection_status: status.to_owned(),
-            response_time: outcome.as_ref().ok().map(|took| took.as_secs_f64() * 1_000.0),
-            error_message: outcome.err().map(ToString::to_string),
-            retry_count: state.failures,
-            node: state.name.clone(),
-        };
+        let Some(document) = self.nodes.asked(node, outcome, now) else { return };
         if let Err(error) = self.send(&document, now) {
             tracing::warn!(error, "a log document is lost");
         }
@@ -93,15 +58,6 @@ impl Journal {
         let ack = Ack::Waiter(oneshot::channel().0);
         self.outbound.send(&message, ack).map_err(|_| "the producer did not take it".to_owned())
     }
-}
-
-/// A node's address without login, query and fragment, where an operator's key may stand.
-fn shown(url: &str) -> String {
-    let Ok(mut url) = Url::parse(url) else { return "(malformed)".to_owned() };
-    let hidden = url.set_username("").is_ok() && url.set_password(None).is_ok();
-    url.set_query(None);
-    url.set_fragment(None);
-    if hidden { url.to_string() } else { "(hidden)".to_owned() }
 }
 
 #[cfg(test)]

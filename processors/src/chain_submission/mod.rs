@@ -13,7 +13,6 @@ pub mod consumer;
 mod documents;
 pub mod lease;
 pub mod network;
-mod nodes;
 pub mod obstacle;
 pub mod outbox;
 pub mod plan;

@@ -2,27 +2,32 @@
 //! `chain.events` alone.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chain::node::{Advice, NodeError, Rejection, Revision};
 use chain::{BlockId, Node, Signer};
+use runtime::connections::Connections;
 use runtime::metrics::Metrics;
 use runtime::worker::Chain;
 use runtime::{Clock, StageError};
 use schemas::events::AttemptState;
+use schemas::ids::EventId;
+use schemas::payouts::network_label;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::consumer::tell;
 use super::lease::{LIFE, Lease, LeaseError};
 use super::network::Network;
-use super::nodes::NodeStates;
 use super::obstacle::Obstacle;
 use super::outbox::{Outbox, Schemas};
 use super::plan::{self, PlanError, Terms};
 use super::rows::{self, Which};
 use super::transition::Step;
+use crate::documents::Documents;
 
 /// Pause between two rounds: short beside a block, so that batches leave soon after they are due.
 const ROUND: Duration = Duration::from_millis(250);
@@ -99,7 +104,7 @@ impl From<LeaseError> for Trouble {
 #[derive(Default)]
 pub(super) struct Memory {
     lease: Option<(Lease, Instant)>,
-    network: Option<(Network, NodeStates, Instant)>,
+    network: Option<(Network, Connections, Instant)>,
     posted: HashMap<String, Instant>,
     counted: Option<Instant>,
     obstacle: Option<&'static str>,
@@ -190,7 +195,8 @@ impl Submitter {
         if memory.network.as_ref().is_none_or(|(.., read)| read.elapsed() >= RELOAD) {
             let network = Network::load(&self.pool, self.settings.genesis).await.map_err(Obstacle::from)?;
             let kept = memory.network.take().filter(|(before, ..)| before.urls == network.urls);
-            let states = kept.map_or_else(|| NodeStates::new(&network.urls), |(_, states, _)| states);
+            let label = network_label(&network.genesis.to_string());
+            let states = kept.map_or_else(|| Connections::new(label, &network.urls), |(_, states, _)| states);
             memory.network = Some((network, states, Instant::now()));
         }
         let Some((network, states, _)) = &mut memory.network else {
@@ -200,9 +206,13 @@ impl Submitter {
         for (at, node) in network.nodes.iter().enumerate() {
             let asked = Instant::now();
             let probed = node.block(Revision::Best).await;
-            let outcome = probed.as_ref().map(|_| asked.elapsed());
-            let documents = states.probed(at, &network.genesis.to_string(), outcome, self.clock.now());
-            outbox.documents(self.schemas, &documents)?;
+            let outcome = probed.as_ref().map(|_| asked.elapsed()).map_err(|error| error as &dyn Display);
+            let now = self.clock.now();
+            if let Some(document) = states.asked(at, outcome, now) {
+                let mut documents = Documents::about(EventId(Uuid::now_v7()), now);
+                documents.add(0, &document);
+                outbox.documents(self.schemas, &documents.into_records())?;
+            }
             match probed {
                 Ok(Some(best)) => {
                     answer = Ok((node.clone(), best.number));
