@@ -29,7 +29,7 @@ pub const MAX_CLAUSES: usize = 2_500;
 pub const MAX_TX_GAS: u64 = 1 << 24;
 
 /// Gas of a transaction itself (`thor.TxGas`).
-const TX_GAS: u64 = 5_000;
+pub const TX_GAS: u64 = 5_000;
 /// Gas of each clause with a receiver (`thor.ClauseGas`).
 const CLAUSE_GAS: u64 = 16_000;
 /// Gas of each clause that creates a contract (`thor.ClauseGasContractCreation`).

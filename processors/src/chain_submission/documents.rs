@@ -1,5 +1,6 @@
 //! What the log collections are told of transactions.
 
+use chain::tx::TX_GAS;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use schemas::events::{ActivityLogged, AttemptState};
@@ -14,9 +15,6 @@ use super::network::REWARDS_POOL;
 use super::rows::{Attempt, Transaction};
 use super::transition::{Step, share};
 use crate::documents::Documents;
-
-/// Gas of a transaction itself, which a batch of N saves N - 1 times against N single ones (Thor `thor.TxGas`).
-const TX_GAS: i64 = 5_000;
 
 /// Every transaction of ours pays rewards.
 const KIND: &str = "reward_distribution";
@@ -159,7 +157,8 @@ fn optimization(attempt: &Attempt, block_gas: i64) -> Option<[GasOptimizationLog
     };
     let batched = match attempt.state {
         AttemptState::Reverted | AttemptState::RevertedFinal => -actual,
-        _ => TX_GAS * i64::from(attempt.clause_count - 1),
+        // A batch of N saves a transaction's own gas N - 1 times against N single ones.
+        _ => TX_GAS.cast_signed() * i64::from(attempt.clause_count - 1),
     };
     Some([log("batch_processing", batched), log("gas_estimation", block_gas - attempt.gas_limit)])
 }

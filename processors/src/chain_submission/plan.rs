@@ -2,7 +2,7 @@
 //! database transaction under the lease.
 
 use chain::hash::blake2b256;
-use chain::tx::MAX_TX_GAS;
+use chain::tx::{MAX_TX_GAS, TX_GAS};
 use chain::{Address, BlockRef, Body, Clause, Fees, SignedTx, Signer, TxError, TxId, Wei};
 use chrono::{DateTime, Utc};
 use runtime::StageError;
@@ -121,8 +121,11 @@ pub fn fitting(candidates: &[Candidate], gas_ceiling: u64) -> usize {
     fits.count().max(1)
 }
 
-/// Gas of a transaction itself (Thor `thor.TxGas`).
-const TX_GAS: u64 = 5_000;
+/// Gas that a transaction of these clauses used when it was tried out.
+#[must_use]
+pub fn tried_gas(candidates: &[Candidate]) -> u64 {
+    candidates.iter().map(|candidate| candidate.gas).fold(TX_GAS, u64::saturating_add)
+}
 
 /// A batch's id: blake2b-256 of its (reward, attempt number) pairs, sorted. The nonce is its first eight bytes, so that the same
 /// rewards in another attempt make another transaction.
@@ -213,7 +216,7 @@ fn body(network: &Network, found: &Preflight, terms: &Terms, batch: &[u8; 32]) -
         }
         None => Fees::Legacy { gas_price_coef: 0 },
     };
-    let tried: u64 = found.good.iter().map(|candidate| candidate.gas).fold(TX_GAS, u64::saturating_add);
+    let tried = tried_gas(&found.good);
     Some(Body {
         chain_tag: network.genesis.chain_tag(),
         block_ref: BlockRef::from(found.best.id),
@@ -245,7 +248,7 @@ async fn insert_attempt(
         }
         Fees::Legacy { .. } => (Wei::ZERO, Wei::ZERO),
     };
-    let tried: u64 = found.good.iter().map(|candidate| candidate.gas).fold(TX_GAS, u64::saturating_add);
+    let tried = tried_gas(&found.good);
     let sum: Decimal = found.good.iter().map(|candidate| candidate.payout.amount_wei).sum();
     let users: Vec<Uuid> = found.good.iter().map(|candidate| candidate.payout.user_id).collect();
     let wallets: Vec<Option<Uuid>> = found.good.iter().map(|candidate| candidate.payout.wallet_id).collect();

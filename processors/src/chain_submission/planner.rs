@@ -161,7 +161,7 @@ impl Submitter {
         .bind(&lease.signer)
         .fetch_one(&self.pool)
         .await?;
-        let gas: u64 = plan::gas_limit(found.good.iter().map(|candidate| candidate.gas).sum());
+        let gas = plan::gas_limit(plan::tried_gas(&found.good));
         // The node holds back what is really due: the next base fee and the tip.
         let price = found.base_fee.and_then(|fee| fee.checked_add(found.priority)).unwrap_or_default();
         let needed = pending
