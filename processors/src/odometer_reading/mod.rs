@@ -18,7 +18,7 @@ use self::documents::Told;
 use crate::documents::milliseconds;
 use crate::parts::{Parts, SERVICE};
 use crate::photos::{Photos, processing_failed};
-use crate::workers::Workers;
+use crate::workers::{PHOTOS_IN_FLIGHT, Workers};
 
 /// Reads odometers; `A` keeps the answers.
 pub struct OdometerReading<A> {
@@ -80,7 +80,7 @@ impl<A: Answers> OdometerReading<A> {
             let photo = reading::decode(&bytes)?;
             Ok((photo.info(), photo.size(), reader.read(&photo, &frame)))
         };
-        let (file, size, reading) = match self.workers.run(read).await? {
+        let (file, size, reading) = match self.workers.run(graded.image, read).await? {
             Ok(Ok(read)) => read,
             Ok(Err(fault)) => return Ok(Err(fault)),
             Err(_) => return Ok(Err(processing_failed("reading the photo failed"))),
@@ -145,6 +145,7 @@ impl<A: Answers> OdometerReading<A> {
 
 impl<A: Answers> Processor for OdometerReading<A> {
     const NAME: &'static str = "odometer_reading";
+    const IN_FLIGHT: usize = PHOTOS_IN_FLIGHT;
     type In = UploadGraded;
     type Out = OdometerRead;
 
