@@ -198,9 +198,8 @@ impl Pass<'_> {
             }
         }
         let seen = (&line.quad, line.glyphs.as_slice(), number.digits.as_slice());
-        for (text, sure) in opinions(&self.networks.digits, self.picture, seen, self.thread)? {
-            votes.opinion(&text, sure, number.decimals);
-        }
+        let opinions = opinions(&self.networks.digits, self.picture, seen, self.thread)?;
+        votes.opinions(&opinions, number.decimals);
         let looks = |value: u64| {
             let rare = if value >= MILLION.0 { MILLION.1 } else { 1.0 };
             f64::from((number.weight / 0.6).min(1.0)) * rare

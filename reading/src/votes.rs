@@ -2,7 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{crop::Strip, recognise::Glyph, select::Number, tenths::last_is_tenths};
+use crate::{
+    crop::Strip,
+    recognise::Glyph,
+    select::{DIGITS, Number},
+    tenths::last_is_tenths,
+};
 
 /// Fewest digits in front of a wheel of tenths: four wheels and one of tenths, or fewer, are a trip meter.
 const FEWEST_BEFORE_TENTHS: usize = 5;
@@ -46,17 +51,23 @@ impl Votes {
         self.asked.0 += 1;
     }
 
-    /// Adds an opinion of the digit reader. It sees no colours: what ends in a wheel of tenths, the copies must tell it.
-    /// Digits that no copy read become a value of their own. `decimals` stand behind the number's point.
-    pub fn opinion(&mut self, text: &str, sure: f32, decimals: usize) {
-        self.asked.1 += 1;
-        let whole = &text[..text.len().saturating_sub(decimals)];
-        let known = self.values.values_mut().find(|vote| vote.texts.contains(whole));
-        let vote = match (known, value(whole, false)) {
-            (Some(vote), _) => vote,
-            (None, Some(value)) if crate::select::DIGITS.contains(&whole.len()) => {
-                self.values.entry(value).or_default()
+    /// Adds the opinions of the digit reader, each with how sure it is. One that a wider cut has with more digits says nothing:
+    /// its ends were cut off. The reader sees no colours: what ends in a wheel of tenths, the copies must tell it. Digits that
+    /// no copy read become a value of their own. `decimals` stand behind the number's point.
+    pub fn opinions(&mut self, all: &[(String, f32)], decimals: usize) {
+        for (text, sure) in all {
+            self.asked.1 += 1;
+            if !all.iter().any(|(other, _)| is_part(text, other)) {
+                self.opinion(&text[..text.len().saturating_sub(decimals)], *sure);
             }
+        }
+    }
+
+    fn opinion(&mut self, text: &str, sure: f32) {
+        let known = self.values.values_mut().find(|vote| vote.texts.contains(text));
+        let vote = match (known, value(text, false)) {
+            (Some(vote), _) => vote,
+            (None, Some(value)) if DIGITS.contains(&text.len()) => self.values.entry(value).or_default(),
             (None, _) => return,
         };
         vote.opinions += f64::from(sure);
@@ -80,5 +91,45 @@ fn value(text: &str, tenths: bool) -> Option<u64> {
         true if text.len() <= FEWEST_BEFORE_TENTHS => None,
         true => Some(value / 10),
         false => Some(value),
+    }
+}
+
+/// Whether digits are others without some at one end.
+fn is_part(short: &str, long: &str) -> bool {
+    !short.is_empty() && short.len() < long.len() && (long.starts_with(short) || long.ends_with(short))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The agreement after copies that read these texts, and the digit reader's opinions, all quite sure.
+    fn agreement(copies: &[&str], opinions: &[&str]) -> Vec<(u64, f64)> {
+        let mut votes = Votes::default();
+        for text in copies {
+            votes.asked.0 += 1;
+            let vote = votes.values.entry(text.parse().unwrap()).or_default();
+            vote.copies += 1.0;
+            vote.texts.insert((*text).to_owned());
+        }
+        votes.opinions(&opinions.iter().map(|text| ((*text).to_owned(), 1.0)).collect::<Vec<_>>(), 0);
+        votes.agreement().map(|(value, agreement)| (value, (agreement * 100.0).round() / 100.0)).collect()
+    }
+
+    #[test]
+    fn both_readers_make_a_value_sure_and_neither_alone_does() {
+        assert_eq!(agreement(&["123456"; 6], &["123456"; 3]), [(123_456, 1.0)]);
+        assert_eq!(agreement(&["123456"; 6], &["723456"; 3]), [(123_456, 0.6), (723_456, 0.4)]);
+        assert_eq!(agreement(&["123456"; 6], &["", "", ""]), [(123_456, 0.6)]);
+    }
+
+    #[test]
+    fn an_opinion_that_a_wider_cut_has_with_more_digits_says_nothing() {
+        assert_eq!(agreement(&["22778"; 6], &["22778", "22778", "227786"]), [(22_778, 0.6), (227_786, 0.13)]);
+    }
+
+    #[test]
+    fn leading_zeros_are_one_value_and_what_is_too_short_or_too_long_for_a_mileage_is_none() {
+        assert_eq!(agreement(&["000123", "000123"], &["000123", "123", "1234567890123"]), [(123, 0.73)]);
     }
 }
