@@ -340,7 +340,7 @@ const DASHBOARD: &[&str] = &[
     "PM",
 ];
 /// Photos with this many other words show something else than a dashboard.
-const DOCUMENT: usize = 4;
+const DOCUMENT: usize = 3;
 /// What is left of a number's weight where its words say that it is another number, or the photo's that it is no dashboard:
 /// enough to be seen by a person, never to be accepted.
 const ELSEWHERE: f32 = 0.3;
@@ -364,18 +364,19 @@ pub(crate) fn candidates(lines: &[Read], texts: &[String]) -> Vec<Number> {
         let beside =
             (0..lines.len()).filter(|other| *other != number.line && near(quad, &lines[*other].quad));
         let (mut word, mut unit) = (own, number.unit);
+        let mut foreign = foreign_words(&texts[number.line], 2);
         for other in beside {
             // Its own words outweigh a neighbour's: "ODO 123456" above "TRIP 12.3".
             if (own - 1.0).abs() < f32::EPSILON && !texts[other].chars().any(|c| c.is_ascii_digit()) {
                 word *= word_weight(&texts[other]);
             }
+            foreign += foreign_words(&texts[other], 2);
             unit = unit.or_else(|| unit_line(&texts[other]));
         }
         let size = 0.5 + 0.5 * height(quad) / tallest;
         let unit_weight = if unit.is_some() { 1.3 } else { 1.0 };
         number.unit = unit;
-        let elsewhere = document || foreign_words(&texts[number.line], 2) > 0;
-        let dashboard = if elsewhere { ELSEWHERE } else { 1.0 };
+        let dashboard = if document || foreign > 0 { ELSEWHERE } else { 1.0 };
         number.weight = (number.weight * size * word * unit_weight).min(1.0) * dashboard;
     }
     all.sort_by(|a, b| b.weight.total_cmp(&a.weight));

@@ -125,6 +125,8 @@ fn a_number_among_words_that_no_dashboard_has_is_seen_but_never_sure() {
     let weight = |lines: &[Read]| best(lines).weight;
     let alone = weight(&[line("123456", 0.0, 0.0, 40.0)]);
     assert!(weight(&[line("AUTH 123456", 0.0, 0.0, 40.0)]) <= ELSEWHERE * alone);
+    let beside = [line("ZIP", -85.0, 0.0, 40.0), line("123456", 0.0, 0.0, 40.0)];
+    assert!(weight(&beside) <= ELSEWHERE * alone);
     assert!(weight(&[line("ODO 123456 km", 0.0, 0.0, 40.0)]) >= alone);
     let mut receipt = vec![line("123456", 0.0, 0.0, 40.0)];
     receipt.extend(["THANK YOU", "PUMP 7", "CARD"].map(|text| line(text, 0.0, 300.0, 40.0)));
