@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// cannot fill the memory.
 const BYTES_MAX: u64 = 32 << 20;
 /// Bytes of photos that are in memory or on their way at once, all partitions together: eight of 4 MB, or two of the
-/// largest. The number of records in work does not bound them: four partitions of 16 would be 64 photos.
+/// largest. The number of records in work does not bound them: four partitions of 8 are 32 photos.
 const ROOM: u32 = 32 << 20;
 
 /// The photo store.

@@ -8,9 +8,10 @@ use schemas::events::ImageSize;
 use tokio::sync::Semaphore;
 
 /// Photos of one partition that are in work at once, each of another user. One a core keeps the cores busy. The others
-/// wait for the photo store, for a provider, or for a place here: 14 of 16 may stand still before one of two cores does.
+/// wait for the photo store, for a provider, or for a place here: 6 of 8 may stand still before one of two cores does. More
+/// would only wait: with four partitions of 8 in one process and 3 photos a second, a call takes 10 s under a backlog.
 /// A photo that waits has no decoded picture; of its file, [`Photos`](crate::photos::Photos) bounds what is in memory.
-pub(crate) const PHOTOS_IN_FLIGHT: usize = 16;
+pub(crate) const PHOTOS_IN_FLIGHT: usize = 8;
 /// Pixels that one place is meant for: what most phones send has 12.2 to 12.5 million. A decoded picture takes 3 bytes a
 /// pixel, and as much again while it is turned upright.
 const PLACE_PIXELS: u64 = 13_000_000;

@@ -33,6 +33,7 @@ use crate::worker::Halt;
 /// Records that are taken up and not done: as many as the lane holds, 256 of about 1.5 kB. One user's photos of a day are
 /// 20.
 const OPEN: usize = LANE_RECORDS;
+
 /// A record that was in work, and what came of it.
 struct Done<O> {
     key: Key,

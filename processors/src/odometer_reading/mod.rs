@@ -67,7 +67,6 @@ impl<A: Answers> OdometerReading<A> {
     }
 
     async fn read(&self, graded: &UploadGraded) -> Result<Outcome, StageError> {
-        let started = self.clock.now();
         let Some(frame) = graded.quality.clone() else {
             return Ok(Err(processing_failed("the photo was passed on unmeasured")));
         };
@@ -75,12 +74,15 @@ impl<A: Answers> OdometerReading<A> {
             Ok(bytes) => bytes,
             Err(fault) => return Ok(Err(fault)),
         };
-        let reader = self.reader.clone();
+        let (reader, clock) = (self.reader.clone(), self.clock.clone());
         let read = move || {
+            // The reader's own time: whoever else the photo has waited for is not the reader.
+            let started = clock.now();
             let photo = reading::decode(&bytes)?;
-            Ok((photo.info(), photo.size(), reader.read(&photo, &frame)))
+            let reading = reader.read(&photo, &frame);
+            Ok(((photo.info(), photo.size()), reading, milliseconds(started, clock.now())))
         };
-        let (file, size, reading) = match self.workers.run(graded.image, read).await? {
+        let (photo, reading, spent_ms) = match self.workers.run(graded.image, read).await? {
             Ok(Ok(read)) => read,
             Ok(Err(fault)) => return Ok(Err(fault)),
             Err(_) => return Ok(Err(processing_failed("reading the photo failed"))),
@@ -91,7 +93,6 @@ impl<A: Answers> OdometerReading<A> {
             Some(text) => self.seal(header.user_id, graded, &text).await?,
             None => None,
         };
-        let spent_ms = milliseconds(started, self.clock.now());
         let result = ReadingResult {
             service: SERVICE.to_owned(),
             reader_version: self.reader.version().to_owned(),
@@ -103,13 +104,13 @@ impl<A: Answers> OdometerReading<A> {
             several_readings: reading.several,
             fallback_used: false,
             detected_text,
-            bounding_boxes: reading.bounding_boxes_json(size),
+            bounding_boxes: reading.bounding_boxes_json(photo.1),
             quality_score: reading.quality_score,
             lighting: reading.lighting,
             blur: reading.blur,
             glare: reading.glare,
         };
-        Ok(Ok(Answer::new(header, result, &reading, (file, size), spent_ms)))
+        Ok(Ok(Answer::new(header, result, &reading, photo, spent_ms)))
     }
 
     /// Seals with the user's key; without a key (the user was erased) the text is lost, as it should be.
