@@ -8,6 +8,7 @@ pub mod chain_submission;
 mod documents;
 pub mod fraud_check;
 pub mod limit_check;
+pub mod models;
 pub mod odometer_reading;
 pub mod parts;
 mod photos;

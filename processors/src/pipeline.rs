@@ -77,6 +77,7 @@ pub async fn run(stage: &str, engine: &Engine, parts: &Parts) -> Result<(), RunE
     match stage {
         "quality_check" => engine.run_processor(QualityCheck::new(parts)).await?,
         "odometer_reading" => {
+            crate::models::announce(engine, parts).await?;
             engine.run_processor(OdometerReading::new(parts, parts.answers()).await?).await?
         }
         "fraud_check" => engine.run_decider(FraudCheck::new(parts), parts.pool.clone()).await?,

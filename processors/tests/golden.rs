@@ -23,7 +23,7 @@ use runtime::worker::Decoded;
 use runtime::{Processor, Verdict};
 use schemas::codec;
 use schemas::events::{
-    ActivityLogged, AttemptState, BlockAdopted, BlockUndone, Event, OdometerRead, PayoutState,
+    ActivityLogged, AttemptState, BlockAdopted, BlockUndone, Event, ModelDeployed, OdometerRead, PayoutState,
     RewardCalculated, RewardClaimed, RewardGranted, Unit, UploadDecided, UploadGraded, UploadHeader,
     UploadReceived,
 };
@@ -324,6 +324,7 @@ fn every_normal_and_edge_example_survives_encoding_and_decoding() {
                     }
                 }
                 Topic::ActivityLogs => survives::<ActivityLogged>(example),
+                Topic::ModelsDeployed => survives::<ModelDeployed>(example),
                 Topic::DeadLetters | Topic::AccountsChanged | Topic::PayoutsUpdated => {
                     panic!("no examples here")
                 }
@@ -349,6 +350,7 @@ async fn every_malformed_example_is_refused_for_the_reason_it_names() {
                 Topic::RewardsGranted => refusal(tools.decode::<RewardGranted>(&record, &stop).await),
                 Topic::ActivityLogs => refusal(tools.decode::<ActivityLogged>(&record, &stop).await),
                 Topic::ChainEvents => refusal(tools.decode::<PayoutInput>(&record, &stop).await),
+                Topic::ModelsDeployed => refusal(tools.decode::<ModelDeployed>(&record, &stop).await),
                 Topic::DeadLetters | Topic::AccountsChanged | Topic::PayoutsUpdated => {
                     panic!("no examples here")
                 }
@@ -371,9 +373,10 @@ fn the_examples_schema_ids_are_those_of_the_memory_registry() {
     assert_eq!(MemorySchemas::id_of::<UploadReceived>(), 1);
     assert_eq!(MemorySchemas::id_of::<ActivityLogged>(), 5);
     assert_eq!(MemorySchemas::id_of::<RewardGranted>(), 8);
+    assert_eq!(MemorySchemas::id_of::<ModelDeployed>(), 13);
 }
 
-fn documented_topics() -> [Topic; 8] {
+fn documented_topics() -> [Topic; 9] {
     [
         Topic::UploadsReceived,
         Topic::UploadsGraded,
@@ -383,5 +386,6 @@ fn documented_topics() -> [Topic; 8] {
         Topic::RewardsGranted,
         Topic::ActivityLogs,
         Topic::ChainEvents,
+        Topic::ModelsDeployed,
     ]
 }

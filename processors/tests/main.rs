@@ -1,4 +1,4 @@
-//! On a real Postgres: the fence around `fraud_check` and `limit_check`, and the kept answers of the reader.
+//! On a real Postgres: the fence around `fraud_check` and `limit_check`, the kept answers of the reader, and its models' deployments.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod limits;
@@ -9,6 +9,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 
 use processors::fraud_check::FraudCheck;
+use processors::models::deployed;
 use processors::odometer_reading::{Answers as _, OdometerReading};
 use processors::parts::Parts;
 use runtime::deciding::DecidingWorker;
@@ -260,6 +261,39 @@ async fn an_answer_is_kept_before_it_is_published_and_sealed_anew_for_another_up
     let text = open(&graded, reading.detected_text.unwrap()).await;
     assert_eq!(text, open(&other, copy.detected_text.unwrap()).await);
     assert!(!text.is_empty());
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn every_start_says_the_same_of_a_model_until_another_version_takes_over() {
+    let database = Database::new().await;
+    let models = reading::models().unwrap();
+    let at = |seconds: i64| Micros(NOW.0 + seconds * 1_000_000).to_utc();
+    let first = deployed(&database.pool, &models, at(0)).await.unwrap();
+    let names: Vec<_> =
+        first.iter().map(|event| (event.model_name.as_str(), event.model_version.as_str())).collect();
+    let listed: Vec<_> = models.iter().map(|model| (model.name.as_str(), model.version())).collect();
+    assert_eq!(names, listed.iter().map(|(name, version)| (*name, version.as_str())).collect::<Vec<_>>());
+    assert!(first.iter().all(|event| event.first_deployed_at == NOW && event.occurred_at == NOW));
+    // A restart, and a second instance beside it.
+    let again =
+        tokio::join!(deployed(&database.pool, &models, at(60)), deployed(&database.pool, &models, at(70)));
+    assert_eq!((again.0.unwrap(), again.1.unwrap()), (first.clone(), first.clone()));
+    // Another version, on a machine whose clock is behind, and the first one again.
+    let mut other = vec![models[0].clone()];
+    other[0].sha256 = "0123456789abcdef".repeat(4);
+    let newer = deployed(&database.pool, &other, at(-5)).await.unwrap().remove(0);
+    assert_eq!(newer.model_version, format!("{}-01234567", models[0].tag));
+    assert_eq!(newer.occurred_at.0, NOW.0 + 1);
+    let back = deployed(&database.pool, &models, at(90)).await.unwrap();
+    assert_eq!((back[0].first_deployed_at, back[0].occurred_at.to_utc()), (NOW, at(90)));
+    assert_ne!(back[0].event_id, first[0].event_id);
+    assert_eq!(back[1..], first[1..]);
+    // The same file, measured anew.
+    other[0] = models[0].clone();
+    other[0].cpu_ms += 1;
+    let measured = deployed(&database.pool, &other, at(95)).await.unwrap().remove(0);
+    assert_eq!((measured.first_deployed_at, measured.occurred_at.to_utc()), (NOW, at(95)));
     database.drop().await;
 }
 

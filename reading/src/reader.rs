@@ -41,6 +41,9 @@ pub enum ReaderError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The list of the networks does not parse: the build is damaged.
+    #[error("the list of the networks")]
+    Manifest(#[from] serde_json::Error),
 }
 
 /// Reads odometers. Load it once and share it: it keeps nothing of a read.

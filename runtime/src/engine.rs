@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
+use schemas::codec::{self, CodecError};
 use schemas::events::{ActivityLogged, Event};
 use schemas::topic::Topic;
 use sqlx::PgPool;
@@ -18,7 +19,7 @@ use crate::deciding::DecidingWorker;
 use crate::fence::Guards;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::producer::{KafkaProducer, Patience};
+use crate::producer::{KafkaProducer, Message, Patience, send_and_wait};
 use crate::publish::PublishError;
 use crate::pure::PureWorker;
 use crate::registry::{Registry, RegistryConfig, RegistryError};
@@ -92,6 +93,9 @@ pub enum EngineError {
     /// The registry refuses a schema.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// An event does not fit its own schema.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
     /// The operating system refuses a thread.
     #[error("thread")]
     Thread(#[from] std::io::Error),
@@ -203,6 +207,28 @@ impl Engine {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Publishes what no input record causes, and waits until Kafka has it or the engine is stopped.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn publish<E: Event>(&self, events: &[E]) -> Result<(), EngineError> {
+        let (topic, schema) = (topic_name::<E>(&self.config.prefix), self.schema_id::<E>().await?);
+        for event in events {
+            let (key, payload) = (event.key(), codec::encode(schema, event)?);
+            let message = Message {
+                topic: &topic,
+                key: Some(key.as_bytes()),
+                payload: Some(payload.as_slice()),
+                headers: &[],
+            };
+            tokio::select! {
+                () = self.stop.cancelled() => return Ok(()),
+                sent = send_and_wait(self.producer.as_ref(), &message) => sent?,
+            };
+        }
+        Ok(())
     }
 
     async fn tools(&self, stage: &'static str) -> Result<Tools, EngineError> {

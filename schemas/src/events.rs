@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 pub use crate::attempts::{AttemptOutcome, ReadingAttempt};
 use crate::ids::{EventId, Micros, UploadId, UserId, VehicleId};
+pub use crate::models::{ModelDeployed, ModelType};
 pub use crate::payouts::{
     AttemptState, BlockAdopted, BlockPlace, BlockUndone, ChainLog, ChainStep, ChainTransaction, PayoutState,
     PayoutTransaction, PayoutUpdated, RewardClaimed,
@@ -142,6 +143,16 @@ event!(
     "AccountChanged.avsc",
     |e| e.event_id,
     e.user_id.to_string(),
+    e.occurred_at
+);
+
+event!(
+    ModelDeployed,
+    "milestream.ModelDeployed",
+    Topic::ModelsDeployed,
+    "ModelDeployed.avsc",
+    |e| e.event_id,
+    format!("{}@{}", e.model_name, e.model_version),
     e.occurred_at
 );
 
@@ -533,5 +544,6 @@ pub fn registry_subjects() -> Vec<(Topic, &'static str, &'static str)> {
         row::<PayoutUpdated>(),
         row::<BlockAdopted>(),
         row::<BlockUndone>(),
+        row::<ModelDeployed>(),
     ]
 }

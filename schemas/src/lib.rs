@@ -6,6 +6,7 @@ pub mod codec;
 pub mod events;
 pub mod ids;
 pub mod logs;
+mod models;
 pub mod payouts;
 pub mod reason;
 mod rewards;

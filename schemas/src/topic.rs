@@ -27,6 +27,8 @@ pub enum Topic {
     DeadLetters,
     /// The newest state of each account, ids and flags only.
     AccountsChanged,
+    /// Which models read photos, by `odometer_reading`.
+    ModelsDeployed,
 }
 
 /// What `topics/*.yaml` says of a topic.
@@ -57,7 +59,7 @@ pub struct TopicSpec {
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Topic; 11] = [
+    pub const ALL: [Topic; 12] = [
         Topic::UploadsReceived,
         Topic::UploadsGraded,
         Topic::UploadsReadings,
@@ -69,6 +71,7 @@ impl Topic {
         Topic::ActivityLogs,
         Topic::DeadLetters,
         Topic::AccountsChanged,
+        Topic::ModelsDeployed,
     ];
 
     /// The name in Kafka, without the environment's prefix.
@@ -86,6 +89,7 @@ impl Topic {
             Topic::ActivityLogs => "activity.logs",
             Topic::DeadLetters => "dead-letters",
             Topic::AccountsChanged => "accounts.changed",
+            Topic::ModelsDeployed => "models.deployed",
         }
     }
 
@@ -104,6 +108,7 @@ impl Topic {
             Topic::ActivityLogs => include_str!("../topics/activity.logs.yaml"),
             Topic::DeadLetters => include_str!("../topics/dead-letters.yaml"),
             Topic::AccountsChanged => include_str!("../topics/accounts.changed.yaml"),
+            Topic::ModelsDeployed => include_str!("../topics/models.deployed.yaml"),
         }
     }
 

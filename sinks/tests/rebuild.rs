@@ -9,6 +9,7 @@ use schemas::topic::Topic;
 use sinks::postgres::{PostgresConfig, PostgresSink, UploadEvent, rebuild};
 use sinks::rebuild::{Progress, RebuildError, TopicCount};
 
+use crate::models::deployments;
 use crate::payments::{FINAL, Payment};
 use crate::stories::Story;
 use crate::support::{Schema, envelopes};
@@ -28,6 +29,7 @@ async fn publish(topics: &Topics, event: &UploadEvent) {
             ChainStep::Adopted(step) => topics.event(step).await,
             ChainStep::Undone(step) => topics.event(step).await,
         },
+        UploadEvent::Deployed(event) => topics.event(event.as_ref()).await,
     }
 }
 
@@ -58,6 +60,7 @@ fn stories() -> Vec<UploadEvent> {
         .collect();
     events.extend(payment().told(FINAL));
     events.extend(payment().chain());
+    events.extend(deployments().map(|event| UploadEvent::Deployed(Box::new(event))));
     events
 }
 
@@ -88,6 +91,10 @@ async fn a_rebuild_leaves_equal_rows_and_counts_what_the_sink_dead_letters() {
         .unwrap();
     sqlx::query("delete from blockchain_events where canonical").execute(&schema.pool).await.unwrap();
     sqlx::query("update chain_blocks set seq = 99, canonical = false").execute(&schema.pool).await.unwrap();
+    sqlx::query("update ai_models set is_active = true, deployment_date = now()")
+        .execute(&schema.pool)
+        .await
+        .unwrap();
     for table in ["reward_transactions", "blockchain_transactions"] {
         let sql = format!("update {table} set revision = 99, status = 'failed', confirmed_at = now()");
         sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&schema.pool).await.unwrap();
@@ -116,6 +123,7 @@ async fn a_rebuild_leaves_equal_rows_and_counts_what_the_sink_dead_letters() {
         count(Topic::RewardsGranted, 24, 24, &[]),
         count(Topic::PayoutsUpdated, 20, 20, &[]),
         count(Topic::ChainEvents, 5, 5, &[]),
+        count(Topic::ModelsDeployed, 4, 4, &[]),
     ];
     assert_eq!(counts, expected);
     assert!(seen.into_inner().unwrap().contains(&Progress {

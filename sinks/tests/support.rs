@@ -46,6 +46,7 @@ impl Schema {
             "user_keys",
             "user_wallets",
             "users",
+            "ai_models",
         ] {
             let sql = AssertSqlSafe(format!("delete from {table}"));
             sqlx::query(sql).execute(&self.pool).await.unwrap();
@@ -64,6 +65,7 @@ impl Schema {
             "blockchain_transactions",
             "chain_blocks",
             "blockchain_events",
+            "ai_models",
         ];
         let mut dump = serde_json::Map::new();
         for table in tables {

@@ -9,8 +9,8 @@ use runtime::registry::{Registry, RegistryConfig};
 use runtime::topics;
 use schemas::codec;
 use schemas::events::{
-    BlockAdopted, BlockUndone, Event, OdometerRead, PayoutUpdated, RewardCalculated, RewardClaimed,
-    RewardGranted, UploadDecided, UploadGraded, UploadReceived,
+    BlockAdopted, BlockUndone, Event, ModelDeployed, OdometerRead, PayoutUpdated, RewardCalculated,
+    RewardClaimed, RewardGranted, UploadDecided, UploadGraded, UploadReceived,
 };
 use schemas::topic::Topic;
 use uuid::Uuid;
@@ -45,6 +45,7 @@ impl Topics {
             (PayoutUpdated::NAME, client.id_of::<PayoutUpdated>(&prefix).await.unwrap()),
             (BlockAdopted::NAME, client.id_of::<BlockAdopted>(&prefix).await.unwrap()),
             (BlockUndone::NAME, client.id_of::<BlockUndone>(&prefix).await.unwrap()),
+            (ModelDeployed::NAME, client.id_of::<ModelDeployed>(&prefix).await.unwrap()),
         ]);
         let producer = kafka.create().unwrap();
         Self { kafka, registry, prefix, producer, ids }

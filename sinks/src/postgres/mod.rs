@@ -1,7 +1,9 @@
-//! The `postgres` sink: the topics become the tables that state what is known of uploads, rewards, payments and the chain.
+//! The `postgres` sink: the topics become the tables that state what is known of uploads, rewards, payments, the chain and the models
+//! that read photos.
 
 mod chain_events;
 mod config;
+mod models;
 mod payouts;
 mod rewards;
 mod rows;
@@ -28,6 +30,7 @@ pub const MATERIALIZED: Tables = Tables {
         "blockchain_transactions",
         "chain_blocks",
         "blockchain_events",
+        "ai_models",
     ],
     reset: Some(
         "update users set total_mileage = 0, total_rewards = 0, sustainability_score = null

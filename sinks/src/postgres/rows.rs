@@ -128,7 +128,7 @@ impl UploadEvent {
             Self::Calculated(event) => (&event.header, &event.stamp),
             Self::Granted(event) => (&event.header, &event.stamp),
             Self::Paid(event) => (&event.header, &event.stamp),
-            Self::Claimed(_) | Self::Chain(_) => return None,
+            Self::Claimed(_) | Self::Chain(_) | Self::Deployed(_) => return None,
         })
     }
 
@@ -143,7 +143,7 @@ impl UploadEvent {
             Self::Calculated(event) => rewards::calculated(event),
             Self::Granted(event) => rewards::granted(event),
             Self::Paid(event) => payouts::updated(event),
-            Self::Claimed(_) | Self::Chain(_) => return Ok(None),
+            Self::Claimed(_) | Self::Chain(_) | Self::Deployed(_) => return Ok(None),
         };
         rows.map(Some)
     }

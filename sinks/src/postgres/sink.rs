@@ -7,8 +7,8 @@ use apache_avro::Schema;
 use runtime::{Envelope, FromRecord, Sink, SinkError};
 use schemas::codec::{self, CodecError};
 use schemas::events::{
-    BlockAdopted, BlockUndone, ChainStep, Event as _, OdometerRead, PayoutUpdated, RewardCalculated,
-    RewardClaimed, RewardGranted, UploadDecided, UploadGraded, UploadReceived,
+    BlockAdopted, BlockUndone, ChainStep, Event as _, ModelDeployed, OdometerRead, PayoutUpdated,
+    RewardCalculated, RewardClaimed, RewardGranted, UploadDecided, UploadGraded, UploadReceived,
 };
 use schemas::topic::Topic;
 use sqlx::{PgConnection, PgPool, query};
@@ -17,9 +17,9 @@ use uuid::Uuid;
 use super::config::PostgresConfig;
 use super::rows::{BadValue, Rows};
 use super::service::{self, Delta, sink_error, waves};
-use super::{chain_events, payouts, rewards};
+use super::{chain_events, models, payouts, rewards};
 
-/// The record types of `uploads.*`, `rewards.*`, `payouts.updated` and `chain.events`.
+/// The record types of `uploads.*`, `rewards.*`, `payouts.updated`, `chain.events` and `models.deployed`.
 #[derive(Clone, Debug)]
 pub enum UploadEvent {
     /// Accepted.
@@ -40,6 +40,8 @@ pub enum UploadEvent {
     Paid(Box<PayoutUpdated>),
     /// A block came or went.
     Chain(Box<ChainStep>),
+    /// A model reads photos from now on.
+    Deployed(Box<ModelDeployed>),
 }
 
 impl FromRecord for UploadEvent {
@@ -61,6 +63,9 @@ impl FromRecord for UploadEvent {
             BlockUndone::NAME => Some(
                 codec::decode(schema, id, datum).map(|step| Self::Chain(Box::new(ChainStep::Undone(step)))),
             ),
+            ModelDeployed::NAME => {
+                Some(codec::decode(schema, id, datum).map(|event| Self::Deployed(Box::new(event))))
+            }
             _ => None,
         }
     }
@@ -107,6 +112,14 @@ impl PostgresSink {
             })
             .collect();
         chain_events::steps(&mut tx, &steps).await.map_err(failed)?;
+        let deployed: Vec<&ModelDeployed> = batch
+            .iter()
+            .filter_map(|event| match &event.payload {
+                UploadEvent::Deployed(event) => Some(event.as_ref()),
+                _ => None,
+            })
+            .collect();
+        models::deployed(&mut tx, &deployed).await.map_err(failed)?;
         tx.commit().await.map_err(failed)
     }
 
@@ -181,6 +194,7 @@ impl Sink for PostgresSink {
         Topic::RewardsGranted,
         Topic::PayoutsUpdated,
         Topic::ChainEvents,
+        Topic::ModelsDeployed,
     ];
     type In = UploadEvent;
 
