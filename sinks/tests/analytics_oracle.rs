@@ -235,7 +235,7 @@ impl Oracle {
 }
 
 /// The five windows that hold an instant.
-fn windows(at: DateTime<Utc>) -> [(&'static str, DateTime<Utc>, DateTime<Utc>); 5] {
+pub fn windows(at: DateTime<Utc>) -> [(&'static str, DateTime<Utc>, DateTime<Utc>); 5] {
     let midnight = |date: NaiveDate| date.and_time(chrono::NaiveTime::MIN).and_utc();
     let hour = at.duration_trunc(TimeDelta::hours(1)).unwrap();
     let week = at.iso_week();

@@ -11,12 +11,14 @@ use sinks::rebuild::TopicCount;
 use crate::analytics_oracle::fold;
 use crate::analytics_stories::{HOUR, Step, counted, decided, empty, numbers, payouts, story};
 use crate::payments::Payment;
+use crate::services::{self, performance, read, tries};
 use crate::support::{Schema, envelopes};
 use crate::topics::Topics;
 
 async fn publish(topics: &Topics, event: &AnalyticsEvent) {
     match event {
         AnalyticsEvent::Received(event) => topics.event(event.as_ref()).await,
+        AnalyticsEvent::Read(event) => topics.event(event.as_ref()).await,
         AnalyticsEvent::Decided(event) => topics.event(event.as_ref()).await,
         AnalyticsEvent::Calculated(event) => topics.event(event.as_ref()).await,
         AnalyticsEvent::Granted(event) => topics.event(event.as_ref()).await,
@@ -35,10 +37,12 @@ fn world() -> Vec<AnalyticsEvent> {
         .flat_map(|n| {
             let user = u128::try_from(n % 4 + 1).unwrap();
             let story = story(user, n, n * 3 * HOUR - (n - 1) * 24 * HOUR, ("electric", "basic", "DE"));
+            let mut events = vec![read(&story, tries(n))];
             if n % 3 == 0 {
-                return decided(&story, Verdict::Rejected, Some(Reason::Rollback), n % 2 == 0);
+                events.extend(decided(&story, Verdict::Rejected, Some(Reason::Rollback), n % 2 == 0));
+                return events;
             }
-            let mut events = decided(&story, Verdict::Verified, None, n % 2 == 0);
+            events.extend(decided(&story, Verdict::Verified, None, n % 2 == 0));
             let payment = Payment::of([story]);
             events.push(counted(payment.claimed(0)));
             let steps = [Step::PaidOnA, Step::Undone, Step::PaidOnB, Step::Final];
@@ -50,8 +54,8 @@ fn world() -> Vec<AnalyticsEvent> {
         .collect()
 }
 
-async fn rows(schema: &Schema) -> Value {
-    schema.rows("analytics_data").await
+async fn rows(schema: &Schema) -> [Value; 2] {
+    [schema.rows("analytics_data").await, schema.rows("ai_performance_metrics").await]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,6 +67,7 @@ async fn a_rebuild_of_the_aggregates_leaves_equal_rows_and_counts_a_repeated_rec
         sink.write(&envelopes([event.clone()])).await.unwrap();
     }
     assert_eq!(numbers(&schema.pool).await, fold(&events));
+    assert_eq!(performance(&schema).await, services::fold(&events));
     let live = rows(&schema).await;
     for event in events.iter().step_by(5) {
         publish(&topics, event).await;
@@ -70,6 +75,8 @@ async fn a_rebuild_of_the_aggregates_leaves_equal_rows_and_counts_a_repeated_rec
     // What must not survive: a lost row, a changed one, a wrong count of what was seen.
     for change in [
         "delete from analytics_data where time_period = 'day'",
+        "update ai_performance_metrics set exact_value = 7, metric_value = 7, created_at = now()",
+        "delete from ai_performance_metrics where time_period = 'week'",
         "update analytics_data set exact_value = 7, metric_value = 7, created_at = now()",
         "delete from analytics_seen",
         "update analytics_entities set revision = 99",
@@ -101,5 +108,6 @@ async fn a_rebuild_of_the_aggregates_beside_a_live_sink_counts_nothing_twice() {
     };
     tokio::join!(rebuilt(&topics, &schema), live);
     assert_eq!(numbers(&schema.pool).await, fold(&events));
+    assert_eq!(performance(&schema).await, services::fold(&events));
     schema.drop().await;
 }

@@ -15,6 +15,7 @@ mod payouts;
 mod payouts_at_once;
 mod postgres;
 mod rebuild;
+mod services;
 mod stories;
 mod support;
 mod topics;

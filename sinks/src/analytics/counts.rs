@@ -3,13 +3,14 @@
 //! Most of what an event tells is counted once, under a key of what it is about. A payment, a transaction's fee and an upload's first
 //! verdict can change: those are [`Entity`]s, and what the highest revision says is counted.
 //!
-//! When it counts: accepted, calculated and granted at the acceptance, which is the instant that the budgets go by; paid and its
+//! When it counts: accepted, read, calculated and granted at the acceptance, which is the instant that the budgets go by; paid and its
 //! fee at the block's own time; decided when it was decided.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use schemas::events::{
-    LimitCharge, RewardCalculated, RewardGranted, Stamp, UploadDecided, UploadHeader, UploadReceived, Verdict,
+    LimitCharge, OdometerRead, RewardCalculated, RewardGranted, Stamp, UploadDecided, UploadHeader,
+    UploadReceived, Verdict,
 };
 use schemas::ids::{Micros, natural};
 use schemas::reason::Reason;
@@ -19,6 +20,7 @@ use super::co2::Factors;
 use super::entities::{self, Entity};
 use super::exact::Exact;
 use super::metrics::{Dimension, Metric};
+use super::services::{ServiceCount, performance};
 use super::sink::AnalyticsEvent;
 
 /// What an event says cannot be added up.
@@ -55,6 +57,8 @@ pub struct Once {
     pub key: String,
     /// What it adds.
     pub counts: Vec<Count>,
+    /// What it adds to the numbers of reading services.
+    pub services: Vec<ServiceCount>,
 }
 
 impl Once {
@@ -83,6 +87,7 @@ pub struct Told {
 pub fn told(event: &AnalyticsEvent) -> Result<Told, BadCount> {
     match event {
         AnalyticsEvent::Received(event) => received(event),
+        AnalyticsEvent::Read(event) => read(event),
         AnalyticsEvent::Decided(event) => decided(event),
         AnalyticsEvent::Calculated(event) => calculated(event),
         AnalyticsEvent::Granted(event) => granted(event),
@@ -153,7 +158,7 @@ impl<'a> Counts<'a> {
     }
 
     fn told(self, key: String) -> Told {
-        let once = Once { key, counts: self.counts };
+        let once = Once { key, counts: self.counts, services: Vec::new() };
         Told { occurred_at: self.header.occurred_at.to_utc(), once: Some(once), entities: Vec::new() }
     }
 }
@@ -164,6 +169,17 @@ fn received(event: &UploadReceived) -> Result<Told, BadCount> {
     let cuts = [Dimension::Total, counts.vehicle(), counts.level(), counts.region()];
     counts.one(Metric::UploadsAccepted, Exact::ONE, cuts);
     Ok(counts.told(format!("accepted:{}", header.upload_id)))
+}
+
+/// One that tells of no service, since none was tried for it, is not even remembered.
+fn read(event: &OdometerRead) -> Result<Told, BadCount> {
+    let services = performance(event)?;
+    let once = Once { key: format!("read:{}", event.header.event_id), counts: Vec::new(), services };
+    Ok(Told {
+        occurred_at: event.header.occurred_at.to_utc(),
+        once: Some(once).filter(|once| !once.services.is_empty()),
+        entities: Vec::new(),
+    })
 }
 
 /// A verdict that waits for a person decides nothing: it says only that a person was asked.

@@ -1,10 +1,11 @@
-//! The `analytics` sink: rolling aggregates of uploads, decisions, rewards and payments in `analytics_data`.
+//! The `analytics` sink: rolling aggregates of uploads, decisions, rewards and payments in `analytics_data`, of reading services in
+//! `ai_performance_metrics`.
 //!
 //! [`counts`] and [`entities`] say what an event adds, as functions of the event alone; [`windows`] where it falls: each event is
 //! added to the hour, day, ISO week, month and year that hold it. Sums are exact ([`exact`]), so that no order and no split into
 //! batches changes them, and an hour's rows add up to the day's to the last digit.
 //!
-//! **Once.** What an event tells is counted when it is told for the first time: its key (`accepted:UPLOAD`, `decided:UPLOAD`,
+//! **Once.** What an event tells is counted when it is told for the first time: its key (`accepted:UPLOAD`, `read:EVENT`, `decided:UPLOAD`,
 //! `calculated:REWARD`, `granted:REWARD`) goes into `analytics_seen` in the transaction that adds it up. What can change (`paid:REWARD`,
 //! `fee:NETWORK/TX`, `verdict:UPLOAD`) is kept in `analytics_entities` with its highest revision and what was counted of it, so that
 //! a block that is undone takes back what it brought. `created_at` is the earliest event that was ever told to count in a row.
@@ -12,12 +13,13 @@
 //! **Rows of nothing.** A sum of which everything was taken back stays as 0; a mean without samples has no value.
 //!
 //! **Growth.** Neither helper table is swept: a key that is gone would let its event count again, should its topic be read from
-//! the beginning. Four keys an upload, some 110 bytes each with their index, and a verdict's 200 make 0.7 GB a million uploads.
+//! the beginning. Five keys an upload, some 110 bytes each with their index, and a verdict's 200 make 0.8 GB a million uploads.
 //!
 //! Not built: distinct counts (`active_users`, `active_vehicles`, `retention`), quantiles (durations, `granted_to_paid`), `streak_weeks`,
 //! `new_users` and `sessions_started`, `rewards_claimed` and `payouts_failed`, `sustainability_score`, `stage_duration`, `dead_letters`,
 //! `reading_confidence` and `reading_cost`, the cut by provider; refusing what is too late or from the future, closing windows,
-//! and with them `analytics_processing_logs`, which need a producer; removing old windows and the rows of erased users.
+//! and with them `analytics_processing_logs`, which need a producer; removing old windows and the rows of erased users; a service's
+//! `accuracy`, see [`services`].
 
 pub mod co2;
 mod config;
@@ -26,6 +28,7 @@ pub mod entities;
 pub mod exact;
 pub mod metrics;
 mod service;
+pub mod services;
 mod sink;
 mod sums;
 pub mod windows;
@@ -38,8 +41,10 @@ use sqlx::PgPool;
 use crate::rebuild::{Progress, RebuildError, Tables, TopicCount};
 
 /// The sink's tables, in the order in which a batch locks them.
-pub const TABLES: Tables =
-    Tables { emptied: &["analytics_seen", "analytics_entities", "analytics_data"], reset: None };
+pub const TABLES: Tables = Tables {
+    emptied: &["analytics_seen", "analytics_entities", "analytics_data", "ai_performance_metrics"],
+    reset: None,
+};
 /// What metrics there are: a migration fills it.
 pub const CATALOGUE: &str = "metric_catalogue";
 

@@ -1,5 +1,5 @@
-//! Talks to PostgreSQL. Every writer locks in one order - what was seen, then what changes, then the numbers, each by key - so that
-//! batches of several partitions, instances and a rebuild do not wait for each other in a circle.
+//! Talks to PostgreSQL. Every writer locks in one order - what was seen, then what changes, then the numbers, then those of services,
+//! each by key - so that batches of several partitions, instances and a rebuild do not wait for each other in a circle.
 
 use std::collections::{BTreeMap, HashSet};
 

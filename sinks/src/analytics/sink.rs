@@ -8,7 +8,8 @@ use chrono::NaiveDate;
 use runtime::{Envelope, FromRecord, Sink, SinkError};
 use schemas::codec::{self, CodecError};
 use schemas::events::{
-    Event, PayoutUpdated, RewardCalculated, RewardClaimed, RewardGranted, UploadDecided, UploadReceived,
+    Event, OdometerRead, PayoutUpdated, RewardCalculated, RewardClaimed, RewardGranted, UploadDecided,
+    UploadReceived,
 };
 use schemas::topic::Topic;
 use sqlx::{PgPool, query};
@@ -19,6 +20,7 @@ use super::counts::{Count, Told, told};
 use super::entities::Entity;
 use super::exact::Exact;
 use super::service::{self, sink_error};
+use super::services::{self, ServiceSums};
 use super::sums::{OutOfCalendar, Sums};
 
 /// The record types of the topics that are added up.
@@ -26,6 +28,8 @@ use super::sums::{OutOfCalendar, Sums};
 pub enum AnalyticsEvent {
     /// An upload was accepted.
     Received(Box<UploadReceived>),
+    /// It was read, or could not be.
+    Read(Box<OdometerRead>),
     /// It was decided.
     Decided(Box<UploadDecided>),
     /// What it earns was worked out.
@@ -45,6 +49,7 @@ impl FromRecord for AnalyticsEvent {
         }
         match name {
             UploadReceived::NAME => Some(boxed(schema, id, datum).map(Self::Received)),
+            OdometerRead::NAME => Some(boxed(schema, id, datum).map(Self::Read)),
             UploadDecided::NAME => Some(boxed(schema, id, datum).map(Self::Decided)),
             RewardCalculated::NAME => Some(boxed(schema, id, datum).map(Self::Calculated)),
             RewardGranted::NAME => Some(boxed(schema, id, datum).map(Self::Granted)),
@@ -90,15 +95,16 @@ impl AnalyticsSink {
             .await
             .map_err(failed)?;
         let bad = |_: OutOfCalendar| SinkError::BadRow(format!("{named}: an instant that no calendar has"));
-        let mut sums = Sums::default();
+        let (mut sums, mut services) = (Sums::default(), ServiceSums::default());
         let fresh = service::unseen(&mut tx, &keys(&told)).await.map_err(failed)?;
-        first_told(&told, fresh, &mut sums).map_err(bad)?;
+        first_told(&told, fresh, &mut sums, &mut services).map_err(bad)?;
         let changed = service::changes(&mut tx, &newest(&told)).await.map_err(failed)?;
         for count in &changed {
             sums.add(count, None).map_err(bad)?;
         }
         touch(&told, &mut sums).map_err(bad)?;
         service::add(&mut tx, &sums.0).await.map_err(failed)?;
+        services::add(&mut tx, &services).await.map_err(failed)?;
         tx.commit().await.map_err(failed)
     }
 }
@@ -116,11 +122,19 @@ fn keys(told: &[Told]) -> BTreeMap<Uuid, NaiveDate> {
 }
 
 /// Adds what is told for the first time; of the same twice in one batch the first.
-fn first_told(told: &[Told], mut fresh: HashSet<Uuid>, sums: &mut Sums) -> Result<(), OutOfCalendar> {
+fn first_told(
+    told: &[Told],
+    mut fresh: HashSet<Uuid>,
+    sums: &mut Sums,
+    services: &mut ServiceSums,
+) -> Result<(), OutOfCalendar> {
     for told in told {
         let Some(once) = told.once.as_ref().filter(|once| fresh.remove(&once.id())) else { continue };
         for count in &once.counts {
             sums.add(count, Some(told.occurred_at))?;
+        }
+        for count in &once.services {
+            services.add(count, told.occurred_at)?;
         }
     }
     Ok(())
@@ -155,6 +169,7 @@ impl Sink for AnalyticsSink {
     const NAME: &'static str = "analytics";
     const TOPICS: &'static [Topic] = &[
         Topic::UploadsReceived,
+        Topic::UploadsReadings,
         Topic::UploadsDecided,
         Topic::RewardsCalculated,
         Topic::RewardsGranted,
