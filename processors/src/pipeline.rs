@@ -36,7 +36,6 @@ pub struct StageRow {
     /// What it does, in a line.
     pub meaning: &'static str,
 }
-
 use Kind::{Deciding, Paying, Pure};
 
 /// Every stage, in the order in which an upload passes them.
