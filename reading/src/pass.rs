@@ -192,14 +192,10 @@ impl Pass<'_> {
                 vote(&mut votes, &cut, &glyphs, &same);
             }
         }
-        let looks = |value: u64| {
-            let rare = if value >= MILLION.0 { MILLION.1 } else { 1.0 };
-            f64::from((number.weight / 0.6).min(1.0)) * rare
-        };
         let value = |(value, votes): (u64, f64)| Value {
             value,
             unit: number.unit,
-            confidence: votes / f64::from(asked) * looks(value),
+            confidence: votes / f64::from(asked) * looks(&number, value),
             line: number.line,
         };
         Ok(votes.into_iter().map(value).collect())
@@ -233,6 +229,12 @@ impl Pass<'_> {
         let glyphs = self.recognise(&cut)?;
         Ok((quad, cut, glyphs))
     }
+}
+
+/// How much a number looks like a mileage, 0-1: by its form and neighbours, and by how common such a value is.
+pub(crate) fn looks(number: &Number, value: u64) -> f64 {
+    let rare = if value >= MILLION.0 { MILLION.1 } else { 1.0 };
+    f64::from((number.weight / 0.6).min(1.0)) * rare
 }
 
 /// Where a line's digits are among its characters.

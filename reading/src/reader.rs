@@ -6,7 +6,7 @@ use schemas::events::{Candidate, FrameQuality};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    boxes::measure,
+    boxes::{BoxMetrics, measure},
     decode::Photo,
     detect::{COARSE, FINE},
     geometry::{Point, Quad, overlap},
@@ -14,7 +14,7 @@ use crate::{
     pass::{Found, Networks, Pass, Value},
     plane::stretched,
     quality::{hundredths, together},
-    reading::{Line, MOST_CANDIDATES, MOST_LINES, Reading, Role},
+    reading::{Line, MOST_CANDIDATES, MOST_LINES, NEAR, Reading, Role},
     recognise::{Classes, confidence, text},
     select::unit_line,
 };
@@ -25,15 +25,13 @@ pub const AUTO_ACCEPT: Decimal = Decimal::from_parts(80, 0, 0, false, 2);
 /// No reading is surer than this.
 const CEILING: f64 = 0.99;
 /// Candidates below this are noise.
-const FLOOR: f64 = 0.05;
+pub(crate) const FLOOR: f64 = 0.05;
 /// Below this another look is worth its time.
 const DOUBT: f64 = 0.6;
 /// What a turned photo must be read with, or it was not lying on its side: upside down, scales give numbers too.
 const TURNED: f64 = 0.4;
 /// A photo with this many lines of two or more characters, each read at least this surely, stands upright.
 const LEGIBLE: (usize, f32) = (5, 0.9);
-/// Two values this near in confidence are several readings.
-const NEAR: Decimal = Decimal::from_parts(15, 0, 0, false, 2);
 
 static DETECTOR: &[u8] = include_bytes!("../models/ppocrv5_det.onnx");
 static RECOGNISER: &[u8] = include_bytes!("../models/ppocrv6_rec_ascii.onnx");
@@ -94,7 +92,9 @@ impl Reader {
     #[must_use]
     pub fn read(&self, photo: &Photo, frame: &FrameQuality) -> Reading {
         let (found, steps) = self.threads.with(|thread| self.find(photo.pixels(), thread));
-        reading(photo, frame, &found, [vec!["resize", "crop"], steps].concat())
+        let best = found.values.first();
+        let box_metrics = best.map(|value| measure(photo.pixels(), &found.lines[value.line].quad));
+        assemble(&found, box_metrics, frame, [vec!["resize", "crop"], steps].concat())
     }
 
     /// The ladder: the photo as it is; where that leaves doubt, seen coarser, then with its contrast stretched; where nothing
@@ -163,10 +163,13 @@ fn stands(found: &Found) -> bool {
     found.lines.iter().filter(legible).count() >= LEGIBLE.0
 }
 
-fn reading(photo: &Photo, frame: &FrameQuality, found: &Found, preprocessing: Vec<&'static str>) -> Reading {
-    let best = found.values.first();
-    let quad: Option<Quad> = best.map(|value| found.lines[value.line].quad);
-    let box_metrics = quad.map(|quad| measure(photo.pixels(), &quad));
+/// What was found as a reading: `box_metrics` of the best value's box, where the pixels were seen.
+pub(crate) fn assemble(
+    found: &Found,
+    box_metrics: Option<BoxMetrics>,
+    frame: &FrameQuality,
+    preprocessing: Vec<&'static str>,
+) -> Reading {
     let together = together(frame, box_metrics.as_ref());
     let candidates: Vec<Candidate> = found.values.iter().take(MOST_CANDIDATES).map(candidate).collect();
     Reading {
@@ -196,7 +199,7 @@ fn candidate(value: &Value) -> Candidate {
 /// are one uncertain reading.
 fn several(found: &Found) -> bool {
     let Some((best, others)) = found.values.split_first() else { return false };
-    let quad = |value: &Value| &found.lines[value.line].quad;
+    let quad = |value: &Value| -> &Quad { &found.lines[value.line].quad };
     let behind = |other: &Value| hundredths(best.confidence) - hundredths(other.confidence);
     others.iter().any(|other| behind(other) <= NEAR && !overlap(quad(best), quad(other)))
 }
