@@ -267,14 +267,16 @@ fn compare(stage: &str, example: &str, output: &Value) {
     assert_eq!(text, expected, "{stage} on {example}: if meant, run with UPDATE_GOLDEN=1 and read the diff");
 }
 
-/// Leaves out what may differ: the release, ciphertexts, and the last digits of measured floats and of the network's
+/// Leaves out what may differ: the release, ciphertexts, what the machine was used for, and the last digits of measured floats and of the network's
 /// confidence, which follow the machine's vector unit.
 fn redact(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields.iter_mut() {
                 match name.as_str() {
-                    "stage_version" | "detected_text" if !field.is_null() => *field = json!("[redacted]"),
+                    "stage_version" | "detected_text" | "cpu_ms" | "rss_mb" if !field.is_null() => {
+                        *field = json!("[redacted]")
+                    }
                     "bounding_boxes" => {
                         if let Some(Ok(mut boxes)) = field.as_str().map(serde_json::from_str::<Value>) {
                             redact(&mut boxes);

@@ -11,6 +11,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
+pub use crate::attempts::{AttemptOutcome, ReadingAttempt};
 use crate::ids::{EventId, Micros, UploadId, UserId, VehicleId};
 pub use crate::payouts::{
     AttemptState, BlockAdopted, BlockPlace, BlockUndone, ChainLog, ChainStep, ChainTransaction, PayoutState,
@@ -377,6 +378,9 @@ pub struct ReadingResult {
     pub blur: bool,
     /// Glare with the box metrics.
     pub glare: bool,
+    /// Every try of a service for this upload, in order; none where the answer was read for another upload of the photo.
+    #[serde(default)]
+    pub attempts: Vec<ReadingAttempt>,
 }
 
 /// A photo was accepted.

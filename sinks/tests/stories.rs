@@ -122,6 +122,7 @@ impl Story {
             lighting: Lighting::Fair,
             blur: false,
             glare: false,
+            attempts: Vec::new(),
         };
         let fault = Fault { reason: Reason::TooDark, detail: "as measured".to_owned() };
         UploadEvent::Read(OdometerRead {

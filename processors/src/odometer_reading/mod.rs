@@ -3,18 +3,23 @@
 
 mod answers;
 mod documents;
+mod measured;
 
 use std::sync::Arc;
 
-use reading::Reader;
+use reading::{AUTO_ACCEPT, Reader, Reading};
 use runtime::{Clock, Envelope, Processor, StageError, Verdict};
-use schemas::events::{Fault, OdometerRead, ReadingResult, Root, UploadGraded};
+use rust_decimal::Decimal;
+use schemas::events::{
+    AttemptOutcome, Fault, OdometerRead, ReadingAttempt, ReadingResult, Root, UploadGraded,
+};
 use schemas::ids::UserId;
 use schemas::reason::Reason;
 use schemas::sealed::Sealed;
 
 pub use self::answers::{Answer, Answers, PostgresAnswers};
 use self::documents::Told;
+use self::measured::{Spent, measured};
 use crate::documents::milliseconds;
 use crate::parts::{Parts, SERVICE};
 use crate::photos::{Photos, processing_failed};
@@ -75,12 +80,13 @@ impl<A: Answers> OdometerReading<A> {
             Ok(bytes) => bytes,
             Err(fault) => return Ok(Err(fault)),
         };
-        let reader = self.reader.clone();
+        let (reader, clock) = (self.reader.clone(), self.clock.clone());
         let read = move || {
             let photo = reading::decode(&bytes)?;
-            Ok((photo.info(), photo.size(), reader.read(&photo, &frame)))
+            let (reading, spent) = measured(clock.as_ref(), || reader.read(&photo, &frame));
+            Ok((photo.info(), photo.size(), reading, spent))
         };
-        let (file, size, reading) = match self.workers.run(read).await? {
+        let (file, size, reading, spent) = match self.workers.run(read).await? {
             Ok(Ok(read)) => read,
             Ok(Err(fault)) => return Ok(Err(fault)),
             Err(_) => return Ok(Err(processing_failed("reading the photo failed"))),
@@ -95,9 +101,7 @@ impl<A: Answers> OdometerReading<A> {
         let result = ReadingResult {
             service: SERVICE.to_owned(),
             reader_version: self.reader.version().to_owned(),
-            // A stage that ran for 24 days would not fit; the engine is restarted more often.
-            #[allow(clippy::cast_possible_truncation, reason = "a float saturates")]
-            processing_time_ms: spent_ms.round() as i32,
+            processing_time_ms: whole(spent_ms),
             best: reading.best.clone(),
             candidates: reading.candidates.clone(),
             several_readings: reading.several,
@@ -108,8 +112,31 @@ impl<A: Answers> OdometerReading<A> {
             lighting: reading.lighting,
             blur: reading.blur,
             glare: reading.glare,
+            attempts: vec![self.attempt(&reading, spent)],
         };
         Ok(Ok(Answer::new(header, result, &reading, (file, size), spent_ms)))
+    }
+
+    /// The embedded reader's try. It costs nothing but our own machine.
+    fn attempt(&self, reading: &Reading, spent: Spent) -> ReadingAttempt {
+        let confidence = reading.best.as_ref().map(|best| best.confidence);
+        let outcome = match confidence {
+            None => AttemptOutcome::NoReading,
+            Some(confidence) if confidence < AUTO_ACCEPT => AttemptOutcome::LowConfidence,
+            Some(_) => AttemptOutcome::Success,
+        };
+        ReadingAttempt {
+            service: SERVICE.to_owned(),
+            reader_version: self.reader.version().to_owned(),
+            outcome,
+            http_status: None,
+            processing_time_ms: whole(spent.wall_ms),
+            cpu_ms: spent.cpu_ms,
+            rss_mb: spent.rss_mb,
+            cost_usd: Decimal::ZERO,
+            confidence,
+            several_readings: reading.several,
+        }
     }
 
     /// Seals with the user's key; without a key (the user was erased) the text is lost, as it should be.
@@ -125,7 +152,7 @@ impl<A: Answers> OdometerReading<A> {
     }
 
     /// The kept answer for this upload. One of another upload of the same photo is sealed anew, since a sealed text
-    /// opens only with its upload and its user's key.
+    /// opens only with its upload and its user's key; no service was tried for this one.
     async fn for_upload(&self, mut answer: Answer, graded: &UploadGraded) -> Result<Answer, StageError> {
         let header = &graded.header;
         if answer.upload_id == header.upload_id {
@@ -139,8 +166,16 @@ impl<A: Answers> OdometerReading<A> {
             Some(text) => self.seal(header.user_id, graded, &text).await?,
             None => None,
         };
+        answer.result.attempts.clear();
         Ok(answer)
     }
+}
+
+/// Whole milliseconds. A stage that ran for 24 days would not fit; the engine is restarted more often.
+fn whole(milliseconds: f64) -> i32 {
+    #[allow(clippy::cast_possible_truncation, reason = "a float saturates")]
+    let whole = milliseconds.round() as i32;
+    whole
 }
 
 impl<A: Answers> Processor for OdometerReading<A> {

@@ -96,6 +96,7 @@ fn reading(best: Option<Candidate>) -> ReadingResult {
         lighting: Lighting::Fair,
         blur: true,
         glare: false,
+        attempts: Vec::new(),
     }
 }
 
