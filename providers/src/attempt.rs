@@ -35,6 +35,8 @@ pub struct Attempt {
     pub failure: Option<Failure>,
     /// The candidates, best first, no surer than [`trust`](crate::trust) allows.
     pub candidates: Vec<Candidate>,
+    /// Whether two of them are about equally sure.
+    pub several: bool,
     /// The lines with the service's own confidence, words masked: `[{quad,text,confidence,role}]`.
     pub lines: Vec<Value>,
 }

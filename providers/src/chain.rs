@@ -143,21 +143,22 @@ impl Chain {
         let mut begun: Vec<(&Service, bool, Micros)> = Vec::new();
         let mut running = FuturesUnordered::new();
         let mut waiting = self.services.iter();
-        let (mut ask, mut late) = (true, false);
+        // Whether to ask the next service, whether because of a delay, and whether there was one at all.
+        let (mut ask, mut hedged, mut late) = (true, false, false);
         loop {
             if ask && let Some(service) = waiting.next() {
                 let (place, started) = (tried.len(), (self.now)());
                 tried.push(None);
-                begun.push((service, late, started));
+                begun.push((service, hedged, started));
                 let now = &self.now;
-                running.push(async move { (place, service.attempt(photo, late, started, now).await) });
+                running.push(async move { (place, service.attempt(photo, hedged, started, now).await) });
             }
             let hedge = begun.last().and_then(|(service, ..)| service.config.hedge);
             let hedge = hedge.filter(|_| !late && waiting.len() > 0);
             let ended = tokio::select! {
                 ended = running.next() => ended,
                 () = after(hedge) => {
-                    (late, ask) = (true, true);
+                    (ask, hedged, late) = (true, true, true);
                     continue;
                 }
             };
@@ -169,7 +170,7 @@ impl Chain {
             if accepted(&tried).is_some() {
                 break;
             }
-            ask = late || running.is_empty();
+            (ask, hedged) = (late || running.is_empty(), false);
         }
         let now = (self.now)();
         let tried = tried.into_iter().zip(begun);
@@ -222,6 +223,7 @@ impl Service {
             provider_request_id: None,
             failure: None,
             candidates: Vec::new(),
+            several: false,
             lines: Vec::new(),
         }
     }
@@ -244,6 +246,7 @@ impl Service {
 
     fn answered(&self, mut attempt: Attempt, reading: Reading) -> Tried {
         attempt.candidates.clone_from(&reading.candidates);
+        attempt.several = reading.several;
         attempt.lines = reading.boxes();
         Tried { attempt, protocol: self.config.protocol, reading: Some(reading), fault: None }
     }

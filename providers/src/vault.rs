@@ -2,9 +2,9 @@
 //! key opens in its own place alone. In the column stands `v1.<key id>.<base64url of nonce and ciphertext>`; what is longer than the
 //! column stands in a file of a folder, and the column says `ref:file:NAME`.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -76,6 +76,32 @@ impl std::fmt::Debug for Vault {
     }
 }
 
+/// Where the keys that seal are.
+#[derive(Clone, Debug, Default)]
+pub struct Keys {
+    /// The keys themselves, as [`Vault::new`] takes them; empty where they stand in a file.
+    pub text: SecretString,
+    /// A file of keys.
+    pub file: PathBuf,
+    /// The folder of secrets that are longer than their column.
+    pub folder: PathBuf,
+}
+
+impl Keys {
+    /// The keys as they are now.
+    ///
+    /// # Errors
+    /// [`VaultError`] for keys that are none, and a file that cannot be read. A missing one has no keys.
+    pub fn vault(&self) -> Result<Vault, VaultError> {
+        let folder = Some(self.folder.clone()).filter(|folder| !folder.as_os_str().is_empty());
+        if self.text.expose_secret().is_empty() {
+            Vault::from_file(&self.file, folder)
+        } else {
+            Vault::new(&self.text, folder)
+        }
+    }
+}
+
 /// A fresh key as a line of a keys file.
 #[must_use]
 pub fn generate_key() -> SecretString {
@@ -129,8 +155,10 @@ impl Vault {
         }
         // A name of its own each time: the row points at the old file until it is committed.
         let name = format!("{row}-{column}-{}", Uuid::new_v4().simple());
-        let path = self.folder.as_ref().ok_or(VaultError::NoFolder)?.join(&name);
+        let folder = self.folder.as_ref().ok_or(VaultError::NoFolder)?;
+        let path = folder.join(&name);
         let failed = |source| VaultError::File { path: path.clone(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
@@ -298,13 +326,13 @@ mod tests {
     #[test]
     fn a_key_of_326_bytes_fits_the_column_and_a_longer_one_stands_in_a_file() {
         let folder = tempfile::tempdir().unwrap();
-        let vault = Vault::new(&old().into(), Some(folder.path().to_owned())).unwrap();
+        let vault = Vault::new(&old().into(), Some(folder.path().join("new"))).unwrap();
         let sealed = |bytes: usize| vault.seal(ROW, "api_key", &"k".repeat(bytes).into()).unwrap();
         assert_eq!(sealed(326).len(), 500);
         let stored = sealed(327);
         assert!(stored.starts_with("ref:file:") && stored.len() <= 500, "{stored}");
         assert_eq!(vault.open(ROW, "api_key", &stored).unwrap().expose_secret(), "k".repeat(327));
-        let file = folder.path().join(&stored[9..]);
+        let file = folder.path().join("new").join(&stored[9..]);
         assert!(std::fs::read_to_string(&file).unwrap().starts_with("v1."));
         let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&file).unwrap());
         assert_eq!(mode & 0o777, 0o600);

@@ -132,6 +132,22 @@ async fn a_hedge_that_answers_below_its_threshold_leaves_the_slow_one_its_chance
 }
 
 #[tokio::test]
+async fn a_hedge_that_fails_hands_over_for_its_own_reason_while_the_slow_one_still_runs() {
+    let two = Two::start(Answer::Never, Answer::Body(500, Vec::new())).await;
+    let chat = Server::start(Answer::json(&testing::openai(&line("123456", 1.0)))).await.unwrap();
+    let mut configs = two.configs();
+    configs[1].hedge = Some(Duration::from_millis(10));
+    configs.push(service(Protocol::OpenAi, 4, &chat.url));
+    let found = chain(configs, &TestClock::new()).read(&TestPhoto::blank()).await.unwrap();
+    assert_eq!(
+        outcomes(&found)[1..],
+        [("Google Vision", "timeout"), ("AWS Rekognition", "http_500"), ("OpenAI Vision", "accepted")]
+    );
+    let triggers: Vec<_> = found.attempts.windows(2).map(|pair| pair[0].trigger(pair[1].hedged)).collect();
+    assert_eq!(triggers, ["no_reading", "hedge", "error"]);
+}
+
+#[tokio::test]
 async fn a_claim_of_certainty_stays_below_the_bar_until_another_engine_gives_the_same_value() {
     let two = Two::start(google("123456", 1.0), Answer::Never).await;
     let alone = two.chain(&TestClock::new()).read(&TestPhoto::blank()).await.unwrap();
