@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::client::{Client, Photo, Posted};
 use crate::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
 use crate::local_chain::{LocalChain, wallet_of};
+use crate::measure::quantile;
 use crate::photos::with_comment;
 use crate::scenario::{Scenario, driver_id, vehicle_id};
 use crate::topics::read_all;
@@ -227,28 +228,4 @@ fn between(from: &BTreeMap<UploadId, Micros>, to: &BTreeMap<UploadId, Micros>) -
 fn sorted(mut values: Vec<f64>) -> Vec<f64> {
     values.sort_by(f64::total_cmp);
     values
-}
-
-/// The value at a share of a sorted list, nearest rank.
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a share of a short list"
-)]
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let rank = (share * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quantile_is_the_nearest_rank() {
-        let values: Vec<f64> = (1..=10).map(f64::from).collect();
-        assert_eq!((quantile(&values, 0.5), quantile(&values, 0.99)), (5.0, 10.0));
-        assert!(quantile(&[], 0.5).is_nan());
-    }
 }

@@ -12,6 +12,7 @@ pub mod memory_bench;
 pub mod payments;
 pub mod photos;
 pub mod progress;
+pub mod reading_bench;
 pub mod runtime_bench;
 pub mod scenario;
 pub mod table;

@@ -25,10 +25,39 @@ pub fn cpu_seconds() -> Result<f64> {
 /// Resident memory of a process in MiB; `None` when it is gone.
 #[must_use]
 pub fn resident_mib(pid: u32) -> Option<f64> {
+    memory_mib(pid, "VmRSS:")
+}
+
+/// The most resident memory that a process ever had, in MiB; `None` when it is gone.
+#[must_use]
+pub fn peak_mib(pid: u32) -> Option<f64> {
+    memory_mib(pid, "VmHWM:")
+}
+
+fn memory_mib(pid: u32, field: &str) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib / 1024.0)
+}
+
+/// The middle value; of an even number the upper of the two.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The value at a share of a sorted list, nearest rank.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a short list"
+)]
+#[must_use]
+pub fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
 #[cfg(test)]
@@ -43,6 +72,14 @@ mod tests {
             value = value.wrapping_mul(31).wrapping_add(7);
         }
         assert!(resident_mib(std::process::id()).unwrap() > 1.0, "{value}");
-        assert_eq!(resident_mib(u32::MAX), None);
+        assert!(peak_mib(std::process::id()) >= resident_mib(std::process::id()));
+        assert_eq!((resident_mib(u32::MAX), peak_mib(u32::MAX)), (None, None));
+    }
+
+    #[test]
+    fn a_quantile_is_the_nearest_rank() {
+        let values: Vec<f64> = (1..=10).map(f64::from).collect();
+        assert_eq!((quantile(&values, 0.5), quantile(&values, 0.99)), (5.0, 10.0));
+        assert!(quantile(&[], 0.5).is_nan());
     }
 }

@@ -22,7 +22,7 @@ use schemas::ids::Micros;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::measure::cpu_seconds;
+use crate::measure::{cpu_seconds, median};
 
 /// The share of the raw loop's rate that the engine must reach.
 const WANTED: f64 = 0.6;
@@ -252,9 +252,4 @@ impl Bench {
         producer.poll(Duration::ZERO);
         Ok(())
     }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

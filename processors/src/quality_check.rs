@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::documents::{self, Documents, Step, milliseconds};
 use crate::parts::{Parts, SERVICE};
 use crate::photos::{Photos, processing_failed};
-use crate::workers::Workers;
+use crate::workers::{PHOTOS_IN_FLIGHT, Workers};
 
 /// Measures photos.
 pub struct QualityCheck {
@@ -42,7 +42,14 @@ impl QualityCheck {
             Ok(bytes) => bytes,
             Err(fault) => return Ok(Examined { fault: Some(fault), ..Examined::default() }),
         };
-        let examined = self.workers.run(move || Examined::of(&bytes)).await?;
+        let looked_at = bytes.clone();
+        let size = self.workers.run(None, move || reading::inspect(&looked_at).ok()).await?;
+        // What has no size cannot be decoded, and takes no memory for it.
+        let size = size.ok().flatten().map(|info| ImageSize {
+            width: i32::try_from(info.width).unwrap_or(i32::MAX),
+            height: i32::try_from(info.height).unwrap_or(i32::MAX),
+        });
+        let examined = self.workers.run(size, move || Examined::of(&bytes)).await?;
         Ok(examined.unwrap_or_else(|_| Examined {
             fault: Some(processing_failed("measuring the photo failed")),
             ..Examined::default()
@@ -52,6 +59,7 @@ impl QualityCheck {
 
 impl Processor for QualityCheck {
     const NAME: &'static str = "quality_check";
+    const IN_FLIGHT: usize = PHOTOS_IN_FLIGHT;
     type In = UploadReceived;
     type Out = UploadGraded;
 

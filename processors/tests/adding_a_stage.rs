@@ -55,6 +55,7 @@ mod new_events {
 mod driver_advice;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use driver_advice::DriverAdvice;
 use new_events::DriverAdvised;
@@ -101,6 +102,7 @@ async fn the_shown_stage_runs_from_bytes_to_bytes() {
         tools: tools(DriverAdvice::NAME, outbound.clone()).unwrap(),
         output: "drivers.advised".into(),
         output_schema: 77,
+        grace: Duration::ZERO,
     };
     let decided: Vec<UploadDecided> = examples(Topic::UploadsDecided)
         .into_iter()

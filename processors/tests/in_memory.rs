@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::memory::InMemory;
 use processors::fraud_check::oracle;
@@ -43,6 +44,7 @@ async fn pure<P: Processor>(processor: P, input: Vec<RawRecord>) -> Vec<StoredRe
         tools,
         output: P::Out::TOPIC.name().into(),
         output_schema: MemorySchemas::id_of::<P::Out>(),
+        grace: Duration::ZERO,
     };
     let mut lane = assignment(P::In::TOPIC.name(), input);
     worker.run(&mut lane).await.unwrap();

@@ -18,6 +18,11 @@ pub(crate) struct Strip {
 pub(crate) fn strip(picture: &RgbImage, quad: &Quad, rows: usize, stretch: f32, widest: usize) -> Strip {
     let tall = height(quad).max(1.0);
     let columns = ((width(quad) * rows as f32 / tall * stretch).round() as usize).clamp(8, widest);
+    fitted(picture, quad, rows, columns)
+}
+
+/// The same at a size that is given, whatever the shape.
+pub(crate) fn fitted(picture: &RgbImage, quad: &Quad, rows: usize, columns: usize) -> Strip {
     let step = |from: [f32; 2], to: [f32; 2], count: usize| {
         [(to[0] - from[0]) / count as f32, (to[1] - from[1]) / count as f32]
     };

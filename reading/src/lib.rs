@@ -2,7 +2,7 @@
 //! which number is the mileage and how sure that is.
 //!
 //! In the order of work: [`inspect`] (header only), [`decode`], [`grade`], [`Reader::read`], and later [`choose`].
-//! The two neural networks are embedded in the program; nothing is fetched. Knows no Kafka, no database, no clock and
+//! The three neural networks are embedded in the program; nothing is fetched. Knows no Kafka, no database, no clock and
 //! nothing of earlier readings.
 
 mod agree;
@@ -13,9 +13,11 @@ mod choose;
 mod crop;
 mod decode;
 mod detect;
+mod digits;
 mod format;
 mod geometry;
 mod inspect;
+mod ladder;
 mod lines;
 mod network;
 mod pass;
@@ -26,6 +28,7 @@ mod reading;
 mod recognise;
 mod select;
 mod tenths;
+mod votes;
 
 pub use annotate::annotate;
 pub use boxes::BoxMetrics;

@@ -4,8 +4,9 @@
 use schemas::events::FrameQuality;
 
 use crate::{
+    ladder::FLOOR,
     pass::{Found, Value, looks},
-    reader::{FLOOR, assemble},
+    reader::assemble,
     reading::{Line, MOST_LINES, Reading},
     recognise::Glyph,
     select::{Read, candidates},

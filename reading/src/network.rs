@@ -31,7 +31,7 @@ impl Network {
         Ok(Self(Model::load_static_slice(onnx)?))
     }
 
-    /// Runs one picture of three planes.
+    /// Runs one picture of one or three planes, each of `rows` x `columns`.
     pub fn run(
         &self,
         planes: Vec<f32>,
@@ -39,7 +39,7 @@ impl Network {
         columns: usize,
         thread: &Thread,
     ) -> Result<Output, NetworkError> {
-        let input = NdTensor::from_data([1, 3, rows, columns], planes);
+        let input = NdTensor::from_data([1, planes.len() / (rows * columns), rows, columns], planes);
         let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&thread.0)));
         let output = self.0.run_one(input.into(), Some(options))?;
         let output: rten_tensor::Tensor<f32> = output.try_into().map_err(|_| NetworkError::Output)?;

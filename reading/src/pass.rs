@@ -1,6 +1,6 @@
 //! One pass over one picture: its lines, the numbers in them, and how sure each is.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
 
 use image::RgbImage;
 use schemas::events::Unit;
@@ -10,11 +10,12 @@ use crate::{
     chain::chains,
     crop::{Strip, strip},
     detect::detect,
+    digits::opinions,
     geometry::{Quad, centre, distance, grow, height, overlap, width},
     network::{Network, NetworkError, Thread},
     recognise::{Classes, Glyph, ROWS, WIDEST, recognise, text},
     select::{Number, Read, candidates, extends, numbers, pitch, row},
-    tenths::last_is_tenths,
+    votes::Votes,
 };
 
 /// How many numbers are read again in all variants: 5 variants of 10 ms each.
@@ -32,11 +33,12 @@ const CUT: (f64, f64) = (0.4, 0.75);
 /// How often a number's ends may be moved outward.
 const LONGER: usize = 2;
 
-/// Both networks.
+/// The networks.
 pub(crate) struct Networks {
     pub detector: Network,
     pub recogniser: Network,
     pub classes: Classes,
+    pub digits: Network,
 }
 
 /// A value that was read, and where.
@@ -119,6 +121,8 @@ pub(crate) struct Pass<'a> {
     pub picture: &'a RgbImage,
     /// The long side that the detector sees; pixels.
     pub long_side: u32,
+    /// Columns of strips that may still be read on this photo.
+    pub columns: &'a Cell<usize>,
     pub thread: &'a Thread,
 }
 
@@ -170,35 +174,39 @@ impl Pass<'_> {
         Ok(line)
     }
 
+    /// What stands on a strip; nothing once the photo has cost enough.
     fn recognise(&self, strip: &Strip) -> Result<Vec<Glyph>, NetworkError> {
+        let Some(left) = self.columns.get().checked_sub(strip.width) else { return Ok(Vec::new()) };
+        self.columns.set(left);
         recognise(&self.networks.recogniser, &self.networks.classes, strip, self.thread)
     }
 
-    /// Reads a number again in every variant: the values seen, each with its share of the votes.
+    /// Reads a number again in every variant and asks the digit reader: the values seen, each with how sure it is.
     fn again(&self, line: &mut Read, number: &Number) -> Result<Vec<Value>, NetworkError> {
         let number = self.longer(line, number)?;
         let place = place(&line.quad, &line.glyphs, &number);
-        let mut votes: BTreeMap<u64, f64> = BTreeMap::new();
-        let base = strip(self.picture, &line.quad, ROWS, 1.0, WIDEST);
-        vote(&mut votes, &base, &line.glyphs, &number);
-        let mut asked = 1;
+        let mut votes = Votes::default();
+        votes.copy(&strip(self.picture, &line.quad, ROWS, 1.0, WIDEST), &line.glyphs, &number);
         for variant in VARIANTS {
             let (quad, cut, glyphs) = self.variant(variant, line, &number.digits)?;
-            let same = nearest(&quad, &glyphs, place);
-            // With longer ends a number of the scale may run into the wheels and make one of eight digits or more: that
-            // tells nothing. Any other copy without a number counts against all.
-            asked += i32::from(same.is_some() || variant != Variant::LongerEnds);
-            if let Some(same) = same {
-                vote(&mut votes, &cut, &glyphs, &same);
+            match nearest(&quad, &glyphs, place) {
+                Some(same) => votes.copy(&cut, &glyphs, &same),
+                // With longer ends a number of the scale may run into the wheels and make one of eight digits or more: that
+                // tells nothing. Any other copy without a number counts against all.
+                None if variant == Variant::LongerEnds => {}
+                None => votes.silent(),
             }
         }
-        let value = |(value, votes): (u64, f64)| Value {
+        let seen = (&line.quad, line.glyphs.as_slice(), number.digits.as_slice());
+        let opinions = opinions(&self.networks.digits, self.picture, seen, self.thread)?;
+        votes.opinions(&opinions, number.decimals);
+        let value = |(value, agreement): (u64, f64)| Value {
             value,
             unit: number.unit,
-            confidence: votes / f64::from(asked) * looks(&number, value),
+            confidence: agreement * looks(&number, value),
             line: number.line,
         };
-        Ok(votes.into_iter().map(value).collect())
+        Ok(votes.agreement().map(value).collect())
     }
 
     /// The number with the digits that its box had cut off: the box grows while more digits show at its ends.
@@ -212,7 +220,7 @@ impl Pass<'_> {
                 break;
             }
             *line = Read { quad, glyphs };
-            number = Number { digits: more.digits, text: more.text, plain: more.plain, ..number };
+            number = Number { weight: number.weight, unit: number.unit, line: number.line, ..more };
         }
         Ok(number)
     }
@@ -256,18 +264,6 @@ fn place(quad: &Quad, glyphs: &[Glyph], number: &Number) -> [f32; 2] {
     let at = (glyphs[*first].at + glyphs[*last].at) / 2.0;
     let [x, y] = centre(quad);
     [x + (quad[1][0] - quad[0][0]) * (at - 0.5), y + (quad[1][1] - quad[0][1]) * (at - 0.5)]
-}
-
-/// Adds what one copy reads: the value without its wheel of tenths, weighed by the least sure digit. Four wheels and one of
-/// tenths, or fewer, are a trip meter.
-fn vote(votes: &mut BTreeMap<u64, f64>, strip: &Strip, glyphs: &[Glyph], number: &Number) {
-    let Ok(value) = number.text.parse::<u64>() else { return };
-    let sure = number.digits.iter().map(|index| glyphs[*index].probability).fold(1.0, f32::min);
-    let tenths = number.plain && last_is_tenths(strip, glyphs, &number.digits);
-    if tenths && number.digits.len() < 6 {
-        return;
-    }
-    *votes.entry(if tenths { value / 10 } else { value }).or_default() += f64::from(sure);
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
-//! The reader: both networks, and what is made of a pass.
+//! The reader: its networks, and what is made of their passes.
 
-use image::{RgbImage, imageops};
 use rust_decimal::Decimal;
 use schemas::events::{Candidate, FrameQuality};
 use sha2::{Digest, Sha256};
@@ -8,11 +7,10 @@ use sha2::{Digest, Sha256};
 use crate::{
     boxes::{BoxMetrics, measure},
     decode::Photo,
-    detect::{COARSE, FINE},
-    geometry::{Point, Quad, overlap},
-    network::{Network, NetworkError, Thread, Threads},
-    pass::{Found, Networks, Pass, Value},
-    plane::stretched,
+    geometry::{Quad, overlap},
+    ladder::Ladder,
+    network::{Network, Threads},
+    pass::{Found, Networks, Value},
     quality::{hundredths, together},
     reading::{Line, MOST_CANDIDATES, MOST_LINES, NEAR, Reading, Role},
     recognise::{Classes, confidence, text},
@@ -24,21 +22,11 @@ pub const AUTO_ACCEPT: Decimal = Decimal::from_parts(80, 0, 0, false, 2);
 
 /// No reading is surer than this.
 const CEILING: f64 = 0.99;
-/// Candidates below this are noise.
-pub(crate) const FLOOR: f64 = 0.05;
-/// Below this another look is worth its time.
-const DOUBT: f64 = 0.6;
-/// What a turned photo must be read with, or it was not lying on its side: upside down, scales give numbers too.
-const TURNED: f64 = 0.4;
-/// A photo with this many lines of two or more characters, each read at least this surely, stands upright.
-const LEGIBLE: (usize, f32) = (5, 0.9);
 
 static DETECTOR: &[u8] = include_bytes!("../models/ppocrv5_det.onnx");
 static RECOGNISER: &[u8] = include_bytes!("../models/ppocrv6_rec_ascii.onnx");
+static DIGITS: &[u8] = include_bytes!("../models/digit_reader.onnx");
 static CLASSES: &str = include_str!("../models/classes.txt");
-
-/// A turn of a picture, and the way back from a point of the turned one, given width and height before.
-type Turn = (fn(&RgbImage) -> RgbImage, fn(Point, f32, f32) -> Point);
 
 /// Why the reader cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -75,9 +63,12 @@ impl Reader {
                 detector: load("ppocrv5_det", DETECTOR)?,
                 recogniser: load("ppocrv6_rec_ascii", RECOGNISER)?,
                 classes: Classes::parse(CLASSES),
+                digits: load("digit_reader", DIGITS)?,
             },
             threads: Threads::default(),
-            version: format!("{},{}", stamp("ppocrv5_det", DETECTOR), stamp("ppocrv6_rec_ascii", RECOGNISER)),
+            version: [("ppocrv5_det", DETECTOR), ("ppocrv6_rec_ascii", RECOGNISER), ("digit_reader", DIGITS)]
+                .map(|(name, onnx)| stamp(name, onnx))
+                .join(","),
         })
     }
 
@@ -91,76 +82,12 @@ impl Reader {
     /// `frame` is the photo's [`grade`](crate::grade).
     #[must_use]
     pub fn read(&self, photo: &Photo, frame: &FrameQuality) -> Reading {
-        let (found, steps) = self.threads.with(|thread| self.find(photo.pixels(), thread));
+        let (found, steps) =
+            self.threads.with(|thread| Ladder::new(&self.networks, thread).climb(photo.pixels()));
         let best = found.values.first();
         let box_metrics = best.map(|value| measure(photo.pixels(), &found.lines[value.line].quad));
         assemble(&found, box_metrics, frame, [vec!["resize", "crop"], steps].concat())
     }
-
-    /// The ladder: the photo as it is; where that leaves doubt, seen coarser, then with its contrast stretched; where nothing
-    /// says that it stands upright, turned. Each step costs half of the first, and adds to what the others found.
-    fn find(&self, picture: &RgbImage, thread: &Thread) -> (Found, Vec<&'static str>) {
-        let mut steps = Vec::new();
-        let mut found = self.pass(picture, FINE, thread);
-        if found.sure() >= DOUBT {
-            return (found, steps);
-        }
-        found.add(self.pass(picture, COARSE, thread));
-        if found.sure() < TURNED
-            && let Some(stretched) = stretched(picture)
-        {
-            steps.push("contrast_stretch");
-            found.add(self.pass(&stretched, COARSE, thread));
-        }
-        if found.sure() >= TURNED || stands(&found) {
-            return (found, steps);
-        }
-        match self.turned(picture, thread) {
-            Some(turned) => (turned, [steps, vec!["rotate"]].concat()),
-            None => (found, steps),
-        }
-    }
-
-    /// What is found in the first turned position in which more than noise is found, on the photo as it came.
-    fn turned(&self, picture: &RgbImage, thread: &Thread) -> Option<Found> {
-        let (width, height) = (picture.width() as f32, picture.height() as f32);
-        let turns: [Turn; 3] = [
-            (imageops::rotate90, |[x, y], _, height| [y, height - x]),
-            (imageops::rotate270, |[x, y], width, _| [width - y, x]),
-            (imageops::rotate180, |[x, y], width, height| [width - x, height - y]),
-        ];
-        turns.into_iter().find_map(|(turn, back)| {
-            let picture = turn(picture);
-            let mut found = self.pass(&picture, COARSE, thread);
-            if found.sure() < TURNED {
-                return None;
-            }
-            found.add(self.pass(&picture, FINE, thread));
-            for line in &mut found.lines {
-                line.quad = line.quad.map(|point| back(point, width, height));
-            }
-            Some(found)
-        })
-    }
-
-    fn pass(&self, picture: &RgbImage, long_side: u32, thread: &Thread) -> Found {
-        let run: Result<Found, NetworkError> =
-            Pass { networks: &self.networks, picture, long_side, thread }.run();
-        let mut found = run.unwrap_or_else(|error| {
-            // The networks are built in and take every size: this is a fault of ours, and the photo goes to a person.
-            tracing::error!(error = %error, "a network failed");
-            Found::default()
-        });
-        found.values.retain(|value| value.confidence >= FLOOR);
-        found
-    }
-}
-
-/// Whether so much is legible that the photo cannot lie on its side.
-fn stands(found: &Found) -> bool {
-    let legible =
-        |line: &&crate::select::Read| line.glyphs.len() >= 2 && confidence(&line.glyphs) >= LEGIBLE.1;
-    found.lines.iter().filter(legible).count() >= LEGIBLE.0
 }
 
 /// What was found as a reading: `box_metrics` of the best value's box, where the pixels were seen.

@@ -25,6 +25,8 @@ pub(crate) struct Number {
     pub text: String,
     /// Whether it is written without separators other than spaces and without a decimal point.
     pub plain: bool,
+    /// How many digits stand behind its decimal point.
+    pub decimals: usize,
     /// How much it looks like a mileage, 0-1.
     pub weight: f32,
     /// The unit beside it.
@@ -32,7 +34,7 @@ pub(crate) struct Number {
 }
 
 /// Fewest and most digits of a mileage: a car of under 1,000 km shows leading zeros or earns nothing yet.
-const DIGITS: std::ops::RangeInclusive<usize> = 4..=7;
+pub(crate) const DIGITS: std::ops::RangeInclusive<usize> = 4..=7;
 
 /// A run of digits as written.
 struct Run {
@@ -53,7 +55,7 @@ pub(crate) fn numbers(line: usize, glyphs: &[Glyph]) -> Vec<Number> {
         let separated = |pair: &[usize]| !(pair[0] + 1..pair[1]).all(|index| glyphs[index].character == ' ');
         let plain = run.decimals == 0 && !digits.windows(2).any(separated);
         let possible = DIGITS.contains(&digits.len()) && weight > 0.0;
-        possible.then_some(Number { line, digits, text, plain, weight, unit })
+        possible.then_some(Number { line, digits, text, plain, decimals: run.decimals, weight, unit })
     };
     let wheels: Vec<Run> = runs.iter().filter_map(|run| wheels(run, glyphs)).collect();
     runs.iter().chain(&wheels).filter_map(number).collect()
@@ -156,8 +158,9 @@ fn form(run: &Run, glyphs: &[Glyph], digits: usize) -> f32 {
     if clock || ratio || speed || degrees || run.before == Some('.') {
         return 0.0;
     }
+    // Four are more often a trip meter whose point was not seen: accepted only beside a unit and a word for the total.
     let by_length = match digits {
-        4 => 0.5,
+        4 => 0.3,
         5 => 0.9,
         6 => 1.0,
         _ => 0.6,
@@ -275,28 +278,106 @@ fn word_weight(text: &str) -> f32 {
     }
 }
 
+/// Words that stand on a dashboard, in a number's own line or elsewhere; units of distance are known beside them.
+const DASHBOARD: &[&str] = &[
+    "ODO",
+    "ODOMETER",
+    "TOTAL",
+    "MILEAGE",
+    "KM",
+    "KMS",
+    "MI",
+    "MLS",
+    "MILE",
+    "MILES",
+    "KILOMETERS",
+    "KILOMETRES",
+    "TRIP",
+    "RANGE",
+    "DTE",
+    "SERVICE",
+    "AVG",
+    "RPM",
+    "MPH",
+    "KMH",
+    "MIN",
+    "ECO",
+    "SPORT",
+    "NORMAL",
+    "COMFORT",
+    "DRIVE",
+    "READY",
+    "FUEL",
+    "OIL",
+    "TEMP",
+    "ENGINE",
+    "CHECK",
+    "BATTERY",
+    "CHARGE",
+    "POWER",
+    "CRUISE",
+    "LIMIT",
+    "AUTO",
+    "HOLD",
+    "PARK",
+    "BRAKE",
+    "ABS",
+    "AIRBAG",
+    "BELT",
+    "DOOR",
+    "OPEN",
+    "LIGHTS",
+    "TYRE",
+    "TIRE",
+    "PRESSURE",
+    "OUTSIDE",
+    "TIME",
+    "MPG",
+    "KWH",
+    "ODOMETRO",
+    "PRND",
+    "AM",
+    "PM",
+];
+/// Photos with this many other words show something else than a dashboard.
+const DOCUMENT: usize = 3;
+/// What is left of a number's weight where its words say that it is another number, or the photo's that it is no dashboard:
+/// enough to be seen by a person, never to be accepted.
+const ELSEWHERE: f32 = 0.3;
+
+/// How many words of a text do not belong on a dashboard. Shorter runs of letters are gears, warnings and misread digits.
+fn foreign_words(text: &str, shortest: usize) -> usize {
+    let upper = text.to_ascii_uppercase();
+    let words = upper.split(|c: char| !c.is_ascii_alphabetic());
+    words.filter(|word| word.len() >= shortest && !DASHBOARD.contains(word)).count()
+}
+
 /// All numbers that may be the mileage, weighed by form, size and what stands beside them; best first.
 pub(crate) fn candidates(lines: &[Read], texts: &[String]) -> Vec<Number> {
     let mut all: Vec<Number> =
         lines.iter().enumerate().flat_map(|(index, line)| numbers(index, &line.glyphs)).collect();
     let tallest = all.iter().map(|number| height(&lines[number.line].quad)).fold(1.0, f32::max);
+    let document = texts.iter().map(|text| foreign_words(text, 3)).sum::<usize>() >= DOCUMENT;
     for number in &mut all {
         let quad = &lines[number.line].quad;
         let own = word_weight(&texts[number.line]);
         let beside =
             (0..lines.len()).filter(|other| *other != number.line && near(quad, &lines[*other].quad));
         let (mut word, mut unit) = (own, number.unit);
+        let mut foreign = foreign_words(&texts[number.line], 2);
         for other in beside {
             // Its own words outweigh a neighbour's: "ODO 123456" above "TRIP 12.3".
             if (own - 1.0).abs() < f32::EPSILON && !texts[other].chars().any(|c| c.is_ascii_digit()) {
                 word *= word_weight(&texts[other]);
             }
+            foreign += foreign_words(&texts[other], 2);
             unit = unit.or_else(|| unit_line(&texts[other]));
         }
         let size = 0.5 + 0.5 * height(quad) / tallest;
         let unit_weight = if unit.is_some() { 1.3 } else { 1.0 };
         number.unit = unit;
-        number.weight = (number.weight * size * word * unit_weight).min(1.0);
+        let dashboard = if document || foreign > 0 { ELSEWHERE } else { 1.0 };
+        number.weight = (number.weight * size * word * unit_weight).min(1.0) * dashboard;
     }
     all.sort_by(|a, b| b.weight.total_cmp(&a.weight));
     all

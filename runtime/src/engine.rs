@@ -127,6 +127,8 @@ impl Engine {
             tools: self.tools(P::NAME).await?,
             output: topic_name::<P::Out>(&self.config.prefix),
             output_schema,
+            // The other half is for the acknowledgements. Of the default 6 s this leaves a hard photo its 3 s.
+            grace: self.config.drain_budget / 2,
         });
         let run = move |mut assignment: Assignment| {
             let worker = worker.clone();

@@ -1,6 +1,7 @@
 //! The workers on memory: from bytes to bytes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemas::events::{ActivityLogged, Event as _};
 use schemas::ids::{EventId, Micros};
@@ -52,6 +53,7 @@ fn picky(outbound: &Arc<MemoryOutbound>) -> PureWorker<Picky> {
         tools: tools("picky", outbound.clone()).unwrap(),
         output: "out".into(),
         output_schema: MemorySchemas::id_of::<ActivityLogged>(),
+        grace: Duration::ZERO,
     }
 }
 

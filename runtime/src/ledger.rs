@@ -25,7 +25,8 @@ struct State {
 #[derive(Debug)]
 struct Entry {
     offset: i64,
-    open_parts: usize,
+    /// Acknowledgements to come; `None` while nobody knows how many.
+    open_parts: Option<usize>,
 }
 
 impl Ledger {
@@ -36,20 +37,38 @@ impl Ledger {
         Self { state: Mutex::new(state), moved: Notify::new() }
     }
 
-    /// A record is taken up that is finished after `parts` acknowledgements; with none it is finished at once.
-    /// Offsets come in ascending order; control records leave gaps.
+    /// A record is taken up of which nobody knows yet what it publishes: it is not finished before [`Ledger::begin`] says
+    /// so. Offsets come in ascending order; control records leave gaps.
+    pub fn take_up(&self, offset: i64) {
+        self.lock().in_flight.push_back(Entry { offset, open_parts: None });
+    }
+
+    /// A record is finished after `parts` acknowledgements; with none it is finished at once. One that was not taken up
+    /// before is taken up now, in ascending order of offsets.
     pub fn begin(&self, offset: i64, parts: usize) {
         let mut state = self.lock();
-        state.in_flight.push_back(Entry { offset, open_parts: parts });
+        match state.find(offset) {
+            Some(entry) => entry.open_parts = Some(parts),
+            None => state.in_flight.push_back(Entry { offset, open_parts: Some(parts) }),
+        }
         state.advance();
+    }
+
+    /// Records that were taken up and never begun will not be: the frontier stays below the first of them for good, and
+    /// nobody waits any more for what is behind it.
+    pub fn give_up(&self) {
+        let mut state = self.lock();
+        let begun = state.in_flight.iter().position(|entry| entry.open_parts.is_none());
+        if let Some(begun) = begun {
+            state.in_flight.truncate(begun);
+        }
     }
 
     /// One acknowledgement for a record. One that is not in flight (an earlier assignment's) is ignored.
     pub fn acknowledge(&self, offset: i64) {
         let mut state = self.lock();
-        if let Ok(at) = state.in_flight.binary_search_by_key(&offset, |entry| entry.offset) {
-            let entry = &mut state.in_flight[at];
-            entry.open_parts = entry.open_parts.saturating_sub(1);
+        if let Some(Entry { open_parts: Some(parts), .. }) = state.find(offset) {
+            *parts = parts.saturating_sub(1);
         }
         state.advance();
         let awaited = state.in_flight.len() <= state.awaited;
@@ -69,6 +88,12 @@ impl Ledger {
     #[must_use]
     pub fn frontier(&self) -> i64 {
         self.lock().frontier
+    }
+
+    /// Records from the frontier on: those that are not finished, and those that are behind one that is not.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.lock().in_flight.len()
     }
 
     /// Waits until at most `count` records are in flight. One waits at a time: the partition's worker.
@@ -101,9 +126,18 @@ impl Ledger {
 }
 
 impl State {
+    fn find(&mut self, offset: i64) -> Option<&mut Entry> {
+        // A record that comes after all others is the common case of `begin`.
+        if self.in_flight.back().is_none_or(|newest| newest.offset < offset) {
+            return None;
+        }
+        let at = self.in_flight.binary_search_by_key(&offset, |entry| entry.offset).ok()?;
+        self.in_flight.get_mut(at)
+    }
+
     fn advance(&mut self) {
         while let Some(entry) = self.in_flight.front()
-            && entry.open_parts == 0
+            && entry.open_parts == Some(0)
         {
             self.frontier = entry.offset + 1;
             self.in_flight.pop_front();
@@ -140,6 +174,35 @@ mod tests {
         ledger.acknowledge(0);
         ledger.acknowledge(0);
         ledger.acknowledge(99);
+        assert_eq!(ledger.frontier(), 1);
+    }
+
+    #[test]
+    fn a_record_that_was_taken_up_holds_the_frontier_until_its_parts_are_known_and_acknowledged() {
+        let ledger = Ledger::starting_at(7);
+        ledger.take_up(7);
+        ledger.take_up(9);
+        ledger.begin(9, 1);
+        ledger.acknowledge(9);
+        assert_eq!((ledger.frontier(), ledger.in_flight()), (7, 2));
+        ledger.begin(7, 2);
+        ledger.acknowledge(7);
+        assert_eq!(ledger.frontier(), 7);
+        ledger.acknowledge(7);
+        assert_eq!((ledger.frontier(), ledger.in_flight()), (10, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_given_up_holds_the_frontier_and_nobody_waits_for_it() {
+        let ledger = Ledger::starting_at(0);
+        (0..4).for_each(|offset| ledger.take_up(offset));
+        ledger.begin(0, 1);
+        ledger.begin(2, 1);
+        ledger.give_up();
+        ledger.acknowledge(2);
+        assert_eq!((ledger.frontier(), ledger.in_flight()), (0, 1));
+        ledger.acknowledge(0);
+        assert_eq!(ledger.at_most_in_flight(0).await, Ok(()));
         assert_eq!(ledger.frontier(), 1);
     }
 

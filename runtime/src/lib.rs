@@ -4,6 +4,7 @@
 //! (commits a transaction a batch) or a [`Sink`] (writes a batch somewhere); everything else is here.
 
 pub mod backoff;
+pub mod by_key;
 pub mod clock;
 pub mod connections;
 pub mod consumer;
@@ -21,6 +22,7 @@ pub mod outbox;
 pub mod producer;
 pub mod publish;
 pub mod pure;
+mod pure_by_key;
 pub mod registry;
 pub mod signature;
 pub mod sinking;
@@ -31,6 +33,8 @@ pub mod stored;
 pub mod topics;
 pub mod worker;
 
+#[cfg(test)]
+mod by_key_tests;
 #[cfg(test)]
 mod engine_tests;
 #[cfg(any(test, feature = "testing"))]

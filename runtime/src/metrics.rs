@@ -18,7 +18,7 @@ pub struct Metrics {
     pub consumed: IntCounterVec,
     /// How each record ended: `emit`, `drop`, `dead_letter`, `write`, `republish`. The sum equals `consumed` when idle.
     pub outcomes: IntCounterVec,
-    /// Time of one call of the stage's own code (a batch for deciders and sinks).
+    /// Time of one call of the stage's own code (a batch for deciders and sinks); of a photo with its wait for a core.
     pub stage_seconds: HistogramVec,
     /// Calls repeated for trouble with the world. Act when it keeps growing: a dependency is down.
     pub retries: IntCounterVec,

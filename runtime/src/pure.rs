@@ -1,7 +1,8 @@
-//! The worker of a [`Processor`]: one record at a time, acknowledgements out of order, offsets by the ledger.
+//! The worker of a [`Processor`]: one record at a time, or one of each key where the stage asks for it; acknowledgements
+//! out of order, offsets by the ledger.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use schemas::codec;
 use schemas::events::{ActivityLogged, Event};
@@ -17,7 +18,7 @@ use crate::stage::{Envelope, Processor, Verdict};
 use crate::worker::{Decoded, Halt, TRACEPARENT, Tools, next_records};
 
 /// Records that wait for acknowledgement on one partition: 2,000 of 1.5 kB are 3 MiB.
-const IN_FLIGHT: usize = 2_000;
+pub(crate) const UNACKNOWLEDGED: usize = 2_000;
 
 /// One partition's worker.
 pub struct PureWorker<P: Processor> {
@@ -29,6 +30,17 @@ pub struct PureWorker<P: Processor> {
     pub output: String,
     /// Schema id of the output.
     pub output_schema: u32,
+    /// How long records of a stage with several [in flight](Processor::IN_FLIGHT) may go on once the partition stops or
+    /// halts, so that they need not be repeated: one of them may stand still for longer than anybody waits.
+    pub grace: Duration,
+}
+
+/// What came of a record, before anything of it is published.
+pub(crate) enum Work<O> {
+    /// The stage's verdict.
+    Judged(Verdict<O>),
+    /// It does not decode: for the dead letters, and why.
+    Bad(Reason, String),
 }
 
 impl<P: Processor> PureWorker<P> {
@@ -40,13 +52,17 @@ impl<P: Processor> PureWorker<P> {
         let ledger = Arc::new(Ledger::starting_at(assignment.start));
         let lane = assignment.lane.clone();
         let mut dead_letters = self.tools.dead_letter_count();
-        let result = self.consume(assignment, &ledger, &mut dead_letters).await;
+        let result = if P::IN_FLIGHT > 1 {
+            self.consume_by_key(assignment, &ledger, &mut dead_letters).await
+        } else {
+            self.consume(assignment, &ledger, &mut dead_letters).await
+        };
         // What was sent is waited for, so that the next owner repeats as little as possible. The consumer's drain
         // budget bounds this wait from outside.
         if !matches!(result, Err(Halt::Publish(_))) {
             let drained = ledger.at_most_in_flight(0).await;
             lane.advance(ledger.frontier());
-            drained.map_err(|detail| Halt::Operator(format!("a record cannot be published: {detail}")))?;
+            drained.map_err(unpublishable)?;
         }
         result
     }
@@ -68,11 +84,8 @@ impl<P: Processor> PureWorker<P> {
                 lane.advance(ledger.frontier());
             }
             // With nothing more queued the acknowledgements are waited for, so that the offset reaches the end.
-            let keep = if assignment.records.is_empty() { 0 } else { IN_FLIGHT };
-            ledger
-                .at_most_in_flight(keep)
-                .await
-                .map_err(|detail| Halt::Operator(format!("a record cannot be published: {detail}")))?;
+            let keep = if assignment.records.is_empty() { 0 } else { UNACKNOWLEDGED };
+            ledger.at_most_in_flight(keep).await.map_err(unpublishable)?;
             lane.advance(ledger.frontier());
         }
         Ok(())
@@ -85,14 +98,35 @@ impl<P: Processor> PureWorker<P> {
         lane: &Lane,
         dead_letters: &mut DeadLetterCount,
     ) -> Result<(), Halt> {
-        let offset = record.position.offset;
-        let verdict = match self.tools.decode::<P::In>(record, &lane.stop).await? {
-            Decoded::Event(event) => self.process(&event, &lane.stop).await?,
-            Decoded::Bad(reason, detail) => {
+        let work = self.work(record, &lane.stop).await?;
+        self.publish(record, work, ledger, dead_letters).await
+    }
+
+    /// What the stage makes of a record; nothing is published yet.
+    pub(crate) async fn work(
+        &self,
+        record: &RawRecord,
+        stop: &CancellationToken,
+    ) -> Result<Work<P::Out>, Halt> {
+        Ok(match self.tools.decode::<P::In>(record, stop).await? {
+            Decoded::Event(event) => Work::Judged(self.process(&event, stop).await?),
+            Decoded::Bad(reason, detail) => Work::Bad(reason, detail),
+        })
+    }
+
+    /// Hands over what came of a record; the ledger is told how many acknowledgements to wait for.
+    pub(crate) async fn publish(
+        &self,
+        record: &RawRecord,
+        work: Work<P::Out>,
+        ledger: &Arc<Ledger>,
+        dead_letters: &mut DeadLetterCount,
+    ) -> Result<(), Halt> {
+        let verdict = match work {
+            Work::Judged(verdict) => verdict,
+            Work::Bad(reason, detail) => {
                 dead_letters.count(true).map_err(Halt::Operator)?;
-                ledger.begin(offset, 1);
-                let ack = Ack::Ledger(ledger.clone(), offset);
-                return self.tools.dead_letter(record, reason, &detail, ack).await;
+                return self.dead_letter(record, reason, &detail, ledger).await;
             }
         };
         dead_letters.count(matches!(verdict, Verdict::Reject(_))).map_err(Halt::Operator)?;
@@ -101,12 +135,20 @@ impl<P: Processor> PureWorker<P> {
             Verdict::EmitWith(event, logs) => self.emit(record, &event, &logs, ledger).await,
             Verdict::Drop(reason) => self.drop(record, reason, &[], ledger).await,
             Verdict::DropWith(reason, logs) => self.drop(record, reason, &logs, ledger).await,
-            Verdict::Reject(reason) => {
-                ledger.begin(offset, 1);
-                let ack = Ack::Ledger(ledger.clone(), offset);
-                self.tools.dead_letter(record, reason, reason.advice(), ack).await
-            }
+            Verdict::Reject(reason) => self.dead_letter(record, reason, reason.advice(), ledger).await,
         }
+    }
+
+    async fn dead_letter(
+        &self,
+        record: &RawRecord,
+        reason: Reason,
+        detail: &str,
+        ledger: &Arc<Ledger>,
+    ) -> Result<(), Halt> {
+        let offset = record.position.offset;
+        ledger.begin(offset, 1);
+        self.tools.dead_letter(record, reason, detail, Ack::Ledger(ledger.clone(), offset)).await
     }
 
     async fn process(
@@ -189,4 +231,9 @@ impl<P: Processor> PureWorker<P> {
         }
         Ok(())
     }
+}
+
+/// The broker refuses a record for good.
+pub(crate) fn unpublishable(detail: String) -> Halt {
+    Halt::Operator(format!("a record cannot be published: {detail}"))
 }

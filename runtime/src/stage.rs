@@ -80,6 +80,10 @@ impl From<sqlx::Error> for StageError {
 pub trait Processor: Send + Sync + 'static {
     /// File name, metric label and consumer group suffix.
     const NAME: &'static str;
+    /// Records of one partition that are in work at once. Records of one key keep their order, and so does what is
+    /// published of them; those of different keys overtake each other. Worth more than 1 where a call takes long enough
+    /// that one key's stall, or a core without work, would be felt.
+    const IN_FLIGHT: usize = 1;
     /// What it consumes; the topic follows.
     type In: Event;
     /// What it publishes; the topic follows.

@@ -33,14 +33,17 @@ def wheel(rng, size, digit, roll, paper, ink, typeface):
     return Image.composite(face, Image.new("RGB", size, shade(paper, 0.25)), curve)
 
 
-def drum(rng, digits, tenth, cell_height):
+WHEELS = ("b612", "routed", "liberation", "dejavu", "opensans", "roboto")
+
+
+def drum(rng, digits, tenth, cell_height, typefaces=WHEELS):
     """A row of wheels in a window. `tenth` is None, or the digit of a last wheel in other colours."""
     height = cell_height
     width = int(height * rng.uniform(0.62, 0.78))
     gap = max(2, int(width * rng.uniform(0.04, 0.12)))
     dark = rng.random() < 0.8
     paper, ink = ((24, 24, 26), (232, 230, 220)) if dark else ((226, 224, 214), (26, 26, 28))
-    typeface = rng.choice(["b612", "routed", "liberation", "dejavu", "opensans", "roboto"])
+    typeface = rng.choice(typefaces)
     cells = [(int(digit), paper, ink) for digit in digits]
     if tenth is not None:
         styles = [((222, 220, 210), (20, 20, 20)), ((170, 30, 28), (240, 236, 228))] if dark else \

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use devstack::{Part, Stack};
-use harness::{flow_bench, memory_bench, runtime_bench};
+use harness::{flow_bench, memory_bench, reading_bench, runtime_bench};
 
 /// Measures Milestream against something named, in one run.
 #[derive(Debug, Parser)]
@@ -23,12 +23,17 @@ struct Arguments {
     /// Uploads of `flow`, one a second.
     #[arg(long, default_value_t = 60)]
     uploads: usize,
+    /// Photos of a round of `reading`.
+    #[arg(long, default_value_t = 80)]
+    photos: usize,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {
     /// The engine with a pure stage, beside a raw rdkafka loop; and the memory of every role.
     Runtime,
+    /// The stage that reads, beside two `milestream read` processes; and other users' photos while one stands still.
+    Reading,
     /// Where an upload's time goes, from 202 to the confirmed payment.
     Flow,
 }
@@ -53,6 +58,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
             let stack = Stack::start(root, &tell)?;
             let good = runtime_bench::run(&stack, arguments.records, arguments.rounds)?;
             memory_bench::run(&stack)?;
+            (stack, good)
+        }
+        Name::Reading => {
+            let stack = Stack::start(root, &tell)?;
+            let good = reading_bench::run(&stack, arguments.photos, arguments.rounds)?;
             (stack, good)
         }
         Name::Flow => {

@@ -30,6 +30,21 @@ pub fn truth(path: &Path) -> anyhow::Result<BTreeMap<String, Truth>> {
     Ok(lines::<Truth>(path)?.into_iter().map(|truth| (truth.file.clone(), truth)).collect())
 }
 
+/// Lower ends of the rows that tell how often a confidence was right.
+const CONFIDENCES: [Decimal; 7] = [
+    Decimal::ZERO,
+    hundredths(40),
+    hundredths(60),
+    hundredths(70),
+    hundredths(80),
+    hundredths(90),
+    hundredths(97),
+];
+
+const fn hundredths(count: u32) -> Decimal {
+    Decimal::from_parts(count, 0, 0, false, 2)
+}
+
 /// How often what happened.
 #[derive(Clone, Copy, Default)]
 struct Tally {
@@ -49,6 +64,8 @@ pub struct Table {
     others: BTreeMap<String, Tally>,
     cpu_readable: Vec<Duration>,
     cpu: Vec<Duration>,
+    /// Photos read with a confidence, and those of them read right; by lower end.
+    calibration: BTreeMap<Decimal, (u32, u32)>,
     misses: String,
 }
 
@@ -60,6 +77,7 @@ impl Table {
             others: BTreeMap::new(),
             cpu_readable: Vec::new(),
             cpu: Vec::new(),
+            calibration: BTreeMap::new(),
             misses: String::new(),
         }
     }
@@ -79,6 +97,11 @@ impl Table {
             groups.entry(group.to_owned()).or_default().add(one);
         }
         self.cpu.push(outcome.cpu);
+        if let Some(best) = outcome.best().filter(|_| readable) {
+            let end = CONFIDENCES.into_iter().rev().find(|end| best.confidence >= *end).unwrap_or_default();
+            let (photos, right) = self.calibration.entry(end).or_default();
+            (*photos, *right) = (*photos + 1, *right + one.exact);
+        }
         if readable {
             self.cpu_readable.push(outcome.cpu);
         }
@@ -103,6 +126,10 @@ impl Table {
             for (name, tally) in in_order.chain(groups.get_key_value("all")) {
                 let _ = writeln!(out, "{name:<16}{}", tally.shown());
             }
+        }
+        for (end, (photos, right)) in &self.calibration {
+            let _ =
+                writeln!(out, "confidence from {end:.2}: {photos} readable photos, {right} of them right");
         }
         for (what, times) in [(READABLE, &mut self.cpu_readable), ("all", &mut self.cpu)] {
             times.sort();

@@ -39,7 +39,7 @@ pub struct Answer {
     pub size: ImageSize,
     /// The file as it came: `image_quality_logs.original_file_info`.
     pub file: serde_json::Value,
-    /// Milliseconds of fetching, decoding and reading.
+    /// Milliseconds of decoding and reading.
     pub spent_ms: f64,
     /// Mean, contrast, gradient and glare of the reading's box.
     pub box_metrics: Option<BoxMetrics>,

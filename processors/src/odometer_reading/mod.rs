@@ -25,10 +25,9 @@ use self::documents::Told;
 use self::photo::Upload;
 use self::roster::Roster;
 pub use self::roster::{RateLimit, ServiceRow, endpoint};
-use crate::documents::milliseconds;
 use crate::parts::Parts;
 use crate::photos::{Photos, processing_failed};
-use crate::workers::Workers;
+use crate::workers::{PHOTOS_IN_FLIGHT, Workers};
 
 /// Reads odometers; `A` keeps the answers.
 pub struct OdometerReading<A> {
@@ -99,7 +98,6 @@ impl<A: Answers> OdometerReading<A> {
     }
 
     async fn read(&self, graded: &UploadGraded, chain: &Chain) -> Result<Outcome, StageError> {
-        let started = self.clock.now();
         let Some(frame) = graded.quality.clone() else {
             return Ok(Err(processing_failed("the photo was passed on unmeasured").into()));
         };
@@ -107,7 +105,14 @@ impl<A: Answers> OdometerReading<A> {
             Ok(bytes) => bytes,
             Err(fault) => return Ok(Err(fault.into())),
         };
-        let upload = Upload::new(bytes, frame, self.reader.clone(), self.workers.clone(), self.clock.clone());
+        let upload = Upload::new(
+            bytes,
+            graded.image,
+            frame,
+            self.reader.clone(),
+            self.workers.clone(),
+            self.clock.clone(),
+        );
         let Found { mut attempts, chosen } = match chain.read(&upload).await {
             Ok(found) => found,
             Err(fault) => return Ok(Err(fault.into())),
@@ -117,7 +122,7 @@ impl<A: Answers> OdometerReading<A> {
         for attempt in attempts.iter_mut().filter(|attempt| is_embedded(attempt)) {
             attempt.spent_ms = spent.map_or(attempt.spent_ms, |spent| spent.wall_ms);
         }
-        let (Some((place, reading)), Some((file, size))) = (chosen, upload.facts()) else {
+        let (Some((place, reading)), Some(photo)) = (chosen, upload.facts()) else {
             return Ok(Err(Unread { fault: processing_failed("reading the photo failed"), attempts }));
         };
         let header = &graded.header;
@@ -126,7 +131,8 @@ impl<A: Answers> OdometerReading<A> {
             Some(text) => self.seal(header.user_id, graded, &text).await?,
             None => None,
         };
-        let spent_ms = milliseconds(started, self.clock.now());
+        // Waiting for a place is not reading.
+        let spent_ms = attempts.iter().map(|attempt| attempt.spent_ms).sum();
         let result = ReadingResult {
             service: attempts[place].service.clone(),
             reader_version: attempts[place].model.clone(),
@@ -136,14 +142,14 @@ impl<A: Answers> OdometerReading<A> {
             several_readings: reading.several,
             fallback_used: attempts.len() > 1,
             detected_text,
-            bounding_boxes: reading.bounding_boxes_json(size),
+            bounding_boxes: reading.bounding_boxes_json(photo.1),
             quality_score: reading.quality_score,
             lighting: reading.lighting,
             blur: reading.blur,
             glare: reading.glare,
             attempts: attempts.iter().map(|attempt| told(attempt, spent)).collect(),
         };
-        Ok(Ok(Answer::new(header, result, &reading, (file, size), spent_ms, attempts)))
+        Ok(Ok(Answer::new(header, result, &reading, photo, spent_ms, attempts)))
     }
 
     /// Seals with the user's key; without a key (the user was erased) the text is lost, as it should be.
@@ -180,6 +186,7 @@ impl<A: Answers> OdometerReading<A> {
 
 impl<A: Answers> Processor for OdometerReading<A> {
     const NAME: &'static str = "odometer_reading";
+    const IN_FLIGHT: usize = PHOTOS_IN_FLIGHT;
     type In = UploadGraded;
     type Out = OdometerRead;
 

@@ -3,7 +3,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use providers::{CallError, Photo, Sent};
 use reading::{FileInfo, Reader, Reading};
 use runtime::{Clock, StageError};
@@ -11,6 +10,7 @@ use schemas::events::{FrameQuality, ImageSize};
 use tokio::sync::OnceCell;
 
 use super::measured::{Spent, measured};
+use crate::photos::Fetched;
 use crate::workers::{Panicked, Workers};
 
 /// Long side of what a service outside is sent; pixels. Digits of a dashboard photo are then 30 and more pixels high, and the file
@@ -19,7 +19,8 @@ const OUTSIDE_LONG_SIDE: u32 = 2_048;
 
 /// One photo.
 pub(super) struct Upload {
-    bytes: Bytes,
+    bytes: Fetched,
+    image: Option<ImageSize>,
     frame: FrameQuality,
     reader: Arc<Reader>,
     workers: Workers,
@@ -31,14 +32,15 @@ pub(super) struct Upload {
 
 impl Upload {
     pub fn new(
-        bytes: Bytes,
+        bytes: Fetched,
+        image: Option<ImageSize>,
         frame: FrameQuality,
         reader: Arc<Reader>,
         workers: Workers,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (facts, spent) = (OnceLock::new(), OnceLock::new());
-        Self { bytes, frame, reader, workers, clock, facts, spent, outside: OnceCell::new() }
+        Self { bytes, image, frame, reader, workers, clock, facts, spent, outside: OnceCell::new() }
     }
 
     /// The file as it came and the upright photo's size, once somebody has decoded it.
@@ -51,23 +53,25 @@ impl Upload {
         self.spent.get().copied()
     }
 
-    /// Decodes on a worker's place and does the work there.
+    /// Decodes on a worker's place and does the work there, measured without the wait for the place.
     async fn decoded<T: Send + 'static>(
         &self,
         work: impl FnOnce(&reading::Photo) -> T + Send + 'static,
-    ) -> Result<T, CallError> {
-        let bytes = self.bytes.clone();
+    ) -> Result<(T, Spent), CallError> {
+        let (bytes, clock) = (self.bytes.clone(), self.clock.clone());
         let decoded = move || {
-            let photo = reading::decode(&bytes)?;
-            Ok((photo.info(), photo.size(), work(&photo)))
+            measured(clock.as_ref(), || {
+                let photo = reading::decode(&bytes)?;
+                Ok((photo.info(), photo.size(), work(&photo)))
+            })
         };
-        let done: Result<Result<_, Panicked>, StageError> = self.workers.run(decoded).await;
+        let done: Result<Result<_, Panicked>, StageError> = self.workers.run(self.image, decoded).await;
         match done {
-            Ok(Ok(Ok((info, size, done)))) => {
+            Ok(Ok((Ok((info, size, done)), spent))) => {
                 self.facts.get_or_init(|| (info, size));
-                Ok(done)
+                Ok((done, spent))
             }
-            Ok(Ok(Err(fault))) => Err(CallError::Photo(fault)),
+            Ok(Ok((Err(fault), _))) => Err(CallError::Photo(fault)),
             Ok(Err(Panicked)) => Err(CallError::Internal("reading the photo failed")),
             Err(_) => Err(CallError::Internal("the process is ending")),
         }
@@ -80,9 +84,8 @@ impl Photo for Upload {
     }
 
     async fn read(&self) -> Result<Reading, CallError> {
-        let (reader, frame, clock) = (self.reader.clone(), self.frame.clone(), self.clock.clone());
-        let read = self.decoded(move |photo| measured(clock.as_ref(), || reader.read(photo, &frame))).await;
-        let (reading, spent) = read?;
+        let (reader, frame) = (self.reader.clone(), self.frame.clone());
+        let (reading, spent) = self.decoded(move |photo| reader.read(photo, &frame)).await?;
         self.spent.get_or_init(|| spent);
         Ok(reading)
     }
@@ -92,7 +95,7 @@ impl Photo for Upload {
             let sent = self.decoded(|photo| {
                 photo.to_jpeg(OUTSIDE_LONG_SIDE).map(|jpeg| Arc::new(Sent { jpeg, photo: photo.size() }))
             });
-            sent.await?.map_err(CallError::Photo)
+            sent.await?.0.map_err(CallError::Photo)
         });
         made.await.cloned()
     }

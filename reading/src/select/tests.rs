@@ -119,3 +119,24 @@ fn a_number_is_extended_by_digits_at_its_own_distance_and_by_no_others() {
     let scale = at(&[0.1, 0.2, 0.3, 0.4, 0.55, 0.6]);
     assert!(!extends("1234", &scale, &all));
 }
+
+#[test]
+fn a_number_among_words_that_no_dashboard_has_is_seen_but_never_sure() {
+    let weight = |lines: &[Read]| best(lines).weight;
+    let alone = weight(&[line("123456", 0.0, 0.0, 40.0)]);
+    assert!(weight(&[line("AUTH 123456", 0.0, 0.0, 40.0)]) <= ELSEWHERE * alone);
+    let beside = [line("ZIP", -85.0, 0.0, 40.0), line("123456", 0.0, 0.0, 40.0)];
+    assert!(weight(&beside) <= ELSEWHERE * alone);
+    assert!(weight(&[line("ODO 123456 km", 0.0, 0.0, 40.0)]) >= alone);
+    let mut receipt = vec![line("123456", 0.0, 0.0, 40.0)];
+    receipt.extend(["THANK YOU", "PUMP 7", "CARD"].map(|text| line(text, 0.0, 300.0, 40.0)));
+    assert!(weight(&receipt) <= ELSEWHERE * alone);
+    let dashboard = ["RANGE", "km/h", "P R N D", "CHECK ENGINE"].map(|text| line(text, 0.0, 300.0, 40.0));
+    assert_eq!(weight(&[vec![line("123456", 0.0, 0.0, 40.0)], dashboard.to_vec()].concat()), alone);
+}
+
+#[test]
+fn four_digits_need_a_unit_and_a_word_for_the_total() {
+    let weight = |text: &str| best(&[line(text, 0.0, 0.0, 40.0)]).weight;
+    assert!(weight("ODO 1785 km") > 0.48 && weight("1785 km") < 0.48 && weight("ODO 1785") < 0.48);
+}
