@@ -19,6 +19,7 @@ RUN apt-get update \
     && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin milestream \
     && install -d -o milestream -g milestream \
         /var/lib/milestream /var/lib/milestream/keys /var/lib/milestream/signing /var/lib/milestream/distributor \
+        /var/lib/milestream/services \
         /var/lib/milestream/photos /var/lib/milestream/photos/incoming
 COPY --from=build /out/milestream /usr/local/bin/milestream
 USER milestream

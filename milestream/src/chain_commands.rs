@@ -23,6 +23,7 @@ use sqlx::{PgConnection, PgPool};
 use url::Url;
 use uuid::Uuid;
 
+use crate::audit::{Action, audit};
 use crate::config::Config;
 use crate::{operate, payments};
 
@@ -34,6 +35,11 @@ const ABI_PACKAGE: &str = "4.1.0";
 const GAS_LIMIT: i32 = 15_000_000;
 /// Longest pause between two blocks that is believed, s.
 const SLOWEST_BLOCKS: u64 = 60;
+
+/// An action on the chain's rows, as `system_audit_logs` has it.
+fn changed(action: &'static str) -> Action {
+    Action { module: "chain", action, severity: "info" }
+}
 
 /// Adds a node, or changes it.
 pub async fn add_node(
@@ -85,7 +91,7 @@ pub async fn add_node(
     .execute(&mut *tx)
     .await?;
     let after = json!({"websocket_url": websocket_url, "priority": priority, "is_active": true, "genesis_id": genesis});
-    audit(&mut tx, "network.update", rpc_url, before, after).await?;
+    audit(&mut tx, changed("network.update"), rpc_url, before, after).await?;
     tx.commit().await?;
     println!("{label} {genesis} {rpc_url}");
     Ok(())
@@ -123,7 +129,7 @@ pub async fn disable_node(config: &Config, rpc_url: &str) -> Result<()> {
             .execute(&mut *tx)
             .await?;
     ensure!(done.rows_affected() > 0, "there is no node {rpc_url}: `milestream networks list` shows them");
-    audit(&mut tx, "network.update", rpc_url, None, json!({"is_active": false})).await?;
+    audit(&mut tx, changed("network.update"), rpc_url, None, json!({"is_active": false})).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -193,7 +199,7 @@ pub async fn add_contract(
     .execute(&mut *tx)
     .await?;
     let after = json!({"contract_address": address, "app_id": app, "abi_version": facts.version, "genesis_id": genesis});
-    audit(&mut tx, "contract.update", name, before, after).await?;
+    audit(&mut tx, changed("contract.update"), name, before, after).await?;
     tx.commit().await?;
     println!("{name} {address} version {}", facts.version);
     Ok(())
@@ -321,7 +327,7 @@ pub async fn refresh_contracts(config: &Config) -> Result<()> {
     .execute(&mut *tx)
     .await?;
     let after = json!({"total_supply": all, "circulating_supply": free});
-    audit(&mut tx, "contract.update", TOKEN, before, after).await?;
+    audit(&mut tx, changed("contract.update"), TOKEN, before, after).await?;
     tx.commit().await?;
     println!("{TOKEN}: {all} in all, {free} in circulation");
     Ok(())
@@ -342,37 +348,6 @@ async fn node(pool: &PgPool, genesis: BlockId) -> Result<Node> {
     let url =
         url.with_context(|| format!("no node of {genesis} is active: run `milestream networks add` first"))?;
     Ok(Node::new(&url, Some(genesis), Limits::default())?)
-}
-
-/// Who ran the command, as far as the machine knows.
-fn principal() -> Option<String> {
-    ["SUDO_USER", "USER", "LOGNAME"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()))
-}
-
-async fn audit(
-    tx: &mut PgConnection,
-    action: &str,
-    target: &str,
-    before: Option<Value>,
-    after: Value,
-) -> Result<()> {
-    let request = Uuid::now_v7();
-    let details = json!({
-        "target": target, "before": before, "after": after, "request_id": request, "via": "cli", "principal": principal(),
-    });
-    sqlx::query(
-        "insert into system_audit_logs (id, action, module, action_details, user_agent, timestamp, severity)
-         values ($1, $2, 'chain', $3, $4, now(), 'info')",
-    )
-    .bind(schemas::ids::natural(&format!("{request}/{action}/0")))
-    .bind(action)
-    .bind(details)
-    .bind(concat!("milestream/", env!("CARGO_PKG_VERSION")))
-    .execute(tx)
-    .await?;
-    Ok(())
 }
 
 /// Puts the distributor's key into its keystore.

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use rust_decimal::Decimal;
 use uuid::Uuid;
 
 /// Milestream: from a photo of an odometer to a decision that can be trusted with money.
@@ -69,6 +70,9 @@ pub enum Command {
         #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=168))]
         hours: u32,
     },
+    /// Reading services.
+    #[command(subcommand)]
+    Service(Service),
     /// Nodes of networks.
     #[command(subcommand)]
     Networks(Networks),
@@ -81,6 +85,70 @@ pub enum Command {
     /// The configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// What to do with reading services.
+#[derive(Debug, Subcommand)]
+pub enum Service {
+    /// List services in the order in which they are asked: priority, state, threshold, cost, name, protocol, address, and the id of
+    /// the key that seals its key.
+    List,
+    /// Add a service, or change it; what is not given stays as it is.
+    Set(Box<SetService>),
+    /// Ask a service no more.
+    Disable {
+        /// Its name.
+        name: String,
+    },
+    /// Seal every key anew: with a new key put in front of services.keys_file, or with the first of services.keys where they are given
+    /// themselves. Running stages take it up within half a minute.
+    Rotate,
+}
+
+/// A service and what is known of it.
+#[derive(Debug, Args)]
+pub struct SetService {
+    /// Its name, e.g. `Google Vision`; `Milestream Embedded` is the embedded reader.
+    pub name: String,
+    /// `google_vision`, `aws_rekognition` or `openai` (any compatible server).
+    #[arg(long)]
+    pub protocol: Option<String>,
+    /// Its whole address, https and without query, e.g. `https://vision.googleapis.com/v1/images:annotate`.
+    #[arg(long)]
+    pub endpoint: Option<String>,
+    /// The model to ask for; needed for `openai`.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// 1 is asked first, 10 last; ties go by name.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=10))]
+    pub priority: Option<i32>,
+    /// Confidence below which the next service is asked: up to 0.85 for a service outside.
+    #[arg(long)]
+    pub threshold: Option<Decimal>,
+    /// USD a call at the list price.
+    #[arg(long)]
+    pub cost: Option<Decimal>,
+    /// Calls of one process in a minute; 0 for none at all.
+    #[arg(long)]
+    pub per_minute: Option<u32>,
+    /// Calls of one process in an hour.
+    #[arg(long)]
+    pub per_hour: Option<u32>,
+    /// Calls of one process in a day (UTC).
+    #[arg(long)]
+    pub per_day: Option<u32>,
+    /// Milliseconds to wait for an answer.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(100..=60_000))]
+    pub timeout_ms: Option<i32>,
+    /// Milliseconds after which the next service is asked as well.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(10..=60_000))]
+    pub hedge_ms: Option<i32>,
+    /// A file with its API key, or AWS' access key id; `-` is standard input.
+    #[arg(long)]
+    pub key_file: Option<PathBuf>,
+    /// A file with AWS' secret access key; `-` is standard input.
+    #[arg(long)]
+    pub secret_file: Option<PathBuf>,
 }
 
 /// What to do with nodes.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
+use providers::vault::Keys as Keyring;
 use rdkafka::config::ClientConfig;
 use runtime::registry::RegistryConfig;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -37,6 +38,8 @@ pub struct Config {
     pub ingest: Ingest,
     /// The engine of stages and sinks.
     pub engine: EngineSection,
+    /// Reading services outside.
+    pub services: Services,
     /// The chain that rewards are paid on.
     pub chain: Chain,
     /// The watcher of the chain.
@@ -159,6 +162,20 @@ pub struct EngineSection {
     pub drain_budget_ms: u64,
     /// `on`; `off` exists for the one test that shows what the guards of money are for.
     pub guards: String,
+}
+
+/// Reading services outside. They are rows of `ai_service_configs`, which `milestream service` writes; their keys are sealed there.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Services {
+    /// A file of the keys that seal those of services, 64 hex digits a line: the first seals, all open. `milestream service rotate`
+    /// puts a new one in front.
+    pub keys_file: PathBuf,
+    /// The keys themselves, joined by commas, instead of the file.
+    #[serde(serialize_with = "redacted")]
+    pub keys: SecretString,
+    /// The folder of sealed secrets that are longer than their column (326 bytes).
+    pub secrets_folder: PathBuf,
 }
 
 /// The chain that rewards are paid on. Its nodes and contracts are rows of `network_configs` and `smart_contracts`, which
@@ -294,6 +311,16 @@ impl Default for EngineSection {
             session_timeout_ms: 10_000,
             drain_budget_ms: 6_000,
             guards: "on".into(),
+        }
+    }
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self {
+            keys_file: "keys/services.keys".into(),
+            keys: SecretString::default(),
+            secrets_folder: "keys/services".into(),
         }
     }
 }
@@ -448,6 +475,13 @@ impl Config {
         (!self.engine.instance.is_empty()).then(|| self.engine.instance.clone())
     }
 
+    /// Where the keys are that seal those of reading services.
+    #[must_use]
+    pub fn service_keys(&self) -> Keyring {
+        let Services { keys_file, keys, secrets_folder } = self.services.clone();
+        Keyring { text: keys, file: keys_file, folder: secrets_folder }
+    }
+
     /// Session timeout and drain budget.
     #[must_use]
     pub fn group_timing(&self) -> (Duration, Duration) {
@@ -474,6 +508,7 @@ impl Serialize for Defaults {
         value["kafka"]["sasl_password"] = "".into();
         value["registry"]["password"] = "".into();
         value["chain"]["watch_secret"] = "".into();
+        value["services"]["keys"] = "".into();
         value["postgres"]["url"] = config.postgres.url.expose_secret().into();
         value["mongodb"]["uri"] = config.mongodb.uri.expose_secret().into();
         value.serialize(serializer)
@@ -551,6 +586,7 @@ mod tests {
             jail.set_env("KAFKA_SASL_PASSWORD", "hunter2");
             jail.set_env("SCHEMA_REGISTRY_PASSWORD", "hunter2");
             jail.set_env("MILESTREAM_CHAIN__WATCH_SECRET", "hunter2");
+            jail.set_env("MILESTREAM_SERVICES__KEYS", "hunter2");
             let config = Config::load(Path::new("milestream.toml"))?;
             assert_eq!(config.postgres.url.expose_secret(), "postgres://u:hunter2@h/d?password=hunter2");
             let shown = config.shown()? + &format!("{config:?}");

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod audit;
 mod chain_commands;
 mod cli;
 mod config;
@@ -11,9 +12,12 @@ mod operate;
 mod payments;
 mod read;
 mod roles;
+mod service_commands;
 mod telemetry;
 
-use cli::{Cli, Command, ConfigCommand, Contracts, DeadLetters, Keys, Networks, Offsets, Topics, Wallet};
+use cli::{
+    Cli, Command, ConfigCommand, Contracts, DeadLetters, Keys, Networks, Offsets, Service, Topics, Wallet,
+};
 use config::Config;
 
 fn main() -> ExitCode {
@@ -55,6 +59,10 @@ async fn dispatch(command: &Command, config: &Config) -> anyhow::Result<()> {
         Command::Keys(Keys::Distributor { import, light }) => {
             chain_commands::distributor(config, import.as_deref(), *light)
         }
+        Command::Service(Service::List) => service_commands::list(config).await,
+        Command::Service(Service::Set(service)) => service_commands::set(config, service).await,
+        Command::Service(Service::Disable { name }) => service_commands::disable(config, name).await,
+        Command::Service(Service::Rotate) => service_commands::rotate(config).await,
         Command::Networks(Networks::Add { rpc_url, websocket_url, priority }) => {
             chain_commands::add_node(config, rpc_url, websocket_url.as_deref(), *priority).await
         }

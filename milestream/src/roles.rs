@@ -115,7 +115,8 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
     if !roles.stages.is_empty() {
         let photos = open_photos(config)?.object_store();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let mut parts = processors::parts::Parts::new(pool.clone(), photos, clock);
+        let mut parts = processors::parts::Parts::new(pool.clone(), photos, clock)
+            .with_service_keys(config.service_keys());
         if let Some(payouts) = payments::config(config)? {
             parts = parts.with_payouts(payouts);
         }

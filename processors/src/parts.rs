@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use object_store::ObjectStore;
+use providers::vault::Keys;
 use reading::{Reader, ReaderError};
 use runtime::Clock;
 use sqlx::PgPool;
@@ -26,6 +27,7 @@ pub struct Parts {
     pub(crate) rules: Rules,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) payouts: Option<PayoutConfig>,
+    pub(crate) service_keys: Keys,
     reader: Arc<OnceCell<Arc<Reader>>>,
 }
 
@@ -40,6 +42,7 @@ impl Parts {
             rules: Rules::current(),
             clock,
             payouts: None,
+            service_keys: Keys::default(),
             reader: Arc::default(),
         }
     }
@@ -48,6 +51,12 @@ impl Parts {
     #[must_use]
     pub fn with_payouts(self, payouts: PayoutConfig) -> Self {
         Self { payouts: Some(payouts), ..self }
+    }
+
+    /// The same parts with the keys that open those of reading services; without them the services are left out.
+    #[must_use]
+    pub fn with_service_keys(self, service_keys: Keys) -> Self {
+        Self { service_keys, ..self }
     }
 
     /// Where answers of the reader are kept.

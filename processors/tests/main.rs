@@ -12,6 +12,8 @@ use processors::fraud_check::FraudCheck;
 use processors::models::deployed;
 use processors::odometer_reading::{Answers as _, OdometerReading};
 use processors::parts::Parts;
+use providers::testing::{self, Answer, Server};
+use providers::vault::Keys;
 use runtime::deciding::DecidingWorker;
 use runtime::fence::Guards;
 use runtime::source::{Assignment, RawRecord};
@@ -294,6 +296,49 @@ async fn every_start_says_the_same_of_a_model_until_another_version_takes_over()
     other[0].cpu_ms += 1;
     let measured = deployed(&database.pool, &other, at(95)).await.unwrap().remove(0);
     assert_eq!((measured.first_deployed_at, measured.occurred_at.to_utc()), (NOW, at(95)));
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_was_paid_for_is_kept_under_its_chain_and_a_restarted_stage_pays_no_second_time() {
+    let database = Database::new().await;
+    let line = [("123456 km", [0.3, 0.4, 0.7, 0.5], 1.0)];
+    let server = Server::start(Answer::json(&testing::google(&line, 640.0, 480.0))).await.unwrap();
+    let keys = Keys { text: "42".repeat(32).into(), ..Keys::default() };
+    let id = Uuid::from_u128(5);
+    let key = keys.vault().unwrap().seal(id, "api_key", &"the-key".into()).unwrap();
+    sqlx::query(
+        "insert into ai_service_configs (id, service_name, protocol, endpoint_url, priority, accuracy_threshold, cost_per_request,
+            api_key, rate_limit)
+         values ($1, 'Google Vision', 'google_vision', $2, 2, 0.70, 0.0015, $3, '{\"per_minute\": 60, \"per_day\": null}')",
+    )
+    .bind(id)
+    .bind(&server.url)
+    .bind(key)
+    .execute(&database.pool)
+    .await
+    .unwrap();
+    let (parts, store) = database.parts(NOW);
+    let parts = parts.with_service_keys(keys);
+    let example = examples(Topic::UploadsGraded).into_iter().find(|e| e.name == "edge-no-number").unwrap();
+    let graded: UploadGraded = example.event();
+    put(store.as_ref(), &graded.header, photo("tiles")).await;
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let stage = OdometerReading::new(&parts, parts.answers()).await.unwrap();
+        told.push(emitted(stage.process(&support::record(graded.clone(), 0)).await.unwrap()));
+    }
+    assert_eq!((server.calls(), &told[0]), (1, &told[1]));
+    assert_eq!(told[0].reading.as_ref().unwrap().service, "Google Vision");
+    let chains: Vec<String> =
+        sqlx::query_scalar("select chain from reading_results").fetch_all(&database.pool).await.unwrap();
+    assert_eq!(chains.iter().map(String::len).collect::<Vec<_>>(), [16]);
+    // Without the service the chain is the embedded reader alone, and its answer another one.
+    sqlx::query("update ai_service_configs set is_active = false").execute(&database.pool).await.unwrap();
+    let stage = OdometerReading::new(&parts, parts.answers()).await.unwrap();
+    let alone = emitted(stage.process(&support::record(graded, 0)).await.unwrap());
+    assert!(alone.fault.is_some() && !alone.reading.unwrap().fallback_used);
+    assert_eq!(server.calls(), 1);
     database.drop().await;
 }
 

@@ -2,13 +2,19 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use image::{DynamicImage, RgbImage, metadata::Orientation};
+use image::{DynamicImage, RgbImage, codecs::jpeg::JpegEncoder, metadata::Orientation};
 use schemas::{
     events::{Fault, ImageSize},
     reason::Reason,
 };
 
-use crate::inspect::{FileInfo, fault, open, undecodable};
+use crate::{
+    inspect::{FileInfo, fault, open, undecodable},
+    plane::shrunk,
+};
+
+/// Quality of what is sent outside, 1-100: above it files grow and digits do not become clearer.
+const JPEG_QUALITY: u8 = 90;
 
 /// A decoded photo, upright.
 pub struct Photo {
@@ -29,9 +35,34 @@ impl Photo {
         size(self.pixels.width(), self.pixels.height())
     }
 
+    /// The photo as a service outside is sent it: a place or a name in the file's EXIF stays here. Smaller than the photo
+    /// where its long side has more than `long_side` pixels.
+    ///
+    /// # Errors
+    /// `processing_failed` where the encoder refuses the picture.
+    pub fn to_jpeg(&self, long_side: u32) -> Result<Jpeg, Fault> {
+        let small = shrunk(&self.pixels, long_side);
+        let picture = small.as_ref().unwrap_or(&self.pixels);
+        let mut bytes = Vec::new();
+        let encoder = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
+        match picture.write_with_encoder(encoder) {
+            Ok(()) => Ok(Jpeg { bytes, size: size(picture.width(), picture.height()) }),
+            Err(error) => Err(fault(Reason::ProcessingFailed, error.to_string())),
+        }
+    }
+
     pub(crate) fn pixels(&self) -> &RgbImage {
         &self.pixels
     }
+}
+
+/// A photo upright as a JPEG without metadata.
+#[derive(Clone, Debug)]
+pub struct Jpeg {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// Its width and height; pixels.
+    pub size: ImageSize,
 }
 
 /// Sides are at most 12,000 pixels, so the conversion never saturates.
@@ -58,4 +89,29 @@ fn decode_upright(bytes: &[u8]) -> Result<Photo, Fault> {
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| undecodable(&error))?;
     picture.apply_orientation(Orientation::from_exif(info.orientation).unwrap_or(Orientation::NoTransforms));
     Ok(Photo { info, pixels: picture.into_rgb8() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use image::{ImageFormat, Rgb};
+
+    use super::*;
+
+    fn png(width: u32, height: u32) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        let picture = RgbImage::from_fn(width, height, |x, y| Rgb([(x % 251) as u8, (y % 241) as u8, 90]));
+        DynamicImage::from(picture).write_to(&mut bytes, ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn what_is_sent_outside_is_a_jpeg_of_bounded_size_that_keeps_the_photos_shape() {
+        let photo = decode(&png(1_200, 800)).unwrap();
+        let sent = photo.to_jpeg(900).unwrap();
+        assert_eq!(sent.size, size(900, 600));
+        assert_eq!(decode(&sent.bytes).unwrap().size(), sent.size);
+        assert_eq!(photo.to_jpeg(1_200).unwrap().size, size(1_200, 800));
+    }
 }

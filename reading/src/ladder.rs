@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Candidates below this are noise.
-const FLOOR: f64 = 0.05;
+pub(crate) const FLOOR: f64 = 0.05;
 /// Below this another look is worth its time.
 const DOUBT: f64 = 0.6;
 /// What a turned photo must be read with, or it was not lying on its side: upside down, scales give numbers too.

@@ -1,7 +1,14 @@
 //! One neural network, run on one thread.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike as _,
+};
 use rten::{Model, RunOptions, ThreadPool};
 use rten_tensor::{AsView, Layout, NdTensor};
 
@@ -59,12 +66,23 @@ pub(crate) struct Thread(Arc<ThreadPool>);
 pub(crate) struct Threads(Mutex<Vec<Arc<ThreadPool>>>);
 
 impl Threads {
-    /// Runs `work` with a thread of its own.
-    pub fn with<R>(&self, work: impl FnOnce(&Thread) -> R) -> R {
+    /// Runs `work` on a thread of its own; with the CPU time that it took there, where the system tells.
+    pub fn with<R: Send>(&self, work: impl FnOnce(&Thread) -> R + Send) -> (R, Option<Duration>) {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let thread = Thread(kept.unwrap_or_else(|| Arc::new(ThreadPool::with_num_threads(1))));
-        let result = work(&thread);
+        let result = thread.0.run(|| {
+            let before = cpu_time();
+            let done = work(&thread);
+            (done, cpu_time().zip(before).map(|(after, before)| after.saturating_sub(before)))
+        });
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(thread.0);
         result
     }
+}
+
+/// CPU time of this thread so far.
+fn cpu_time() -> Option<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
+    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    u64::try_from(microseconds).ok().map(Duration::from_micros)
 }

@@ -200,14 +200,10 @@ impl Pass<'_> {
         let seen = (&line.quad, line.glyphs.as_slice(), number.digits.as_slice());
         let opinions = opinions(&self.networks.digits, self.picture, seen, self.thread)?;
         votes.opinions(&opinions, number.decimals);
-        let looks = |value: u64| {
-            let rare = if value >= MILLION.0 { MILLION.1 } else { 1.0 };
-            f64::from((number.weight / 0.6).min(1.0)) * rare
-        };
         let value = |(value, agreement): (u64, f64)| Value {
             value,
             unit: number.unit,
-            confidence: agreement * looks(value),
+            confidence: agreement * looks(&number, value),
             line: number.line,
         };
         Ok(votes.agreement().map(value).collect())
@@ -241,6 +237,12 @@ impl Pass<'_> {
         let glyphs = self.recognise(&cut)?;
         Ok((quad, cut, glyphs))
     }
+}
+
+/// How much a number looks like a mileage, 0-1: by its form and neighbours, and by how common such a value is.
+pub(crate) fn looks(number: &Number, value: u64) -> f64 {
+    let rare = if value >= MILLION.0 { MILLION.1 } else { 1.0 };
+    f64::from((number.weight / 0.6).min(1.0)) * rare
 }
 
 /// Where a line's digits are among its characters.

@@ -46,6 +46,18 @@ pub(crate) fn resize(picture: &RgbImage, width: u32, height: u32) -> Option<RgbI
     RgbImage::from_raw(width, height, values)
 }
 
+/// The picture with its long side of `long_side` pixels; none where it is no longer than that.
+pub(crate) fn shrunk(picture: &RgbImage, long_side: u32) -> Option<RgbImage> {
+    let long = picture.width().max(picture.height());
+    if long <= long_side {
+        return None;
+    }
+    let side = |pixels: u32| {
+        ((u64::from(pixels) * u64::from(long_side) + u64::from(long) / 2) / u64::from(long)) as u32
+    };
+    resize(picture, side(picture.width()).max(1), side(picture.height()).max(1))
+}
+
 /// The picture with its luma's 1st to 99.5th percentile stretched over the whole range; none where that changes little.
 pub(crate) fn stretched(picture: &RgbImage) -> Option<RgbImage> {
     let values = luma(picture).values;

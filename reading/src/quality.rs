@@ -15,7 +15,7 @@ use crate::{
     boxes::BoxMetrics,
     decode::{Photo, size},
     inspect::fault,
-    plane::{Plane, components, luma, mean, percentile, resize, squared_gradients},
+    plane::{Plane, components, luma, mean, percentile, shrunk, squared_gradients},
 };
 
 /// The long side at which a frame is measured; pixels. Smaller photos are measured as they are.
@@ -40,7 +40,7 @@ pub struct Graded {
 #[must_use]
 pub fn grade(photo: &Photo) -> Graded {
     let pixels = photo.pixels();
-    let small = shrunk(pixels);
+    let small = shrunk(pixels, LONG_SIDE);
     let frame = small.as_ref().unwrap_or(pixels);
     let measured = Measured::of(frame);
     let fault = measured.fault();
@@ -59,17 +59,6 @@ pub fn grade(photo: &Photo) -> Graded {
         measured: size(frame.width(), frame.height()),
         preprocessing,
     }
-}
-
-fn shrunk(pixels: &RgbImage) -> Option<RgbImage> {
-    let long = pixels.width().max(pixels.height());
-    if long <= LONG_SIDE {
-        return None;
-    }
-    let side = |pixels: u32| {
-        ((u64::from(pixels) * u64::from(LONG_SIDE) + u64::from(long) / 2) / u64::from(long)) as u32
-    };
-    resize(pixels, side(pixels.width()).max(1), side(pixels.height()).max(1))
 }
 
 /// The five numbers that everything else follows from.

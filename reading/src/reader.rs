@@ -5,14 +5,14 @@ use schemas::events::{Candidate, FrameQuality};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    boxes::measure,
+    boxes::{BoxMetrics, measure},
     decode::Photo,
     geometry::{Quad, overlap},
     ladder::Ladder,
     network::{Network, Threads},
     pass::{Found, Networks, Value},
     quality::{hundredths, together},
-    reading::{Line, MOST_CANDIDATES, MOST_LINES, Reading, Role},
+    reading::{Line, MOST_CANDIDATES, MOST_LINES, NEAR, Reading, Role},
     recognise::{Classes, confidence, text},
     select::unit_line,
 };
@@ -22,8 +22,6 @@ pub const AUTO_ACCEPT: Decimal = Decimal::from_parts(80, 0, 0, false, 2);
 
 /// No reading is surer than this.
 const CEILING: f64 = 0.99;
-/// Two values this near in confidence are several readings.
-const NEAR: Decimal = Decimal::from_parts(15, 0, 0, false, 2);
 
 static DETECTOR: &[u8] = include_bytes!("../models/ppocrv5_det.onnx");
 static RECOGNISER: &[u8] = include_bytes!("../models/ppocrv6_rec_ascii.onnx");
@@ -87,16 +85,22 @@ impl Reader {
     /// `frame` is the photo's [`grade`](crate::grade).
     #[must_use]
     pub fn read(&self, photo: &Photo, frame: &FrameQuality) -> Reading {
-        let (found, steps) =
+        let ((found, steps), cpu) =
             self.threads.with(|thread| Ladder::new(&self.networks, thread).climb(photo.pixels()));
-        reading(photo, frame, &found, [vec!["resize", "crop"], steps].concat())
+        let best = found.values.first();
+        let box_metrics = best.map(|value| measure(photo.pixels(), &found.lines[value.line].quad));
+        let reading = assemble(&found, box_metrics, frame, [vec!["resize", "crop"], steps].concat());
+        Reading { cpu, ..reading }
     }
 }
 
-fn reading(photo: &Photo, frame: &FrameQuality, found: &Found, preprocessing: Vec<&'static str>) -> Reading {
-    let best = found.values.first();
-    let quad: Option<Quad> = best.map(|value| found.lines[value.line].quad);
-    let box_metrics = quad.map(|quad| measure(photo.pixels(), &quad));
+/// What was found as a reading: `box_metrics` of the best value's box, where the pixels were seen.
+pub(crate) fn assemble(
+    found: &Found,
+    box_metrics: Option<BoxMetrics>,
+    frame: &FrameQuality,
+    preprocessing: Vec<&'static str>,
+) -> Reading {
     let together = together(frame, box_metrics.as_ref());
     let candidates: Vec<Candidate> = found.values.iter().take(MOST_CANDIDATES).map(candidate).collect();
     Reading {
@@ -111,6 +115,7 @@ fn reading(photo: &Photo, frame: &FrameQuality, found: &Found, preprocessing: Ve
         glare: together.glare,
         issues: together.issues,
         preprocessing,
+        cpu: None,
     }
 }
 
@@ -126,7 +131,7 @@ fn candidate(value: &Value) -> Candidate {
 /// are one uncertain reading.
 fn several(found: &Found) -> bool {
     let Some((best, others)) = found.values.split_first() else { return false };
-    let quad = |value: &Value| &found.lines[value.line].quad;
+    let quad = |value: &Value| -> &Quad { &found.lines[value.line].quad };
     let behind = |other: &Value| hundredths(best.confidence) - hundredths(other.confidence);
     others.iter().any(|other| behind(other) <= NEAR && !overlap(quad(best), quad(other)))
 }

@@ -1,8 +1,12 @@
 //! What came of reading a photo.
 
+use std::cmp::Reverse;
+
+use std::time::Duration;
+
 use rust_decimal::Decimal;
 use schemas::events::{Candidate, ImageSize, Lighting};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::boxes::BoxMetrics;
 
@@ -10,6 +14,8 @@ use crate::boxes::BoxMetrics;
 pub(crate) const MOST_CANDIDATES: usize = 16;
 /// The most lines that are kept.
 pub(crate) const MOST_LINES: usize = 64;
+/// Two values this near in confidence are several readings.
+pub(crate) const NEAR: Decimal = Decimal::from_parts(15, 0, 0, false, 2);
 /// The most bytes of text that are kept.
 const MOST_TEXT: usize = 4 << 10;
 
@@ -77,6 +83,8 @@ pub struct Reading {
     pub issues: Vec<&'static str>,
     /// What was done to the photo, by the labels of `image_quality_logs.preprocessing_applied`.
     pub preprocessing: Vec<&'static str>,
+    /// CPU time of the thread that read, without decoding; none where the system does not tell, or nothing was read here.
+    pub cpu: Option<Duration>,
 }
 
 impl Reading {
@@ -84,20 +92,48 @@ impl Reading {
     /// of distance are told; every other word becomes `*`, since a photo may show names and addresses.
     #[must_use]
     pub fn bounding_boxes_json(&self, size: ImageSize) -> String {
+        json!({ "width": size.width, "height": size.height, "boxes": self.boxes() }).to_string()
+    }
+
+    /// The boxes of [`Reading::bounding_boxes_json`].
+    #[must_use]
+    pub fn boxes(&self) -> Vec<Value> {
         let hundredth = |value: f32| f64::from((value * 100.0).round()) / 100.0;
-        let boxes: Vec<_> = self
-            .lines
-            .iter()
-            .map(|line| {
-                json!({
-                    "quad": line.quad.map(|point| point.map(|pixel| pixel.round() as i32)),
-                    "text": told(&line.text),
-                    "confidence": hundredth(line.confidence),
-                    "role": line.role.label(),
-                })
+        let told = |line: &Line| {
+            json!({
+                "quad": line.quad.map(|point| point.map(|pixel| pixel.round() as i32)),
+                "text": told(&line.text),
+                "confidence": hundredth(line.confidence),
+                "role": line.role.label(),
             })
-            .collect();
-        json!({ "width": size.width, "height": size.height, "boxes": boxes }).to_string()
+        };
+        self.lines.iter().map(told).collect()
+    }
+
+    /// Makes the best candidate as sure as `confidence`: more or less than this engine alone can say.
+    pub fn set_confidence(&mut self, confidence: Decimal) {
+        for candidate in self.best.iter_mut().chain(self.candidates.first_mut()) {
+            candidate.confidence = confidence;
+        }
+    }
+
+    /// Adds the candidates that only another engine saw on the same photo, behind this one's best. Where the other's best is
+    /// another value and about as sure, there are several readings.
+    pub fn join(&mut self, other: &Self) {
+        if let (Some(ours), Some(theirs)) = (&self.best, &other.best) {
+            self.several |= ours.value != theirs.value && ours.confidence - theirs.confidence <= NEAR;
+        }
+        for candidate in &other.candidates {
+            if self.candidates.iter().all(|known| known.value != candidate.value) {
+                self.candidates.push(candidate.clone());
+            }
+        }
+        if self.best.is_none() {
+            self.best = self.candidates.first().cloned();
+        } else {
+            self.candidates[1..].sort_by_key(|candidate| Reverse(candidate.confidence));
+        }
+        self.candidates.truncate(MOST_CANDIDATES);
     }
 
     /// The lines joined by line feeds, cut to 4 KiB at a character's edge.
@@ -142,6 +178,7 @@ mod tests {
             glare: false,
             issues: Vec::new(),
             preprocessing: Vec::new(),
+            cpu: None,
         }
     }
 
@@ -154,6 +191,45 @@ mod tests {
             {"quad": [[1, 2], [3, 2], [3, 5], [1, 5]], "text": "* * *", "confidence": 0.99, "role": "reading"},
         ]});
         assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), expected);
+    }
+
+    /// A reading of these values, best first.
+    fn valued(values: &[(i64, i64)]) -> Reading {
+        let candidate = |(value, hundredths): &(i64, i64)| Candidate {
+            value: Decimal::from(*value),
+            unit: None,
+            confidence: Decimal::new(*hundredths, 2),
+        };
+        let candidates: Vec<Candidate> = values.iter().map(candidate).collect();
+        Reading { best: candidates.first().cloned(), candidates, ..reading(&[]) }
+    }
+
+    #[test]
+    fn candidates_of_another_engine_stand_behind_the_best_by_confidence_and_none_twice() {
+        let mut reading = valued(&[(123_456, 60), (12_345, 20)]);
+        reading.join(&valued(&[(123_456, 75), (98_765, 70), (777, 10)]));
+        let values: Vec<i64> =
+            reading.candidates.iter().map(|candidate| candidate.value.try_into().unwrap()).collect();
+        assert_eq!(values, [123_456, 98_765, 12_345, 777]);
+        assert!(!reading.several);
+        reading.set_confidence(Decimal::new(85, 2));
+        assert_eq!(reading.candidates[0].confidence, reading.best.unwrap().confidence);
+    }
+
+    #[test]
+    fn engines_that_disagree_at_about_the_same_confidence_make_several_readings() {
+        for (theirs, several) in [(45, true), (44, false), (75, true)] {
+            let mut reading = valued(&[(123_456, 60)]);
+            reading.join(&valued(&[(98_765, theirs)]));
+            assert_eq!(reading.several, several, "{theirs}");
+        }
+        let mut nothing = valued(&[]);
+        nothing.join(&valued(&[(98_765, 20)]));
+        assert_eq!(nothing.best.unwrap().value, Decimal::from(98_765));
+        let many: Vec<(i64, i64)> = (1_000..1_040).map(|value| (value, 10)).collect();
+        let mut full = valued(&[(123_456, 60)]);
+        full.join(&valued(&many));
+        assert_eq!(full.candidates.len(), MOST_CANDIDATES);
     }
 
     #[test]

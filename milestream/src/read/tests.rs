@@ -17,6 +17,7 @@ fn outcome(file: &str, candidates: Vec<Candidate>, several: bool) -> Outcome {
         glare: false,
         issues: Vec::new(),
         preprocessing: Vec::new(),
+        cpu: None,
     };
     Outcome {
         file: file.into(),

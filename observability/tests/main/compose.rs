@@ -321,6 +321,8 @@ fn what_a_service_waits_for_or_mounts_exists() {
     assert_eq!(mounts("signing:"), [("setup", true)], "who has the signing key, and may write it");
     let payers = [("chain_submission", false), ("setup", true)];
     assert_eq!(mounts("distributor:"), payers, "who has the distributor's key, and may write it");
+    let readers = [("odometer_reading", false), ("setup", true)];
+    assert_eq!(mounts("services:"), readers, "who opens the keys of reading services, and may write them");
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! Answers of the reader, kept under photo and reader version.
+//! Answers, kept under photo, reader version and chain of services.
 
 use std::future::Future;
 
+use providers::Attempt;
 use reading::{FileInfo, Reading};
 use runtime::StageError;
 use schemas::events::{ImageSize, ReadingResult, UploadHeader};
@@ -11,7 +12,19 @@ use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 use sqlx::{PgPool, query_scalar};
 
+use super::roster::ServiceRow;
 use crate::documents::file_info;
+
+/// What an answer is kept under.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerKey<'a> {
+    /// SHA-256 of the photo, 64 hex digits.
+    pub image_hash: &'a str,
+    /// The embedded reader's models.
+    pub reader_version: &'a str,
+    /// The services, as [`providers::Chain::id`] names them.
+    pub chain: &'a str,
+}
 
 /// One answer, with all that the event and the documents about it say: a redelivery says the same again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +47,9 @@ pub struct Answer {
     pub issues: Vec<String>,
     /// Labels of `image_quality_logs.preprocessing_applied`.
     pub preprocessing: Vec<String>,
+    /// Every service that was tried, in order; none in an answer that was kept before there were others than the embedded one.
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
 }
 
 /// What was measured on the reading's own box, luma 0-255; `glare` is a share, 0-1.
@@ -56,6 +72,7 @@ impl Answer {
         reading: &Reading,
         photo: (FileInfo, ImageSize),
         spent_ms: f64,
+        attempts: Vec<Attempt>,
     ) -> Self {
         let owned = |labels: &[&'static str]| labels.iter().map(|label| (*label).to_owned()).collect();
         Self {
@@ -73,21 +90,18 @@ impl Answer {
             }),
             issues: owned(&reading.issues),
             preprocessing: owned(&reading.preprocessing),
+            attempts,
         }
     }
 }
 
-/// Keeps answers, and the keys that seal their text.
+/// Keeps answers, the keys that seal their text, and the services that give them.
 pub trait Answers: Send + Sync + 'static {
-    /// The answer of this reader about a photo.
+    /// The answer that is kept.
     ///
     /// # Errors
     /// [`StageError`] when the store does not answer.
-    fn find(
-        &self,
-        image_hash: &str,
-        reader_version: &str,
-    ) -> impl Future<Output = Result<Option<Answer>, StageError>> + Send;
+    fn find(&self, key: AnswerKey<'_>) -> impl Future<Output = Result<Option<Answer>, StageError>> + Send;
 
     /// Keeps an answer, unless there is one: answers the one that is kept from now on.
     ///
@@ -95,8 +109,7 @@ pub trait Answers: Send + Sync + 'static {
     /// [`StageError`] when the store does not answer.
     fn keep(
         &self,
-        image_hash: &str,
-        reader_version: &str,
+        key: AnswerKey<'_>,
         answer: Answer,
     ) -> impl Future<Output = Result<Answer, StageError>> + Send;
 
@@ -105,9 +118,15 @@ pub trait Answers: Send + Sync + 'static {
     /// # Errors
     /// [`StageError`] when the store does not answer.
     fn user_key(&self, user: UserId) -> impl Future<Output = Result<Option<UserKey>, StageError>> + Send;
+
+    /// The services that are active, and the embedded reader.
+    ///
+    /// # Errors
+    /// [`StageError`] when the store does not answer.
+    fn services(&self) -> impl Future<Output = Result<Vec<ServiceRow>, StageError>> + Send;
 }
 
-/// Answers in `reading_results`, keys in `user_keys`.
+/// Answers in `reading_results`, keys in `user_keys`, services in `ai_service_configs`.
 #[derive(Clone, Debug)]
 pub struct PostgresAnswers(PgPool);
 
@@ -120,35 +139,33 @@ impl PostgresAnswers {
 }
 
 impl Answers for PostgresAnswers {
-    async fn find(&self, image_hash: &str, reader_version: &str) -> Result<Option<Answer>, StageError> {
-        let found: Option<Json<Answer>> =
-            query_scalar("select result from reading_results where image_hash = $1 and reader_version = $2")
-                .bind(image_hash)
-                .bind(reader_version)
-                .fetch_optional(&self.0)
-                .await?;
+    async fn find(&self, key: AnswerKey<'_>) -> Result<Option<Answer>, StageError> {
+        let found: Option<Json<Answer>> = query_scalar(
+            "select result from reading_results where image_hash = $1 and reader_version = $2 and chain = $3",
+        )
+        .bind(key.image_hash)
+        .bind(key.reader_version)
+        .bind(key.chain)
+        .fetch_optional(&self.0)
+        .await?;
         Ok(found.map(|Json(answer)| answer))
     }
 
-    async fn keep(
-        &self,
-        image_hash: &str,
-        reader_version: &str,
-        answer: Answer,
-    ) -> Result<Answer, StageError> {
+    async fn keep(&self, key: AnswerKey<'_>, answer: Answer) -> Result<Answer, StageError> {
         let kept: Option<Json<Answer>> = query_scalar(
-            "insert into reading_results (image_hash, reader_version, result) values ($1, $2, $3)
+            "insert into reading_results (image_hash, reader_version, chain, result) values ($1, $2, $3, $4)
              on conflict do nothing returning result",
         )
-        .bind(image_hash)
-        .bind(reader_version)
+        .bind(key.image_hash)
+        .bind(key.reader_version)
+        .bind(key.chain)
         .bind(Json(&answer))
         .fetch_optional(&self.0)
         .await?;
         match kept {
             Some(Json(kept)) => Ok(kept),
             // Another owner of the partition was faster; its answer stands.
-            None => Ok(self.find(image_hash, reader_version).await?.unwrap_or(answer)),
+            None => Ok(self.find(key).await?.unwrap_or(answer)),
         }
     }
 
@@ -160,5 +177,9 @@ impl Answers for PostgresAnswers {
         key.map(|key| UserKey::from_bytes(&key))
             .transpose()
             .map_err(|error| StageError::new("user_keys", error))
+    }
+
+    async fn services(&self) -> Result<Vec<ServiceRow>, StageError> {
+        Ok(sqlx::query_as(ServiceRow::ACTIVE).fetch_all(&self.0).await?)
     }
 }

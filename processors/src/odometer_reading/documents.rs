@@ -1,15 +1,17 @@
-//! The documents of `odometer_reading`: how the stage went, the service that was tried, its call, and the quality of the
-//! reading's box.
+//! The documents of `odometer_reading`: how the stage went, every service that was tried, its call, every switch to the next, and
+//! the quality of the reading's box.
 
+use providers::Attempt;
 use runtime::Envelope;
 use rust_decimal::{Decimal, RoundingStrategy};
 use schemas::events::{ActivityLogged, Candidate, Fault, UploadGraded, UploadHeader};
 use schemas::ids::{Micros, natural};
-use schemas::logs::{AiProcessingLog, AiServiceLog, ImageQualityLog};
+use schemas::logs::{AiProcessingLog, AiServiceLog, FallbackLog, ImageQualityLog};
 use schemas::reason::Reason;
 use serde_json::{Value, json};
 
 use super::answers::Answer;
+use super::attempts::is_embedded;
 use crate::documents::{self, Documents, Step, sentence};
 
 /// What there is to tell about one upload.
@@ -17,6 +19,8 @@ pub(super) struct Told<'a> {
     pub record: &'a Envelope<UploadGraded>,
     pub header: &'a UploadHeader,
     pub answer: Option<&'a Answer>,
+    /// Every service that was tried for the answer, or in vain.
+    pub attempts: Vec<Attempt>,
     pub fault: Option<&'a Fault>,
     pub started: Micros,
     pub rules_version: &'a str,
@@ -40,64 +44,96 @@ impl Told<'_> {
             rules_version: self.rules_version,
         };
         documents.add(0, &documents::processing(self.record, self.header, &step));
-        if let Some(answer) = self.answer.filter(|answer| answer.upload_id == self.header.upload_id) {
-            documents.add(0, &self.tried(answer));
-            documents.add(0, &self.call(answer));
+        let ours = self.answer.is_none_or(|answer| answer.upload_id == self.header.upload_id);
+        if ours {
+            for (ordinal, (index, attempt)) in (0..).zip(self.attempts.iter().enumerate()) {
+                documents.add(ordinal, &self.tried(index, attempt));
+                documents.add(ordinal, &self.call(index, attempt));
+            }
+            for (ordinal, pair) in (0..).zip(self.attempts.windows(2)) {
+                documents.add(ordinal, &self.switch(&pair[0], &pair[1]));
+            }
+        }
+        if let Some(answer) = self.answer.filter(|_| ours) {
             documents.add(1, &self.box_quality(answer));
         }
         documents.into_records()
     }
 
-    fn request_id(&self) -> String {
-        natural(&format!("{}/call/1", self.header.event_id)).to_string()
+    /// The id of the `index`-th call, from 0.
+    fn request_id(&self, index: usize) -> String {
+        natural(&format!("{}/call/{}", self.header.event_id, index + 1)).to_string()
     }
 
-    fn tried(&self, answer: &Answer) -> AiProcessingLog {
-        let result = &answer.result;
-        let boxes = boxes(answer);
+    fn tried(&self, index: usize, attempt: &Attempt) -> AiProcessingLog {
+        let size = self.answer.map(|answer| answer.size);
         AiProcessingLog {
             upload_id: self.header.upload_id.to_string(),
-            ai_service_name: result.service.clone(),
-            service_endpoint: endpoint(answer),
+            ai_service_name: attempt.service.clone(),
+            service_endpoint: attempt.endpoint.clone(),
             request_payload: json!({
-                "image_sha256": self.header.image_hash, "width": answer.size.width, "height": answer.size.height,
-                "bytes": self.header.file_size, "features": ["odometer"],
+                "image_sha256": self.header.image_hash, "width": size.map(|size| size.width),
+                "height": size.map(|size| size.height), "bytes": self.header.file_size, "features": ["odometer"],
             }),
-            response_payload: Some(
-                json!({"candidates": candidates(&result.candidates, &boxes), "lines": boxes}),
-            ),
-            processing_time: answer.spent_ms,
-            success: result.best.is_some(),
-            confidence_score: result.best.as_ref().map(|best| cut(best.confidence)),
-            error_details: result.best.is_none().then(|| sentence(Reason::NoOdometer, None)),
-            fallback_used: false,
-            cost_incurred: Decimal::ZERO,
+            response_payload: attempt.failure.is_none().then(|| {
+                json!({"candidates": candidates(&attempt.candidates, &attempt.lines), "lines": attempt.lines})
+            }),
+            processing_time: attempt.spent_ms,
+            success: !attempt.candidates.is_empty(),
+            confidence_score: attempt.candidates.first().map(|best| cut(best.confidence)),
+            error_details: match (&attempt.failure, attempt.candidates.is_empty()) {
+                (Some(failure), _) => Some(format!("{}: {}", failure.code, failure.message)),
+                (None, true) => Some(sentence(Reason::NoOdometer, None)),
+                (None, false) => None,
+            },
+            fallback_used: index > 0,
+            cost_incurred: attempt.cost,
             service_metadata: json!({
-                "request_ids": [self.request_id()],
-                "models": models(answer).collect::<Vec<_>>(), "hedged": false, "breaker": "closed",
+                "request_ids": [self.request_id(index)], "models": attempt.model.split(',').collect::<Vec<_>>(),
+                "hedged": attempt.hedged, "breaker": attempt.breaker,
             }),
         }
     }
 
-    fn call(&self, answer: &Answer) -> AiServiceLog {
+    fn call(&self, index: usize, attempt: &Attempt) -> AiServiceLog {
         AiServiceLog {
-            service_name: answer.result.service.clone(),
-            request_id: self.request_id(),
+            service_name: attempt.service.clone(),
+            request_id: self.request_id(index),
             upload_id: Some(self.header.upload_id.to_string()),
             request_type: "ocr".to_owned(),
             request_payload: json!({
-                "method": "call", "url": endpoint(answer), "parameters": {},
-                "image_sha256": self.header.image_hash, "bytes": self.header.file_size,
+                "method": if is_embedded(attempt) { "call" } else { "POST" }, "url": attempt.endpoint,
+                "parameters": {}, "image_sha256": self.header.image_hash, "bytes": self.header.file_size,
             }),
-            response_payload: Some(json!({"lines": boxes(answer)})),
-            processing_time: answer.spent_ms,
-            success: true,
-            error_code: None,
-            error_message: None,
-            cost_incurred: Decimal::ZERO,
+            response_payload: attempt.failure.is_none().then(|| json!({"lines": attempt.lines})),
+            processing_time: attempt.spent_ms,
+            success: attempt.failure.is_none(),
+            error_code: attempt.failure.as_ref().map(|failure| failure.code.clone()),
+            error_message: attempt.failure.as_ref().map(|failure| failure.message.clone()),
+            cost_incurred: attempt.cost,
             service_metadata: json!({
-                "attempt": 1, "http_status": null, "model": answer.result.reader_version, "provider_request_id": null,
+                "attempt": 1, "http_status": attempt.http_status, "model": attempt.model,
+                "provider_request_id": attempt.provider_request_id,
             }),
+        }
+    }
+
+    /// The switch from one service to the next.
+    fn switch(&self, left: &Attempt, next: &Attempt) -> FallbackLog {
+        FallbackLog {
+            upload_id: self.header.upload_id.to_string(),
+            primary_service: left.service.clone(),
+            fallback_service: next.service.clone(),
+            trigger_reason: left.trigger(next.hedged).to_owned(),
+            primary_error: left.complaint(),
+            fallback_success: next.outcome() == "accepted",
+            fallback_result: match (&next.failure, next.candidates.first()) {
+                (None, Some(best)) => json!({
+                    "value": best.value, "unit": best.unit, "confidence": best.confidence,
+                    "processing_time": next.spent_ms, "cost": next.cost,
+                }),
+                _ => json!({"error": next.complaint(), "processing_time": next.spent_ms, "cost": next.cost}),
+            },
         }
     }
 
@@ -125,27 +161,6 @@ impl Told<'_> {
                 "height": height, "orientation": 1,
             })),
         }
-    }
-}
-
-/// `embedded:<models>`, as in `ai_service_configs.endpoint_url`.
-fn endpoint(answer: &Answer) -> String {
-    let names: Vec<_> = models(answer).map(|model| model.split('@').next().unwrap_or(model)).collect();
-    format!("embedded:{}", names.join(","))
-}
-
-fn models(answer: &Answer) -> impl Iterator<Item = &str> {
-    answer.result.reader_version.split(',')
-}
-
-/// The lines as they stand in the event: digits and units, other words masked.
-fn boxes(answer: &Answer) -> Vec<Value> {
-    match serde_json::from_str::<Value>(&answer.result.bounding_boxes) {
-        Ok(Value::Object(mut whole)) => match whole.remove("boxes") {
-            Some(Value::Array(boxes)) => boxes,
-            _ => Vec::new(),
-        },
-        _ => Vec::new(),
     }
 }
 

@@ -19,6 +19,14 @@ pub(super) struct Spent {
     pub rss_mb: Option<i32>,
 }
 
+impl Spent {
+    /// With CPU time that the work took on another thread.
+    pub fn and_cpu(self, elsewhere: Option<Duration>) -> Self {
+        let elsewhere = elsewhere.and_then(|cpu| i32::try_from(cpu.as_millis()).ok());
+        Self { cpu_ms: self.cpu_ms.zip(elsewhere).map(|(here, there)| here.saturating_add(there)), ..self }
+    }
+}
+
 /// Does the work on this thread, and measures it.
 pub(super) fn measured<T>(clock: &dyn Clock, work: impl FnOnce() -> T) -> (T, Spent) {
     let usage = || getrusage(UsageWho::RUSAGE_THREAD).ok();

@@ -1,32 +1,38 @@
-//! `odometer_reading`: reads the mileage with the embedded reader. The answer is kept under photo and reader before it is
-//! published: a redelivery reads it back and reads no photo again. Knows nothing of earlier readings.
+//! `odometer_reading`: reads the mileage by a chain of services, of which the embedded reader is the first. The answer is kept
+//! under photo, reader and chain before it is published: a redelivery reads it back, reads no photo again and pays nobody twice.
+//! Knows nothing of earlier readings.
 
 mod answers;
+mod attempts;
 mod documents;
 mod measured;
+mod photo;
+mod roster;
 
 use std::sync::Arc;
 
-use reading::{AUTO_ACCEPT, Reader, Reading};
+use providers::{Attempt, Chain, Found};
+use reading::Reader;
 use runtime::{Clock, Envelope, Processor, StageError, Verdict};
-use rust_decimal::Decimal;
-use schemas::events::{
-    AttemptOutcome, Fault, OdometerRead, ReadingAttempt, ReadingResult, Root, UploadGraded,
-};
+use schemas::events::{Fault, OdometerRead, ReadingResult, Root, UploadGraded};
 use schemas::ids::UserId;
 use schemas::reason::Reason;
 use schemas::sealed::Sealed;
 
-pub use self::answers::{Answer, Answers, PostgresAnswers};
+pub use self::answers::{Answer, AnswerKey, Answers, PostgresAnswers};
+use self::attempts::{is_embedded, told, whole};
 use self::documents::Told;
-use self::measured::{Spent, measured};
-use crate::parts::{Parts, SERVICE};
+use self::photo::Upload;
+use self::roster::Roster;
+pub use self::roster::{RateLimit, ServiceRow, endpoint};
+use crate::parts::Parts;
 use crate::photos::{Photos, processing_failed};
 use crate::workers::{PHOTOS_IN_FLIGHT, Workers};
 
 /// Reads odometers; `A` keeps the answers.
 pub struct OdometerReading<A> {
     answers: A,
+    roster: Roster,
     reader: Arc<Reader>,
     photos: Photos,
     workers: Workers,
@@ -35,7 +41,20 @@ pub struct OdometerReading<A> {
 }
 
 /// What is passed on: the answer, or the fault in its place.
-type Outcome = Result<Answer, Fault>;
+type Outcome = Result<Answer, Unread>;
+
+/// A photo that was not read.
+struct Unread {
+    fault: Fault,
+    /// The services that failed.
+    attempts: Vec<Attempt>,
+}
+
+impl From<Fault> for Unread {
+    fn from(fault: Fault) -> Self {
+        Self { fault, attempts: Vec::new() }
+    }
+}
 
 impl<A: Answers> OdometerReading<A> {
     /// A stage on these parts, with the models loaded.
@@ -43,9 +62,11 @@ impl<A: Answers> OdometerReading<A> {
     /// # Errors
     /// [`reading::ReaderError`] when the models do not load.
     pub async fn new(parts: &Parts, answers: A) -> Result<Self, reading::ReaderError> {
+        let reader = parts.reader().await?;
         Ok(Self {
             answers,
-            reader: parts.reader().await?,
+            roster: Roster::new(parts.service_keys.clone(), parts.clock.clone(), &reader),
+            reader,
             photos: parts.photos.clone(),
             workers: parts.workers.clone(),
             clock: parts.clock.clone(),
@@ -56,42 +77,53 @@ impl<A: Answers> OdometerReading<A> {
     async fn outcome(&self, graded: &UploadGraded) -> Result<Outcome, StageError> {
         let header = &graded.header;
         if let Some(fault) = &graded.fault {
-            return Ok(Err(fault.clone()));
+            return Ok(Err(fault.clone().into()));
         }
-        if let Some(kept) = self.answers.find(&header.image_hash, self.reader.version()).await? {
+        let chain = self.roster.chain(self.answers.services()).await?;
+        let key = AnswerKey {
+            image_hash: &header.image_hash,
+            reader_version: self.reader.version(),
+            chain: chain.id(),
+        };
+        if let Some(kept) = self.answers.find(key).await? {
             return Ok(Ok(self.for_upload(kept, graded).await?));
         }
-        match self.read(graded).await? {
+        match self.read(graded, &chain).await? {
             Ok(answer) => {
-                let kept = self.answers.keep(&header.image_hash, self.reader.version(), answer).await?;
+                let kept = self.answers.keep(key, answer).await?;
                 Ok(Ok(self.for_upload(kept, graded).await?))
             }
-            Err(fault) => Ok(Err(fault)),
+            Err(unread) => Ok(Err(unread)),
         }
     }
 
-    async fn read(&self, graded: &UploadGraded) -> Result<Outcome, StageError> {
+    async fn read(&self, graded: &UploadGraded, chain: &Chain) -> Result<Outcome, StageError> {
         let Some(frame) = graded.quality.clone() else {
-            return Ok(Err(processing_failed("the photo was passed on unmeasured")));
+            return Ok(Err(processing_failed("the photo was passed on unmeasured").into()));
         };
         let bytes = match self.photos.fetch(&graded.header).await? {
             Ok(bytes) => bytes,
-            Err(fault) => return Ok(Err(fault)),
+            Err(fault) => return Ok(Err(fault.into())),
         };
-        let (reader, clock) = (self.reader.clone(), self.clock.clone());
-        let read = move || {
-            // The reader's own time: whoever else the photo has waited for is not the reader.
-            let (read, spent) = measured(clock.as_ref(), || {
-                let photo = reading::decode(&bytes)?;
-                let reading = reader.read(&photo, &frame);
-                Ok(((photo.info(), photo.size()), reading))
-            });
-            read.map(|(photo, reading)| (photo, reading, spent))
+        let upload = Upload::new(
+            bytes,
+            graded.image,
+            frame,
+            self.reader.clone(),
+            self.workers.clone(),
+            self.clock.clone(),
+        );
+        let Found { mut attempts, chosen } = match chain.read(&upload).await {
+            Ok(found) => found,
+            Err(fault) => return Ok(Err(fault.into())),
         };
-        let (photo, reading, spent) = match self.workers.run(graded.image, read).await? {
-            Ok(Ok(read)) => read,
-            Ok(Err(fault)) => return Ok(Err(fault)),
-            Err(_) => return Ok(Err(processing_failed("reading the photo failed"))),
+        // The embedded reader's time is that of its work, without waiting for a place.
+        let spent = upload.spent();
+        for attempt in attempts.iter_mut().filter(|attempt| is_embedded(attempt)) {
+            attempt.spent_ms = spent.map_or(attempt.spent_ms, |spent| spent.wall_ms);
+        }
+        let (Some((place, reading)), Some(photo)) = (chosen, upload.facts()) else {
+            return Ok(Err(Unread { fault: processing_failed("reading the photo failed"), attempts }));
         };
         let header = &graded.header;
         let text = Some(reading.text()).filter(|text| !text.is_empty());
@@ -99,45 +131,25 @@ impl<A: Answers> OdometerReading<A> {
             Some(text) => self.seal(header.user_id, graded, &text).await?,
             None => None,
         };
+        // Waiting for a place is not reading.
+        let spent_ms = attempts.iter().map(|attempt| attempt.spent_ms).sum();
         let result = ReadingResult {
-            service: SERVICE.to_owned(),
-            reader_version: self.reader.version().to_owned(),
-            processing_time_ms: whole(spent.wall_ms),
+            service: attempts[place].service.clone(),
+            reader_version: attempts[place].model.clone(),
+            processing_time_ms: whole(spent_ms),
             best: reading.best.clone(),
             candidates: reading.candidates.clone(),
             several_readings: reading.several,
-            fallback_used: false,
+            fallback_used: attempts.len() > 1,
             detected_text,
             bounding_boxes: reading.bounding_boxes_json(photo.1),
             quality_score: reading.quality_score,
             lighting: reading.lighting,
             blur: reading.blur,
             glare: reading.glare,
-            attempts: vec![self.attempt(&reading, spent)],
+            attempts: attempts.iter().map(|attempt| told(attempt, spent)).collect(),
         };
-        Ok(Ok(Answer::new(header, result, &reading, photo, spent.wall_ms)))
-    }
-
-    /// The embedded reader's try. It costs nothing but our own machine.
-    fn attempt(&self, reading: &Reading, spent: Spent) -> ReadingAttempt {
-        let confidence = reading.best.as_ref().map(|best| best.confidence);
-        let outcome = match confidence {
-            None => AttemptOutcome::NoReading,
-            Some(confidence) if confidence < AUTO_ACCEPT => AttemptOutcome::LowConfidence,
-            Some(_) => AttemptOutcome::Success,
-        };
-        ReadingAttempt {
-            service: SERVICE.to_owned(),
-            reader_version: self.reader.version().to_owned(),
-            outcome,
-            http_status: None,
-            processing_time_ms: whole(spent.wall_ms),
-            cpu_ms: spent.cpu_ms,
-            rss_mb: spent.rss_mb,
-            cost_usd: Decimal::ZERO,
-            confidence,
-            several_readings: reading.several,
-        }
+        Ok(Ok(Answer::new(header, result, &reading, photo, spent_ms, attempts)))
     }
 
     /// Seals with the user's key; without a key (the user was erased) the text is lost, as it should be.
@@ -172,13 +184,6 @@ impl<A: Answers> OdometerReading<A> {
     }
 }
 
-/// Whole milliseconds. A stage that ran for 24 days would not fit; the engine is restarted more often.
-fn whole(milliseconds: f64) -> i32 {
-    #[allow(clippy::cast_possible_truncation, reason = "a float saturates")]
-    let whole = milliseconds.round() as i32;
-    whole
-}
-
 impl<A: Answers> Processor for OdometerReading<A> {
     const NAME: &'static str = "odometer_reading";
     const IN_FLIGHT: usize = PHOTOS_IN_FLIGHT;
@@ -197,12 +202,16 @@ impl<A: Answers> Processor for OdometerReading<A> {
                 reason: Reason::NoOdometer,
                 detail: "no number on the photo looks like a total mileage".to_owned(),
             }),
-            Err(fault) => Some(fault.clone()),
+            Err(unread) => Some(unread.fault.clone()),
         };
         let told = Told {
             record,
             header: &header,
             answer: outcome.as_ref().ok(),
+            attempts: match &outcome {
+                Ok(answer) => answer.attempts(),
+                Err(unread) => unread.attempts.clone(),
+            },
             fault: fault.as_ref(),
             started,
             rules_version: self.rules_version,

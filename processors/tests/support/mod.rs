@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt as _};
-use processors::odometer_reading::{Answer, Answers};
+use processors::odometer_reading::{Answer, AnswerKey, Answers, ServiceRow};
 use processors::parts::Parts;
 use runtime::{Envelope, ManualClock, Position, StageError};
 use schemas::events::{Event, UploadHeader};
@@ -141,29 +141,30 @@ pub fn record<E: Event>(event: E, offset: i64) -> Envelope<E> {
     }
 }
 
-/// Answers in a map, and how often one was kept.
+/// Answers in a map, how often one was kept, and the services that a test configures.
 #[derive(Clone, Default)]
-pub struct MemoryAnswers(Arc<Mutex<HashMap<(String, String), Answer>>>);
+pub struct MemoryAnswers {
+    kept: Arc<Mutex<HashMap<[String; 3], Answer>>>,
+    pub services: Arc<Mutex<Vec<ServiceRow>>>,
+}
 
 impl MemoryAnswers {
+    pub fn with(services: Vec<ServiceRow>) -> Self {
+        Self { services: Arc::new(Mutex::new(services)), ..Self::default() }
+    }
+
     pub fn count(&self) -> usize {
-        self.0.lock().unwrap().len()
+        self.kept.lock().unwrap().len()
     }
 }
 
 impl Answers for MemoryAnswers {
-    async fn find(&self, image_hash: &str, reader_version: &str) -> Result<Option<Answer>, StageError> {
-        Ok(self.0.lock().unwrap().get(&(image_hash.into(), reader_version.into())).cloned())
+    async fn find(&self, key: AnswerKey<'_>) -> Result<Option<Answer>, StageError> {
+        Ok(self.kept.lock().unwrap().get(&owned(key)).cloned())
     }
 
-    async fn keep(
-        &self,
-        image_hash: &str,
-        reader_version: &str,
-        answer: Answer,
-    ) -> Result<Answer, StageError> {
-        let mut kept = self.0.lock().unwrap();
-        Ok(kept.entry((image_hash.into(), reader_version.into())).or_insert(answer).clone())
+    async fn keep(&self, key: AnswerKey<'_>, answer: Answer) -> Result<Answer, StageError> {
+        Ok(self.kept.lock().unwrap().entry(owned(key)).or_insert(answer).clone())
     }
 
     async fn user_key(&self, user: UserId) -> Result<Option<UserKey>, StageError> {
@@ -172,4 +173,12 @@ impl Answers for MemoryAnswers {
         key[..16].copy_from_slice(user.0.as_bytes());
         Ok(Some(UserKey::from_bytes(&key).unwrap()))
     }
+
+    async fn services(&self) -> Result<Vec<ServiceRow>, StageError> {
+        Ok(self.services.lock().unwrap().clone())
+    }
+}
+
+fn owned(key: AnswerKey<'_>) -> [String; 3] {
+    [key.image_hash, key.reader_version, key.chain].map(str::to_owned)
 }

@@ -125,8 +125,8 @@ fn frame_and_box_are_blurred_or_dazzled_when_either_is() {
 #[test]
 fn a_large_photo_is_measured_at_1024_pixels_and_a_small_one_as_it_is() {
     let large = RgbImage::new(4000, 3000);
-    assert_eq!(shrunk(&large).map(|frame| frame.dimensions()), Some((1024, 768)));
-    assert!(shrunk(&RgbImage::new(1024, 768)).is_none());
+    assert_eq!(shrunk(&large, LONG_SIDE).map(|frame| frame.dimensions()), Some((1024, 768)));
+    assert!(shrunk(&RgbImage::new(1024, 768), LONG_SIDE).is_none());
 }
 
 #[test]

@@ -1,0 +1,391 @@
+//! What operators tell of reading services: rows of `ai_service_configs`, their keys sealed. Each change stands in
+//! `system_audit_logs`, written in the same transaction; no key does.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use processors::odometer_reading::endpoint;
+use processors::parts::SERVICE;
+use providers::vault::{Vault, generate_key, read_secret, secret_of};
+use providers::{Credentials, Limits, Protocol, ServiceConfig, trust};
+use reading::{AUTO_ACCEPT, Reader};
+use rust_decimal::{Decimal, RoundingStrategy};
+use schemas::ids::natural;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+use sqlx::{PgConnection, Postgres, Transaction};
+use uuid::Uuid;
+
+use crate::audit::{Action, audit};
+use crate::cli::SetService;
+use crate::config::Config;
+use crate::operate;
+
+/// Priority of a new service: in the middle, so that others go in front and behind.
+const PRIORITY: i32 = 5;
+/// Threshold of a new service outside: sure of itself, and looking like a mileage.
+const THRESHOLD: Decimal = Decimal::from_parts(70, 0, 0, false, 2);
+/// Milliseconds to wait for a new service.
+const TIMEOUT_MS: i32 = 10_000;
+/// Most USD that a call may cost: more is a mistake in the unit.
+const COST_MAX: Decimal = Decimal::ONE_HUNDRED;
+/// Names the lock under which commands that seal keys take turns.
+const LOCK: i64 = 0x6d73_6b65_7973;
+
+/// A row, as far as commands change it.
+#[derive(Clone, Debug, sqlx::FromRow)]
+struct Row {
+    id: Uuid,
+    service_name: String,
+    protocol: Option<String>,
+    endpoint_url: Option<String>,
+    model: Option<String>,
+    is_active: bool,
+    priority: Option<i32>,
+    rate_limit: Option<Value>,
+    cost_per_request: Option<Decimal>,
+    accuracy_threshold: Option<Decimal>,
+    timeout_ms: i32,
+    hedge_ms: Option<i32>,
+    api_key: Option<String>,
+    api_secret: Option<String>,
+}
+
+const ROWS: &str = "select id, service_name, protocol, endpoint_url, model, coalesce(is_active, false) as is_active, priority,
+        rate_limit, cost_per_request, accuracy_threshold, timeout_ms, hedge_ms, api_key, api_secret
+    from ai_service_configs where service_name = coalesce($1, service_name) order by priority, service_name for update";
+
+impl Row {
+    fn new(name: &str) -> Self {
+        Self {
+            id: natural(name),
+            service_name: name.to_owned(),
+            protocol: None,
+            endpoint_url: None,
+            model: None,
+            is_active: true,
+            priority: Some(PRIORITY),
+            rate_limit: None,
+            cost_per_request: None,
+            accuracy_threshold: Some(THRESHOLD),
+            timeout_ms: TIMEOUT_MS,
+            hedge_ms: None,
+            api_key: None,
+            api_secret: None,
+        }
+    }
+
+    /// The embedded reader's, as the stage takes it where there is no row.
+    fn embedded() -> Result<Self> {
+        let reader = Reader::embedded()?;
+        Ok(Self {
+            protocol: Some(Protocol::Embedded.label().to_owned()),
+            endpoint_url: Some(endpoint(reader.version())),
+            priority: Some(1),
+            cost_per_request: Some(Decimal::ZERO),
+            accuracy_threshold: Some(AUTO_ACCEPT),
+            ..Self::new(SERVICE)
+        })
+    }
+
+    /// What the audit log and an operator may see: everything but the keys, which are named by the key that seals them.
+    fn shown(&self, vault: &Vault) -> Value {
+        let sealed_with =
+            |stored: &Option<String>| stored.as_deref().and_then(|stored| vault.key_of(stored).ok());
+        json!({
+            "protocol": self.protocol, "endpoint_url": self.endpoint_url, "model": self.model,
+            "is_active": self.is_active, "priority": self.priority, "rate_limit": self.rate_limit,
+            "cost_per_request": self.cost_per_request, "accuracy_threshold": self.accuracy_threshold,
+            "timeout_ms": self.timeout_ms, "hedge_ms": self.hedge_ms,
+            "api_key": sealed_with(&self.api_key), "api_secret": sealed_with(&self.api_secret),
+        })
+    }
+}
+
+fn action(name: &'static str, severity: &'static str) -> Action {
+    Action { module: "ai", action: name, severity }
+}
+
+/// A transaction in which no other command seals keys.
+async fn begin(config: &Config) -> Result<Transaction<'static, Postgres>> {
+    let mut tx = operate::pool(config)?.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *tx).await?;
+    Ok(tx)
+}
+
+/// Prints services, a line each.
+pub async fn list(config: &Config) -> Result<()> {
+    let vault = config.service_keys().vault()?;
+    let rows: Vec<Row> = sqlx::query_as(ROWS).bind(None::<String>).fetch_all(&operate::pool(config)?).await?;
+    for row in rows {
+        let text = |value: &Option<Decimal>| value.map_or("-".to_owned(), |value| value.to_string());
+        let key = row.api_key.as_deref().map(|stored| vault.key_of(stored).unwrap_or_else(|_| "?".into()));
+        println!(
+            "{} {} {} {} {:?} {} {} {}",
+            row.priority.unwrap_or_default(),
+            if row.is_active { "active" } else { "disabled" },
+            text(&row.accuracy_threshold),
+            text(&row.cost_per_request),
+            row.service_name,
+            row.protocol.as_deref().unwrap_or("-"),
+            row.endpoint_url.as_deref().unwrap_or("-"),
+            key.as_deref().unwrap_or("-"),
+        );
+    }
+    Ok(())
+}
+
+/// Adds a service, or changes it.
+pub async fn set(config: &Config, service: &SetService) -> Result<()> {
+    let (key, secret) = (given(service.key_file.as_deref())?, given(service.secret_file.as_deref())?);
+    let mut tx = begin(config).await?;
+    if key.is_some() || secret.is_some() {
+        make_keys(config)?;
+    }
+    let vault = config.service_keys().vault()?;
+    let found: Option<Row> = sqlx::query_as(ROWS).bind(&service.name).fetch_optional(&mut *tx).await?;
+    let before = match &found {
+        Some(row) => row.clone(),
+        None if service.name == SERVICE => Row::embedded()?,
+        None => Row::new(&service.name),
+    };
+    let mut row = changed(service, before.clone())?;
+    check(&row, key.as_ref(), secret.as_ref())?;
+    let id = row.id;
+    let sealed = |column: &str, secret: &Option<SecretString>| {
+        secret.as_ref().map(|secret| vault.seal(id, column, secret)).transpose()
+    };
+    let (key, secret) = (sealed("api_key", &key)?, sealed("api_secret", &secret)?);
+    let rotated = found.is_some() && (key.is_some() || secret.is_some());
+    row.api_key = key.or(row.api_key);
+    row.api_secret = secret.or(row.api_secret);
+    write(&mut tx, &row).await?;
+    let shown = found.as_ref().map(|row| row.shown(&vault));
+    let what = if found.is_some() { "provider.update" } else { "provider.create" };
+    audit(&mut tx, action(what, "info"), &service.name, shown, row.shown(&vault)).await?;
+    if rotated {
+        let after = json!({"sealed_with": vault.current_key()});
+        audit(&mut tx, action("provider.secret_rotate", "critical"), &service.name, None, after).await?;
+    }
+    tx.commit().await?;
+    forget(&vault, &before, &row);
+    println!("{} is asked with priority {}", row.service_name, row.priority.unwrap_or_default());
+    Ok(())
+}
+
+/// A secret from a file or standard input.
+fn given(path: Option<&Path>) -> Result<Option<SecretString>> {
+    let Some(path) = path else { return Ok(None) };
+    let secret = if path == Path::new("-") {
+        secret_of(std::io::stdin().lock())?.context("standard input is no secret: too long, or no UTF-8")?
+    } else {
+        read_secret(path)?
+    };
+    ensure!(!secret.expose_secret().is_empty(), "{} is empty", path.display());
+    Ok(Some(secret))
+}
+
+/// The row with what was given.
+fn changed(service: &SetService, mut row: Row) -> Result<Row> {
+    if row.service_name == SERVICE {
+        let fixed = service.protocol.is_some() || service.endpoint.is_some() || service.model.is_some();
+        ensure!(!fixed, "{SERVICE} is part of the program: it has no other protocol, address or model");
+    }
+    row.protocol = service.protocol.clone().or(row.protocol);
+    row.endpoint_url = service.endpoint.clone().or(row.endpoint_url);
+    row.model = service.model.clone().or(row.model);
+    row.priority = service.priority.or(row.priority);
+    row.accuracy_threshold = service.threshold.or(row.accuracy_threshold);
+    row.timeout_ms = service.timeout_ms.unwrap_or(row.timeout_ms);
+    row.hedge_ms = service.hedge_ms.or(row.hedge_ms);
+    row.is_active = true;
+    let mut limits = row.rate_limit.unwrap_or_else(|| json!({}));
+    for (name, limit) in
+        [("per_minute", service.per_minute), ("per_hour", service.per_hour), ("per_day", service.per_day)]
+    {
+        limits[name] = limit.map_or_else(|| limits[name].clone(), Value::from);
+    }
+    row.rate_limit = Some(limits);
+    if let Some(cost) = service.cost {
+        ensure!((Decimal::ZERO..=COST_MAX).contains(&cost), "--cost: {cost} USD is not between 0 and 100");
+        row.cost_per_request = Some(cost.round_dp_with_strategy(4, RoundingStrategy::AwayFromZero));
+    }
+    Ok(row)
+}
+
+/// Refuses what the stage could not ask.
+fn check(row: &Row, key: Option<&SecretString>, secret: Option<&SecretString>) -> Result<()> {
+    let label = row.protocol.as_deref().context("--protocol: google_vision, aws_rekognition or openai")?;
+    let Some(protocol) = Protocol::of(label) else {
+        bail!("--protocol: {label:?} is none of google_vision, aws_rekognition, openai")
+    };
+    let embedded = row.service_name == SERVICE;
+    ensure!(
+        (protocol == Protocol::Embedded) == embedded,
+        "--protocol: embedded is that of {SERVICE:?} alone"
+    );
+    ensure!(row.service_name.len() <= 100, "the name is longer than 100 characters");
+    ensure!(
+        row.model.as_ref().is_none_or(|model| model.len() <= 100),
+        "--model is longer than 100 characters"
+    );
+    let threshold = row.accuracy_threshold.unwrap_or_default();
+    let most = if embedded { Decimal::new(99, 2) } else { trust::AGREED };
+    ensure!(
+        (Decimal::ZERO..=most).contains(&threshold) && threshold.scale() <= 2,
+        "--threshold: {threshold} is not between 0 and {most} in hundredths: nothing would reach it"
+    );
+    if embedded {
+        ensure!(key.is_none() && secret.is_none(), "{SERVICE} has no key");
+        return Ok(());
+    }
+    let cost = row.cost_per_request.context("--cost: USD a call at the list price")?;
+    // A key that is in the row already was checked when it was set.
+    let kept = |stored: &Option<String>| stored.as_ref().map(|_| SecretString::from("kept"));
+    let config = ServiceConfig {
+        name: row.service_name.clone(),
+        protocol,
+        endpoint: row.endpoint_url.clone().context("--endpoint: the service's whole address")?,
+        model: row.model.clone(),
+        priority: row.priority.unwrap_or(PRIORITY),
+        threshold,
+        cost,
+        limits: Limits::default(),
+        timeout: Duration::from_secs(1),
+        hedge: None,
+        credentials: Credentials {
+            key: key.cloned().or(kept(&row.api_key)),
+            secret: secret.cloned().or(kept(&row.api_secret)),
+        },
+    };
+    config.check().with_context(|| row.service_name.clone())
+}
+
+async fn write(tx: &mut PgConnection, row: &Row) -> Result<()> {
+    let service_type = row.protocol.as_deref().and_then(Protocol::of).map(Protocol::service_type);
+    sqlx::query(
+        "insert into ai_service_configs (id, service_name, service_type, api_key, api_secret, endpoint_url, is_active, priority,
+            rate_limit, cost_per_request, accuracy_threshold, created_at, updated_at, protocol, model, timeout_ms, hedge_ms)
+         values ($1, $2, $3::ai_service_configs_service_type, $4, $5, $6, $7, $8, $9, $10, $11, now(), now(), $12, $13, $14, $15)
+         on conflict (service_name) do update set service_type = excluded.service_type, api_key = excluded.api_key,
+            api_secret = excluded.api_secret, endpoint_url = excluded.endpoint_url, is_active = excluded.is_active,
+            priority = excluded.priority, rate_limit = excluded.rate_limit, cost_per_request = excluded.cost_per_request,
+            accuracy_threshold = excluded.accuracy_threshold, updated_at = now(), protocol = excluded.protocol,
+            model = excluded.model, timeout_ms = excluded.timeout_ms, hedge_ms = excluded.hedge_ms",
+    )
+    .bind(row.id)
+    .bind(&row.service_name)
+    .bind(service_type)
+    .bind(&row.api_key)
+    .bind(&row.api_secret)
+    .bind(&row.endpoint_url)
+    .bind(row.is_active)
+    .bind(row.priority)
+    .bind(&row.rate_limit)
+    .bind(row.cost_per_request)
+    .bind(row.accuracy_threshold)
+    .bind(&row.protocol)
+    .bind(&row.model)
+    .bind(row.timeout_ms)
+    .bind(row.hedge_ms)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Asks a service no more.
+pub async fn disable(config: &Config, name: &str) -> Result<()> {
+    ensure!(name != SERVICE, "{SERVICE} is part of every chain; its threshold says when the next is asked");
+    let mut tx = begin(config).await?;
+    let vault = config.service_keys().vault()?;
+    let found: Option<Row> = sqlx::query_as(ROWS).bind(name).fetch_optional(&mut *tx).await?;
+    let before =
+        found.with_context(|| format!("there is no service {name:?}: see `milestream service list`"))?;
+    let after = Row { is_active: false, ..before.clone() };
+    write(&mut tx, &after).await?;
+    let shown = Some(before.shown(&vault));
+    audit(&mut tx, action("provider.update", "info"), name, shown, after.shown(&vault)).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Seals every key anew. The new key is in the file before a row is sealed with it, and the old ones stay: a stage that reads
+/// between the two opens every row.
+pub async fn rotate(config: &Config) -> Result<()> {
+    let mut tx = begin(config).await?;
+    if config.services.keys.expose_secret().is_empty() {
+        add_key(&config.services.keys_file)?;
+    }
+    let vault = config.service_keys().vault()?;
+    let current = vault.current_key().context("services.keys is empty")?.to_owned();
+    let rows: Vec<Row> = sqlx::query_as(ROWS).bind(None::<String>).fetch_all(&mut *tx).await?;
+    let mut replaced = Vec::new();
+    for before in rows.into_iter().filter(|row| row.api_key.is_some() || row.api_secret.is_some()) {
+        let anew = |column: &str, stored: &Option<String>| -> Result<Option<String>> {
+            let Some(stored) = stored else { return Ok(None) };
+            let opened = vault.open(before.id, column, stored);
+            let opened = opened.with_context(|| format!("{}: {column}", before.service_name))?;
+            Ok(Some(vault.seal(before.id, column, &opened)?))
+        };
+        let (api_key, api_secret) =
+            (anew("api_key", &before.api_key)?, anew("api_secret", &before.api_secret)?);
+        let after = Row { api_key, api_secret, ..before.clone() };
+        write(&mut tx, &after).await?;
+        let sealed_with = json!({"sealed_with": current});
+        let rotated = action("provider.secret_rotate", "critical");
+        audit(&mut tx, rotated, &before.service_name, None, sealed_with).await?;
+        replaced.push((before, after));
+    }
+    tx.commit().await?;
+    for (before, after) in &replaced {
+        forget(&vault, before, after);
+    }
+    println!(
+        "the keys of {} services are sealed with {current}; older keys are no longer needed",
+        replaced.len()
+    );
+    Ok(())
+}
+
+/// Removes the files of secrets that no row names any more. One that stays is sealed and harms nobody, so this fails nothing.
+fn forget(vault: &Vault, before: &Row, after: &Row) {
+    for (old, new) in [(&before.api_key, &after.api_key), (&before.api_secret, &after.api_secret)] {
+        let Some(old) = old.as_deref().filter(|_| old != new) else { continue };
+        if let Err(error) = vault.forget(old) {
+            tracing::warn!(error = %error, "a file that is no longer needed stays");
+        }
+    }
+}
+
+/// Makes the first key that seals, where there is none.
+fn make_keys(config: &Config) -> Result<()> {
+    if config.service_keys().vault()?.current_key().is_none() {
+        add_key(&config.services.keys_file)?;
+    }
+    Ok(())
+}
+
+/// Puts a fresh key in front of a keys file, whole or not at all.
+fn add_key(path: &Path) -> Result<()> {
+    let text = match read_secret(path) {
+        Ok(text) => text,
+        Err(_) if !path.exists() => SecretString::default(),
+        Err(error) => return Err(error.into()),
+    };
+    let failed = || format!("write {}", path.display());
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(failed)?;
+    }
+    let beside = path.with_extension(format!("{}.new", Uuid::new_v4().simple()));
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside);
+    let mut file = file.with_context(failed)?;
+    for line in [generate_key(), text] {
+        file.write_all(line.expose_secret().as_bytes())
+            .and_then(|()| file.write_all(b"\n"))
+            .with_context(failed)?;
+    }
+    file.sync_all().and_then(|()| std::fs::rename(&beside, path)).with_context(failed)
+}

@@ -1,0 +1,210 @@
+//! The operators' commands of reading services, run as an operator runs them, on a database of the test's own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use providers::vault::Keys;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+const VISION: &str = "https://vision.googleapis.com/v1/images:annotate";
+const KEY: &str = "AIza-not-a-real-key";
+
+/// A database and a folder of a test's own.
+struct World {
+    url: String,
+    folder: TempDir,
+    pool: PgPool,
+}
+
+impl World {
+    async fn new() -> Self {
+        let server = std::env::var("DATABASE_URL")
+            .expect("DATABASE_URL is not set: run this test under `devstack`, which starts a Postgres");
+        let name = format!("services_{}", Uuid::now_v7().simple());
+        let create = sqlx::AssertSqlSafe(format!("create database {name}"));
+        sqlx::query(create).execute(&PgPool::connect(&server).await.unwrap()).await.unwrap();
+        let mut url = url::Url::parse(&server).unwrap();
+        url.set_path(&name);
+        let url = url.to_string();
+        let pool = PgPool::connect(&url).await.unwrap();
+        sqlx::migrate!("../migrations").run(&pool).await.unwrap();
+        Self { url, folder: tempfile::tempdir().unwrap(), pool }
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_milestream"))
+            .args(arguments)
+            .env("DATABASE_URL", &self.url)
+            .env("MILESTREAM_SERVICES__KEYS_FILE", self.keys().file)
+            .env("MILESTREAM_SERVICES__SECRETS_FOLDER", self.keys().folder)
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap()
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).unwrap();
+        assert!(!text.contains("AIza"), "{text}");
+        text
+    }
+
+    fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn keys(&self) -> Keys {
+        let folder = self.folder.path();
+        Keys { file: folder.join("services.keys"), folder: folder.join("long"), ..Keys::default() }
+    }
+
+    /// A file with a secret.
+    fn secret(&self, text: &str) -> String {
+        let path = self.folder.path().join("secret");
+        std::fs::write(&path, format!("{text}\n")).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn add_google(&self, key: &str) {
+        let file = self.secret(key);
+        let what = ["service", "set", "Google Vision", "--protocol", "google_vision", "--endpoint", VISION];
+        self.run(&[&what[..], &["--cost", "0.00151", "--per-day", "500", "--key-file", &file]].concat());
+    }
+
+    async fn one(&self, sql: &'static str) -> Value {
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// The key of Google Vision, opened.
+    async fn opened(&self) -> String {
+        let (id, stored): (Uuid, String) =
+            sqlx::query_as("select id, api_key from ai_service_configs where service_name = 'Google Vision'")
+                .fetch_one(&self.pool)
+                .await
+                .unwrap();
+        let opened = self.keys().vault().unwrap().open(id, "api_key", &stored).unwrap();
+        opened.expose_secret().to_owned()
+    }
+}
+
+const AUDITED: &str =
+    "select jsonb_agg(jsonb_build_array(action, severity, action_details->>'target') order by timestamp, id)
+    from system_audit_logs where module = 'ai'";
+
+#[tokio::test]
+async fn a_service_is_added_changed_listed_and_disabled_and_each_change_is_audited_without_its_key() {
+    let world = World::new().await;
+    world.add_google(KEY);
+    let row = world.one("select to_jsonb(c) || jsonb_build_object('cost', cost_per_request::text) from ai_service_configs c").await;
+    assert_eq!((&row["service_type"], &row["protocol"]), (&json!("ocr"), &json!("google_vision")));
+    assert_eq!((&row["priority"], &row["timeout_ms"]), (&json!(5), &json!(10_000)));
+    assert_eq!(row["cost"], "0.0016", "rounded up");
+    assert_eq!(row["rate_limit"], json!({"per_minute": null, "per_hour": null, "per_day": 500}));
+    assert!(row["api_key"].as_str().unwrap().starts_with("v1.") && row["api_secret"].is_null());
+    assert_eq!(world.opened().await, KEY);
+    world.run(&["service", "set", "Google Vision", "--priority", "2", "--threshold", "0.75"]);
+    world.run(&["service", "set", "Milestream Embedded", "--threshold", "0.9"]);
+    let listed = world.run(&["service", "list"]);
+    let lines: Vec<&str> = listed.lines().collect();
+    assert!(
+        lines[0].starts_with("1 active 0.90 0.0000 \"Milestream Embedded\" embedded embedded:"),
+        "{listed}"
+    );
+    assert!(
+        lines[1].starts_with("2 active 0.75 0.0016 \"Google Vision\" google_vision https://"),
+        "{listed}"
+    );
+    world.run(&["service", "disable", "Google Vision"]);
+    assert!(world.run(&["service", "list"]).contains("2 disabled"));
+    let audited = world.one(AUDITED).await;
+    assert_eq!(
+        audited,
+        json!([
+            ["provider.create", "info", "Google Vision"],
+            ["provider.update", "info", "Google Vision"],
+            ["provider.create", "info", "Milestream Embedded"],
+            ["provider.update", "info", "Google Vision"],
+        ])
+    );
+    let all = world.one("select jsonb_agg(action_details) from system_audit_logs").await.to_string();
+    assert!(!all.contains("AIza") && !all.contains("v1."), "{all}");
+    let refused = world.refused(&["service", "disable", "Milestream Embedded"]);
+    assert!(refused.contains("part of every chain"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_rotation_seals_every_key_anew_and_the_old_key_is_then_needed_no_more() {
+    let world = World::new().await;
+    world.add_google(KEY);
+    let long = format!("AIza{}", "k".repeat(400));
+    let file = world.secret(&long);
+    let aws = ["service", "set", "AWS Rekognition", "--protocol", "aws_rekognition", "--cost", "0.001"];
+    let address = ["--endpoint", "https://rekognition.eu-central-1.amazonaws.com/"];
+    world.run(&[&aws[..], &address, &["--key-file", &file, "--secret-file", &file]].concat());
+    let sealed = "select jsonb_agg(jsonb_build_array(api_key, api_secret) order by service_name) from ai_service_configs";
+    let before = world.one(sealed).await;
+    assert!(before[0][0].as_str().unwrap().starts_with("ref:file:"), "{before}");
+    let old = std::fs::read_to_string(world.keys().file).unwrap();
+    let told = world.run(&["service", "rotate"]);
+    let both = std::fs::read_to_string(world.keys().file).unwrap();
+    let new = both.lines().next().unwrap();
+    assert!(both.contains(old.trim()) && new != old.trim());
+    // Whoever drops the old key now can still open everything.
+    std::fs::write(world.keys().file, new).unwrap();
+    assert_eq!(world.opened().await, KEY);
+    assert!(told.contains(world.keys().vault().unwrap().current_key().unwrap()), "{told}");
+    let after = world.one(sealed).await;
+    for column in [0, 1] {
+        assert_ne!(before[0][column], after[0][column]);
+    }
+    let files = std::fs::read_dir(world.keys().folder).unwrap().count();
+    assert_eq!(files, 2, "the old files are gone");
+    assert_eq!(world.one(AUDITED).await.as_array().unwrap().len(), 4, "two added, two sealed anew");
+    assert!(!both.contains("AIza") && is_private(&world.keys().file));
+}
+
+fn is_private(path: &Path) -> bool {
+    std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(path).unwrap()) & 0o077 == 0
+}
+
+#[tokio::test]
+async fn what_could_never_be_asked_or_reached_is_refused_and_writes_nothing() {
+    let world = World::new().await;
+    let file = world.secret(KEY);
+    let set =
+        |more: &[&str]| world.refused(&[&["service", "set", "Vision", "--cost", "0.01"], more].concat());
+    let google = ["--protocol", "google_vision", "--endpoint", VISION];
+    assert!(set(&[]).contains("--protocol"));
+    assert!(set(&["--protocol", "gopher"]).contains("none of google_vision"));
+    assert!(set(&["--protocol", "embedded"]).contains("alone"));
+    assert!(set(&google).contains("the API key is missing"));
+    let keyed = [&google[..], &["--key-file", &file]].concat();
+    assert!(set(&[&keyed[..], &["--threshold", "0.86"]].concat()).contains("nothing would reach it"));
+    assert!(set(&[&keyed[..], &["--cost", "200"]].concat()).contains("cannot be used multiple times"));
+    let plain = ["--protocol", "google_vision", "--endpoint", "http://vision.example/", "--key-file", &file];
+    assert!(set(&plain).contains("must begin with https://"));
+    let chat = [
+        "--protocol",
+        "openai",
+        "--endpoint",
+        "https://chat.example/v1/chat/completions",
+        "--key-file",
+        &file,
+    ];
+    assert!(set(&chat).contains("the model is missing"));
+    let empty = world.secret("");
+    assert!(set(&[&google[..], &["--key-file", &empty]].concat()).contains("is empty"));
+    assert!(world.refused(&["service", "disable", "Vision"]).contains("there is no service"));
+    assert_eq!(world.one("select to_jsonb(count(*)) from ai_service_configs").await, 0);
+    assert_eq!(world.one("select to_jsonb(count(*)) from system_audit_logs").await, 0);
+}
