@@ -129,8 +129,14 @@ async fn a_second_run_publishes_the_same_bytes_and_reads_no_photo_again() {
     let first = run(&parts, &answers, &records).await;
     let second = run(&parts, &answers, &records).await;
     assert_eq!(answers.count(), 4);
-    assert_eq!(first.graded, second.graded);
-    assert_eq!(first.read, second.read);
+    assert_eq!(in_order(first.graded), in_order(second.graded));
+    assert_eq!(in_order(first.read), in_order(second.read));
+}
+
+/// What of the order is promised: that of one key on one topic. Photos of different users leave as they are done.
+fn in_order(mut records: Vec<StoredRecord>) -> Vec<StoredRecord> {
+    records.sort_by(|a, b| (&a.topic, &a.key).cmp(&(&b.topic, &b.key)));
+    records
 }
 
 #[tokio::test]
