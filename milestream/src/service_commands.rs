@@ -121,14 +121,16 @@ pub async fn list(config: &Config) -> Result<()> {
     let vault = config.service_keys().vault()?;
     let rows: Vec<Row> = sqlx::query_as(ROWS).bind(None::<String>).fetch_all(&operate::pool(config)?).await?;
     for row in rows {
-        let text = |value: &Option<Decimal>| value.map_or("-".to_owned(), |value| value.to_string());
+        let text = |value: Option<Decimal>, places: usize| {
+            value.map_or("-".to_owned(), |value| format!("{value:.places$}"))
+        };
         let key = row.api_key.as_deref().map(|stored| vault.key_of(stored).unwrap_or_else(|_| "?".into()));
         println!(
             "{} {} {} {} {:?} {} {} {}",
             row.priority.unwrap_or_default(),
             if row.is_active { "active" } else { "disabled" },
-            text(&row.accuracy_threshold),
-            text(&row.cost_per_request),
+            text(row.accuracy_threshold, 2),
+            text(row.cost_per_request, 4),
             row.service_name,
             row.protocol.as_deref().unwrap_or("-"),
             row.endpoint_url.as_deref().unwrap_or("-"),
