@@ -14,6 +14,7 @@ use runtime::fence::Guards;
 use runtime::metrics::Metrics;
 use runtime::producer::{KafkaProducer, Patience};
 use runtime::{Engine, EngineConfig};
+use schemas::events::ActivityLogged;
 use sinks::analytics::AnalyticsSink;
 use sinks::mongo::MongoConfig;
 use sinks::postgres::{PostgresConfig, PostgresStartError};
@@ -309,7 +310,10 @@ async fn run_sink(
             let sink = patiently("postgres", &stop, is_weather, build).await?;
             Ok(engine.run_sink(sink).await?)
         }
-        "analytics" => Ok(engine.run_sink(AnalyticsSink::new(pool)).await?),
+        "analytics" => {
+            let schema = engine.schema_id::<ActivityLogged>().await?;
+            Ok(engine.run_sink(AnalyticsSink::new(pool).logging(schema)).await?)
+        }
         _ => {
             let settings = MongoConfig {
                 uri: config.mongodb.uri.clone(),

@@ -8,6 +8,7 @@ mod analytics_rebuild;
 mod analytics_stories;
 mod data_map;
 mod logs;
+mod model_hours;
 mod models;
 mod mongo;
 mod payments;

@@ -1,5 +1,5 @@
 //! The `analytics` sink: rolling aggregates of uploads, decisions, rewards and payments in `analytics_data`, of reading services in
-//! `ai_performance_metrics`.
+//! `ai_performance_metrics`, and the hourly documents of models (`model_hours`).
 //!
 //! [`counts`] and [`entities`] say what an event adds, as functions of the event alone; [`windows`] where it falls: each event is
 //! added to the hour, day, ISO week, month and year that hold it. Sums are exact ([`exact`]), so that no order and no split into
@@ -27,6 +27,7 @@ pub mod counts;
 pub mod entities;
 pub mod exact;
 pub mod metrics;
+mod model_hours;
 mod service;
 pub mod services;
 mod sink;

@@ -19,6 +19,7 @@ use super::config::AnalyticsConfig;
 use super::counts::{Count, Told, told};
 use super::entities::Entity;
 use super::exact::Exact;
+use super::model_hours;
 use super::service::{self, sink_error};
 use super::services::{self, ServiceSums};
 use super::sums::{OutOfCalendar, Sums};
@@ -65,6 +66,8 @@ impl FromRecord for AnalyticsEvent {
 pub struct AnalyticsSink {
     pool: PgPool,
     config: AnalyticsConfig,
+    /// The registry's id of the documents' record; none where none are written.
+    activity_schema: Option<u32>,
 }
 
 impl AnalyticsSink {
@@ -76,7 +79,14 @@ impl AnalyticsSink {
 
     /// A sink on a schema that has its tables.
     pub(super) fn with_config(pool: PgPool, config: AnalyticsConfig) -> Self {
-        Self { pool, config }
+        Self { pool, config, activity_schema: None }
+    }
+
+    /// The same, writing the hourly documents of models too; `activity_schema` is the registry's id of
+    /// [`ActivityLogged`](schemas::events::ActivityLogged).
+    #[must_use]
+    pub fn logging(self, activity_schema: u32) -> Self {
+        Self { activity_schema: Some(activity_schema), ..self }
     }
 
     async fn apply(&self, batch: &[Envelope<AnalyticsEvent>]) -> Result<(), SinkError> {
@@ -105,6 +115,9 @@ impl AnalyticsSink {
         touch(&told, &mut sums).map_err(bad)?;
         service::add(&mut tx, &sums.0).await.map_err(failed)?;
         services::add(&mut tx, &services).await.map_err(failed)?;
+        if let Some(schema) = self.activity_schema {
+            model_hours::fold(&mut tx, batch, schema).await.map_err(failed)?;
+        }
         tx.commit().await.map_err(failed)
     }
 }

@@ -1,0 +1,215 @@
+//! `model_performance_logs`: one document a model version and hour of acceptance, once the hour is closed.
+//!
+//! An hour is closed when every partition of `uploads.readings` has told of an acceptance an hour after its end; a partition that
+//! is six hours behind the newest counts as idle. Nothing but records moves this clock: the last hours before a pause close with
+//! the next upload. The tries of an open hour are kept, so that its quantile is exact; closing it puts its documents into the
+//! outbox and deletes them, in one transaction. What comes later for a closed hour is counted in `ai_performance_metrics` alone:
+//! a document is not written again. A rebuild has no part in this: the documents of closed hours are written.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
+use runtime::Envelope;
+use schemas::codec;
+use schemas::events::{ActivityLogged, Event as _, OdometerRead, ReadingAttempt};
+use schemas::ids::{EventId, natural};
+use schemas::logs::{LogDocument as _, ModelPerformanceLog};
+use serde_json::json;
+use sqlx::{FromRow, PgConnection, query, query_as, query_scalar};
+use uuid::Uuid;
+
+use super::sink::AnalyticsEvent;
+
+/// How long after its end an hour waits for what is late.
+const LATENESS: TimeDelta = TimeDelta::hours(1);
+
+/// Keeps a batch's tries and closes the hours that are over; `activity_schema` is the registry's id of [`ActivityLogged`]. Batches
+/// with readings wait for each other here, so that no try slips into an hour that another closes.
+pub(super) async fn fold(
+    tx: &mut PgConnection,
+    batch: &[Envelope<AnalyticsEvent>],
+    activity_schema: u32,
+) -> sqlx::Result<()> {
+    let mut newest: BTreeMap<i32, DateTime<Utc>> = BTreeMap::new();
+    let mut all = Vec::new();
+    for record in batch {
+        let AnalyticsEvent::Read(event) = &record.payload else { continue };
+        let at = event.header.accepted_at.to_utc();
+        newest.entry(record.position.partition).and_modify(|kept| *kept = at.max(*kept)).or_insert(at);
+        all.extend(tries(event));
+    }
+    if newest.is_empty() {
+        return Ok(());
+    }
+    let closed: DateTime<Utc> =
+        query_scalar("select upto from model_hours_closed for update").fetch_one(&mut *tx).await?;
+    all.retain(|kept| kept.hour >= closed);
+    keep(tx, &all).await?;
+    match over(tx, &newest).await? {
+        Some(over) if over > closed => close(tx, over, activity_schema).await,
+        _ => Ok(()),
+    }
+}
+
+/// A try, as one of the reader's models took part in it.
+struct Try<'a> {
+    event_id: Uuid,
+    attempt: i32,
+    model: &'a str,
+    version: &'a str,
+    hour: DateTime<Utc>,
+    told: &'a ReadingAttempt,
+}
+
+/// None at the far ends of the calendar.
+fn hour_of(at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    at.duration_trunc(TimeDelta::hours(1)).ok()
+}
+
+/// A model that is named without a version has one without a name.
+fn tries(event: &OdometerRead) -> Vec<Try<'_>> {
+    let (event_id, hour) = (event.header.event_id.0, hour_of(event.header.accepted_at.to_utc()));
+    let attempts = event.reading.iter().flat_map(|reading| &reading.attempts);
+    let mut all = Vec::new();
+    for (attempt, told) in (0..).zip(attempts) {
+        for named in told.reader_version.split(',') {
+            let (model, version) = named.split_once('@').unwrap_or((named, ""));
+            all.extend(hour.map(|hour| Try { event_id, attempt, model, version, hour, told }));
+        }
+    }
+    all
+}
+
+const KEEP: &str = "
+insert into model_tries (event_id, attempt, model_name, model_version, hour, outcome, several_readings, processing_time_ms, cpu_ms,
+    rss_mb)
+select * from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::bool[], $8::int[], $9::int[],
+    $10::int[])
+on conflict do nothing";
+
+async fn keep(tx: &mut PgConnection, tries: &[Try<'_>]) -> sqlx::Result<()> {
+    let told = || tries.iter().map(|kept| kept.told);
+    query(KEEP)
+        .bind(tries.iter().map(|kept| kept.event_id).collect::<Vec<_>>())
+        .bind(tries.iter().map(|kept| kept.attempt).collect::<Vec<_>>())
+        .bind(tries.iter().map(|kept| kept.model).collect::<Vec<_>>())
+        .bind(tries.iter().map(|kept| kept.version).collect::<Vec<_>>())
+        .bind(tries.iter().map(|kept| kept.hour).collect::<Vec<_>>())
+        .bind(told().map(|told| told.outcome.label()).collect::<Vec<_>>())
+        .bind(told().map(|told| told.several_readings).collect::<Vec<_>>())
+        .bind(told().map(|told| told.processing_time_ms).collect::<Vec<_>>())
+        .bind(told().map(|told| told.cpu_ms).collect::<Vec<_>>())
+        .bind(told().map(|told| told.rss_mb).collect::<Vec<_>>())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Notes what the partitions have told of, and returns the first hour that is not over.
+async fn over(
+    tx: &mut PgConnection,
+    newest: &BTreeMap<i32, DateTime<Utc>>,
+) -> sqlx::Result<Option<DateTime<Utc>>> {
+    query(
+        "insert into model_hours_seen as s (partition, newest)
+         select partition, newest from unnest($1::int[], $2::timestamptz[]) as r (partition, newest)
+         on conflict (partition) do update set newest = greatest(s.newest, excluded.newest)",
+    )
+    .bind(newest.keys().copied().collect::<Vec<_>>())
+    .bind(newest.values().copied().collect::<Vec<_>>())
+    .execute(&mut *tx)
+    .await?;
+    let told: DateTime<Utc> = query_scalar(
+        "select min(newest) from model_hours_seen
+         where newest > (select max(newest) from model_hours_seen) - interval '6 hours'",
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(told.checked_sub_signed(LATENESS).and_then(hour_of))
+}
+
+/// A model version in an hour. Its speed is that of answers: what failed tells of patience, not of the model.
+#[derive(FromRow)]
+struct Hour {
+    model_name: String,
+    model_version: String,
+    hour: DateTime<Utc>,
+    tries: i64,
+    mean_ms: Option<f64>,
+    p95_ms: Option<i32>,
+    cpu_ms: Option<f64>,
+    rss_mb: Option<i32>,
+    no_reading: f64,
+    timeout: f64,
+    low_confidence: f64,
+    several_readings: f64,
+}
+
+const HOURS: &str = "
+select model_name, model_version, hour, count(*) as tries,
+    (avg(processing_time_ms) filter (where answered))::float8 as mean_ms,
+    percentile_disc(0.95) within group (order by processing_time_ms) filter (where answered) as p95_ms,
+    avg(cpu_ms)::float8 as cpu_ms, max(rss_mb) as rss_mb,
+    avg((outcome = 'no_reading')::int)::float8 as no_reading, avg((outcome = 'timeout')::int)::float8 as timeout,
+    avg((outcome = 'low_confidence')::int)::float8 as low_confidence,
+    avg(several_readings::int)::float8 as several_readings
+from (select *, outcome in ('success', 'no_reading', 'low_confidence') as answered from model_tries where hour < $1) as t
+group by model_name, model_version, hour
+order by hour, model_name, model_version";
+
+impl Hour {
+    /// Labels are reviews, of which nothing tells yet: what is measured against them is null.
+    fn document(&self) -> ModelPerformanceLog {
+        let per_second = self.mean_ms.filter(|mean| *mean > 0.0).map(|mean| 1_000.0 / mean);
+        ModelPerformanceLog {
+            model_name: self.model_name.clone(),
+            model_version: self.model_version.clone(),
+            accuracy_metrics: json!({"labelled": 0, "precision": null, "recall": null, "f1": null}),
+            speed_metrics: json!({"mean_ms": self.mean_ms, "p95_ms": self.p95_ms, "images_per_s": per_second}),
+            resource_usage: json!({"cpu_ms_per_image": self.cpu_ms, "rss_mb_max": self.rss_mb, "gpu": 0}),
+            error_rates: json!({
+                "no_reading": self.no_reading, "timeout": self.timeout, "low_confidence": self.low_confidence,
+                "several_readings": self.several_readings, "wrong_value": null,
+            }),
+            sample_size: self.tries,
+        }
+    }
+
+    fn event_id(&self) -> EventId {
+        let hour = self.hour.to_rfc3339();
+        EventId(natural(&format!("model_performance_logs/{}/{}/{hour}", self.model_name, self.model_version)))
+    }
+
+    fn logged(&self) -> Result<ActivityLogged, serde_json::Error> {
+        let end = self.hour + TimeDelta::hours(1);
+        self.document().activity(self.event_id(), 0, end.into())
+    }
+}
+
+async fn close(tx: &mut PgConnection, over: DateTime<Utc>, activity_schema: u32) -> sqlx::Result<()> {
+    let hours: Vec<Hour> = query_as(HOURS).bind(over).fetch_all(&mut *tx).await?;
+    for hour in &hours {
+        // Plain JSON in a plain record: a failure is a bug, and a document holds no number up.
+        let record = hour.logged().map_err(|error| error.to_string()).and_then(|record| {
+            let payload = codec::encode(activity_schema, &record).map_err(|error| error.to_string())?;
+            Ok((record.key(), payload))
+        });
+        let (key, payload) = match record {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::error!(error, model = hour.model_name, "the document of an hour is left out");
+                continue;
+            }
+        };
+        query("insert into outbox (topic, key, event_id, payload) values ($1, $2, $3, $4) on conflict (event_id) do nothing")
+            .bind(ActivityLogged::TOPIC.name())
+            .bind(key.into_bytes())
+            .bind(hour.event_id().0)
+            .bind(payload)
+            .execute(&mut *tx)
+            .await?;
+    }
+    query("delete from model_tries where hour < $1").bind(over).execute(&mut *tx).await?;
+    query("update model_hours_closed set upto = $1").bind(over).execute(tx).await?;
+    Ok(())
+}
