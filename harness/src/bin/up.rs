@@ -102,6 +102,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
         RoleSpec::every_role().into_iter().try_for_each(|role| deployment.start(role))?;
         deployment.wait_ready()
     })?;
+    // Under the labels of prometheus/prometheus.yml, so that the dashboards show this run as they show a deployment.
+    for (role, ops, _) in deployment.roles() {
+        stack.scrape(role.trim_end_matches("-a"), &role, ops).context("let Prometheus read a role")?;
+    }
     show_places(&stack, &deployment);
     let mut rows: Vec<Row> =
         scenario.photos.into_iter().map(|sample| Row { sample, posted: None, view: None }).collect();
