@@ -200,11 +200,13 @@ impl Run {
 
     /// Waits until every grant is paid, 12 blocks deep, and then ends the watcher, so that nothing changes any more.
     pub fn until_all_paid(&mut self) {
-        let pool = block_on(crate::check::pool(self));
+        // One runtime for all: a connection lives on the runtime that it was opened on.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let pool = runtime.block_on(crate::check::pool(self));
         let (mut seen, mut since) = (-1, Instant::now());
         loop {
             self.deployment.tend().unwrap();
-            let (open, paid): (i64, i64) = block_on(
+            let (open, paid): (i64, i64) = runtime.block_on(
                 sqlx::query_as(
                     "select (select count(*) from rewards where granted_amount is null or status in ('calculated', 'pending')),
                         (select coalesce(sum(confirmation_count), 0) from reward_transactions)::bigint",
@@ -227,7 +229,7 @@ impl Run {
         }
         self.deployment.terminate("watch", Duration::from_secs(10)).unwrap();
         let waiting = "select count(*) from outbox where published_at is null";
-        while block_on(sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pool)).unwrap() > 0 {
+        while runtime.block_on(sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pool)).unwrap() > 0 {
             std::thread::park_timeout(Duration::from_millis(50));
         }
     }

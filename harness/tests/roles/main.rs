@@ -15,7 +15,7 @@ use schemas::topic::Topic;
 use world::World;
 
 /// Who consumes which topic.
-const READERS: [(&str, Topic); 19] = [
+const READERS: [(&str, Topic); 21] = [
     ("quality_check", Topic::UploadsReceived),
     ("odometer_reading", Topic::UploadsGraded),
     ("fraud_check", Topic::UploadsReadings),
@@ -29,7 +29,9 @@ const READERS: [(&str, Topic); 19] = [
     ("postgres", Topic::RewardsGranted),
     ("postgres", Topic::PayoutsUpdated),
     ("postgres", Topic::ChainEvents),
+    ("postgres", Topic::ModelsDeployed),
     ("analytics", Topic::UploadsReceived),
+    ("analytics", Topic::UploadsReadings),
     ("analytics", Topic::UploadsDecided),
     ("analytics", Topic::RewardsCalculated),
     ("analytics", Topic::RewardsGranted),

@@ -85,7 +85,8 @@ async fn first_wallets_at_once_have_one_primary_and_one_address_at_once_has_one_
         added.unwrap();
     }
     let primaries: Vec<String> =
-        sqlx::query_scalar("select wallet_address from user_wallets where is_primary")
+        sqlx::query_scalar("select wallet_address from user_wallets where is_primary and user_id = $1")
+            .bind(user.0)
             .fetch_all(&pool)
             .await
             .unwrap();
