@@ -70,7 +70,7 @@ pub async fn add_wallet(
     if taken {
         return Err(WalletError::Taken);
     }
-    let id = match linked(&mut tx, &address, network).await? {
+    let id = match linked(&mut tx, user, &address, network).await? {
         Some(id) => id,
         None => link(&mut tx, user, &address, network, now).await?,
     };
@@ -86,12 +86,18 @@ fn canonical(address: &str) -> Option<String> {
     good.then_some(lower)
 }
 
-/// The wallet of an address that is nobody else's.
-async fn linked(tx: &mut PgConnection, address: &str, network: &str) -> Result<Option<Uuid>, sqlx::Error> {
+/// The user's wallet of an address. Another's may have come since it was looked for: then the index refuses the new one.
+async fn linked(
+    tx: &mut PgConnection,
+    user: UserId,
+    address: &str,
+    network: &str,
+) -> Result<Option<Uuid>, sqlx::Error> {
     sqlx::query_scalar(
         "select id from user_wallets
-         where wallet_type = 'vechain' and network = $2::user_wallets_network and wallet_address = $1",
+         where wallet_type = 'vechain' and network = $3::user_wallets_network and wallet_address = $2 and user_id = $1",
     )
+    .bind(user.0)
     .bind(address)
     .bind(network)
     .fetch_optional(tx)
