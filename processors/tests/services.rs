@@ -6,8 +6,9 @@ mod support;
 use std::sync::Arc;
 
 use object_store::memory::InMemory;
-use processors::odometer_reading::{OdometerReading, RateLimit, ServiceRow};
+use processors::odometer_reading::{OdometerReading, ServiceRow};
 use processors::parts::Parts;
+use providers::Limits;
 use providers::testing::{self, Answer, Server};
 use providers::vault::Keys;
 use runtime::{ManualClock, Processor as _, Verdict};
@@ -191,7 +192,7 @@ async fn another_chain_is_another_answer_and_another_key_or_limit_is_not() {
     let mut service = row("Google Vision", "google_vision", 2, &server.url);
     let world = World::new(vec![service.clone()]).await;
     world.read(&world.stage().await).await;
-    service.rate_limit = Some(Json(RateLimit { per_day: Some(1_000), ..RateLimit::default() }));
+    service.rate_limit = Some(Json(Limits { per_day: Some(1_000), ..Limits::default() }));
     service.api_key = Some(keys().vault().unwrap().seal(service.id, "api_key", &"another".into()).unwrap());
     *world.answers.services.lock().unwrap() = vec![service.clone()];
     world.read(&world.stage().await).await;

@@ -88,11 +88,11 @@ impl Chain {
     /// on from those of `before`, where service and address are the same.
     #[must_use]
     pub fn new(
-        mut configs: Vec<ServiceConfig>,
+        configs: Vec<ServiceConfig>,
         before: Option<&Self>,
         now: Now,
     ) -> (Self, Vec<(String, ConfigError)>) {
-        configs.sort_by(|a, b| a.priority.cmp(&b.priority).then_with(|| a.name.cmp(&b.name)));
+        let configs = in_order(configs);
         let fingerprint = fingerprint(&configs);
         let known = |config: &ServiceConfig| {
             let same = |known: &&Service| {
@@ -121,9 +121,7 @@ impl Chain {
     /// Whether these are the very services of this chain, keys included.
     #[must_use]
     pub fn is_of(&self, configs: &[ServiceConfig]) -> bool {
-        let mut configs = configs.to_vec();
-        configs.sort_by(|a, b| a.priority.cmp(&b.priority).then_with(|| a.name.cmp(&b.name)));
-        self.fingerprint == fingerprint(&configs)
+        self.fingerprint == fingerprint(&in_order(configs.to_vec()))
     }
 
     /// Names the chain in the key of kept answers: 16 hex digits of what an answer depends on (names, protocols, addresses, models,
@@ -179,6 +177,12 @@ impl Chain {
         });
         Ok(chosen(tried.map(Some).collect()))
     }
+}
+
+/// In the order in which they are asked: by priority, ties by name.
+fn in_order(mut configs: Vec<ServiceConfig>) -> Vec<ServiceConfig> {
+    configs.sort_by(|a, b| a.priority.cmp(&b.priority).then_with(|| a.name.cmp(&b.name)));
+    configs
 }
 
 fn fingerprint(configs: &[ServiceConfig]) -> [u8; 32] {

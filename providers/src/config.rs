@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rust_decimal::Decimal;
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use url::{Host, Url};
 
@@ -54,7 +55,9 @@ impl Protocol {
 }
 
 /// Calls that a service may be sent within a UTC minute, hour and day; `None` is no limit. They count in this process alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// As JSON it is `ai_service_configs.rate_limit`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// In a minute.
     pub per_minute: Option<u32>,

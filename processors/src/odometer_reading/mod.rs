@@ -24,7 +24,7 @@ use self::attempts::{is_embedded, told, whole};
 use self::documents::Told;
 use self::photo::Upload;
 use self::roster::Roster;
-pub use self::roster::{RateLimit, ServiceRow, endpoint};
+pub use self::roster::{ServiceRow, endpoint};
 use crate::parts::Parts;
 use crate::photos::{Photos, processing_failed};
 use crate::workers::{PHOTOS_IN_FLIGHT, Workers};

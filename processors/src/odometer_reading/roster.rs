@@ -10,7 +10,6 @@ use reading::{AUTO_ACCEPT, Reader};
 use runtime::{Clock, StageError};
 use rust_decimal::Decimal;
 use schemas::ids::Micros;
-use serde::Deserialize;
 use sqlx::FromRow;
 use sqlx::types::Json;
 use tokio::sync::Mutex;
@@ -43,7 +42,7 @@ pub struct ServiceRow {
     /// `cost_per_request`, USD.
     pub cost_per_request: Option<Decimal>,
     /// `rate_limit`.
-    pub rate_limit: Option<Json<RateLimit>>,
+    pub rate_limit: Option<Json<Limits>>,
     /// `timeout_ms`.
     pub timeout_ms: i32,
     /// `hedge_ms`.
@@ -52,18 +51,6 @@ pub struct ServiceRow {
     pub api_key: Option<String>,
     /// `api_secret`, sealed.
     pub api_secret: Option<String>,
-}
-
-/// `ai_service_configs.rate_limit`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct RateLimit {
-    /// Calls in a minute.
-    pub per_minute: Option<u32>,
-    /// Calls in an hour.
-    pub per_hour: Option<u32>,
-    /// Calls in a day.
-    pub per_day: Option<u32>,
 }
 
 /// Why a row is no service.
@@ -91,7 +78,6 @@ impl ServiceRow {
             stored.as_deref().map(|stored| vault.open(self.id, column, stored)).transpose()
         };
         let millis = |ms: i32| Duration::from_millis(u64::try_from(ms).unwrap_or_default());
-        let limits = self.rate_limit.map(|Json(limits)| limits).unwrap_or_default();
         Ok(ServiceConfig {
             name: self.service_name.clone(),
             protocol,
@@ -101,11 +87,7 @@ impl ServiceRow {
             // Without one nothing is good enough, and a person decides.
             threshold: self.accuracy_threshold.unwrap_or(Decimal::ONE),
             cost: self.cost_per_request.unwrap_or_default(),
-            limits: Limits {
-                per_minute: limits.per_minute,
-                per_hour: limits.per_hour,
-                per_day: limits.per_day,
-            },
+            limits: self.rate_limit.map(|Json(limits)| limits).unwrap_or_default(),
             timeout: millis(self.timeout_ms),
             hedge: self.hedge_ms.map(millis),
             credentials: Credentials {
