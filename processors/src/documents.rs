@@ -56,14 +56,6 @@ pub(crate) struct Step<'a> {
     pub rules_version: &'a str,
 }
 
-/// Milliseconds from `started` to `ended`, for columns that count work.
-pub(crate) fn milliseconds(started: Micros, ended: Micros) -> f64 {
-    // Microseconds of one stage are far below 2^52: exact.
-    #[allow(clippy::cast_precision_loss, reason = "see above")]
-    let micros = ended.0.saturating_sub(started.0).max(0) as f64;
-    micros / 1_000.0
-}
-
 /// The document of `upload_processing_logs`. A verdict is a success, also one against the upload; our own fault is not.
 pub(crate) fn processing<E: Event>(
     record: &Envelope<E>,
@@ -75,7 +67,7 @@ pub(crate) fn processing<E: Event>(
         upload_id: made.upload_id.to_string(),
         user_id: made.user_id.to_string(),
         processing_stage: step.name.to_owned(),
-        stage_duration: milliseconds(step.started, made.occurred_at),
+        stage_duration: step.started.milliseconds_to(made.occurred_at),
         success: failed.is_none(),
         error_message: failed.map(|reason| sentence(reason, step.detail)),
         file_size: made.file_size,

@@ -12,7 +12,7 @@ use schemas::logs::{AiServiceLog, ImageQualityLog};
 use schemas::reason::Reason;
 use serde_json::{Value, json};
 
-use crate::documents::{self, Documents, Step, milliseconds};
+use crate::documents::{self, Documents, Step};
 use crate::parts::{Parts, SERVICE};
 use crate::photos::{Photos, processing_failed};
 use crate::workers::{PHOTOS_IN_FLIGHT, Workers};
@@ -45,10 +45,7 @@ impl QualityCheck {
         let looked_at = bytes.clone();
         let size = self.workers.run(None, move || reading::inspect(&looked_at).ok()).await?;
         // What has no size cannot be decoded, and takes no memory for it.
-        let size = size.ok().flatten().map(|info| ImageSize {
-            width: i32::try_from(info.width).unwrap_or(i32::MAX),
-            height: i32::try_from(info.height).unwrap_or(i32::MAX),
-        });
+        let size = size.ok().flatten().map(|info| info.size());
         let examined = self.workers.run(size, move || Examined::of(&bytes)).await?;
         Ok(examined.unwrap_or_else(|_| Examined {
             fault: Some(processing_failed("measuring the photo failed")),
@@ -163,7 +160,7 @@ impl Examined {
                 "image_sha256": header.image_hash, "bytes": header.file_size,
             }),
             response_payload: Some(metrics(graded)),
-            processing_time: milliseconds(started, header.occurred_at),
+            processing_time: started.milliseconds_to(header.occurred_at),
             success: true,
             error_code: None,
             error_message: None,

@@ -173,7 +173,7 @@ impl Chain {
         let now = (self.now)();
         let tried = tried.into_iter().zip(begun);
         let tried = tried.map(|(tried, (service, hedged, started))| {
-            tried.unwrap_or_else(|| service.abandoned(hedged, milliseconds(started, now)))
+            tried.unwrap_or_else(|| service.abandoned(hedged, started.milliseconds_to(now)))
         });
         Ok(chosen(tried.map(Some).collect()))
     }
@@ -203,11 +203,6 @@ async fn after(delay: Option<Duration>) {
         Some(delay) => tokio::time::sleep(delay).await,
         None => pending().await,
     }
-}
-
-/// Milliseconds between two instants. Microseconds of one photo are far below 2^52: exact.
-fn milliseconds(started: Micros, ended: Micros) -> f64 {
-    ended.0.saturating_sub(started.0).max(0) as f64 / 1_000.0
 }
 
 impl Service {
@@ -263,7 +258,7 @@ impl Service {
             },
             Some(remote) => self.ask(remote, photo, hedged, started, now).await,
         };
-        tried.attempt.spent_ms = milliseconds(started, now());
+        tried.attempt.spent_ms = started.milliseconds_to(now());
         tried
     }
 

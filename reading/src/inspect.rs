@@ -3,9 +3,12 @@
 use std::io::Cursor;
 
 use image::{ImageDecoder, ImageReader, Limits, error::ImageError};
-use schemas::{events::Fault, reason::Reason};
+use schemas::{
+    events::{Fault, ImageSize},
+    reason::Reason,
+};
 
-use crate::format::Format;
+use crate::{decode::size, format::Format};
 
 /// The longest side that is decoded; pixels.
 const LONGEST_SIDE: u32 = 12_000;
@@ -31,6 +34,14 @@ pub struct FileInfo {
     pub height: u32,
     /// EXIF orientation, 1-8; 1 (upright) where the file has none.
     pub orientation: u8,
+}
+
+impl FileInfo {
+    /// Its size as stored.
+    #[must_use]
+    pub fn size(&self) -> ImageSize {
+        size(self.width, self.height)
+    }
 }
 
 /// Checks a file's header: format, end marker, dimensions. Decodes no pixels and takes memory for one copy of the file.

@@ -5,10 +5,7 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::{
-    resource::{UsageWho, getrusage},
-    time::TimeValLike as _,
-};
+use cpu_time::ThreadTime;
 use rten::{Model, RunOptions, ThreadPool};
 use rten_tensor::{AsView, Layout, NdTensor};
 
@@ -71,18 +68,11 @@ impl Threads {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let thread = Thread(kept.unwrap_or_else(|| Arc::new(ThreadPool::with_num_threads(1))));
         let result = thread.0.run(|| {
-            let before = cpu_time();
+            let before = ThreadTime::try_now().ok();
             let done = work(&thread);
-            (done, cpu_time().zip(before).map(|(after, before)| after.saturating_sub(before)))
+            (done, before.and_then(|before| before.try_elapsed().ok()))
         });
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(thread.0);
         result
     }
-}
-
-/// CPU time of this thread so far.
-fn cpu_time() -> Option<Duration> {
-    let usage = getrusage(UsageWho::RUSAGE_THREAD).ok()?;
-    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    u64::try_from(microseconds).ok().map(Duration::from_micros)
 }

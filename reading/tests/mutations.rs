@@ -11,30 +11,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+use cpu_time::ProcessTime;
 use image::{DynamicImage, ExtendedColorType, ImageEncoder as _, ImageFormat, codecs::png::PngEncoder};
-use nix::sys::{
-    resource::{UsageWho, getrusage},
-    time::TimeValLike as _,
-};
+use nix::sys::resource::{UsageWho, getrusage};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use reading::{Reader, decode, grade};
 use schemas::reason::Reason;
 
 const SEED: u64 = 20_261_125;
 const LONG: Duration = Duration::from_secs(60);
-/// Bounds of one photo: milliseconds of CPU, and KiB of the process's memory at its highest.
-const MOST_MS: i64 = 3_000;
-/// What drum-1.jpg costs on a quiet machine; milliseconds of CPU. Where other programs share the cores' caches and pipelines it
+/// Bounds of one photo: CPU, and KiB of the process's memory at its highest.
+const MOST: Duration = Duration::from_secs(3);
+/// What drum-1.jpg costs of CPU on a quiet machine. Where other programs share the cores' caches and pipelines it
 /// costs up to four times that, and so does every photo: a bound that was passed is measured again beside it.
-const USUAL_MS: i64 = 650;
+const USUAL: Duration = Duration::from_millis(650);
 const MOST_KIB: i64 = 350 << 10;
 /// One in so many mutated files that still decode is read as well: reading takes a hundred times as long.
 const READ: u32 = 20;
-
-fn cpu_ms() -> i64 {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
-    usage.user_time().num_milliseconds() + usage.system_time().num_milliseconds()
-}
 
 fn photo(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/photos").join(name)).unwrap()
@@ -131,25 +124,25 @@ fn through(reader: &Reader, bytes: &[u8], read: bool) -> Option<Reason> {
 
 /// Runs one file and holds it to its bounds.
 fn bounded(reader: &Reader, bytes: &[u8], read: bool, what: &str) -> Option<Reason> {
-    let before = cpu_ms();
+    let before = ProcessTime::now();
     let outcome = catch_unwind(std::panic::AssertUnwindSafe(|| through(reader, bytes, read)));
-    let spent = cpu_ms() - before;
+    let spent = before.elapsed();
     let kept = || {
         let path = std::env::temp_dir().join("milestream-mutation-failed.bin");
         fs::write(&path, bytes).unwrap();
         path.display().to_string()
     };
     assert!(outcome.is_ok(), "{what}: a panic; the file is kept as {}", kept());
-    if spent > MOST_MS {
+    if spent > MOST {
         let usual = photo("drum-1.jpg");
         let cost = |bytes: &[u8]| {
-            let before = cpu_ms();
+            let before = ProcessTime::now();
             through(reader, bytes, read);
-            cpu_ms() - before
+            before.elapsed()
         };
         let (usual, again) = (cost(&usual), cost(bytes));
-        let most = MOST_MS * usual.max(USUAL_MS) / USUAL_MS;
-        assert!(again <= most, "{what}: {again} ms of CPU, {most} at most; the file is kept as {}", kept());
+        let most = MOST.mul_f64(usual.max(USUAL).div_duration_f64(USUAL));
+        assert!(again <= most, "{what}: {again:?} of CPU, {most:?} at most; the file is kept as {}", kept());
     }
     outcome.unwrap()
 }

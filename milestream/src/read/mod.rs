@@ -10,10 +10,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use nix::sys::{
-    resource::{Usage, UsageWho, getrusage},
-    time::TimeValLike as _,
-};
+use cpu_time::ProcessTime;
+use nix::sys::resource::{UsageWho, getrusage};
 use reading::{AUTO_ACCEPT, Graded, Reader, Reading};
 use rust_decimal::Decimal;
 use schemas::{
@@ -24,6 +22,8 @@ use serde::Deserialize;
 
 mod accuracy;
 mod show;
+
+const NO_CPU_TIME: &str = "cannot measure the CPU time";
 
 /// What to read, and how to say it.
 #[derive(Debug, Args)]
@@ -131,7 +131,8 @@ pub fn run(args: &ReadArgs) -> anyhow::Result<()> {
         }
     }
     if let Some(table) = table {
-        print!("{}", table.shown(reader.version(), usage()?.max_rss()));
+        let usage = getrusage(UsageWho::RUSAGE_SELF).context("cannot measure the memory")?;
+        print!("{}", table.shown(reader.version(), usage.max_rss()));
     }
     Ok(())
 }
@@ -144,7 +145,7 @@ fn read(
     annotated: Option<&Path>,
 ) -> anyhow::Result<Outcome> {
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let (start, before) = (Instant::now(), cpu(&usage()?));
+    let (start, before) = (Instant::now(), ProcessTime::try_now().context(NO_CPU_TIME)?);
     let (mut graded, mut reading) = (None, None);
     let decoded = reading::decode(&bytes);
     let mut fault = decoded.as_ref().err().cloned();
@@ -156,22 +157,12 @@ fn read(
         }
         graded = Some(grades);
     }
-    let (cpu, wall) = (cpu(&usage()?).saturating_sub(before), start.elapsed());
+    let (cpu, wall) = (before.try_elapsed().context(NO_CPU_TIME)?, start.elapsed());
     if let (Some(out), Ok(photo), Some(reading)) = (annotated, &decoded, &reading) {
         fs::write(out, reading::annotate(photo, reading)?)
             .with_context(|| format!("cannot write {}", out.display()))?;
     }
     Ok(Outcome { file: file.display().to_string(), fault, graded, reading, previous, cpu, wall })
-}
-
-/// This process's use of the machine so far. Nothing else runs in it, so what a photo adds is the photo's.
-fn usage() -> anyhow::Result<Usage> {
-    getrusage(UsageWho::RUSAGE_SELF).context("cannot measure the CPU time")
-}
-
-fn cpu(usage: &Usage) -> Duration {
-    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Duration::from_micros(u64::try_from(microseconds).unwrap_or_default())
 }
 
 /// The files, folders replaced by the pictures in them, in order of their names.

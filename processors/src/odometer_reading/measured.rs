@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use nix::sys::resource::{Usage, UsageWho, getrusage};
-use nix::sys::time::TimeValLike as _;
+use cpu_time::ThreadTime;
+use nix::sys::resource::{UsageWho, getrusage};
 use runtime::Clock;
-
-use crate::documents::milliseconds;
 
 /// What was taken. Nothing where the system does not tell.
 #[derive(Clone, Copy, Debug)]
@@ -29,23 +27,17 @@ impl Spent {
 
 /// Does the work on this thread, and measures it.
 pub(super) fn measured<T>(clock: &dyn Clock, work: impl FnOnce() -> T) -> (T, Spent) {
-    let usage = || getrusage(UsageWho::RUSAGE_THREAD).ok();
-    let (started, before) = (clock.now(), usage());
+    let (started, before) = (clock.now(), ThreadTime::try_now().ok());
     let done = work();
-    let (ended, after) = (clock.now(), usage());
-    let cpu = before.zip(after).map(|(before, after)| cpu(&after).saturating_sub(cpu(&before)));
+    let (ended, cpu) = (clock.now(), before.and_then(|before| before.try_elapsed().ok()));
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
     let spent = Spent {
-        wall_ms: milliseconds(started, ended),
+        wall_ms: started.milliseconds_to(ended),
         cpu_ms: cpu.and_then(|cpu| i32::try_from(cpu.as_millis()).ok()),
-        // KiB, as Linux counts `ru_maxrss` (getrusage(2)): the process's, also when a thread's use is asked for.
-        rss_mb: after.and_then(|usage| i32::try_from(usage.max_rss().saturating_mul(1_024) / 1_000_000).ok()),
+        // KiB, as Linux counts `ru_maxrss` (getrusage(2)).
+        rss_mb: usage.and_then(|usage| i32::try_from(usage.max_rss().saturating_mul(1_024) / 1_000_000).ok()),
     };
     (done, spent)
-}
-
-fn cpu(usage: &Usage) -> Duration {
-    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Duration::from_micros(u64::try_from(microseconds).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -57,10 +49,8 @@ mod tests {
     #[test]
     fn the_cpu_of_this_thread_alone_is_counted_and_the_memory_of_the_whole_process() {
         let busy = || {
-            let before = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
-            while cpu(&getrusage(UsageWho::RUSAGE_THREAD).unwrap()) < cpu(&before) + Duration::from_millis(20)
-            {
-            }
+            let before = ThreadTime::now();
+            while before.elapsed() < Duration::from_millis(20) {}
         };
         let clock = ManualClock::at(schemas::ids::Micros(0));
         let ((), spent) = measured(&clock, || std::thread::spawn(busy).join().unwrap());

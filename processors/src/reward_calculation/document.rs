@@ -6,7 +6,7 @@ use schemas::logs::RewardCalculationLog;
 use serde_json::{Value, json};
 
 use super::tariff::{Earned, Tariff};
-use crate::documents::{Documents, milliseconds};
+use crate::documents::Documents;
 
 /// How a reward was worked out, step by step.
 pub(super) fn documents(
@@ -40,7 +40,7 @@ pub(super) fn documents(
         calculation_result: Some(json!({
             "base": earned.base, "bonus": earned.bonus, "total": earned.total(), "parts": parts,
         })),
-        calculation_duration: milliseconds(started, header.occurred_at),
+        calculation_duration: started.milliseconds_to(header.occurred_at),
         success: true,
         error_message: None,
     };
