@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use crate::cli::Role;
 use crate::config::Config;
+use crate::service_commands;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
@@ -46,9 +47,11 @@ pub fn pool(config: &Config) -> Result<PgPool> {
         .connect_lazy_with(options.application_name("milestream")))
 }
 
-/// Brings the tables up to date; several at once take turns under the migrator's lock.
+/// Brings the tables up to date, and the reading service that is part of the program; several at once take turns under the
+/// migrator's lock.
 pub async fn migrate(config: &Config) -> Result<()> {
-    MIGRATIONS.run(&pool(config)?).await.context("migrations")
+    MIGRATIONS.run(&pool(config)?).await.context("migrations")?;
+    service_commands::tell_embedded(config).await.context("the embedded reader's row")
 }
 
 /// Creates topics, registers schemas.

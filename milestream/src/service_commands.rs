@@ -85,6 +85,7 @@ impl Row {
             protocol: Some(Protocol::Embedded.label().to_owned()),
             endpoint_url: Some(endpoint(reader.version())),
             priority: Some(1),
+            rate_limit: Some(json!({"per_minute": null, "per_hour": null, "per_day": null})),
             cost_per_request: Some(Decimal::ZERO),
             accuracy_threshold: Some(AUTO_ACCEPT),
             ..Self::new(SERVICE)
@@ -114,6 +115,28 @@ async fn begin(config: &Config) -> Result<Transaction<'static, Postgres>> {
     let mut tx = operate::pool(config)?.begin().await?;
     sqlx::query("select pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *tx).await?;
     Ok(tx)
+}
+
+/// Writes the embedded reader down beside the services outside: operators and dashboards see the whole chain. What an operator
+/// set of it stays; the address names the models of this release.
+pub async fn tell_embedded(config: &Config) -> Result<()> {
+    let mut tx = begin(config).await?;
+    let ours = Row::embedded()?;
+    let found: Option<Row> = sqlx::query_as(ROWS).bind(SERVICE).fetch_optional(&mut *tx).await?;
+    if found.as_ref().is_some_and(|found| found.endpoint_url == ours.endpoint_url) {
+        return Ok(());
+    }
+    let vault = Vault::default();
+    let shown = found.as_ref().map(|row| row.shown(&vault));
+    let what = if found.is_some() { "provider.update" } else { "provider.create" };
+    let row = match found {
+        Some(found) => Row { endpoint_url: ours.endpoint_url, ..found },
+        None => ours,
+    };
+    write(&mut tx, &row).await?;
+    audit(&mut tx, action(what, "info"), SERVICE, shown, row.shown(&vault)).await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 /// Prints services, a line each.

@@ -143,6 +143,33 @@ async fn a_service_is_added_changed_listed_and_disabled_and_each_change_is_audit
 }
 
 #[tokio::test]
+async fn a_migration_tells_of_the_embedded_reader_and_leaves_what_an_operator_set_of_it() {
+    let world = World::new().await;
+    world.run(&["migrate"]);
+    let row = "select to_jsonb(c) - array['id', 'endpoint_url', 'created_at', 'updated_at'] from ai_service_configs c";
+    let told = json!({
+        "service_name": "Milestream Embedded", "service_type": "ocr", "protocol": "embedded", "is_active": true, "priority": 1,
+        "api_key": null, "api_secret": null, "model": null, "timeout_ms": 10_000, "hedge_ms": null,
+        "rate_limit": {"per_minute": null, "per_hour": null, "per_day": null}, "cost_per_request": 0.0,
+        "accuracy_threshold": 0.8,
+    });
+    assert_eq!(world.one(row).await, told);
+    world.run(&["service", "set", "Milestream Embedded", "--threshold", "0.9"]);
+    let of_old = "update ai_service_configs set endpoint_url = 'embedded:of_an_older_release'";
+    sqlx::query(of_old).execute(&world.pool).await.unwrap();
+    for _ in 0..2 {
+        world.run(&["migrate"]);
+    }
+    let kept =
+        world.one("select jsonb_build_array(accuracy_threshold, endpoint_url) from ai_service_configs").await;
+    assert_eq!(kept, json!([0.9, "embedded:ppocrv5_det,ppocrv6_rec_ascii,digit_reader"]));
+    let changes = world.one(AUDITED).await;
+    let changes: Vec<&str> =
+        changes.as_array().unwrap().iter().map(|change| change[0].as_str().unwrap()).collect();
+    assert_eq!(changes, ["provider.create", "provider.update", "provider.update"]);
+}
+
+#[tokio::test]
 async fn a_rotation_seals_every_key_anew_and_the_old_key_is_then_needed_no_more() {
     let world = World::new().await;
     world.add_google(KEY);
