@@ -108,6 +108,25 @@ async fn a_partition_that_is_six_hours_behind_holds_no_hour_open() {
 }
 
 #[tokio::test]
+async fn hours_of_services_go_after_90_days_and_their_days_weeks_and_months_stay() {
+    let schema = Schema::new().await;
+    let quarters = |days: i64| days * 24 * 4;
+    write(&schema, 0, vec![upload(1, 0, success(100)), upload(2, 4, success(100))]).await;
+    // At 02:00 of the 91st day 01:00 is closed: 00:00 began 90 days and an hour before, 01:00 exactly 90 days.
+    write(&schema, 0, vec![upload(3, quarters(90) + 8, success(100))]).await;
+    let starts = async |period: &str| -> Vec<String> {
+        let numbers = performance(&schema).await;
+        let ours = numbers.keys().filter(|key| key.1 == "speed" && key.2 == period);
+        ours.map(|key| key.3.format("%m-%d %H:%M").to_string()).collect()
+    };
+    assert_eq!(starts("hour").await, ["01-02 01:00", "04-01 02:00"]);
+    assert_eq!(starts("day").await, ["01-02 00:00", "04-01 00:00"]);
+    assert_eq!(starts("week").await, ["01-01 00:00", "04-01 00:00"]);
+    assert_eq!(starts("month").await, ["01-01 00:00", "04-01 00:00"]);
+    schema.drop().await;
+}
+
+#[tokio::test]
 async fn a_document_tells_speed_of_answers_use_of_the_machine_and_shares_of_errors() {
     let schema = Schema::new().await;
     let mut several = attempt(OWN, AttemptOutcome::LowConfidence, 300, 0);

@@ -18,6 +18,7 @@ use serde_json::json;
 use sqlx::{FromRow, PgConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
+use super::services;
 use super::sink::AnalyticsEvent;
 
 /// How long after its end an hour waits for what is late.
@@ -210,6 +211,7 @@ async fn close(tx: &mut PgConnection, over: DateTime<Utc>, activity_schema: u32)
             .await?;
     }
     query("delete from model_tries where hour < $1").bind(over).execute(&mut *tx).await?;
+    services::forget_hours(tx, over - TimeDelta::days(services::HOURS_DAYS)).await?;
     query("update model_hours_closed set upto = $1").bind(over).execute(tx).await?;
     Ok(())
 }

@@ -16,6 +16,9 @@ use super::exact::Exact;
 use super::sums::{OutOfCalendar, Sum};
 use super::windows::{Period, Window};
 
+/// Days that hours are kept; days, weeks and months are kept for good.
+pub(super) const HOURS_DAYS: i64 = 90;
+
 /// What is measured of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Performance {
@@ -163,6 +166,15 @@ pub(super) async fn add(tx: &mut PgConnection, ServiceSums(sums): &ServiceSums) 
         .bind(sums.values().map(|sum| sum.told_at).collect::<Vec<_>>())
         .bind(sums.values().map(|sum| sum.value.units().to_string()).collect::<Vec<_>>())
         .bind(sums.values().map(|sum| sum.samples).collect::<Vec<_>>())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Removes hours that began before an instant. A late upload may begin one anew; the next call removes that too.
+pub(super) async fn forget_hours(tx: &mut PgConnection, before: DateTime<Utc>) -> sqlx::Result<()> {
+    query("delete from ai_performance_metrics where time_period = 'hour' and period_start < $1")
+        .bind(before)
         .execute(tx)
         .await?;
     Ok(())
