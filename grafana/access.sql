@@ -8,4 +8,5 @@ begin
 end $$;
 alter role grafana with login password :'password';
 alter role grafana set statement_timeout = '15s';
-grant select on odometer_uploads, mileage_data, upload_verifications, rewards, blockchain_transactions to grafana;
+grant select on odometer_uploads, mileage_data, upload_verifications, rewards, blockchain_transactions,
+    ai_performance_metrics to grafana;

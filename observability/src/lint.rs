@@ -10,7 +10,7 @@ use crate::variables::{fill_promql, fill_sql};
 
 /// Grafana's ids of the units in use (`packages/grafana-data/src/valueFormats/categories.ts`): a misspelt one shows as text
 /// behind the number.
-const UNITS: &[&str] = &["short", "percentunit", "s", "cps", "cpm", "reqps"];
+const UNITS: &[&str] = &["short", "percentunit", "s", "cps", "cpm", "reqps", "ms", "currencyUSD"];
 /// Panels that PromQL and SQL of these dashboards go to.
 const KINDS: &[&str] = &["timeseries", "stat", "bargauge", "barchart", "state-timeline"];
 /// A dashboard is used with other data sources too.

@@ -34,8 +34,13 @@ from odometer_uploads join (values
     ('failed', 'rejected', null, 'processing_failed: the photo is gone'),
     ('processing', 'manual_review', null, null)
 ) as v (status, verdict, mileage, reason) on v.status = upload_status::text;
-insert into upload_verifications (id, upload_id, confidence_score)
-select id, id, 0.93 from odometer_uploads;
+insert into upload_verifications (id, upload_id, confidence_score, blur_detected)
+select id, id, 0.93, true from odometer_uploads;
+insert into ai_performance_metrics (id, service_name, metric_type, metric_value, metric_unit, sample_size, time_period,
+    period_start, period_end, created_at, exact_value)
+select gen_random_uuid(), 'Milestream Embedded', metric::ai_performance_metrics_metric_type, value, unit, 5, 'hour',
+    now() - interval '30 minutes', now() + interval '30 minutes', now(), value * 5
+from (values ('availability', 0.8, 'ratio'), ('speed', 640, 'ms'), ('cost', 0, 'usd_per_request')) as m (metric, value, unit);
 insert into rewards (id, user_id, upload_id, base_amount, bonus_amount, granted_amount, status, distributed_at)
 select id, user_id, id, 3.33, 0, 3.33, 'distributed', now() from odometer_uploads where upload_status = 'verified';
 insert into blockchain_transactions (id, tx_hash, status, block_timestamp, transaction_fee, created_at)
