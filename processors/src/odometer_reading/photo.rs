@@ -1,6 +1,7 @@
 //! One photo on its way through the chain: decoded anew for each use, so that no 150 MB are held while a service outside is waited
 //! for.
 
+use std::future::pending;
 use std::sync::{Arc, OnceLock};
 
 use providers::{CallError, Photo, Sent};
@@ -73,7 +74,8 @@ impl Upload {
             }
             Ok(Ok((Err(fault), _))) => Err(CallError::Photo(fault)),
             Ok(Err(Panicked)) => Err(CallError::Internal("reading the photo failed")),
-            Err(_) => Err(CallError::Internal("the process is ending")),
+            // The process is ending, and this task with it. An answer now could still be published as the photo's fault.
+            Err(_) => pending().await,
         }
     }
 }
