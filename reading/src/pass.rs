@@ -267,21 +267,27 @@ fn place(quad: &Quad, glyphs: &[Glyph], number: &Number) -> [f32; 2] {
 }
 
 #[cfg(test)]
+impl Found {
+    /// Values at confidences, each in a line of its own, whose top left corner is told.
+    pub fn of(values: impl Iterator<Item = (u64, f64, [f32; 2])>) -> Self {
+        let (mut lines, mut found) = (Vec::new(), Vec::new());
+        for (line, (value, confidence, [left, top])) in values.enumerate() {
+            let (right, bottom) = (left + 100.0, top + 20.0);
+            let quad = [[left, top], [right, top], [right, bottom], [left, bottom]];
+            lines.push(Read { quad, glyphs: Vec::new() });
+            found.push(Value { value, unit: None, confidence, line });
+        }
+        Self { lines, values: found }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Values at confidences, each in a line that begins that far to the right.
     fn found(of: &[(u64, f64, f32)]) -> Found {
-        let line = |(_, _, left): &(u64, f64, f32)| Read {
-            quad: [[*left, 0.0], [left + 100.0, 0.0], [left + 100.0, 20.0], [*left, 20.0]],
-            glyphs: Vec::new(),
-        };
-        let value = |(line, (value, confidence, _)): (usize, &(u64, f64, f32))| Value {
-            value: *value,
-            unit: None,
-            confidence: *confidence,
-            line,
-        };
-        Found { lines: of.iter().map(line).collect(), values: of.iter().enumerate().map(value).collect() }
+        Found::of(of.iter().map(|(value, confidence, left)| (*value, *confidence, [*left, 0.0])))
     }
 
     fn ranked(of: &[(u64, f64, f32)]) -> Vec<(u64, f64)> {

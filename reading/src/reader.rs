@@ -156,21 +156,10 @@ fn lines(found: &Found) -> Vec<Line> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::select::Read;
 
     /// Values at confidences, each in a line at a height of its own or at another's.
     fn found(of: &[(u64, f64, f32)]) -> Found {
-        let line = |(_, _, top): &(u64, f64, f32)| Read {
-            quad: [[0.0, *top], [100.0, *top], [100.0, top + 20.0], [0.0, top + 20.0]],
-            glyphs: Vec::new(),
-        };
-        let value = |(line, (value, confidence, _)): (usize, &(u64, f64, f32))| Value {
-            value: *value,
-            unit: None,
-            confidence: *confidence,
-            line,
-        };
-        Found { lines: of.iter().map(line).collect(), values: of.iter().enumerate().map(value).collect() }
+        Found::of(of.iter().map(|(value, confidence, top)| (*value, *confidence, [0.0, *top])))
     }
 
     #[test]
