@@ -89,10 +89,19 @@ impl Gateway {
     }
 
     async fn mark_published(&self, reserved: &Reserved) -> Result<(), sqlx::Error> {
+        // Locks in the order of a reservation, the holder before the photo: the other way round is a deadlock with a second request for
+        // the same photo. The holder is found by the photo's hash, its key.
         sqlx::query(
-            "with marked as (update photo_hashes set published_at = $2
-                             where upload_id = $1 and published_at is null returning upload_id)
-             update photo_first_holders f set published_at = $2 from marked m where f.upload_id = m.upload_id",
+            "with holder as materialized (
+                select f.image_hash from photo_hashes p join photo_first_holders f using (image_hash)
+                where p.upload_id = $1 and f.upload_id = $1 for update of f
+             ), marked as (
+                update photo_hashes set published_at = $2
+                where upload_id = $1 and published_at is null and (select count(*) >= 0 from holder)
+                returning upload_id
+             )
+             update photo_first_holders f set published_at = $2
+             from holder, marked where f.image_hash = holder.image_hash and f.upload_id = marked.upload_id",
         )
         .bind(reserved.upload_id.0)
         .bind(self.now().to_utc())

@@ -33,6 +33,41 @@ async fn an_upload_that_kafka_did_not_take_is_published_later_with_exactly_its_b
 }
 
 #[tokio::test]
+async fn a_mark_that_waits_for_the_photos_holder_holds_no_lock_that_a_reservation_takes_after_it() {
+    let bench = Bench::start().await;
+    let (_, token) = bench.driver().await;
+    bench.kafka.set_silent(true);
+    bench.post(&token, &Form::photo(&jpeg(1))).await.assert_problem(503, "not_published");
+    bench.kafka.set_silent(false);
+    // What a second request for the photo locks first.
+    let mut reservation = bench.pool.begin().await.unwrap();
+    let own: i32 = sqlx::query_scalar("select pg_backend_pid() from photo_first_holders for update")
+        .fetch_one(&mut *reservation)
+        .await
+        .unwrap();
+    let gateway = bench.gateway.clone();
+    let marking = tokio::spawn(async move { gateway.republish_reserved(Duration::ZERO).await.unwrap() });
+    // Asked outside of the transaction, which sees one state of it for all its life.
+    let waits = async {
+        let waiting = "select exists (select from pg_stat_activity where $1 = any (pg_blocking_pids(pid)))";
+        while !sqlx::query_scalar::<_, bool>(waiting).bind(own).fetch_one(&bench.pool).await.unwrap() {}
+    };
+    tokio::time::timeout(Duration::from_secs(60), waits).await.unwrap();
+    // And second: an error here is the deadlock.
+    sqlx::query("select from photo_hashes for update nowait").execute(&mut *reservation).await.unwrap();
+    reservation.commit().await.unwrap();
+    assert_eq!(marking.await.unwrap(), 1);
+    let marked: bool = sqlx::query_scalar(
+        "select p.published_at is not null and p.published_at = f.published_at
+         from photo_hashes p join photo_first_holders f using (upload_id)",
+    )
+    .fetch_one(&bench.pool)
+    .await
+    .unwrap();
+    assert!(marked);
+}
+
+#[tokio::test]
 async fn a_serving_gateway_publishes_what_was_left_reserved_without_being_asked() {
     let bench = Bench::start_with(|config| {
         config.timeouts.publish = Duration::from_millis(50);
