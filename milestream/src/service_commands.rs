@@ -11,7 +11,7 @@ use processors::odometer_reading::endpoint;
 use processors::parts::SERVICE;
 use providers::vault::{Vault, generate_key, read_secret, secret_of};
 use providers::{Credentials, Limits, Protocol, ServiceConfig, trust};
-use reading::{AUTO_ACCEPT, Reader};
+use reading::AUTO_ACCEPT;
 use rust_decimal::{Decimal, RoundingStrategy};
 use schemas::ids::natural;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -80,10 +80,11 @@ impl Row {
 
     /// The embedded reader's, as the stage takes it where there is no row.
     fn embedded() -> Result<Self> {
-        let reader = Reader::embedded()?;
+        // The manifest names the reader's models; none is loaded for it.
+        let models: Vec<String> = reading::models()?.into_iter().map(|model| model.name).collect();
         Ok(Self {
             protocol: Some(Protocol::Embedded.label().to_owned()),
-            endpoint_url: Some(endpoint(reader.version())),
+            endpoint_url: Some(endpoint(&models.join(","))),
             priority: Some(1),
             rate_limit: Some(json!({"per_minute": null, "per_hour": null, "per_day": null})),
             cost_per_request: Some(Decimal::ZERO),

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use runtime::Envelope;
 use schemas::codec;
 use schemas::events::{ActivityLogged, Event as _, OdometerRead, ReadingAttempt};
@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::services;
 use super::sink::AnalyticsEvent;
+use super::windows::{Period, Window};
 
 /// How long after its end an hour waits for what is late.
 const LATENESS: TimeDelta = TimeDelta::hours(1);
@@ -64,7 +65,7 @@ struct Try<'a> {
 
 /// None at the far ends of the calendar.
 fn hour_of(at: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    at.duration_trunc(TimeDelta::hours(1)).ok()
+    Window::of(Period::Hour, at).map(|window| window.start)
 }
 
 /// A model that is named without a version has one without a name.
@@ -211,7 +212,7 @@ async fn close(tx: &mut PgConnection, over: DateTime<Utc>, activity_schema: u32)
             .await?;
     }
     query("delete from model_tries where hour < $1").bind(over).execute(&mut *tx).await?;
-    services::forget_hours(tx, over - TimeDelta::days(services::HOURS_DAYS)).await?;
+    services::forget_hours(tx, over).await?;
     query("update model_hours_closed set upto = $1").bind(over).execute(tx).await?;
     Ok(())
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use schemas::events::{OdometerRead, ReadingAttempt};
 use schemas::ids::natural;
@@ -16,8 +16,8 @@ use super::exact::Exact;
 use super::sums::{OutOfCalendar, Sum};
 use super::windows::{Period, Window};
 
-/// Days that hours are kept; days, weeks and months are kept for good.
-pub(super) const HOURS_DAYS: i64 = 90;
+/// How long hours are kept; days, weeks and months are kept for good.
+const HOURS_KEPT: TimeDelta = TimeDelta::days(90);
 
 /// What is measured of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -171,10 +171,10 @@ pub(super) async fn add(tx: &mut PgConnection, ServiceSums(sums): &ServiceSums) 
     Ok(())
 }
 
-/// Removes hours that began before an instant. A late upload may begin one anew; the next call removes that too.
-pub(super) async fn forget_hours(tx: &mut PgConnection, before: DateTime<Utc>) -> sqlx::Result<()> {
+/// Removes hours that are no longer kept at an instant. A late upload may begin one anew; the next call removes that too.
+pub(super) async fn forget_hours(tx: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<()> {
     query("delete from ai_performance_metrics where time_period = 'hour' and period_start < $1")
-        .bind(before)
+        .bind(now - HOURS_KEPT)
         .execute(tx)
         .await?;
     Ok(())
