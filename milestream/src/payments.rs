@@ -11,7 +11,7 @@ use processors::chain_submission::network::{Network, NetworkError};
 use processors::chain_submission::plan::{Strategy, Terms};
 use runtime::Engine;
 use runtime::clock::SystemClock;
-use runtime::producer::{KafkaProducer, Patience};
+use runtime::producer::{DeliveryTimeout, KafkaProducer};
 use schemas::events::ActivityLogged;
 use schemas::payouts::network_label;
 use secrecy::ExposeSecret as _;
@@ -80,7 +80,7 @@ pub fn config(config: &Config) -> Result<Option<PayoutConfig>> {
 /// Least length of the secret that authenticates chain events: as long as the hash.
 const LEAST_SECRET: usize = 32;
 /// Longest wait for Kafka to take a document on a node's state; one that is not taken is left out.
-const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two looks at the network's rows while they are not usable.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -114,7 +114,7 @@ pub async fn watch(config: &Config, engine: &Engine, pool: PgPool, stop: Cancell
         start_block: config.watch.start_block,
     };
     let gateway = HttpGateway::new(&config.watch.gateway_url, access.secret.clone())?;
-    let producer = KafkaProducer::new(&config.kafka_client(), Patience::Within(PUBLISH_PATIENCE))?;
+    let producer = KafkaProducer::new(&config.kafka_client(), DeliveryTimeout::After(DELIVERY_TIMEOUT))?;
     let journal = Journal::new(
         Arc::new(producer),
         &config.kafka.topic_prefix,

@@ -12,7 +12,7 @@ use processors::pipeline::{Kind, STAGES};
 use runtime::clock::{Clock, SystemClock};
 use runtime::fence::Guards;
 use runtime::metrics::Metrics;
-use runtime::producer::{KafkaProducer, Patience};
+use runtime::producer::{DeliveryTimeout, KafkaProducer};
 use runtime::{Engine, EngineConfig};
 use schemas::events::ActivityLogged;
 use sinks::analytics::AnalyticsSink;
@@ -30,7 +30,7 @@ use crate::{operate, payments};
 /// The sinks by name.
 const SINKS: [&str; 3] = ["postgres", "mongo", "analytics"];
 /// Longest wait of a client for Kafka's acknowledgement; afterwards 503, and the reserved photo is published later.
-const PUBLISH_PATIENCE: Duration = Duration::from_secs(10);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two attempts to start a role whose database does not answer yet.
 const START_AGAIN: Duration = Duration::from_secs(2);
 
@@ -241,7 +241,8 @@ fn relay_outbox(
     pool: &PgPool,
     stop: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send + 'static> {
-    let producer = Arc::new(KafkaProducer::new(&config.kafka_client(), Patience::Within(PUBLISH_PATIENCE))?);
+    let producer =
+        Arc::new(KafkaProducer::new(&config.kafka_client(), DeliveryTimeout::After(DELIVERY_TIMEOUT))?);
     Ok(runtime::outbox::relay(pool.clone(), producer, config.kafka.topic_prefix.clone(), stop))
 }
 
@@ -256,7 +257,7 @@ async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: Cance
     let keys = std::fs::read_to_string(&config.keys.jwks_file).with_context(|| {
         format!("keys.jwks_file {}: run `milestream keys generate`", config.keys.jwks_file.display())
     })?;
-    let producer = KafkaProducer::new(&config.kafka_client(), Patience::Within(PUBLISH_PATIENCE))?;
+    let producer = KafkaProducer::new(&config.kafka_client(), DeliveryTimeout::After(DELIVERY_TIMEOUT))?;
     let parts = ingest::gateway::Parts {
         pool,
         outbound: Arc::new(producer),

@@ -61,7 +61,7 @@ use driver_advice::DriverAdvice;
 use new_events::DriverAdvised;
 use runtime::Processor as _;
 use runtime::pure::PureWorker;
-use runtime::testing::{MemoryOutbound, assignment, record, tools};
+use runtime::testing::{MemoryOutbound, assignment, record, stage_context};
 use schemas::codec;
 use schemas::events::{Event as _, UploadDecided};
 use schemas::topic::{Topic, TopicSpec};
@@ -99,7 +99,7 @@ async fn the_shown_stage_runs_from_bytes_to_bytes() {
     let outbound = Arc::new(MemoryOutbound::default());
     let worker = PureWorker {
         processor: Arc::new(DriverAdvice),
-        tools: tools(DriverAdvice::NAME, outbound.clone()).unwrap(),
+        context: stage_context(DriverAdvice::NAME, outbound.clone()).unwrap(),
         output: "drivers.advised".into(),
         output_schema: 77,
         grace: Duration::ZERO,

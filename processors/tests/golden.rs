@@ -18,7 +18,7 @@ use processors::odometer_reading::OdometerReading;
 use processors::pipeline::STAGES;
 use processors::quality_check::QualityCheck;
 use processors::reward_calculation::RewardCalculation;
-use runtime::testing::{MemoryOutbound, MemorySchemas, raw, tools};
+use runtime::testing::{MemoryOutbound, MemorySchemas, raw, stage_context};
 use runtime::worker::Decoded;
 use runtime::{Processor, Verdict};
 use schemas::codec;
@@ -335,22 +335,22 @@ fn every_normal_and_edge_example_survives_encoding_and_decoding() {
 
 #[tokio::test]
 async fn every_malformed_example_is_refused_for_the_reason_it_names() {
-    let tools = tools("golden", Arc::new(MemoryOutbound::default())).unwrap();
+    let context = stage_context("golden", Arc::new(MemoryOutbound::default())).unwrap();
     let stop = CancellationToken::new();
     for topic in documented_topics() {
         for example in examples(topic).iter().filter(|example| example.is_malformed()) {
             let bytes = hex::decode(example.json["bytes"].as_str().unwrap()).unwrap();
             let record = raw(topic.name(), 0, None, Some(bytes));
             let reason = match topic {
-                Topic::UploadsReceived => refusal(tools.decode::<UploadReceived>(&record, &stop).await),
-                Topic::UploadsGraded => refusal(tools.decode::<UploadGraded>(&record, &stop).await),
-                Topic::UploadsReadings => refusal(tools.decode::<OdometerRead>(&record, &stop).await),
-                Topic::UploadsDecided => refusal(tools.decode::<UploadDecided>(&record, &stop).await),
-                Topic::RewardsCalculated => refusal(tools.decode::<RewardCalculated>(&record, &stop).await),
-                Topic::RewardsGranted => refusal(tools.decode::<RewardGranted>(&record, &stop).await),
-                Topic::ActivityLogs => refusal(tools.decode::<ActivityLogged>(&record, &stop).await),
-                Topic::ChainEvents => refusal(tools.decode::<PayoutInput>(&record, &stop).await),
-                Topic::ModelsDeployed => refusal(tools.decode::<ModelDeployed>(&record, &stop).await),
+                Topic::UploadsReceived => refusal(context.decode::<UploadReceived>(&record, &stop).await),
+                Topic::UploadsGraded => refusal(context.decode::<UploadGraded>(&record, &stop).await),
+                Topic::UploadsReadings => refusal(context.decode::<OdometerRead>(&record, &stop).await),
+                Topic::UploadsDecided => refusal(context.decode::<UploadDecided>(&record, &stop).await),
+                Topic::RewardsCalculated => refusal(context.decode::<RewardCalculated>(&record, &stop).await),
+                Topic::RewardsGranted => refusal(context.decode::<RewardGranted>(&record, &stop).await),
+                Topic::ActivityLogs => refusal(context.decode::<ActivityLogged>(&record, &stop).await),
+                Topic::ChainEvents => refusal(context.decode::<PayoutInput>(&record, &stop).await),
+                Topic::ModelsDeployed => refusal(context.decode::<ModelDeployed>(&record, &stop).await),
                 Topic::DeadLetters | Topic::AccountsChanged | Topic::PayoutsUpdated => {
                     panic!("no examples here")
                 }

@@ -18,7 +18,7 @@ use processors::reward_calculation::RewardCalculation;
 use runtime::pure::PureWorker;
 use runtime::source::RawRecord;
 use runtime::stored::StoredRecord;
-use runtime::testing::{MemoryOutbound, MemorySchemas, assignment, raw, record, tools};
+use runtime::testing::{MemoryOutbound, MemorySchemas, assignment, raw, record, stage_context};
 use runtime::{ManualClock, Processor};
 use schemas::codec;
 use schemas::events::{
@@ -37,11 +37,11 @@ struct Run {
 
 async fn pure<P: Processor>(processor: P, input: Vec<RawRecord>) -> Vec<StoredRecord> {
     let outbound = Arc::new(MemoryOutbound::default());
-    let mut tools = tools(P::NAME, outbound.clone()).unwrap();
-    tools.clock = Arc::new(ManualClock::at(NOW));
+    let mut context = stage_context(P::NAME, outbound.clone()).unwrap();
+    context.clock = Arc::new(ManualClock::at(NOW));
     let worker = PureWorker {
         processor: Arc::new(processor),
-        tools,
+        context,
         output: P::Out::TOPIC.name().into(),
         output_schema: MemorySchemas::id_of::<P::Out>(),
         grace: Duration::ZERO,

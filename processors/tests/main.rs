@@ -18,7 +18,7 @@ use runtime::deciding::DecidingWorker;
 use runtime::fence::Guards;
 use runtime::source::{Assignment, RawRecord};
 use runtime::stored::StoredRecord;
-use runtime::testing::{MemoryOutbound, MemorySchemas, assignment, record, tools};
+use runtime::testing::{MemoryOutbound, MemorySchemas, assignment, record, stage_context};
 use runtime::worker::Halt;
 use runtime::{ManualClock, Processor as _, Verdict as Outcome};
 use rust_decimal::Decimal;
@@ -72,11 +72,11 @@ impl Database {
         at: Micros,
     ) -> (DecidingWorker<FraudCheck>, Arc<MemoryOutbound>) {
         let outbound = Arc::new(MemoryOutbound::default());
-        let mut tools = tools("fraud_check", outbound.clone()).unwrap();
-        tools.clock = Arc::new(ManualClock::at(at));
+        let mut context = stage_context("fraud_check", outbound.clone()).unwrap();
+        context.clock = Arc::new(ManualClock::at(at));
         let worker = DecidingWorker {
             decider: Arc::new(FraudCheck::new(&self.parts(at).0)),
-            tools,
+            context,
             pool: self.pool.clone(),
             output: "uploads.decided".into(),
             output_schema: MemorySchemas::id_of::<UploadDecided>(),

@@ -1,4 +1,4 @@
-//! Capped, jittered exponential backoff for trouble with the world.
+//! Capped, jittered exponential backoff for retryable errors.
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@ use crate::publish::Delivered;
 use crate::pure::{PureWorker, UNACKNOWLEDGED};
 use crate::source::{Assignment, LANE_RECORDS, Lane, RawRecord};
 use crate::stage::{Envelope, Processor, StageError, Verdict};
-use crate::testing::{MemoryOutbound, MemorySchemas, assignment, raw, record, tools};
+use crate::testing::{MemoryOutbound, MemorySchemas, assignment, raw, record, stage_context};
 use crate::worker::Halt;
 
 /// In work at once.
@@ -93,11 +93,11 @@ fn offset(n: usize) -> i64 {
 }
 
 fn worker<P: Processor>(processor: P, outbound: Arc<dyn Outbound>, grace: Duration) -> Arc<PureWorker<P>> {
-    let mut tools = tools(P::NAME, Arc::default()).unwrap();
-    tools.outbound = outbound;
+    let mut context = stage_context(P::NAME, Arc::default()).unwrap();
+    context.outbound = outbound;
     Arc::new(PureWorker {
         processor: Arc::new(processor),
-        tools,
+        context,
         output: "out".into(),
         output_schema: MemorySchemas::id_of::<ActivityLogged>(),
         grace,
@@ -215,7 +215,7 @@ async fn dead_letters_among_records_in_work_let_the_frontier_pass() {
     run.until("all are done", |run| run.lane.frontier() == 4).await;
     let letters = run.outbound.sent().into_iter().filter(|record| record.topic == "dead-letters").count();
     assert_eq!(letters, 2);
-    let text = run.worker.tools.metrics.render();
+    let text = run.worker.context.metrics.render();
     assert!(text.contains(r#"records_consumed_total{stage="gated",topic="activity.logs"} 4"#), "{text}");
     assert!(text.contains(r#"outcome="emit",reason="none",stage="gated"} 2"#), "{text}");
 }

@@ -24,7 +24,7 @@ use crate::source::{Assignment, LANE_RECORDS, Lane, RawRecord};
 const POLL: Duration = Duration::from_millis(20);
 /// How long a full lane is waited for before its partition is paused. A quick stage makes room within a millisecond, and a
 /// pause would throw away what librdkafka has prefetched, to be fetched again; only a slow stage (a photo takes a second)
-/// is worth one. Other partitions wait this long at most, once a pause.
+/// is worth one. Other partitions wait this long at most, once per pause.
 const ROOM: Duration = Duration::from_millis(20);
 /// Records between two looks at everything else while records flow: pauses, commits, liveness.
 const TEND_EVERY: u32 = 64;
@@ -35,7 +35,7 @@ const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(10);
 /// Attempts of a coordinator call inside a rebalance: a broker that restarts is back within a few seconds, and the
 /// attempts together stay under the polling interval of librdkafka (`max.poll.interval.ms`, 5 minutes).
 const COORDINATOR_ATTEMPTS: u32 = 6;
-/// How often librdkafka tells the end of each partition, for the lag gauge.
+/// How often librdkafka reports the end of each partition, for the lag gauge.
 const STATISTICS_EVERY: Duration = Duration::from_secs(5);
 
 /// A consumer's settings.
@@ -45,7 +45,7 @@ pub struct ConsumerConfig {
     pub base: ClientConfig,
     /// Consumer group.
     pub group: String,
-    /// Static member name; unique and stable an instance, so that a restart keeps its partitions.
+    /// Static member name; unique and stable per instance, so that a restart keeps its partitions.
     pub instance: Option<String>,
     /// Topics, with their prefix.
     pub topics: Vec<String>,
@@ -93,7 +93,7 @@ struct LaneState {
     committed: i64,
 }
 
-/// What the consumer thread tells of itself.
+/// What the consumer thread reports of itself.
 pub trait Observer: Send + Sync + 'static {
     /// The polling loop went round.
     fn polled(&self);
@@ -125,7 +125,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // The same trouble comes out of `poll`, where it is logged.
+        // The same error comes out of `poll`, where it is logged.
         tracing::debug!(error = %error, reason, "kafka client");
     }
 }
@@ -230,7 +230,7 @@ impl Context {
 /// The committed offset of each partition; where the group has none it is set to the partition's beginning *now*, so
 /// that "never started" and "offset expired" stay two things.
 fn starting_offsets(consumer: &BaseConsumer<Context>, list: &TopicPartitionList) -> Vec<Start> {
-    let committed = patiently(|| consumer.committed_offsets(list.clone(), COORDINATOR_TIMEOUT));
+    let committed = with_retries(|| consumer.committed_offsets(list.clone(), COORDINATOR_TIMEOUT));
     list.elements()
         .iter()
         .map(|element| {
@@ -247,17 +247,17 @@ fn starting_offsets(consumer: &BaseConsumer<Context>, list: &TopicPartitionList)
 }
 
 fn bootstrap(consumer: &BaseConsumer<Context>, topic: &str, partition: i32) -> KafkaResult<i64> {
-    let (low, _) = patiently(|| consumer.fetch_watermarks(topic, partition, COORDINATOR_TIMEOUT))?;
+    let (low, _) = with_retries(|| consumer.fetch_watermarks(topic, partition, COORDINATOR_TIMEOUT))?;
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(low))?;
     // Acknowledged before the first record is handed out: else a crash could leave decisions without a group offset,
     // which a deciding stage refuses to start on.
-    patiently(|| consumer.commit(&list, CommitMode::Sync))?;
+    with_retries(|| consumer.commit(&list, CommitMode::Sync))?;
     Ok(low)
 }
 
 /// Repeats a coordinator call: the group's coordinator may be restarting.
-fn patiently<T>(call: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
+fn with_retries<T>(call: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
     let mut result = call();
     for _ in 1..COORDINATOR_ATTEMPTS {
         if result.is_ok() {
@@ -313,7 +313,7 @@ fn run(
                     continue;
                 }
             }
-            Some(Err(error)) => weather(&config.group, error)?,
+            Some(Err(error)) => log_or_end(&config.group, error)?,
             None => in_a_row = 0,
         }
         if let Some(error) = consumer.context().failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -347,7 +347,7 @@ fn client_config(config: &ConsumerConfig) -> ClientConfig {
         .set("auto.offset.reset", "error")
         .set("session.timeout.ms", config.session_timeout.as_millis().to_string())
         .set("heartbeat.interval.ms", (config.session_timeout.as_millis() / 4).to_string())
-        // 8 MiB prefetched a consumer, all partitions together.
+        // 8 MiB prefetched per consumer, all partitions together.
         .set("queued.max.messages.kbytes", "8192")
         .set("fetch.wait.max.ms", "50")
         .set("fetch.error.backoff.ms", "100")
@@ -361,7 +361,7 @@ fn client_config(config: &ConsumerConfig) -> ClientConfig {
     client
 }
 
-fn weather(group: &str, error: KafkaError) -> Result<(), ConsumerError> {
+fn log_or_end(group: &str, error: KafkaError) -> Result<(), ConsumerError> {
     let fatal = matches!(
         error.rdkafka_error_code(),
         Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId)

@@ -1,4 +1,4 @@
-//! The worker of a [`Decider`]: decide, then say. A batch is one Postgres transaction behind the fence; what was decided
+//! The worker of a [`Decider`]: decide, then publish. A batch is one Postgres transaction behind the fence; what was decided
 //! is published from its stored bytes, acknowledged, and only then does Kafka's offset move.
 
 use std::collections::HashSet;
@@ -21,7 +21,7 @@ use crate::producer::{Ack, Message, send};
 use crate::source::{Assignment, RawRecord};
 use crate::stage::{Decider, Decision, Envelope, StageError};
 use crate::stored::{pack, unpack};
-use crate::worker::{Decoded, Halt, TRACEPARENT, Tools, next_records};
+use crate::worker::{Decoded, Halt, StageContext, TRACEPARENT, next_records};
 
 /// Records of one transaction: a few milliseconds of Postgres, and what a crash repeats at most.
 const BATCH: usize = 200;
@@ -31,7 +31,7 @@ pub struct DecidingWorker<D: Decider> {
     /// The stage.
     pub decider: Arc<D>,
     /// What workers share.
-    pub tools: Tools,
+    pub context: StageContext,
     /// The stage's database.
     pub pool: PgPool,
     /// The output topic, with its prefix.
@@ -44,24 +44,24 @@ pub struct DecidingWorker<D: Decider> {
     pub guards: Guards,
 }
 
-enum Trouble {
-    World(StageError),
+enum BatchError {
+    Retryable(StageError),
     Halt(Halt),
 }
 
-impl From<FenceError> for Trouble {
+impl From<FenceError> for BatchError {
     fn from(error: FenceError) -> Self {
         match error {
-            FenceError::Postgres(error) => Self::World(error.into()),
+            FenceError::Postgres(error) => Self::Retryable(error.into()),
             FenceError::Lost => Self::Halt(Halt::Fenced),
             FenceError::Inconsistent(detail) => Self::Halt(Halt::Operator(detail)),
         }
     }
 }
 
-impl From<sqlx::Error> for Trouble {
+impl From<sqlx::Error> for BatchError {
     fn from(error: sqlx::Error) -> Self {
-        Self::World(error.into())
+        Self::Retryable(error.into())
     }
 }
 
@@ -73,14 +73,14 @@ impl<D: Decider> DecidingWorker<D> {
     pub async fn run(&self, assignment: &mut Assignment) -> Result<(), Halt> {
         let lane = assignment.lane.clone();
         let mut fence = self.take_fence(assignment, &lane.stop).await?;
-        let mut dead_letters = self.tools.dead_letter_count();
+        let mut dead_letters = self.context.dead_letter_count();
         while let Some(records) = next_records(assignment, BATCH).await {
-            self.tools.consumed(&assignment.topic, records.len());
+            self.context.consumed(&assignment.topic, records.len());
             let split = records.partition_point(|record| record.position.offset < fence.decided_upto);
             let (decided, fresh) = records.split_at(split);
-            self.say_again(&fence, decided, &lane.stop).await?;
+            self.republish(&fence, decided, &lane.stop).await?;
             let stored = self.decide(&mut fence, fresh, &lane.stop, &mut dead_letters).await?;
-            self.say(stored.iter().map(|row| row.output.as_slice())).await?;
+            self.publish(stored.iter().map(|row| row.output.as_slice())).await?;
             if let Some(last) = records.last() {
                 lane.advance(last.position.offset + 1);
             }
@@ -94,7 +94,7 @@ impl<D: Decider> DecidingWorker<D> {
             match Fence::take(&self.pool, D::NAME, assignment, &self.owner, self.guards).await {
                 Ok(fence) => return Ok(fence),
                 Err(FenceError::Postgres(error)) => {
-                    self.tools.retry("postgres", &error, &mut backoff, stop).await?;
+                    self.context.retry("postgres", &error, &mut backoff, stop).await?;
                 }
                 Err(error) => return Err(Halt::Operator(error.to_string())),
             }
@@ -102,7 +102,7 @@ impl<D: Decider> DecidingWorker<D> {
     }
 
     /// Publishes the stored outputs of records that were decided before.
-    async fn say_again(
+    async fn republish(
         &self,
         fence: &Fence,
         records: &[RawRecord],
@@ -116,7 +116,7 @@ impl<D: Decider> DecidingWorker<D> {
         let outputs = loop {
             match fence.outputs(&self.pool, &offsets).await {
                 Ok(outputs) => break outputs,
-                Err(error) => self.tools.retry("postgres", &error, &mut backoff, stop).await?,
+                Err(error) => self.context.retry("postgres", &error, &mut backoff, stop).await?,
             }
         };
         let stored = offsets
@@ -130,12 +130,12 @@ impl<D: Decider> DecidingWorker<D> {
             })
             .collect::<Result<Vec<_>, _>>()?;
         for _ in &stored {
-            self.tools.outcome("republish", "none");
+            self.context.outcome("republish", "none");
         }
-        self.say(stored.into_iter()).await
+        self.publish(stored.into_iter()).await
     }
 
-    async fn say(&self, outputs: impl Iterator<Item = &[u8]>) -> Result<(), Halt> {
+    async fn publish(&self, outputs: impl Iterator<Item = &[u8]>) -> Result<(), Halt> {
         let ledger = Arc::new(Ledger::starting_at(0));
         for (offset, output) in (0..).zip(outputs) {
             let records =
@@ -150,7 +150,7 @@ impl<D: Decider> DecidingWorker<D> {
                     payload: record.payload.as_deref(),
                     headers: &headers,
                 };
-                send(self.tools.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await?;
+                send(self.context.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await?;
             }
         }
         ledger
@@ -170,7 +170,7 @@ impl<D: Decider> DecidingWorker<D> {
         let upto = last.position.offset + 1;
         let mut decoded = Vec::with_capacity(records.len());
         for record in records {
-            let item = self.tools.decode::<D::In>(record, stop).await?;
+            let item = self.context.decode::<D::In>(record, stop).await?;
             dead_letters.count(matches!(item, Decoded::Bad(..))).map_err(Halt::Operator)?;
             decoded.push((record, item));
         }
@@ -179,20 +179,20 @@ impl<D: Decider> DecidingWorker<D> {
             let started = Instant::now();
             let result = self.transaction(fence, &decoded, upto).await;
             let seconds = started.elapsed().as_secs_f64();
-            self.tools.metrics.stage_seconds.with_label_values(&[D::NAME]).observe(seconds);
+            self.context.metrics.stage_seconds.with_label_values(&[D::NAME]).observe(seconds);
             match result {
                 Ok(stored) => {
                     fence.decided_upto = upto;
                     for row in &stored {
-                        self.tools.outcome(row.outcome, row.reason.unwrap_or("none"));
+                        self.context.outcome(row.outcome, row.reason.unwrap_or("none"));
                     }
                     return Ok(stored);
                 }
-                Err(Trouble::Halt(halt)) => return Err(halt),
+                Err(BatchError::Halt(halt)) => return Err(halt),
                 // An unknown commit outcome ends here too: if it did commit, the next attempt's compare-and-set hits
                 // no row, the partition begins anew, and the stored outputs are published.
-                Err(Trouble::World(error)) => {
-                    self.tools.retry("postgres", &error, &mut backoff, stop).await?;
+                Err(BatchError::Retryable(error)) => {
+                    self.context.retry("postgres", &error, &mut backoff, stop).await?;
                 }
             }
         }
@@ -203,7 +203,7 @@ impl<D: Decider> DecidingWorker<D> {
         fence: &Fence,
         decoded: &[(&RawRecord, Decoded<D::In>)],
         upto: i64,
-    ) -> Result<Vec<Stored>, Trouble> {
+    ) -> Result<Vec<Stored>, BatchError> {
         let mut tx = self.pool.begin().await?;
         let (mut ids, mut effects) = (Vec::new(), Vec::new());
         for (_, item) in decoded {
@@ -234,11 +234,11 @@ impl<D: Decider> DecidingWorker<D> {
         let decisions = if batch.is_empty() {
             Vec::new()
         } else {
-            self.decider.decide(&mut tx, &batch).await.map_err(Trouble::World)?
+            self.decider.decide(&mut tx, &batch).await.map_err(BatchError::Retryable)?
         };
         if decisions.len() != batch.len() {
             let text = format!("{} made {} decisions of {} events", D::NAME, decisions.len(), batch.len());
-            return Err(Trouble::Halt(Halt::Operator(text)));
+            return Err(BatchError::Halt(Halt::Operator(text)));
         }
         let mut decisions = batch.iter().zip(decisions);
         let stored = decoded
@@ -253,8 +253,8 @@ impl<D: Decider> DecidingWorker<D> {
                 Decoded::Event(_) => Ok(stored_repeat(record)),
             })
             .collect::<Result<Vec<_>, _>>()
-            .map_err(Trouble::Halt)?;
-        fence.store(&mut tx, &stored, upto, self.tools.clock.now()).await?;
+            .map_err(BatchError::Halt)?;
+        fence.store(&mut tx, &stored, upto, self.context.clock.now()).await?;
         tx.commit().await?;
         Ok(stored)
     }
@@ -278,9 +278,9 @@ impl<D: Decider> DecidingWorker<D> {
             );
         }
         for log in &decision.logs {
-            if let Some(payload) = self.tools.encode_log(log) {
+            if let Some(payload) = self.context.encode_log(log) {
                 let key = log.key();
-                let topic = &self.tools.activity_logs;
+                let topic = &self.context.activity_logs;
                 pack(
                     &mut output,
                     &Message { topic, key: Some(key.as_bytes()), payload: Some(&payload), headers },
@@ -303,13 +303,13 @@ impl<D: Decider> DecidingWorker<D> {
     }
 
     fn stored_dead_letter(&self, record: &RawRecord, reason: Reason, detail: &str) -> Stored {
-        let headers = dead_letter::headers(record, D::NAME, reason, detail, self.tools.clock.now());
+        let headers = dead_letter::headers(record, D::NAME, reason, detail, self.context.clock.now());
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
         let mut output = Vec::new();
         pack(
             &mut output,
             &Message {
-                topic: &self.tools.dead_letters,
+                topic: &self.context.dead_letters,
                 key: record.key.as_deref(),
                 payload: record.payload.as_deref(),
                 headers: &headers,
@@ -319,7 +319,7 @@ impl<D: Decider> DecidingWorker<D> {
     }
 }
 
-/// A record whose event was decided before, under another offset: nothing to say, but its position is accounted for.
+/// A record whose event was decided before, under another offset: nothing is published, but its position is accounted for.
 fn stored_repeat(record: &RawRecord) -> Stored {
     let position = &record.position;
     Stored {

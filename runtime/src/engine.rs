@@ -1,4 +1,4 @@
-//! Runs a role: a consumer, and one supervised worker an assigned partition.
+//! Runs a role: a consumer, and one supervised worker per assigned partition.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use crate::deciding::DecidingWorker;
 use crate::fence::Guards;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::producer::{KafkaProducer, Message, Patience, send_and_wait};
+use crate::producer::{DeliveryTimeout, KafkaProducer, Message, send_and_wait};
 use crate::publish::PublishError;
 use crate::pure::PureWorker;
 use crate::registry::{Registry, RegistryConfig, RegistryError};
 use crate::sinking::SinkWorker;
 use crate::source::Assignment;
 use crate::stage::{Decider, Processor, Sink};
-use crate::worker::{Chain, Halt, Tools, topic_name};
+use crate::worker::{ErrorReport, Halt, StageContext, topic_name};
 
 /// How long a fenced worker waits before it asks for its partition again: the group usually takes it away first.
 const FENCED_WAIT: Duration = Duration::from_secs(1);
 
-/// What a role needs to know of the world.
+/// What a role depends on.
 #[derive(Clone)]
 pub struct EngineConfig {
     /// Brokers, TLS, SASL.
@@ -40,7 +40,7 @@ pub struct EngineConfig {
     pub registry: RegistryConfig,
     /// In front of every topic and group name; empty in production.
     pub prefix: String,
-    /// Unique and stable an instance.
+    /// Unique and stable per instance.
     pub instance: Option<String>,
     /// See [`ConsumerConfig`].
     pub session_timeout: Duration,
@@ -50,7 +50,7 @@ pub struct EngineConfig {
     pub guards: Guards,
 }
 
-/// Turns what the consumer thread tells into health and metrics.
+/// Turns what the consumer thread reports into health and metrics.
 struct Observed {
     name: &'static str,
     health: Health,
@@ -115,7 +115,7 @@ impl Engine {
         clock: Arc<dyn Clock>,
         stop: CancellationToken,
     ) -> Result<Self, EngineError> {
-        let producer = Arc::new(KafkaProducer::new(&config.kafka, Patience::Endless)?);
+        let producer = Arc::new(KafkaProducer::new(&config.kafka, DeliveryTimeout::Unlimited)?);
         let registry = Arc::new(Registry::new(&config.registry)?);
         Ok(Self { config, producer, registry, metrics, health: Health::default(), clock, stop })
     }
@@ -128,7 +128,7 @@ impl Engine {
         let output_schema = self.schema_id::<P::Out>().await?;
         let worker = Arc::new(PureWorker {
             processor: Arc::new(processor),
-            tools: self.tools(P::NAME).await?,
+            context: self.stage_context(P::NAME).await?,
             output: topic_name::<P::Out>(&self.config.prefix),
             output_schema,
             // The other half is for the acknowledgements. Of the default 6 s this leaves a hard photo its 3 s.
@@ -150,7 +150,7 @@ impl Engine {
         let owner = self.config.instance.clone().unwrap_or_else(|| format!("pid-{}", std::process::id()));
         let worker = Arc::new(DecidingWorker {
             decider: Arc::new(decider),
-            tools: self.tools(D::NAME).await?,
+            context: self.stage_context(D::NAME).await?,
             pool,
             output: topic_name::<D::Out>(&self.config.prefix),
             output_schema,
@@ -169,7 +169,8 @@ impl Engine {
     /// # Errors
     /// [`EngineError`].
     pub async fn run_sink<S: Sink>(&self, sink: S) -> Result<(), EngineError> {
-        let worker = Arc::new(SinkWorker { sink: Arc::new(sink), tools: self.tools(S::NAME).await? });
+        let worker =
+            Arc::new(SinkWorker { sink: Arc::new(sink), context: self.stage_context(S::NAME).await? });
         let run = move |mut assignment: Assignment| {
             let worker = worker.clone();
             async move { (worker.run(&mut assignment).await, assignment) }
@@ -199,7 +200,7 @@ impl Engine {
             match self.registry.id_of::<E>(&self.config.prefix).await {
                 Ok(id) => return Ok(id),
                 Err(error @ RegistryError::Unavailable(_)) => {
-                    tracing::warn!(error = %Chain(&error), "waiting for the schema registry");
+                    tracing::warn!(error = %ErrorReport(&error), "waiting for the schema registry");
                     if !backoff.wait(&self.stop).await {
                         return Err(error.into());
                     }
@@ -231,8 +232,8 @@ impl Engine {
         Ok(())
     }
 
-    async fn tools(&self, stage: &'static str) -> Result<Tools, EngineError> {
-        Ok(Tools {
+    async fn stage_context(&self, stage: &'static str) -> Result<StageContext, EngineError> {
+        Ok(StageContext {
             stage,
             outbound: self.producer.clone(),
             schemas: self.registry.clone(),
@@ -293,7 +294,7 @@ impl Engine {
         result
     }
 
-    /// One worker has ended: says so on its lane, so that the consumer can go on.
+    /// One worker has ended: marks its lane, so that the consumer can go on.
     fn settle(
         &self,
         name: &'static str,

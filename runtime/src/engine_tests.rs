@@ -13,7 +13,7 @@ use crate::pure::PureWorker;
 use crate::sinking::SinkWorker;
 use crate::source::RawRecord;
 use crate::stage::{Envelope, Processor, Sink, SinkError, StageError, Verdict};
-use crate::testing::{MemoryOutbound, MemorySchemas, assignment, raw, record, tools};
+use crate::testing::{MemoryOutbound, MemorySchemas, assignment, raw, record, stage_context};
 use crate::worker::Halt;
 
 fn log(n: u128) -> ActivityLogged {
@@ -50,7 +50,7 @@ impl Processor for Picky {
 fn picky(outbound: &Arc<MemoryOutbound>) -> PureWorker<Picky> {
     PureWorker {
         processor: Arc::new(Picky(false.into())),
-        tools: tools("picky", outbound.clone()).unwrap(),
+        context: stage_context("picky", outbound.clone()).unwrap(),
         output: "out".into(),
         output_schema: MemorySchemas::id_of::<ActivityLogged>(),
         grace: Duration::ZERO,
@@ -72,7 +72,7 @@ async fn every_record_ends_as_emitted_dropped_or_dead_lettered_and_the_offset_pa
     let sent = outbound.sent();
     let on = |topic: &str| sent.iter().filter(|record| record.topic == topic).count();
     assert_eq!((on("out"), on("activity.logs"), on("dead-letters")), (7, 7, 1));
-    let text = worker.tools.metrics.render();
+    let text = worker.context.metrics.render();
     assert!(text.contains(r#"outcome="emit",reason="none",stage="picky"} 7"#), "{text}");
     assert!(text.contains(r#"outcome="drop",reason="duplicate_event",stage="picky"} 6"#), "{text}");
     assert!(text.contains(r#"outcome="dead_letter",reason="processing_failed",stage="picky"} 1"#), "{text}");
@@ -135,7 +135,7 @@ async fn an_unknown_schema_id_is_dead_lettered_and_an_unknown_record_name_halts_
 async fn a_burst_of_dead_letters_over_the_limit_halts_the_partition() {
     let outbound = Arc::new(MemoryOutbound::default());
     let mut worker = picky(&outbound);
-    worker.tools.limit = DeadLetterLimit { consecutive: 3, share: 1.0 };
+    worker.context.limit = DeadLetterLimit { consecutive: 3, share: 1.0 };
     let records = (0..10).map(|at| raw("activity.logs", at, None, Some(vec![9]))).collect();
     let mut lane = input(records);
     let halt = worker.run(&mut lane).await.unwrap_err();
@@ -166,7 +166,8 @@ impl Sink for Fussy {
 async fn a_batch_with_one_bad_row_is_unrolled_and_only_that_row_is_dead_lettered() {
     let outbound = Arc::new(MemoryOutbound::default());
     let sink = Arc::new(Fussy::default());
-    let worker = SinkWorker { sink: sink.clone(), tools: tools("fussy", outbound.clone()).unwrap() };
+    let worker =
+        SinkWorker { sink: sink.clone(), context: stage_context("fussy", outbound.clone()).unwrap() };
     let mut records: Vec<_> = (0..6).map(|n| record(&log(n), i64::try_from(n).unwrap()).unwrap()).collect();
     records.insert(2, raw("activity.logs", 2, None, None));
     for (at, record) in records.iter_mut().enumerate() {

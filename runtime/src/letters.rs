@@ -8,7 +8,7 @@ use std::time::Duration;
 use rdkafka::config::ClientConfig;
 
 use crate::dead_letter::header;
-use crate::producer::{KafkaProducer, Message, Patience, send_and_wait};
+use crate::producer::{DeliveryTimeout, KafkaProducer, Message, send_and_wait};
 use crate::publish::PublishError;
 use crate::source::RawRecord;
 use crate::worker::REDRIVE;
@@ -16,7 +16,7 @@ use crate::worker::REDRIVE;
 /// In front of every header that the engine added.
 const OURS: &str = "dlq.";
 /// Longest wait for an acknowledgement.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why dead letters could not be redriven.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +75,7 @@ pub async fn redrive(
             Ok((letter, topic))
         })
         .collect::<Result<Vec<_>, LettersError>>()?;
-    let producer = KafkaProducer::new(kafka, Patience::Within(PATIENCE))?;
+    let producer = KafkaProducer::new(kafka, DeliveryTimeout::After(DELIVERY_TIMEOUT))?;
     let mut topics = Vec::with_capacity(chosen.len());
     for (letter, topic) in chosen {
         let headers = redriven_headers(letter);

@@ -1,7 +1,7 @@
 //! The engine: consume → process → produce → ledger → commit, with dead letters, retry, metrics and lifecycle.
 //!
 //! Knows Kafka and the fence in Postgres; knows nothing of odometers. A stage is a [`Processor`] (pure), a [`Decider`]
-//! (commits a transaction a batch) or a [`Sink`] (writes a batch somewhere); everything else is here.
+//! (commits a transaction per batch) or a [`Sink`] (writes a batch somewhere); everything else is here.
 
 pub mod backoff;
 pub mod by_key;

@@ -20,7 +20,7 @@ pub struct Metrics {
     pub outcomes: IntCounterVec,
     /// Time of one call of the stage's own code (a batch for deciders and sinks); of a photo with its wait for a core.
     pub stage_seconds: HistogramVec,
-    /// Calls repeated for trouble with the world. Act when it keeps growing: a dependency is down.
+    /// Calls repeated after a retryable error. Act when it keeps growing: a dependency is down.
     pub retries: IntCounterVec,
     /// Records behind the end of the partition. Act when it grows for 10 minutes.
     pub lag: IntGaugeVec,
@@ -59,7 +59,7 @@ pub const CATALOGUE: &[(&str, &[&str], &str)] = &[
     ("milestream_records_consumed_total", &["stage", "topic"], "Records taken from Kafka"),
     ("milestream_record_outcomes_total", &["stage", "outcome", "reason"], "How each record ended"),
     ("milestream_stage_seconds", &["stage"], "Time of one call of the stage"),
-    ("milestream_stage_retries_total", &["stage", "cause"], "Calls repeated for trouble with the world"),
+    ("milestream_stage_retries_total", &["stage", "cause"], "Calls repeated after a retryable error"),
     (
         "milestream_partition_lag_records",
         &["stage", "topic", "partition"],

@@ -13,7 +13,7 @@ use crate::backoff::Backoff;
 use crate::producer::{Ack, Message, Outbound, send};
 use crate::publish::PublishError;
 use crate::stage::StageError;
-use crate::worker::Chain;
+use crate::worker::ErrorReport;
 
 /// Rows of one round.
 const ROUND: i64 = 100;
@@ -34,7 +34,7 @@ pub async fn relay(pool: PgPool, outbound: Arc<dyn Outbound>, prefix: String, st
             }
             Ok(_) => backoff = Backoff::default(),
             Err(error) => {
-                tracing::warn!(error = %Chain(&error), "outbox relay");
+                tracing::warn!(error = %ErrorReport(&error), "outbox relay");
                 backoff.wait(&stop).await;
             }
         }

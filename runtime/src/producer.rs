@@ -29,7 +29,7 @@ pub struct Message<'a> {
     pub headers: &'a [(&'a str, Option<&'a [u8]>)],
 }
 
-/// Who is told of the acknowledgement.
+/// Who gets the acknowledgement.
 #[derive(Debug)]
 pub enum Ack {
     /// A record of the ledger has one part less to wait for.
@@ -39,7 +39,7 @@ pub enum Ack {
 }
 
 impl Ack {
-    /// Tells the result.
+    /// Hands the result over.
     pub fn settle(self, result: Result<Delivered, PublishError>) {
         match (self, result) {
             (Ack::Ledger(ledger, offset), Ok(_)) => ledger.acknowledge(offset),
@@ -99,11 +99,11 @@ pub async fn send_and_wait(
 
 /// How a producer is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+pub enum DeliveryTimeout {
     /// Never gives a record up: for stages, whose offset waits.
-    Endless,
+    Unlimited,
     /// Gives up after this time: for the gateway, whose client waits.
-    Within(Duration),
+    After(Duration),
 }
 
 /// librdkafka behind [`Outbound`].
@@ -149,10 +149,10 @@ impl KafkaProducer {
     ///
     /// # Errors
     /// [`PublishError::Fatal`] for settings that librdkafka refuses.
-    pub fn new(base: &ClientConfig, patience: Patience) -> Result<Self, PublishError> {
-        let timeout_ms = match patience {
-            Patience::Endless => 0,
-            Patience::Within(limit) => limit.as_millis(),
+    pub fn new(base: &ClientConfig, timeout: DeliveryTimeout) -> Result<Self, PublishError> {
+        let timeout_ms = match timeout {
+            DeliveryTimeout::Unlimited => 0,
+            DeliveryTimeout::After(limit) => limit.as_millis(),
         };
         let producer = base
             .clone()

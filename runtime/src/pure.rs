@@ -15,7 +15,7 @@ use crate::ledger::Ledger;
 use crate::producer::{Ack, Message, send};
 use crate::source::{Assignment, Lane, RawRecord};
 use crate::stage::{Envelope, Processor, Verdict};
-use crate::worker::{Decoded, Halt, TRACEPARENT, Tools, next_records};
+use crate::worker::{Decoded, Halt, StageContext, TRACEPARENT, next_records};
 
 /// Records that wait for acknowledgement on one partition: 2,000 of 1.5 kB are 3 MiB.
 pub(crate) const UNACKNOWLEDGED: usize = 2_000;
@@ -25,7 +25,7 @@ pub struct PureWorker<P: Processor> {
     /// The stage.
     pub processor: Arc<P>,
     /// What workers share.
-    pub tools: Tools,
+    pub context: StageContext,
     /// The output topic, with its prefix.
     pub output: String,
     /// Schema id of the output.
@@ -51,7 +51,7 @@ impl<P: Processor> PureWorker<P> {
     pub async fn run(&self, assignment: &mut Assignment) -> Result<(), Halt> {
         let ledger = Arc::new(Ledger::starting_at(assignment.start));
         let lane = assignment.lane.clone();
-        let mut dead_letters = self.tools.dead_letter_count();
+        let mut dead_letters = self.context.dead_letter_count();
         let result = if P::IN_FLIGHT > 1 {
             self.consume_by_key(assignment, &ledger, &mut dead_letters).await
         } else {
@@ -75,7 +75,7 @@ impl<P: Processor> PureWorker<P> {
     ) -> Result<(), Halt> {
         let lane = assignment.lane.clone();
         while let Some(records) = next_records(assignment, 64).await {
-            self.tools.consumed(&assignment.topic, records.len());
+            self.context.consumed(&assignment.topic, records.len());
             for record in &records {
                 if lane.stop.is_cancelled() {
                     return Ok(());
@@ -108,13 +108,13 @@ impl<P: Processor> PureWorker<P> {
         record: &RawRecord,
         stop: &CancellationToken,
     ) -> Result<Work<P::Out>, Halt> {
-        Ok(match self.tools.decode::<P::In>(record, stop).await? {
+        Ok(match self.context.decode::<P::In>(record, stop).await? {
             Decoded::Event(event) => Work::Judged(self.process(&event, stop).await?),
             Decoded::Bad(reason, detail) => Work::Bad(reason, detail),
         })
     }
 
-    /// Hands over what came of a record; the ledger is told how many acknowledgements to wait for.
+    /// Hands over what came of a record; the ledger learns how many acknowledgements to wait for.
     pub(crate) async fn publish(
         &self,
         record: &RawRecord,
@@ -148,7 +148,7 @@ impl<P: Processor> PureWorker<P> {
     ) -> Result<(), Halt> {
         let offset = record.position.offset;
         ledger.begin(offset, 1);
-        self.tools.dead_letter(record, reason, detail, Ack::Ledger(ledger.clone(), offset)).await
+        self.context.dead_letter(record, reason, detail, Ack::Ledger(ledger.clone(), offset)).await
     }
 
     async fn process(
@@ -161,10 +161,10 @@ impl<P: Processor> PureWorker<P> {
             let started = Instant::now();
             let result = self.processor.process(event).await;
             let seconds = started.elapsed().as_secs_f64();
-            self.tools.metrics.stage_seconds.with_label_values(&[P::NAME]).observe(seconds);
+            self.context.metrics.stage_seconds.with_label_values(&[P::NAME]).observe(seconds);
             match result {
                 Ok(verdict) => return Ok(verdict),
-                Err(error) => self.tools.retry("stage", &error, &mut backoff, stop).await?,
+                Err(error) => self.context.retry("stage", &error, &mut backoff, stop).await?,
             }
         }
     }
@@ -186,9 +186,9 @@ impl<P: Processor> PureWorker<P> {
         let key = event.key();
         let message =
             Message { topic: &self.output, key: Some(key.as_bytes()), payload: Some(&payload), headers };
-        send(self.tools.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await?;
-        self.say(&logs, headers, offset, ledger).await?;
-        self.tools.outcome("emit", "none");
+        send(self.context.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await?;
+        self.publish_logs(&logs, headers, offset, ledger).await?;
+        self.context.outcome("emit", "none");
         Ok(())
     }
 
@@ -203,17 +203,17 @@ impl<P: Processor> PureWorker<P> {
         ledger.begin(offset, logs.len());
         let trace = [(TRACEPARENT, record.header(TRACEPARENT).map(str::as_bytes))];
         let headers = if trace[0].1.is_some() { &trace[..] } else { &[] };
-        self.say(&logs, headers, offset, ledger).await?;
-        self.tools.outcome("drop", reason.label());
+        self.publish_logs(&logs, headers, offset, ledger).await?;
+        self.context.outcome("drop", reason.label());
         Ok(())
     }
 
     /// Documents as keys and bytes.
     fn encoded(&self, logs: &[ActivityLogged]) -> Vec<(String, Vec<u8>)> {
-        logs.iter().filter_map(|log| Some((log.key(), self.tools.encode_log(log)?))).collect()
+        logs.iter().filter_map(|log| Some((log.key(), self.context.encode_log(log)?))).collect()
     }
 
-    async fn say(
+    async fn publish_logs(
         &self,
         logs: &[(String, Vec<u8>)],
         headers: &[(&str, Option<&[u8]>)],
@@ -222,12 +222,12 @@ impl<P: Processor> PureWorker<P> {
     ) -> Result<(), Halt> {
         for (key, payload) in logs {
             let message = Message {
-                topic: &self.tools.activity_logs,
+                topic: &self.context.activity_logs,
                 key: Some(key.as_bytes()),
                 payload: Some(payload),
                 headers,
             };
-            send(self.tools.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await?;
+            send(self.context.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await?;
         }
         Ok(())
     }

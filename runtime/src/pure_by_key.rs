@@ -108,7 +108,7 @@ impl<P: Processor> PureWorker<P> {
                 }
                 taken = assignment.records.recv_many(&mut fresh, room), if goes_on && room > 0 => {
                     goes_on = taken > 0;
-                    self.tools.consumed(&assignment.topic, taken);
+                    self.context.consumed(&assignment.topic, taken);
                     for record in fresh.drain(..) {
                         ledger.take_up(record.position.offset);
                         records.push(record.key.clone(), record);

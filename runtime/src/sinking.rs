@@ -14,7 +14,7 @@ use crate::producer::Ack;
 use crate::publish::PublishError;
 use crate::source::{Assignment, RawRecord};
 use crate::stage::{Envelope, Sink, SinkError};
-use crate::worker::{Decoded, Halt, Tools, next_records};
+use crate::worker::{Decoded, Halt, StageContext, next_records};
 
 /// Records of one batch; also what a crash repeats at most.
 const BATCH: usize = 500;
@@ -24,7 +24,7 @@ pub struct SinkWorker<S: Sink> {
     /// The sink.
     pub sink: Arc<S>,
     /// What workers share.
-    pub tools: Tools,
+    pub context: StageContext,
 }
 
 impl<S: Sink> SinkWorker<S> {
@@ -34,9 +34,9 @@ impl<S: Sink> SinkWorker<S> {
     /// [`Halt`].
     pub async fn run(&self, assignment: &mut Assignment) -> Result<(), Halt> {
         let lane = assignment.lane.clone();
-        let mut dead_letters = self.tools.dead_letter_count();
+        let mut dead_letters = self.context.dead_letter_count();
         while let Some(records) = next_records(assignment, BATCH).await {
-            self.tools.consumed(&assignment.topic, records.len());
+            self.context.consumed(&assignment.topic, records.len());
             self.batch(&records, &lane.stop, &mut dead_letters).await?;
             if let Some(last) = records.last() {
                 lane.advance(last.position.offset + 1);
@@ -53,7 +53,7 @@ impl<S: Sink> SinkWorker<S> {
     ) -> Result<(), Halt> {
         let (mut events, mut origins) = (Vec::new(), Vec::new());
         for record in records {
-            match self.tools.decode::<S::In>(record, stop).await? {
+            match self.context.decode::<S::In>(record, stop).await? {
                 Decoded::Event(event) => {
                     events.push(event);
                     origins.push(record);
@@ -70,7 +70,7 @@ impl<S: Sink> SinkWorker<S> {
         if self.write(&events, stop).await?.is_ok() {
             for _ in &events {
                 dead_letters.count(false).map_err(Halt::Operator)?;
-                self.tools.outcome("write", "none");
+                self.context.outcome("write", "none");
             }
             return Ok(());
         }
@@ -78,14 +78,14 @@ impl<S: Sink> SinkWorker<S> {
             let written = self.write(event, stop).await?;
             dead_letters.count(written.is_err()).map_err(Halt::Operator)?;
             match written {
-                Ok(()) => self.tools.outcome("write", "none"),
+                Ok(()) => self.context.outcome("write", "none"),
                 Err(detail) => self.dead_letter(record, Reason::BadRow, &detail).await?,
             }
         }
         Ok(())
     }
 
-    /// Writes until the world allows it; the inner error is a row that does not fit.
+    /// Writes until the sink is reachable; the inner error is a row that does not fit.
     async fn write(
         &self,
         events: &[Envelope<S::In>],
@@ -96,12 +96,12 @@ impl<S: Sink> SinkWorker<S> {
             let started = Instant::now();
             let result = self.sink.write(events).await;
             let seconds = started.elapsed().as_secs_f64();
-            self.tools.metrics.stage_seconds.with_label_values(&[S::NAME]).observe(seconds);
+            self.context.metrics.stage_seconds.with_label_values(&[S::NAME]).observe(seconds);
             match result {
                 Ok(()) => return Ok(Ok(())),
                 Err(SinkError::BadRow(detail)) => return Ok(Err(detail)),
                 Err(SinkError::Retry(error)) => {
-                    self.tools.retry("store", &error, &mut backoff, stop).await?;
+                    self.context.retry("store", &error, &mut backoff, stop).await?;
                 }
             }
         }
@@ -109,7 +109,7 @@ impl<S: Sink> SinkWorker<S> {
 
     async fn dead_letter(&self, record: &RawRecord, reason: Reason, detail: &str) -> Result<(), Halt> {
         let (sender, receiver) = oneshot::channel();
-        self.tools.dead_letter(record, reason, detail, Ack::Waiter(sender)).await?;
+        self.context.dead_letter(record, reason, detail, Ack::Waiter(sender)).await?;
         receiver.await.unwrap_or_else(|_| Err(PublishError::Fatal("the producer is gone".into())))?;
         Ok(())
     }

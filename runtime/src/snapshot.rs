@@ -12,7 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::source::RawRecord;
 
 /// Longest wait for the brokers, and for a topic's end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why a topic could not be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum SnapshotError {
     #[error("kafka: {0}")]
     Kafka(#[from] KafkaError),
     /// The end was not reached in time, and Kafka gave no reason.
-    #[error("{0} was not read to its end within {PATIENCE:?}")]
+    #[error("{0} was not read to its end within {TIMEOUT:?}")]
     Slow(String),
 }
 
@@ -30,10 +30,10 @@ pub enum SnapshotError {
 /// # Errors
 /// Kafka's, where it does not answer within a minute.
 pub fn extents(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, (i64, i64)>, KafkaError> {
-    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
     let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
     partitions
-        .map(|partition| Ok((partition.id(), consumer.fetch_watermarks(topic, partition.id(), PATIENCE)?)))
+        .map(|partition| Ok((partition.id(), consumer.fetch_watermarks(topic, partition.id(), TIMEOUT)?)))
         .collect()
 }
 
@@ -55,8 +55,8 @@ pub fn from_beginning(kafka: &ClientConfig, topic: &str) -> Result<BaseConsumer,
     Ok(consumer)
 }
 
-/// Every record of a topic up to its present end, by partition and offset. Blocks. Trouble on the way passes or is the
-/// error after a minute: a broker may be restarting.
+/// Every record of a topic up to its present end, by partition and offset. Blocks. An error on the way passes or is the result
+/// after a minute: a broker may be restarting.
 ///
 /// # Errors
 /// [`SnapshotError`].
@@ -65,10 +65,12 @@ pub fn read(kafka: &ClientConfig, topic: &str) -> Result<Vec<RawRecord>, Snapsho
     let mut left = extents(&consumer, topic)?;
     left.retain(|_, (low, high)| low < high);
     let name: Arc<str> = topic.into();
-    let (mut records, mut trouble, until) = (Vec::new(), None, Instant::now() + PATIENCE);
+    let (mut records, mut last_error, until) = (Vec::new(), None, Instant::now() + TIMEOUT);
     while !left.is_empty() {
         if Instant::now() > until {
-            return Err(trouble.map_or_else(|| SnapshotError::Slow(topic.to_owned()), SnapshotError::Kafka));
+            return Err(
+                last_error.map_or_else(|| SnapshotError::Slow(topic.to_owned()), SnapshotError::Kafka)
+            );
         }
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
@@ -79,7 +81,7 @@ pub fn read(kafka: &ClientConfig, topic: &str) -> Result<Vec<RawRecord>, Snapsho
                 }
                 records.push(record);
             }
-            Some(Err(error)) => trouble = Some(error),
+            Some(Err(error)) => last_error = Some(error),
             None => {}
         }
     }

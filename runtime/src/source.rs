@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::stage::Position;
 
-/// Records that wait in one lane. 256 of about 1.5 kB are 0.4 MiB a partition.
+/// Records that wait in one lane. 256 of about 1.5 kB are 0.4 MiB per partition.
 pub const LANE_RECORDS: usize = 256;
 
 /// An undecoded record.
@@ -72,7 +72,7 @@ pub struct Assignment {
     pub lane: Arc<Lane>,
 }
 
-/// What a worker tells the consumer, and the other way round.
+/// What a worker and the consumer pass to each other.
 #[derive(Debug)]
 pub struct Lane {
     frontier: AtomicI64,

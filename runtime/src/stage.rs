@@ -1,6 +1,6 @@
 //! The three shapes of a stage, and what they are given and return.
 //!
-//! A verdict about the event is a value; trouble with the world is an `Err`, and the engine tries again without
+//! A verdict about the event is a value; a retryable error is an `Err`, and the engine tries again without
 //! moving the offset. `process`, `decide` and `write` may be repeated for the same record.
 
 use std::error::Error;
@@ -55,7 +55,7 @@ pub enum Verdict<O> {
     Reject(Reason),
 }
 
-/// Trouble with the world: retried with backoff while the partition waits, visible as lag, never as loss.
+/// A retryable error: retried with backoff while the partition waits, visible as lag, never as loss.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct StageError {
@@ -92,7 +92,7 @@ pub trait Processor: Send + Sync + 'static {
     /// Makes a verdict.
     ///
     /// # Errors
-    /// [`StageError`] for trouble with the world: the engine calls again.
+    /// [`StageError`] for a retryable error: the engine calls again.
     fn process(
         &self,
         event: &Envelope<Self::In>,
@@ -116,7 +116,7 @@ pub struct Decision<O> {
     pub logs: Vec<ActivityLogged>,
 }
 
-/// A stage that decides: one Postgres transaction a batch, behind the fence.
+/// A stage that decides: one Postgres transaction per batch, behind the fence.
 pub trait Decider: Send + Sync + 'static {
     /// File name, metric label and consumer group suffix.
     const NAME: &'static str;
@@ -159,7 +159,7 @@ impl<E: Event> FromRecord for E {
 /// Why a sink did not write a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// Trouble with the world: the batch is tried again.
+    /// A retryable error: the batch is tried again.
     #[error(transparent)]
     Retry(#[from] StageError),
     /// A value does not fit. The engine writes the batch one by one and dead-letters the one that fails alone.

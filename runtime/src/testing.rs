@@ -17,7 +17,7 @@ use crate::registry::{RegistryError, SchemaSource};
 use crate::source::{Assignment, Lane, RawRecord};
 use crate::stage::Position;
 use crate::stored::StoredRecord;
-use crate::worker::Tools;
+use crate::worker::StageContext;
 
 /// Keeps what is sent and acknowledges at once.
 #[derive(Debug, Default)]
@@ -73,12 +73,15 @@ impl SchemaSource for MemorySchemas {
     }
 }
 
-/// Tools of a role on memory; the clock stands at zero.
+/// StageContext of a role on memory; the clock stands at zero.
 ///
 /// # Errors
 /// When the metrics catalogue is broken.
-pub fn tools(stage: &'static str, outbound: Arc<MemoryOutbound>) -> Result<Tools, prometheus::Error> {
-    Ok(Tools {
+pub fn stage_context(
+    stage: &'static str,
+    outbound: Arc<MemoryOutbound>,
+) -> Result<StageContext, prometheus::Error> {
+    Ok(StageContext {
         stage,
         outbound,
         schemas: Arc::new(MemorySchemas),

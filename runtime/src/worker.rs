@@ -24,7 +24,7 @@ pub const REDRIVE: &str = "redrive";
 
 /// What every worker of a role uses.
 #[derive(Clone)]
-pub struct Tools {
+pub struct StageContext {
     /// The role's name: metric label and dead-letter header.
     pub stage: &'static str,
     /// Where records go.
@@ -45,7 +45,7 @@ pub struct Tools {
     pub limit: DeadLetterLimit,
 }
 
-/// Why a worker ended before it was told to.
+/// Why a worker ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum Halt {
     /// Told to stop in the middle of a retry: no fault.
@@ -70,7 +70,7 @@ pub enum Decoded<T> {
     Bad(Reason, String),
 }
 
-impl Tools {
+impl StageContext {
     /// Decodes a record; waits while the registry is not reachable.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl Tools {
         }
     }
 
-    /// Counts and waits after trouble with the world.
+    /// Counts and waits after a retryable error.
     ///
     /// # Errors
     /// [`Halt::Stopped`].
@@ -118,9 +118,9 @@ impl Tools {
         stop: &CancellationToken,
     ) -> Result<(), Halt> {
         self.metrics.retries.with_label_values(&[self.stage, cause]).inc();
-        // The first attempts are weather; from the fifth on (about a second) an operator may want to know.
+        // The first attempts are passing faults; from the fifth on (about a second) an operator may want to know.
         if backoff.attempts() >= 4 {
-            tracing::warn!(stage = self.stage, cause, error = %Chain(error), attempts = backoff.attempts(), "trying again");
+            tracing::warn!(stage = self.stage, cause, error = %ErrorReport(error), attempts = backoff.attempts(), "trying again");
         }
         if backoff.wait(stop).await { Ok(()) } else { Err(Halt::Stopped) }
     }
@@ -180,9 +180,9 @@ impl Tools {
 }
 
 /// An error with its sources in one line.
-pub struct Chain<'a>(pub &'a (dyn std::error::Error + Send + Sync));
+pub struct ErrorReport<'a>(pub &'a (dyn std::error::Error + Send + Sync));
 
-impl std::fmt::Display for Chain<'_> {
+impl std::fmt::Display for ErrorReport<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.0)?;
         let mut source = self.0.source();

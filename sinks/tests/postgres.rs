@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use runtime::sinking::SinkWorker;
-use runtime::testing::{MemoryOutbound, assignment, record, tools};
+use runtime::testing::{MemoryOutbound, assignment, record, stage_context};
 use runtime::{Sink as _, SinkError};
 use schemas::events::{Stamp, UploadHeader, Verdict};
 use schemas::ids::UploadId;
@@ -328,7 +328,7 @@ async fn a_batch_with_a_row_that_does_not_fit_is_unrolled_and_only_that_record_i
     let outbound = Arc::new(MemoryOutbound::default());
     let worker = SinkWorker {
         sink: Arc::new(sink(&schema).await),
-        tools: tools("postgres", outbound.clone()).unwrap(),
+        context: stage_context("postgres", outbound.clone()).unwrap(),
     };
     worker.run(&mut assignment("uploads.received", records.collect())).await.unwrap();
     assert_eq!(schema.rows("odometer_uploads").await.as_array().unwrap().len(), 2);

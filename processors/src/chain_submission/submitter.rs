@@ -10,7 +10,7 @@ use chain::node::{Advice, NodeError, Rejection, Revision};
 use chain::{BlockId, Node, Signer};
 use runtime::connections::Connections;
 use runtime::metrics::Metrics;
-use runtime::worker::Chain;
+use runtime::worker::ErrorReport;
 use runtime::{Clock, StageError};
 use schemas::events::AttemptState;
 use schemas::ids::EventId;
@@ -138,7 +138,7 @@ impl Submitter {
                     OBSTACLE_PAUSE
                 }
                 Err(Trouble::Plan(error)) => {
-                    tracing::warn!(error = %Chain(&error), "payouts wait");
+                    tracing::warn!(error = %ErrorReport(&error), "payouts wait");
                     OBSTACLE_PAUSE
                 }
             };

@@ -8,7 +8,7 @@ use runtime::deciding::DecidingWorker;
 use runtime::fence::Guards;
 use runtime::source::{Assignment, RawRecord};
 use runtime::stored::StoredRecord;
-use runtime::testing::{MemoryOutbound, MemorySchemas, assignment, record, tools};
+use runtime::testing::{MemoryOutbound, MemorySchemas, assignment, record, stage_context};
 use runtime::worker::Halt;
 use rust_decimal::Decimal;
 use schemas::codec;
@@ -74,11 +74,11 @@ impl Database {
         at: Micros,
     ) -> (DecidingWorker<LimitCheck>, Arc<MemoryOutbound>) {
         let outbound = Arc::new(MemoryOutbound::default());
-        let mut tools = tools("limit_check", outbound.clone()).unwrap();
-        tools.clock = Arc::new(ManualClock::at(at));
+        let mut context = stage_context("limit_check", outbound.clone()).unwrap();
+        context.clock = Arc::new(ManualClock::at(at));
         let worker = DecidingWorker {
             decider: Arc::new(LimitCheck::new(&self.parts(at).0)),
-            tools,
+            context,
             pool: self.pool.clone(),
             output: "rewards.granted".into(),
             output_schema: MemorySchemas::id_of::<RewardGranted>(),
