@@ -18,8 +18,9 @@ const MOST_MEMORY: u64 = 256 << 20;
 /// bit each for DC and EOB of four luma and two chroma blocks), 171 pixels a byte; more is a header that lies, and
 /// decodes to a grey picture of that size.
 const MOST_JPEG_PIXELS_PER_BYTE: u64 = 200;
-/// The smallest long and short side that digits can be read at; pixels.
-const SMALLEST: (u32, u32) = (640, 480);
+/// The smallest long and short side of a picture that is no thumbnail; pixels. A display may fill it: whether the digits have
+/// enough pixels is seen where they are.
+const SMALLEST: (u32, u32) = (400, 300);
 
 /// What a file's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct FileInfo {
     pub height: u32,
     /// EXIF orientation, 1-8; 1 (upright) where the file has none.
     pub orientation: u8,
+    /// Whether the file has its end. A progressive JPEG may lack its last scans and still show everything.
+    pub complete: bool,
 }
 
 impl FileInfo {
@@ -57,16 +60,14 @@ pub fn inspect(bytes: &[u8]) -> Result<FileInfo, Fault> {
 pub(crate) fn open(bytes: &[u8]) -> Result<(impl ImageDecoder, FileInfo), Fault> {
     let format = Format::sniff(bytes)
         .map_err(|what| fault(Reason::UnsupportedFormat, format!("The file is {what}.")))?;
-    if !ends(format, bytes) {
-        return Err(truncated());
-    }
+    let Some(complete) = ends(format, bytes) else { return Err(truncated()) };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format.decoder());
     reader.limits(limits());
     let mut decoder = reader.into_decoder().map_err(|error| undecodable(&error))?;
     let (width, height) = decoder.dimensions();
     check_size(format, width, height, bytes.len() as u64)?;
     let orientation = decoder.orientation().map_or(1, image::metadata::Orientation::to_exif);
-    Ok((decoder, FileInfo { bytes: bytes.len() as u64, format, width, height, orientation }))
+    Ok((decoder, FileInfo { bytes: bytes.len() as u64, format, width, height, orientation, complete }))
 }
 
 fn limits() -> Limits {
@@ -129,47 +130,77 @@ pub(crate) fn fault(reason: Reason, detail: String) -> Fault {
     Fault { reason, detail }
 }
 
-/// Whether the file has its end: decoders fill what is missing with grey and report nothing.
-fn ends(format: Format, bytes: &[u8]) -> bool {
+/// Whether the file has its end; none where so much is missing that it is not worth decoding: decoders fill it with grey and
+/// report nothing.
+fn ends(format: Format, bytes: &[u8]) -> Option<bool> {
     match format {
-        Format::Jpeg => jpeg_ends(bytes),
-        Format::Png => png_ends(bytes),
-        Format::Webp => webp_ends(bytes),
+        Format::Jpeg => match jpeg_end(bytes) {
+            JpegEnd::Whole => Some(true),
+            JpegEnd::LastScansMissing => Some(false),
+            JpegEnd::Cut => None,
+        },
+        Format::Png => png_ends(bytes).then_some(true),
+        Format::Webp => webp_ends(bytes).then_some(true),
     }
+}
+
+/// How a JPEG ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JpegEnd {
+    /// With its end marker.
+    Whole,
+    /// Behind a whole scan of a progressive picture that shows all its detail but the last bits: an upload that an application
+    /// cut off where the picture already looked finished.
+    LastScansMissing,
+    /// In the middle.
+    Cut,
 }
 
 /// Walks the segments (T.81 B.1.1) to EOI. Searching the last bytes would not do: cameras append their own data, and the
 /// thumbnail inside a cut file has an EOI of its own.
-fn jpeg_ends(bytes: &[u8]) -> bool {
+fn jpeg_end(bytes: &[u8]) -> JpegEnd {
     const EOI: u8 = 0xD9;
     const SOS: u8 = 0xDA;
+    const PROGRESSIVE: u8 = 0xC2;
+    let (mut progressive, mut detailed) = (false, false);
     let mut at = 2;
     loop {
+        if at == bytes.len() && progressive && detailed {
+            return JpegEnd::LastScansMissing;
+        }
         // Any number of fill bytes 0xFF may precede a marker.
         let Some(marker) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte != 0xFF)) else {
-            return false;
+            return JpegEnd::Cut;
         };
         if marker == 0 {
-            return false; // Not a marker where one must be: damaged.
+            return JpegEnd::Cut; // Not a marker where one must be: damaged.
         }
         let code = bytes[at + marker];
         at += marker + 1;
         match code {
-            EOI => return true,
+            EOI => return JpegEnd::Whole,
             0x01 | 0xD0..=0xD8 => continue, // Markers without a length.
-            _ => {}
+            _ => progressive |= code == PROGRESSIVE,
         }
         let Some([high, low]) = bytes.get(at..at + 2) else {
-            return false;
+            return JpegEnd::Cut;
         };
+        let header = at;
         at += usize::from(u16::from_be_bytes([*high, *low])).max(2);
         if code == SOS {
             let Some(length) = entropy_coded(bytes.get(at..).unwrap_or_default()) else {
-                return false;
+                return JpegEnd::Cut;
             };
+            detailed |= is_luma_detail(bytes.get(header..at).unwrap_or_default());
             at += length;
         }
     }
+}
+
+/// Whether a scan (T.81 B.2.3: length, one component, its id and tables, first and last coefficient, bits) holds the finest
+/// detail of the first component alone, which is luma.
+fn is_luma_detail(scan: &[u8]) -> bool {
+    matches!(scan, [_, _, 1, 0 | 1, _, _, 63, _])
 }
 
 /// The length of entropy-coded data: up to a 0xFF that is neither stuffed (0xFF00) nor a restart marker.
@@ -196,4 +227,40 @@ fn png_ends(bytes: &[u8]) -> bool {
 /// The RIFF header's length, which leaves out its own eight bytes, lies within the file.
 fn webp_ends(bytes: &[u8]) -> bool {
     matches!(bytes.get(4..8), Some([a, b, c, d]) if u32::from_le_bytes([*a, *b, *c, *d]) as usize + 8 <= bytes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A segment with its length.
+    fn segment(code: u8, body: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(body.len() + 2).unwrap();
+        [&[0xFF, code, 0, length], body].concat()
+    }
+
+    /// A JPEG's segments: a frame of a kind, and the first scan of all components.
+    fn begun(frame: u8) -> Vec<u8> {
+        let scan = segment(0xDA, &[3, 1, 0, 2, 0x11, 3, 0x11, 0, 0, 0x01]);
+        [vec![0xFF, 0xD8], segment(frame, &[8, 0, 9, 0, 9, 3]), scan, vec![1, 2, 3]].concat()
+    }
+
+    const DETAIL: [u8; 6] = [1, 1, 0, 1, 63, 0x02];
+
+    #[test]
+    fn a_progressive_jpeg_that_ends_behind_a_whole_scan_of_lumas_detail_lacks_only_its_last_scans() {
+        let tables = segment(0xC4, &[0; 20]);
+        let between =
+            |frame: u8| [begun(frame), segment(0xDA, &DETAIL), vec![7, 8, 9], tables.clone()].concat();
+        assert_eq!(jpeg_end(&between(0xC2)), JpegEnd::LastScansMissing);
+        assert_eq!(jpeg_end(&[between(0xC2), vec![0xFF, 0xD9]].concat()), JpegEnd::Whole);
+        assert_eq!(jpeg_end(&between(0xC0)), JpegEnd::Cut);
+    }
+
+    #[test]
+    fn one_that_ends_within_a_scan_or_before_lumas_detail_is_cut() {
+        let tables = segment(0xC4, &[0; 20]);
+        assert_eq!(jpeg_end(&[begun(0xC2), tables].concat()), JpegEnd::Cut);
+        assert_eq!(jpeg_end(&[begun(0xC2), segment(0xDA, &DETAIL), vec![7, 8, 9]].concat()), JpegEnd::Cut);
+    }
 }

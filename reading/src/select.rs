@@ -5,6 +5,7 @@ use schemas::events::Unit;
 use crate::{
     geometry::{Quad, axes, centre, height, width},
     recognise::Glyph,
+    words::{ELSEWHERE, elsewhere},
 };
 
 /// A line with its characters.
@@ -244,7 +245,7 @@ fn is_series(values: &[i64]) -> bool {
 }
 
 /// The unit that a text begins with.
-fn unit(text: &str) -> Option<Unit> {
+pub(crate) fn unit(text: &str) -> Option<Unit> {
     let word: String = text
         .trim_start()
         .chars()
@@ -278,105 +279,28 @@ fn word_weight(text: &str) -> f32 {
     }
 }
 
-/// Words that stand on a dashboard, in a number's own line or elsewhere; units of distance are known beside them.
-const DASHBOARD: &[&str] = &[
-    "ODO",
-    "ODOMETER",
-    "TOTAL",
-    "MILEAGE",
-    "KM",
-    "KMS",
-    "MI",
-    "MLS",
-    "MILE",
-    "MILES",
-    "KILOMETERS",
-    "KILOMETRES",
-    "TRIP",
-    "RANGE",
-    "DTE",
-    "SERVICE",
-    "AVG",
-    "RPM",
-    "MPH",
-    "KMH",
-    "MIN",
-    "ECO",
-    "SPORT",
-    "NORMAL",
-    "COMFORT",
-    "DRIVE",
-    "READY",
-    "FUEL",
-    "OIL",
-    "TEMP",
-    "ENGINE",
-    "CHECK",
-    "BATTERY",
-    "CHARGE",
-    "POWER",
-    "CRUISE",
-    "LIMIT",
-    "AUTO",
-    "HOLD",
-    "PARK",
-    "BRAKE",
-    "ABS",
-    "AIRBAG",
-    "BELT",
-    "DOOR",
-    "OPEN",
-    "LIGHTS",
-    "TYRE",
-    "TIRE",
-    "PRESSURE",
-    "OUTSIDE",
-    "TIME",
-    "MPG",
-    "KWH",
-    "ODOMETRO",
-    "PRND",
-    "AM",
-    "PM",
-];
-/// Photos with this many other words show something else than a dashboard.
-const DOCUMENT: usize = 3;
-/// What is left of a number's weight where its words say that it is another number, or the photo's that it is no dashboard:
-/// enough to be seen by a person, never to be accepted.
-const ELSEWHERE: f32 = 0.3;
-
-/// How many words of a text do not belong on a dashboard. Shorter runs of letters are gears, warnings and misread digits.
-fn foreign_words(text: &str, shortest: usize) -> usize {
-    let upper = text.to_ascii_uppercase();
-    let words = upper.split(|c: char| !c.is_ascii_alphabetic());
-    words.filter(|word| word.len() >= shortest && !DASHBOARD.contains(word)).count()
-}
-
 /// All numbers that may be the mileage, weighed by form, size and what stands beside them; best first.
 pub(crate) fn candidates(lines: &[Read], texts: &[String]) -> Vec<Number> {
     let mut all: Vec<Number> =
         lines.iter().enumerate().flat_map(|(index, line)| numbers(index, &line.glyphs)).collect();
     let tallest = all.iter().map(|number| height(&lines[number.line].quad)).fold(1.0, f32::max);
-    let document = texts.iter().map(|text| foreign_words(text, 3)).sum::<usize>() >= DOCUMENT;
     for number in &mut all {
         let quad = &lines[number.line].quad;
         let own = word_weight(&texts[number.line]);
         let beside =
             (0..lines.len()).filter(|other| *other != number.line && near(quad, &lines[*other].quad));
         let (mut word, mut unit) = (own, number.unit);
-        let mut foreign = foreign_words(&texts[number.line], 2);
         for other in beside {
             // Its own words outweigh a neighbour's: "ODO 123456" above "TRIP 12.3".
             if (own - 1.0).abs() < f32::EPSILON && !texts[other].chars().any(|c| c.is_ascii_digit()) {
                 word *= word_weight(&texts[other]);
             }
-            foreign += foreign_words(&texts[other], 2);
             unit = unit.or_else(|| unit_line(&texts[other]));
         }
         let size = 0.5 + 0.5 * height(quad) / tallest;
         let unit_weight = if unit.is_some() { 1.3 } else { 1.0 };
         number.unit = unit;
-        let dashboard = if document || foreign > 0 { ELSEWHERE } else { 1.0 };
+        let dashboard = if elsewhere(lines, number.line) { ELSEWHERE } else { 1.0 };
         number.weight = (number.weight * size * word * unit_weight).min(1.0) * dashboard;
     }
     all.sort_by(|a, b| b.weight.total_cmp(&a.weight));
@@ -385,13 +309,25 @@ pub(crate) fn candidates(lines: &[Read], texts: &[String]) -> Vec<Number> {
 
 /// Whether a word stands beside a number: within two heights left or right of it, or one above or below.
 fn near(number: &Quad, word: &Quad) -> bool {
+    let (aside, across) = between(number, word);
+    aligned(number, word) || (across < height(number) && aside < 0.0)
+}
+
+/// Whether a word stands in the number's own row, within two heights left or right of it.
+pub(crate) fn aligned(number: &Quad, word: &Quad) -> bool {
+    let (aside, across) = between(number, word);
+    let tall = height(number);
+    aside < 2.0 * tall && across < -0.3 * height(word).min(tall)
+}
+
+/// The room between two lines along and across the first; negative where they overlap. Pixels.
+fn between(number: &Quad, word: &Quad) -> (f32, f32) {
     let (along, down) = axes(number);
     let (a, b) = (centre(number), centre(word));
     let apart = [b[0] - a[0], b[1] - a[1]];
     let across = (apart[0] * down[0] + apart[1] * down[1]).abs() - (height(number) + height(word)) / 2.0;
     let aside = (apart[0] * along[0] + apart[1] * along[1]).abs() - (width(number) + width(word)) / 2.0;
-    let tall = height(number);
-    (aside < 2.0 * tall && across < -0.3 * height(word).min(tall)) || (across < tall && aside < 0.0)
+    (aside, across)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The accuracy table: readings against the truth file of a generated set.
+//! The accuracy table: readings against the truth file of a generated set, or the labels of real photos.
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Duration};
 
@@ -6,28 +6,40 @@ use anyhow::Context as _;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 
-use super::{Outcome, lines, name};
+use super::{Outcome, labels::Label, lines, name};
 
 /// The class of photos that hold a reading; all others must not be accepted.
-const READABLE: &str = "readable";
+pub const READABLE: &str = "readable";
 
-/// A line of the truth file.
+/// What a photo shows: a line of the truth file of a generated set.
 #[derive(Deserialize)]
 pub struct Truth {
-    file: String,
-    class: String,
-    style: String,
+    pub file: String,
+    pub class: String,
+    pub style: String,
     /// The integer part; none where the photo has no odometer.
-    value: Option<u64>,
+    pub value: Option<u64>,
     /// The digit on the wheel of tenths.
-    tenth: Option<u64>,
+    pub tenth: Option<u64>,
     /// The vehicle's last verified reading.
-    prior: Option<u64>,
+    pub prior: Option<u64>,
 }
 
-/// Reads a truth file; by file name.
+/// A line of either kind of file.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TruthLine {
+    Drawn(Truth),
+    Labelled(Label),
+}
+
+/// Reads a truth file or a file of labels; by file name.
 pub fn truth(path: &Path) -> anyhow::Result<BTreeMap<String, Truth>> {
-    Ok(lines::<Truth>(path)?.into_iter().map(|truth| (truth.file.clone(), truth)).collect())
+    let truth = |line| match line {
+        TruthLine::Drawn(truth) => truth,
+        TruthLine::Labelled(label) => label.into(),
+    };
+    Ok(lines::<TruthLine>(path)?.into_iter().map(truth).map(|truth| (truth.file.clone(), truth)).collect())
 }
 
 /// Lower ends of the rows that tell how often a confidence was right.
@@ -55,6 +67,8 @@ struct Tally {
     forgiven_with_prior: u32,
     accepted: u32,
     wrong: u32,
+    /// Turned down before they were read.
+    refused: u32,
 }
 
 /// The table while it is filled.
@@ -66,6 +80,8 @@ pub struct Table {
     cpu: Vec<Duration>,
     /// Photos read with a confidence, and those of them read right; by lower end.
     calibration: BTreeMap<Decimal, (u32, u32)>,
+    /// Confidence of each readable photo that a bar decides on, and whether it was read right.
+    decided: Vec<(Decimal, bool)>,
     misses: String,
 }
 
@@ -78,15 +94,16 @@ impl Table {
             cpu_readable: Vec::new(),
             cpu: Vec::new(),
             calibration: BTreeMap::new(),
+            decided: Vec::new(),
             misses: String::new(),
         }
     }
 
-    /// Counts one photo.
+    /// Counts one photo. What is to be said of it, where it was not read right or accepted when it must not be.
     ///
     /// # Errors
     /// Where the truth file does not know it.
-    pub fn add(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
+    pub fn add(&mut self, outcome: &Outcome) -> anyhow::Result<Option<String>> {
         let name = name(Path::new(&outcome.file));
         let truth = self.truth.get(&name).with_context(|| format!("the truth file has no {name}"))?;
         let one = tally(outcome, truth);
@@ -101,21 +118,32 @@ impl Table {
             let end = CONFIDENCES.into_iter().rev().find(|end| best.confidence >= *end).unwrap_or_default();
             let (photos, right) = self.calibration.entry(end).or_default();
             (*photos, *right) = (*photos + 1, *right + one.exact);
+            if !outcome.reading.as_ref().is_some_and(|reading| reading.several) {
+                self.decided.push((best.confidence, one.exact > 0));
+            }
         }
         if readable {
             self.cpu_readable.push(outcome.cpu);
         }
-        if one.wrong > 0 || (readable && one.exact == 0) {
-            miss(&mut self.misses, &name, outcome, truth, one);
-        }
-        Ok(())
+        let missed = one.wrong > 0 || (readable && one.exact == 0);
+        let said = missed.then(|| miss(&name, outcome, truth, one));
+        self.misses.extend(said.iter().map(|said| format!("{said}\n")));
+        Ok(said)
     }
 
     /// The table. `peak` is the process's largest resident set; KiB, as Linux counts `ru_maxrss` (getrusage(2)).
     pub fn shown(mut self, version: &str, peak: i64) -> String {
-        let mut out = self.misses;
-        let head =
-            ["photos", "exact", "forgiven", "exact+prior", "forgiven+prior", "accepted", "wrong of them"];
+        let mut out = std::mem::take(&mut self.misses);
+        let head = [
+            "photos",
+            "exact",
+            "forgiven",
+            "exact+prior",
+            "forgiven+prior",
+            "accepted",
+            "wrong of them",
+            "refused",
+        ];
         for (title, groups) in [(READABLE, &self.readable), ("not readable", &self.others)] {
             if groups.is_empty() {
                 continue;
@@ -131,6 +159,7 @@ impl Table {
             let _ =
                 writeln!(out, "confidence from {end:.2}: {photos} readable photos, {right} of them right");
         }
+        out.push_str(&self.bars());
         for (what, times) in [(READABLE, &mut self.cpu_readable), ("all", &mut self.cpu)] {
             times.sort();
             if let (Some(median), Some(p95)) = (rank(times, 50), rank(times, 95)) {
@@ -146,6 +175,24 @@ impl Table {
     }
 }
 
+impl Table {
+    /// What each bar would accept of the readable photos, and how much of that would be right.
+    fn bars(&self) -> String {
+        let mut out = String::new();
+        for bar in CONFIDENCES.into_iter().skip(1) {
+            let above = || self.decided.iter().filter(|(confidence, _)| *confidence >= bar);
+            let (accepted, right) = (above().count(), above().filter(|(_, right)| *right).count());
+            let share = |part: usize, whole: usize| 100.0 * part as f64 / whole.max(1) as f64;
+            let (of_all, of_accepted) = (share(accepted, self.cpu_readable.len()), share(right, accepted));
+            let _ = writeln!(
+                out,
+                "bar {bar:.2}: accepts {accepted} readable photos, {of_all:.1} %; {right} of them right, {of_accepted:.1} %"
+            );
+        }
+        out
+    }
+}
+
 impl Tally {
     fn add(&mut self, one: Self) {
         self.photos += one.photos;
@@ -155,6 +202,7 @@ impl Tally {
         self.forgiven_with_prior += one.forgiven_with_prior;
         self.accepted += one.accepted;
         self.wrong += one.wrong;
+        self.refused += one.refused;
     }
 
     fn shown(&self) -> String {
@@ -165,7 +213,8 @@ impl Tally {
         let of_all =
             [self.exact, self.forgiven, self.exact_with_prior, self.forgiven_with_prior, self.accepted];
         let shares: String = of_all.iter().map(|part| share(*part, self.photos)).collect();
-        format!("{:>16}{shares}{}", self.photos, share(self.wrong, self.accepted))
+        let wrong = share(self.wrong, self.accepted);
+        format!("{:>16}{shares}{wrong}{}", self.photos, share(self.refused, self.photos))
     }
 }
 
@@ -187,11 +236,12 @@ fn tally(outcome: &Outcome, truth: &Truth) -> Tally {
         accepted: accepted.into(),
         // Nothing that hides its reading may be accepted, even if the guess is right.
         wrong: (accepted && !(truth.class == READABLE && right(alone))).into(),
+        refused: outcome.fault.is_some().into(),
     }
 }
 
 /// A line on a photo that was not read right, or accepted when it must not be.
-fn miss(out: &mut String, name: &str, outcome: &Outcome, truth: &Truth, one: Tally) {
+fn miss(name: &str, outcome: &Outcome, truth: &Truth, one: Tally) -> String {
     let value = truth.value.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
     let tenth = truth.tenth.map(|tenth| format!(" and {tenth} tenths")).unwrap_or_default();
     let candidates = outcome.reading.iter().flat_map(|reading| reading.candidates.iter().take(4));
@@ -199,7 +249,7 @@ fn miss(out: &mut String, name: &str, outcome: &Outcome, truth: &Truth, one: Tal
     let seen = if seen.is_empty() { "nothing".to_owned() } else { seen.join(", ") };
     let why = outcome.fault.as_ref().map(|fault| format!("; {}", fault.reason.label())).unwrap_or_default();
     let accepted = if one.accepted > 0 { "; ACCEPTED" } else { "" };
-    let _ = writeln!(out, "{name}: shows {value}{tenth}, read {seen}{why}{accepted}");
+    format!("{name}: shows {value}{tenth}, read {seen}{why}{accepted}")
 }
 
 /// The nearest rank; of sorted times.

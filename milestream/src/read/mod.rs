@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use cpu_time::ProcessTime;
+use cpu_time::ThreadTime;
 use nix::sys::resource::{UsageWho, getrusage};
 use reading::{AUTO_ACCEPT, Graded, Reader, Reading};
 use rust_decimal::Decimal;
@@ -21,6 +21,8 @@ use schemas::{
 use serde::Deserialize;
 
 mod accuracy;
+mod gallery;
+mod labels;
 mod show;
 
 const NO_CPU_TIME: &str = "cannot measure the CPU time";
@@ -41,9 +43,22 @@ pub struct ReadArgs {
     /// Draw boxes and candidates on the photo; of one photo only.
     #[arg(long, value_name = "OUT.png")]
     annotate: Option<PathBuf>,
-    /// Compare with the truth file of a set made by tools/photogen, and print the accuracy table.
+    /// Compare with the truth file of a set made by tools/photogen, or with a file of labels of real photos ({"file": …,
+    /// "kind": "analog" or "digital", "label": …} a line), and print the accuracy table.
     #[arg(long, value_name = "FILE", conflicts_with = "previous")]
     truth: Option<PathBuf>,
+    /// With --truth: write a page of the photos that were not read right, with their boxes, into this folder.
+    #[arg(long, value_name = "FOLDER", requires = "truth")]
+    gallery: Option<PathBuf>,
+    /// Read only so many of the photos, chosen by --seed.
+    #[arg(long, value_name = "N")]
+    sample: Option<usize>,
+    /// Chooses the photos of --sample.
+    #[arg(long, value_name = "S", default_value_t = 0, requires = "sample")]
+    seed: u64,
+    /// How many photos are read at a time, each on one thread.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    threads: u8,
 }
 
 /// The last verified reading of one vehicle, or of each photo's.
@@ -78,7 +93,7 @@ struct Outcome {
     graded: Option<Graded>,
     reading: Option<Reading>,
     previous: Option<Decimal>,
-    /// CPU time of the process for this photo: it reads one at a time, on one thread.
+    /// CPU time for this photo.
     cpu: Duration,
     wall: Duration,
 }
@@ -113,28 +128,76 @@ impl Outcome {
 /// # Errors
 /// Files that cannot be read or written, and contradictions in the arguments.
 pub fn run(args: &ReadArgs) -> anyhow::Result<()> {
-    let files = files(&args.photos)?;
+    let mut files = files(&args.photos)?;
+    if let Some(count) = args.sample {
+        files = sample(files, count, args.seed);
+    }
     if args.annotate.is_some() && files.len() != 1 {
         bail!("--annotate draws on one photo, and {} were given", files.len());
     }
     let truth = args.truth.as_deref().map(accuracy::truth).transpose()?;
+    let mut gallery = args.gallery.clone().map(gallery::Gallery::new).transpose()?;
     let previous = previous(args.previous.as_ref())?;
     let reader = Reader::embedded()?;
     let mut table = truth.map(accuracy::Table::new);
-    for file in &files {
-        let name = name(file);
-        let outcome = read(&reader, file, previous(&name), args.annotate.as_deref())?;
-        match &mut table {
-            Some(table) => table.add(&outcome)?,
-            None if args.json => println!("{}", show::json(&outcome)),
-            None => print!("{}", show::text(&outcome)),
+    for together in files.chunks(usize::from(args.threads)) {
+        let one = |file: &PathBuf| read(&reader, file, previous(&name(file)), args.annotate.as_deref());
+        for outcome in at_a_time(together, one)? {
+            match &mut table {
+                Some(table) => {
+                    if let (Some(said), Some(gallery)) = (table.add(&outcome)?, &mut gallery) {
+                        gallery.add(&outcome, &said)?;
+                    }
+                }
+                None if args.json => println!("{}", show::json(&outcome)),
+                None => print!("{}", show::text(&outcome)),
+            }
         }
+    }
+    if let Some(gallery) = gallery {
+        gallery.finish()?;
     }
     if let Some(table) = table {
         let usage = getrusage(UsageWho::RUSAGE_SELF).context("cannot measure the memory")?;
         print!("{}", table.shown(reader.version(), usage.max_rss()));
     }
     Ok(())
+}
+
+/// The outcomes of a few photos that are read at the same time, in order.
+fn at_a_time(
+    files: &[PathBuf],
+    read: impl Fn(&PathBuf) -> anyhow::Result<Outcome> + Sync,
+) -> anyhow::Result<Vec<Outcome>> {
+    if let [file] = files {
+        return Ok(vec![read(file)?]);
+    }
+    std::thread::scope(|scope| {
+        let started: Vec<_> = files.iter().map(|file| scope.spawn(|| read(file))).collect();
+        let ended = |thread: std::thread::ScopedJoinHandle<'_, anyhow::Result<Outcome>>| {
+            thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread that read a photo panicked")))
+        };
+        started.into_iter().map(ended).collect()
+    })
+}
+
+/// `count` of the files in their order: the same for the same names and seed, wherever they lie.
+fn sample(files: Vec<PathBuf>, count: usize, seed: u64) -> Vec<PathBuf> {
+    // FNV-1a (64 bits), begun with the seed; its high bits are mixed better than its low ones.
+    let key = |file: &PathBuf| {
+        name(file)
+            .bytes()
+            .fold(0xCBF2_9CE4_8422_2325 ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15), |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+            })
+            >> 16
+    };
+    let mut keys: Vec<u64> = files.iter().map(key).collect();
+    keys.sort_unstable();
+    match keys.get(count) {
+        Some(limit) => files.into_iter().filter(|file| key(file) < *limit).collect(),
+        None => files,
+    }
 }
 
 /// One photo, from its bytes to the reading. As in the pipeline, one whose frame is hopeless is not read.
@@ -145,7 +208,7 @@ fn read(
     annotated: Option<&Path>,
 ) -> anyhow::Result<Outcome> {
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let (start, before) = (Instant::now(), ProcessTime::try_now().context(NO_CPU_TIME)?);
+    let (start, before) = (Instant::now(), ThreadTime::try_now().context(NO_CPU_TIME)?);
     let (mut graded, mut reading) = (None, None);
     let decoded = reading::decode(&bytes);
     let mut fault = decoded.as_ref().err().cloned();
@@ -157,7 +220,9 @@ fn read(
         }
         graded = Some(grades);
     }
-    let (cpu, wall) = (before.try_elapsed().context(NO_CPU_TIME)?, start.elapsed());
+    // Decoding and measuring happen on this thread, reading on one of the reader's.
+    let reading_cpu = reading.as_ref().and_then(|reading: &Reading| reading.cpu).unwrap_or_default();
+    let (cpu, wall) = (before.try_elapsed().context(NO_CPU_TIME)? + reading_cpu, start.elapsed());
     if let (Some(out), Ok(photo), Some(reading)) = (annotated, &decoded, &reading) {
         fs::write(out, reading::annotate(photo, reading)?)
             .with_context(|| format!("cannot write {}", out.display()))?;

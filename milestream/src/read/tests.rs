@@ -76,10 +76,11 @@ fn the_table_counts_strictly_forgives_tenths_beside_and_uses_the_prior() {
             .collect::<Vec<_>>()
             .join(" ")
     };
-    assert_eq!(row("drum ", 0), "1 0 0.0 1 100.0 1 100.0 1 100.0 1 100.0 1 100.0");
-    assert_eq!(row("all ", 0), "2 1 50.0 2 100.0 2 100.0 2 100.0 2 100.0 1 50.0");
-    assert_eq!(row("motion ", 0), "1 1 100.0 1 100.0 1 100.0 1 100.0 1 100.0 1 100.0");
+    assert_eq!(row("drum ", 0), "1 0 0.0 1 100.0 1 100.0 1 100.0 1 100.0 1 100.0 0 0.0");
+    assert_eq!(row("all ", 0), "2 1 50.0 2 100.0 2 100.0 2 100.0 2 100.0 1 50.0 0 0.0");
+    assert_eq!(row("motion ", 0), "1 1 100.0 1 100.0 1 100.0 1 100.0 1 100.0 1 100.0 0 0.0");
     assert!(shown.contains("a.jpg: shows 12345 and 6 tenths, read 123456 (0.85), 12345 (0.10); ACCEPTED"));
+    assert!(shown.contains("bar 0.80: accepts 2 readable photos, 100.0 %; 1 of them right, 50.0 %"));
     assert!(shown.contains("peak memory 2 MiB, reader v"));
 }
 
@@ -92,4 +93,34 @@ fn the_previous_reading_is_a_number_or_a_file_of_one_a_line() {
     let known = previous(Some(&Previous::Each(path.clone()))).unwrap();
     fs::remove_file(&path).unwrap();
     assert_eq!((known("a.jpg"), known("b.jpg")), (Some(Decimal::new(1_205, 1)), None));
+}
+
+#[test]
+fn a_drums_label_ends_with_its_tenths_and_a_displays_point_says_that_it_is_a_trip_meter() {
+    let path = std::env::temp_dir().join(format!("milestream-labels-{}.jsonl", std::process::id()));
+    let labels = r#"
+        {"file":"drum.jpg","kind":"analog","label":"35376","width":1}
+        {"file":"no-tenths.jpg","kind":"analog","label":"3144","seen":{"value":3144,"with_tenths":null}}
+        {"file":"screen.jpg","kind":"digital","label":"159073"}
+        {"file":"trip.jpg","kind":"digital","label":"49.3"}
+        {"file":"zero.jpg","kind":"digital","label":"0"}"#;
+    fs::write(&path, labels).unwrap();
+    let truth = accuracy::truth(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let told = |file: &str| (truth[file].class.as_str(), truth[file].value, truth[file].tenth);
+    assert_eq!(told("drum.jpg"), ("readable", Some(3_537), Some(6)));
+    assert_eq!(told("no-tenths.jpg"), ("readable", Some(3_144), None));
+    assert_eq!(told("screen.jpg"), ("readable", Some(159_073), None));
+    assert_eq!(
+        (told("trip.jpg"), told("zero.jpg")),
+        (("trip_meter", None, None), ("trip_meter", None, None))
+    );
+}
+
+#[test]
+fn a_sample_is_the_same_for_the_same_seed_and_another_for_another() {
+    let files: Vec<PathBuf> = (0..100).map(|index| format!("set/{index}.jpg").into()).collect();
+    let chosen = |seed| sample(files.clone(), 20, seed);
+    assert_eq!((chosen(1).len(), chosen(1) == chosen(1), chosen(1) == chosen(2)), (20, true, false));
+    assert_eq!(sample(files.clone(), 100, 1), files);
 }

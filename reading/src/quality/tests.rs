@@ -6,19 +6,24 @@ fn grey(side: u32, level: impl Fn(u32, u32) -> u8) -> RgbImage {
     RgbImage::from_fn(side, side, |x, y| Rgb([level(x, y); 3]))
 }
 
+fn measure(frame: &RgbImage) -> Measured {
+    let plane = luma(frame);
+    Measured::of(frame, &plane, &squared_gradients(&plane))
+}
+
 fn numbers(measured: &Measured) -> [f64; 5] {
     [measured.mean, measured.p5, measured.p99, measured.tenengrad, measured.blob]
 }
 
 #[test]
 fn a_solid_picture_has_one_level_everywhere_and_no_sharpness() {
-    let measured = Measured::of(&grey(64, |_, _| 77));
+    let measured = measure(&grey(64, |_, _| 77));
     assert_eq!(numbers(&measured), [77.0, 77.0, 77.0, 0.0, 0.0]);
 }
 
 #[test]
 fn a_ramp_of_one_level_a_pixel_has_sharpness_one() {
-    let measured = Measured::of(&grey(256, |x, _| x as u8));
+    let measured = measure(&grey(256, |x, _| x as u8));
     // 5 % of 65,536 pixels is the 3,277th: level 12 ends at 3,328; 99 % is the 64,881st: level 253 ends at 65,024. The 11
     // columns from 245 on are a white blob.
     assert_eq!(numbers(&measured), [127.5, 12.0, 253.0, 1.0, 11.0 / 256.0]);
@@ -26,7 +31,7 @@ fn a_ramp_of_one_level_a_pixel_has_sharpness_one() {
 
 #[test]
 fn a_checkerboard_is_as_sharp_as_the_share_of_its_edges() {
-    let measured = Measured::of(&grey(160, |x, y| if (x / 16 + y / 16) % 2 == 0 { 0 } else { 200 }));
+    let measured = measure(&grey(160, |x, y| if (x / 16 + y / 16) % 2 == 0 { 0 } else { 200 }));
     // 18 of 158 inner columns, and rows, lie at an edge. There the gradient is 100; where both meet, 50 in each direction.
     let edge = 18.0 / 158.0;
     let tenengrad = 20_000.0 * edge * (1.0 - edge) + 5_000.0 * edge * edge;
@@ -91,14 +96,33 @@ fn light_is_poor_below_a_limit_and_fair_within_twice_of_it() {
 }
 
 #[test]
-fn only_extremes_are_a_fault() {
-    let reason = |frame: Measured| frame.fault().map(|fault| fault.reason);
-    assert_eq!(reason(FINE), None);
+fn nothing_sharp_anywhere_is_a_fault_that_names_what_is_wrong() {
+    let reason = |frame: Measured| frame.fault(LEAST_SHARP - 1.0).map(|fault| fault.reason);
+    assert_eq!(reason(FINE), Some(Reason::Blurred));
     assert_eq!(reason(Measured { mean: 4.4, ..FINE }), Some(Reason::TooDark));
-    assert_eq!(reason(Measured { p5: 120.0, ..FINE }), None);
     assert_eq!(reason(Measured { p5: 150.0, ..FINE }), Some(Reason::OverExposed));
     assert_eq!(reason(Measured { blob: 0.31, ..FINE }), Some(Reason::Glare));
-    assert_eq!(reason(Measured { tenengrad: 7.9, ..FINE }), Some(Reason::Blurred));
+}
+
+#[test]
+fn a_small_sharp_display_in_a_black_or_blurred_photo_is_no_fault() {
+    let lit = grey(1024, |x, y| {
+        let inside = (500..580).contains(&x) && (500..540).contains(&y);
+        if inside && x / 4 % 2 == 0 { 120 } else { 2 }
+    });
+    let gradients = squared_gradients(&luma(&lit));
+    let frame = measure(&lit);
+    assert!(frame.mean < 4.5 && frame.tenengrad < 8.0, "{frame:?}");
+    assert_eq!(frame.fault(sharpest(&gradients, 1022)), None);
+}
+
+#[test]
+fn the_sharpest_square_is_a_whole_one() {
+    let mut gradients = vec![0.0; 70 * 70];
+    gradients[69] = 1e6;
+    assert_eq!(sharpest(&gradients, 70), 0.0);
+    gradients[33] = 1_024.0;
+    assert_eq!(sharpest(&gradients, 70), 1.0);
 }
 
 #[test]
@@ -114,12 +138,16 @@ fn issues_name_everything_that_is_wrong() {
 }
 
 #[test]
-fn frame_and_box_are_blurred_or_dazzled_when_either_is() {
+fn where_a_number_was_found_its_box_alone_is_blurred_or_dazzled() {
     let frame = FINE.quality();
     let blurred = together(&frame, Some(&BoxMetrics { gradient: 4.4, ..FINE_BOX }));
     assert!(blurred.blur && !blurred.glare);
     let dazzled = together(&frame, Some(&BoxMetrics { glare: 0.51, ..FINE_BOX }));
     assert!(dazzled.glare && dazzled.issues == ["glare"]);
+    let around = measured(60.0, 10.0, 220.0, 5.0, 0.4).quality();
+    assert!(around.blur && around.glare);
+    let sharp = together(&around, Some(&FINE_BOX));
+    assert!(!sharp.blur && !sharp.glare && sharp.issues.is_empty());
 }
 
 #[test]

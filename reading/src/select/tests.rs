@@ -131,8 +131,12 @@ fn a_number_among_words_that_no_dashboard_has_is_seen_but_never_sure() {
     let mut receipt = vec![line("123456", 0.0, 0.0, 40.0)];
     receipt.extend(["THANK YOU", "PUMP 7", "CARD"].map(|text| line(text, 0.0, 300.0, 40.0)));
     assert!(weight(&receipt) <= ELSEWHERE * alone);
-    let dashboard = ["RANGE", "km/h", "P R N D", "CHECK ENGINE"].map(|text| line(text, 0.0, 300.0, 40.0));
-    assert_eq!(weight(&[vec![line("123456", 0.0, 0.0, 40.0)], dashboard.to_vec()].concat()), alone);
+    for dashboard in [["RANGE", "km/h", "P R N D", "CHECK ENGINE"], ["", "Ege FM", "26 Kasim", "x"]] {
+        let dashboard = dashboard.map(|text| line(text, 0.0, 300.0, 40.0));
+        assert_eq!(weight(&[vec![line("123456", 0.0, 0.0, 40.0)], dashboard.to_vec()].concat()), alone);
+    }
+    let menu = ["Phone settings", "Bluetooth audio"].map(|text| line(text, 0.0, 300.0, 20.0));
+    assert_eq!(weight(&[vec![line("123456", 0.0, 0.0, 40.0)], menu.to_vec()].concat()), alone);
 }
 
 #[test]

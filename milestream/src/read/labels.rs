@@ -1,0 +1,63 @@
+//! The labels of real photos, as the truth that the accuracy table compares with.
+
+use serde::Deserialize;
+
+use super::accuracy::{READABLE, Truth};
+
+/// The class of photos whose display shows another number than the total.
+const TRIP_METER: &str = "trip_meter";
+
+/// A line of a file of labels: what a person noted on a real photo.
+#[derive(Deserialize)]
+pub struct Label {
+    file: String,
+    kind: Kind,
+    /// The number as it stands there without leading zeros; on drums with the wheel of tenths.
+    label: String,
+    /// What another person read, who knew of the wheel of tenths.
+    seen: Option<Seen>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Analog,
+    Digital,
+}
+
+#[derive(Deserialize)]
+struct Seen {
+    /// The total without tenths; none where the photo shows none.
+    value: Option<u64>,
+}
+
+impl From<Label> for Truth {
+    fn from(label: Label) -> Self {
+        let (value, tenth) = label.value();
+        let style = match label.kind {
+            Kind::Analog => "analog",
+            Kind::Digital => "digital",
+        };
+        let class = if value.is_some() { READABLE } else { TRIP_METER };
+        Self { file: label.file, class: class.into(), style: style.into(), value, tenth, prior: None }
+    }
+}
+
+impl Label {
+    /// The total and the digit on the wheel of tenths. Drums end with such a wheel; a number with a decimal point, or of one to
+    /// three digits, on a display is a trip meter.
+    fn value(&self) -> (Option<u64>, Option<u64>) {
+        let whole: Option<u64> = self.label.parse().ok();
+        if let Some(seen) = &self.seen {
+            let tenth = seen
+                .value
+                .zip(whole)
+                .and_then(|(value, whole)| (whole / 10 == value && whole != value).then_some(whole % 10));
+            return (seen.value, tenth);
+        }
+        match self.kind {
+            Kind::Analog => (whole.map(|whole| whole / 10), whole.map(|whole| whole % 10)),
+            Kind::Digital => (whole.filter(|_| self.label.len() > 3), None),
+        }
+    }
+}
