@@ -12,6 +12,7 @@ pub mod contract;
 pub mod deploy;
 pub mod fee;
 pub mod follow;
+pub mod gas;
 pub mod hash;
 pub mod id;
 pub mod keystore;

@@ -143,14 +143,15 @@ impl Launcher<'_> {
         })
     }
 
-    /// One node that is its whole network: it makes a block every second, and the mempool is that of a public node.
-    pub(crate) fn thor(&self) -> Result<Running, StackError> {
+    /// One node that is its whole network: it makes a block every `block_seconds`, and the mempool is that of a public node.
+    pub(crate) fn thor(&self, block_seconds: u32) -> Result<Running, StackError> {
         let program = self.parts.thor()?.to_string_lossy().into_owned();
         let folder = self.folder("thor")?;
+        let interval = block_seconds.to_string();
         self.start(Part::Thor, "KILL", || {
             let port = free()?;
             let api = format!("127.0.0.1:{port}");
-            let command = [&program, "solo", "--block-interval", "1", "--api-addr", &api];
+            let command = [&program, "solo", "--block-interval", &interval, "--api-addr", &api];
             let apis = ["--api-enable-txpool", "--api-allowed-tracers", "all"];
             let data = ["--data-dir", &folder, "--persist", "--cache", "64"];
             let command = [&command[..], &apis, &data].concat().into_iter().map(str::to_owned).collect();

@@ -126,6 +126,16 @@ pub(crate) fn os(what: &'static str) -> impl FnOnce(io::Error) -> StackError {
     move |source| StackError::Io { what, source }
 }
 
+/// Seconds between the blocks of a usual Thor node: the least that it takes.
+const BLOCK_SECONDS: u32 = 1;
+
+/// What to start.
+struct Wanted<'a> {
+    parts: &'a [Part],
+    /// Seconds between the blocks of a Thor node.
+    block_seconds: u32,
+}
+
 /// The running parts; dropping it ends them and removes their data. The logs of the last five runs stay in `ROOT/logs`.
 #[derive(Debug)]
 pub struct Stack {
@@ -155,6 +165,7 @@ impl Stack {
             Some((part, url))
         };
         let wanted = [&Part::USUAL, more].concat();
+        let wanted = Wanted { parts: &wanted, block_seconds: BLOCK_SECONDS };
         Self::launch(root, &wanted, Part::ALL.into_iter().filter_map(replaced).collect(), progress)
     }
 
@@ -164,12 +175,25 @@ impl Stack {
     /// # Errors
     /// [`StackError`].
     pub fn start_own(root: &Path, parts: &[Part], progress: &dyn Fn(&str)) -> Result<Self, StackError> {
-        Self::launch(root, parts, BTreeMap::new(), progress)
+        Self::launch(root, &Wanted { parts, block_seconds: BLOCK_SECONDS }, BTreeMap::new(), progress)
+    }
+
+    /// Starts a Thor node and nothing else, whatever the environment says, with `block_seconds` between its blocks: for tests of a
+    /// chain that has its first block only.
+    ///
+    /// # Errors
+    /// [`StackError`].
+    pub fn start_slow_thor(
+        root: &Path,
+        block_seconds: u32,
+        progress: &dyn Fn(&str),
+    ) -> Result<Self, StackError> {
+        Self::launch(root, &Wanted { parts: &[Part::Thor], block_seconds }, BTreeMap::new(), progress)
     }
 
     fn launch(
         root: &Path,
-        parts: &[Part],
+        wanted: &Wanted<'_>,
         urls: BTreeMap<Part, String>,
         progress: &dyn Fn(&str),
     ) -> Result<Self, StackError> {
@@ -177,11 +201,11 @@ impl Stack {
         let root = root.canonicalize().map_err(os("find the folder of the local parts"))?;
         let folder = RunFolder::make(&root).map_err(os("make the folder of the run"))?;
         let mut stack = Self { running: BTreeMap::new(), urls, folder };
-        let wanted: Vec<Part> = Part::ALL
+        let parts: Vec<Part> = Part::ALL
             .into_iter()
-            .filter(|part| parts.contains(part) && !stack.urls.contains_key(part))
+            .filter(|part| wanted.parts.contains(part) && !stack.urls.contains_key(part))
             .collect();
-        for running in start_all(&root, &stack.folder, &wanted, progress) {
+        for running in start_all(&root, &stack.folder, &Wanted { parts: &parts, ..*wanted }, progress) {
             let (part, running) = running?;
             stack.urls.insert(part, running.url.clone());
             stack.running.insert(part, running);
@@ -305,14 +329,14 @@ impl Drop for Stack {
 fn start_all(
     root: &Path,
     folder: &RunFolder,
-    wanted: &[Part],
+    wanted: &Wanted<'_>,
     progress: &dyn Fn(&str),
 ) -> Vec<Result<(Part, Running), StackError>> {
     let (steps, report): (Steps, _) = steps();
     let parts = Parts::at(root.join("parts"), steps.clone());
     let launcher = Launcher { parts, run: folder, steps };
     let (database, told) = channel();
-    let mut store = Some(if wanted.contains(&Part::Postgres) {
+    let mut store = Some(if wanted.parts.contains(&Part::Postgres) {
         RegistryStore::Postgres(told)
     } else {
         RegistryStore::Memory
@@ -321,6 +345,7 @@ fn start_all(
     thread::scope(|scope| {
         let launcher = std::sync::Arc::new(launcher);
         let threads: Vec<_> = wanted
+            .parts
             .iter()
             .map(|&part| {
                 let launcher = std::sync::Arc::clone(&launcher);
@@ -340,7 +365,7 @@ fn start_all(
                     Part::Kafka => launcher.kafka(),
                     Part::Registry => launcher.registry(store.unwrap_or(RegistryStore::Memory)),
                     Part::Prometheus => launcher.prometheus(),
-                    Part::Thor => launcher.thor(),
+                    Part::Thor => launcher.thor(wanted.block_seconds),
                 });
                 (part, thread)
             })

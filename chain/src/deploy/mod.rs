@@ -16,6 +16,7 @@ pub use steps::deploy;
 use serde::{Deserialize, Serialize};
 
 use crate::amount::Wei;
+use crate::gas::GasTooLarge;
 use crate::id::{Address, AppId, BlockId, TxId};
 use crate::node::{Node, NodeError, Revision};
 use crate::tx::TxError;
@@ -68,6 +69,14 @@ pub enum DeployError {
         step: String,
         /// The transaction.
         id: TxId,
+    },
+    /// No block came that holds a transaction's gas.
+    #[error("{step}: {gas}: no block of that size came in time")]
+    GasTooLarge {
+        /// The step.
+        step: String,
+        /// What it used, and what the best block holds.
+        gas: GasTooLarge,
     },
     /// A receipt lacks the address of a contract that it created.
     #[error("the receipt of {0} names no contract")]

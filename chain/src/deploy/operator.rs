@@ -6,14 +6,15 @@ use std::time::Duration;
 use super::DeployError;
 use crate::amount::Wei;
 use crate::fee::next_base_fee;
+use crate::gas::gas_limit;
 use crate::id::{BlockId, TxId};
-use crate::node::{Block, Node, NodeError, Receipt, Rejection, Revision, Simulation, failing_clause};
+use crate::node::{BlockSummary, Node, NodeError, Receipt, Rejection, Revision, Simulation, failing_clause};
 use crate::signer::Signer;
-use crate::tx::{BlockRef, Body, Clause, Fees, SignedTx};
+use crate::tx::{BlockRef, Body, Clause, Fees, SignedTx, TX_GAS, clause_gas};
 
 /// Blocks in which a transaction stays valid.
 const EXPIRATION: u32 = 32;
-/// How often a receipt is asked for.
+/// How often a receipt or a block is asked for.
 const POLL: Duration = Duration::from_millis(100);
 /// How often at most: 2 minutes, 12 blocks of a public network.
 const POLLS: u32 = 1_200;
@@ -45,7 +46,8 @@ impl<'a> Operator<'a> {
     ///
     /// # Errors
     /// [`DeployError::Reverted`] when a clause fails, before anything is sent where the simulation shows it;
-    /// [`DeployError::NotIncluded`]; [`DeployError::Node`]; [`DeployError::Tx`].
+    /// [`DeployError::GasTooLarge`] where no block came that holds it; [`DeployError::NotIncluded`]; [`DeployError::Node`];
+    /// [`DeployError::Tx`].
     pub async fn send(&self, step: &str, clauses: Vec<Clause>) -> Result<Receipt, DeployError> {
         let id = self.submit(step, clauses).await?;
         self.wait(step, id).await
@@ -56,8 +58,7 @@ impl<'a> Operator<'a> {
     /// # Errors
     /// As [`Operator::send`].
     pub async fn submit(&self, step: &str, clauses: Vec<Clause>) -> Result<TxId, DeployError> {
-        let best = self.node.block(Revision::Best).await?.ok_or(DeployError::NoBestBlock)?;
-        let signed = SignedTx::sign(self.body(step, clauses, &best).await?, self.signer)?;
+        let signed = SignedTx::sign(self.body(step, clauses).await?, self.signer)?;
         match self.node.send(&signed.encode()).await {
             Ok(_) | Err(NodeError::Rejected(Rejection::Known)) => Ok(signed.id()),
             Err(error) => Err(error.into()),
@@ -86,7 +87,7 @@ impl<'a> Operator<'a> {
         Err(DeployError::NotIncluded { step: step.to_owned(), id })
     }
 
-    async fn body<T>(&self, step: &str, clauses: Vec<Clause>, best: &Block<T>) -> Result<Body, DeployError> {
+    async fn body(&self, step: &str, clauses: Vec<Clause>) -> Result<Body, DeployError> {
         let simulation = Simulation {
             clauses: &clauses,
             caller: self.signer.address(),
@@ -98,23 +99,40 @@ impl<'a> Operator<'a> {
         if let Some((clause, reason)) = failing_clause(&outcomes) {
             return Err(DeployError::Reverted { step: step.to_owned(), clause: Some(clause), reason });
         }
+        let intrinsic = clauses.iter().map(clause_gas).fold(TX_GAS, u64::saturating_add);
+        let tried = outcomes.iter().map(|outcome| outcome.gas_used).fold(intrinsic, u64::saturating_add);
+        let (best, gas) = self.block_that_holds(step, tried).await?;
         let priority = self.node.priority_fee().await?;
         let next = best.base_fee_per_gas.map(|fee| next_base_fee(fee, best.gas_limit, best.gas_used));
-        let mut body = Body {
+        Ok(Body {
             chain_tag: self.genesis.chain_tag(),
             block_ref: BlockRef::from(best.id),
             expiration: EXPIRATION,
             clauses,
             fees: fees(next, priority),
-            gas: 0,
+            gas,
             depends_on: None,
             nonce: rand::random(),
             delegated: false,
-        };
-        // A fifth more than tried, since storage that others touch meanwhile can cost more; never beyond what a block takes.
-        let tried: u64 = outcomes.iter().map(|outcome| outcome.gas_used).sum();
-        body.gas = (tried.saturating_add(body.intrinsic_gas()).saturating_mul(6) / 5).min(best.gas_limit);
-        Ok(body)
+        })
+    }
+
+    /// The best block and a gas limit, once a block holds what was tried: a chain's first block can be smaller than all after it
+    /// (Thor solo: 10,000,000 gas, then 40,000,000).
+    async fn block_that_holds(&self, step: &str, tried: u64) -> Result<(BlockSummary, u64), DeployError> {
+        let mut waits = 0..POLLS;
+        loop {
+            let best = self.node.block(Revision::Best).await?.ok_or(DeployError::NoBestBlock)?;
+            match (gas_limit(tried, best.gas_limit), waits.next()) {
+                (Ok(gas), _) => return Ok((best, gas)),
+                (Err(gas), None) => return Err(DeployError::GasTooLarge { step: step.to_owned(), gas }),
+                (Err(gas), Some(0)) => {
+                    tracing::info!(step, block = best.number, %gas, "waiting for a block that holds the transaction");
+                }
+                (Err(_), Some(_)) => {}
+            }
+            tokio::time::sleep(POLL).await;
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! itself when the world has healed.
 
 use chain::contract::ContractError;
+use chain::gas::GasTooLarge;
 use chain::keystore::KeystoreError;
 use chain::node::NodeError;
 use chain::{Address, Wei};
@@ -59,6 +60,14 @@ pub enum Obstacle {
         /// What there is.
         available: Wei,
     },
+    /// Not even one reward fits what a transaction may ask for; while a chain is young, its next block may hold it.
+    #[error("the payment of a single reward is too large: {gas}; the best block holds {block_limit} gas")]
+    GasTooLarge {
+        /// What it used, and what may be asked for.
+        gas: GasTooLarge,
+        /// Gas limit of the best block.
+        block_limit: u64,
+    },
     /// The day's ceiling is reached.
     #[error("chain.daily_ceiling of {0} wei is reached: the rest is paid after midnight UTC")]
     DailyCeiling(Wei),
@@ -66,7 +75,7 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// Every label.
-    pub const LABELS: [&'static str; 13] = [
+    pub const LABELS: [&'static str; 14] = [
         "configuration",
         "keystore",
         "node_unavailable",
@@ -79,6 +88,7 @@ impl Obstacle {
         "paused",
         "no_funds",
         "no_vtho",
+        "gas_too_large",
         "daily_ceiling",
     ];
 
@@ -98,6 +108,7 @@ impl Obstacle {
             Self::Paused(_) => "paused",
             Self::NoFunds { .. } => "no_funds",
             Self::NoVtho { .. } => "no_vtho",
+            Self::GasTooLarge { .. } => "gas_too_large",
             Self::DailyCeiling(_) => "daily_ceiling",
         }
     }

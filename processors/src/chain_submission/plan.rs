@@ -1,6 +1,7 @@
 //! Plan and signature: the transaction's id is stored before it is signed, its bytes are stored before they are posted. Each is one
 //! database transaction under the lease.
 
+use chain::gas::{GasTooLarge, gas_limit};
 use chain::hash::blake2b256;
 use chain::tx::{MAX_TX_GAS, TX_GAS};
 use chain::{Address, BlockRef, Body, Clause, Fees, SignedTx, Signer, TxError, TxId, Wei};
@@ -66,7 +67,7 @@ impl Strategy {
 pub struct Terms {
     /// Blocks after the reference in which a transaction is valid.
     pub expiration: u32,
-    /// Gas that a transaction may ask for.
+    /// Gas that a transaction of ours may ask for.
     pub gas_ceiling: u64,
     /// What is offered for gas.
     pub strategy: Strategy,
@@ -92,33 +93,26 @@ pub enum PlanError {
     /// The day's ceiling does not hold the batch.
     #[error("the day's ceiling is reached")]
     Ceiling,
+    /// The batch used more gas when it was tried out than may be asked for.
+    #[error(transparent)]
+    Gas(#[from] GasTooLarge),
     /// Fees or gas do not fit their columns: nothing that a network asks for.
     #[error("fees or gas are out of range")]
     Range,
+}
+
+impl Terms {
+    /// Gas that a transaction may ask for at most while a block holds `block_limit`: by our terms, the network's and the block's.
+    #[must_use]
+    pub fn most_gas(&self, block_limit: u64) -> u64 {
+        self.gas_ceiling.min(MAX_TX_GAS).min(block_limit)
+    }
 }
 
 impl From<sqlx::Error> for PlanError {
     fn from(error: sqlx::Error) -> Self {
         Self::Stage(error.into())
     }
-}
-
-/// Gas limit of clauses that were tried out: a fifth more, since storage that others touch meanwhile can cost more.
-#[must_use]
-pub fn gas_limit(tried: u64) -> u64 {
-    tried.saturating_mul(6) / 5
-}
-
-/// How many of the candidates, in order, fit the ceiling with their gas limit; at least one.
-#[must_use]
-pub fn fitting(candidates: &[Candidate], gas_ceiling: u64) -> usize {
-    let ceiling = gas_ceiling.min(MAX_TX_GAS);
-    let mut tried = TX_GAS;
-    let fits = candidates.iter().take_while(|candidate| {
-        tried = tried.saturating_add(candidate.gas);
-        gas_limit(tried) <= ceiling
-    });
-    fits.count().max(1)
 }
 
 /// Gas that a transaction of these clauses used when it was tried out.
@@ -164,7 +158,8 @@ pub async fn store(
     let numbers = attempt_numbers(&mut tx, &ids).await?;
     let pairs: Vec<(Uuid, i32)> = ids.iter().map(|id| (*id, numbers(*id))).collect();
     let batch = batch_id(&pairs);
-    let body = body(network, found, terms, &batch).ok_or(PlanError::Range)?;
+    let gas = gas_limit(tried_gas(&found.good), terms.most_gas(found.best.gas_limit))?;
+    let body = body(network, found, (terms, gas), &batch).ok_or(PlanError::Range)?;
     body.check()?;
     let tx_id = body.id(signer);
     insert_attempt(&mut tx, lease, network, signer, found, terms, (&body, tx_id, &batch), now).await?;
@@ -207,7 +202,12 @@ async fn attempt_numbers(
     Ok(move |id| used.iter().find(|(used, _)| *used == id).map_or(0, |(_, number)| *number) + 1)
 }
 
-fn body(network: &Network, found: &Preflight, terms: &Terms, batch: &[u8; 32]) -> Option<Body> {
+fn body(
+    network: &Network,
+    found: &Preflight,
+    (terms, gas): (&Terms, u64),
+    batch: &[u8; 32],
+) -> Option<Body> {
     let clauses: Vec<Clause> = found.good.iter().map(|candidate| candidate.clause.clone()).collect();
     let fees = match found.base_fee {
         Some(base) => {
@@ -216,14 +216,13 @@ fn body(network: &Network, found: &Preflight, terms: &Terms, batch: &[u8; 32]) -
         }
         None => Fees::Legacy { gas_price_coef: 0 },
     };
-    let tried = tried_gas(&found.good);
     Some(Body {
         chain_tag: network.genesis.chain_tag(),
         block_ref: BlockRef::from(found.best.id),
         expiration: terms.expiration,
         clauses,
         fees,
-        gas: gas_limit(tried).min(terms.gas_ceiling.max(tried)),
+        gas,
         depends_on: None,
         nonce: u64::from_be_bytes(*batch.first_chunk::<8>()?),
         delegated: false,

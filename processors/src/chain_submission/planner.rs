@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chain::gas::{self, gas_limit};
 use chain::node::Revision;
 use chain::{Address, Node, Wei};
 use rust_decimal::Decimal;
@@ -13,7 +14,7 @@ use super::consumer::tell_payout;
 use super::lease::Lease;
 use super::obstacle::Obstacle;
 use super::outbox::Outbox;
-use super::plan;
+use super::plan::{self, PlanError};
 use super::preflight::{Candidate, Preflight, preflight};
 use super::rows::{self, Payout};
 use super::submitter::{IN_FLIGHT, Memory, Submitter, Trouble};
@@ -66,7 +67,11 @@ impl Submitter {
         outbox.documents(self.schemas, &documents.into_records())?;
         self.publish(outbox).await?;
         self.strike(lease, std::mem::take(&mut found.bad)).await?;
-        found.good.truncate(plan::fitting(&found.good, self.settings.terms.gas_ceiling));
+        let most = self.settings.terms.most_gas(found.best.gas_limit);
+        let too_large = |gas| Obstacle::GasTooLarge { gas, block_limit: found.best.gas_limit };
+        let used: Vec<u64> = found.good.iter().map(|candidate| candidate.gas).collect();
+        let fitting = gas::fitting(&used, most).map_err(too_large)?;
+        found.good.truncate(fitting);
         if found.good.is_empty() {
             return Ok(());
         }
@@ -161,7 +166,8 @@ impl Submitter {
         .bind(&lease.signer)
         .fetch_one(&self.pool)
         .await?;
-        let gas = plan::gas_limit(plan::tried_gas(&found.good));
+        let most = self.settings.terms.most_gas(found.best.gas_limit);
+        let gas = gas_limit(plan::tried_gas(&found.good), most).map_err(PlanError::from)?;
         // The node holds back what is really due: the next base fee and the tip.
         let price = found.base_fee.and_then(|fee| fee.checked_add(found.priority)).unwrap_or_default();
         let needed = pending
