@@ -2,7 +2,7 @@
 
 use alloy_sol_types::SolCall;
 
-use crate::abi::{Apps, Passport, RewardsPool, Token, account, word};
+use crate::abi::{Apps, Passport, Refusal, RewardsPool, Token, account, word};
 use crate::amount::Wei;
 use crate::id::{Address, AppId};
 use crate::node::{Node, NodeError, Revision};
@@ -17,14 +17,14 @@ pub enum ContractError {
     #[error("no contract at {0}")]
     NoCode(Address),
     /// The contract failed the call, or lacks the function (pools before version 6 lack some).
-    #[error("the contract at {address} failed the call {call}: {reason}")]
+    #[error("the contract at {address} failed the call {call}: {refusal}")]
     Reverted {
         /// The contract.
         address: Address,
         /// The function's signature.
         call: &'static str,
         /// Its reason, or the EVM's word.
-        reason: String,
+        refusal: Refusal,
     },
     /// The contract answered with something else than the function returns.
     #[error("the contract at {address} gave no answer that fits {call}")]
@@ -54,8 +54,8 @@ impl<'a> Contract<'a> {
     async fn read<C: SolCall>(&self, call: C) -> Result<C::Return, ContractError> {
         let (address, signature) = (self.address, C::SIGNATURE);
         let outcome = self.node.call(address, call.abi_encode(), self.at).await?;
-        if let Some(reason) = outcome.failure() {
-            return Err(ContractError::Reverted { address, call: signature, reason });
+        if let Some(refusal) = outcome.failure() {
+            return Err(ContractError::Reverted { address, call: signature, refusal });
         }
         // A call of an address without code succeeds and returns nothing.
         if outcome.data.is_empty() {

@@ -5,17 +5,23 @@
 //! `runtime`'s. Knows no HTTP and no sink.
 
 pub mod chain_submission;
+pub mod dependencies;
 mod documents;
 pub mod fraud_check;
 pub mod limit_check;
 pub mod models;
 pub mod odometer_reading;
-pub mod parts;
 mod photos;
 pub mod pipeline;
 pub mod quality_check;
 pub mod reward_calculation;
 mod workers;
+
+/// The old name of [`dependencies`], until its last user has the new one.
+pub mod parts {
+    pub use crate::dependencies::Dependencies as Parts;
+    pub use crate::models::SERVICE;
+}
 
 /// This release, as it stands in every event and document.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -4,26 +4,37 @@
 //! comes back after another, and one of which the manifest says something new, takes over again, under an id of its own.
 
 use chrono::{DateTime, Utc};
-use reading::Model;
+use reading::{Model, ReaderError};
 use runtime::backoff::Backoff;
-use runtime::{Engine, StageError};
+use runtime::{Clock, Engine, EngineError, StageError};
 use schemas::events::ModelDeployed;
 use schemas::ids::{EventId, natural};
 use serde_json::json;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, query, query_as};
 
-use crate::parts::Parts;
-use crate::pipeline::RunError;
+/// The embedded reader's name in `ai_service_configs`.
+pub const SERVICE: &str = "Milestream Embedded";
 
-/// Publishes one event a model of this release, once Postgres and Kafka are there.
+/// Why the models could not be announced.
+#[derive(Debug, thiserror::Error)]
+pub enum AnnounceError {
+    /// The embedded models do not load.
+    #[error("the reader")]
+    Reader(#[from] ReaderError),
+    /// The engine ended before it was told to.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// Publishes one event per model of this release, once Postgres and Kafka are there.
 ///
 /// # Errors
-/// [`RunError::Reader`], [`RunError::Engine`].
-pub async fn announce(engine: &Engine, parts: &Parts) -> Result<(), RunError> {
+/// [`AnnounceError`].
+pub async fn announce(engine: &Engine, pool: &PgPool, clock: &dyn Clock) -> Result<(), AnnounceError> {
     let (models, stop, mut backoff) = (reading::models()?, engine.stopping(), Backoff::default());
     let events = loop {
-        match deployed(&parts.pool, &models, parts.clock.now().to_utc()).await {
+        match deployed(pool, &models, clock.now().to_utc()).await {
             Ok(events) => break events,
             Err(error) => tracing::warn!(error = %error, "model_deployments"),
         }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt as _};
-use runtime::StageError;
+use runtime::{Clock, StageError};
 use schemas::events::{Fault, UploadHeader};
 use schemas::reason::Reason;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::workers::Workers;
 
 /// Bytes that are fetched at most: twice the largest body that the gateway takes, so that a wrong object in the store
 /// cannot fill the memory.
@@ -23,6 +25,14 @@ const ROOM: u32 = 32 << 20;
 pub(crate) struct Photos {
     store: Arc<dyn ObjectStore>,
     room: Arc<Semaphore>,
+}
+
+/// What a stage needs that looks at photos.
+pub(crate) struct PhotoContext {
+    pub photos: Photos,
+    pub workers: Workers,
+    pub clock: Arc<dyn Clock>,
+    pub rules_version: &'static str,
 }
 
 /// A photo's file; dropping it makes room for another.

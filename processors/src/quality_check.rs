@@ -1,10 +1,8 @@
 //! `quality_check`: fetches the photo, decodes it and measures its quality. A photo that is not worth reading travels on
 //! with its fault, so that order holds and `fraud_check` alone decides.
 
-use std::sync::Arc;
-
 use reading::{FileInfo, Graded};
-use runtime::{Clock, Envelope, Processor, StageError, Verdict};
+use runtime::{Envelope, Processor, StageError, Verdict};
 use rust_decimal::Decimal;
 use schemas::events::{Fault, ImageSize, Root, UploadGraded, UploadHeader, UploadReceived};
 use schemas::ids::{Micros, natural};
@@ -13,40 +11,28 @@ use schemas::reason::Reason;
 use serde_json::{Value, json};
 
 use crate::documents::{self, Documents, Step};
-use crate::parts::{Parts, SERVICE};
-use crate::photos::{Photos, processing_failed};
-use crate::workers::{PHOTOS_IN_FLIGHT, Workers};
+use crate::models::SERVICE;
+use crate::photos::{PhotoContext, processing_failed};
+use crate::workers::PHOTOS_IN_FLIGHT;
 
 /// Measures photos.
-pub struct QualityCheck {
-    photos: Photos,
-    workers: Workers,
-    clock: Arc<dyn Clock>,
-    rules_version: &'static str,
-}
+pub struct QualityCheck(PhotoContext);
 
 impl QualityCheck {
-    /// A stage on these parts.
-    #[must_use]
-    pub fn new(parts: &Parts) -> Self {
-        Self {
-            photos: parts.photos.clone(),
-            workers: parts.workers.clone(),
-            clock: parts.clock.clone(),
-            rules_version: parts.rules.version,
-        }
+    pub(crate) fn new(context: PhotoContext) -> Self {
+        Self(context)
     }
 
     async fn examine(&self, header: &UploadHeader) -> Result<Examined, StageError> {
-        let bytes = match self.photos.fetch(header).await? {
+        let bytes = match self.0.photos.fetch(header).await? {
             Ok(bytes) => bytes,
             Err(fault) => return Ok(Examined { fault: Some(fault), ..Examined::default() }),
         };
         let looked_at = bytes.clone();
-        let size = self.workers.run(None, move || reading::inspect(&looked_at).ok()).await?;
+        let size = self.0.workers.run(None, move || reading::inspect(&looked_at).ok()).await?;
         // What has no size cannot be decoded, and takes no memory for it.
         let size = size.ok().flatten().map(|info| info.size());
-        let examined = self.workers.run(size, move || Examined::of(&bytes)).await?;
+        let examined = self.0.workers.run(size, move || Examined::of(&bytes)).await?;
         Ok(examined.unwrap_or_else(|_| Examined {
             fault: Some(processing_failed("measuring the photo failed")),
             ..Examined::default()
@@ -61,10 +47,10 @@ impl Processor for QualityCheck {
     type Out = UploadGraded;
 
     async fn process(&self, record: &Envelope<UploadReceived>) -> Result<Verdict<UploadGraded>, StageError> {
-        let started = self.clock.now();
+        let started = self.0.clock.now();
         let UploadReceived { header, stamp } = &record.payload;
         let examined = self.examine(header).await?;
-        let now = self.clock.now();
+        let now = self.0.clock.now();
         let root = Root { partition: record.position.partition, offset: record.position.offset };
         let header = header.next(Self::NAME, crate::VERSION, now, root);
         let mut documents = Documents::about(header.event_id, now);
@@ -75,7 +61,7 @@ impl Processor for QualityCheck {
             verdict: if examined.fault.is_some() { "faulty" } else { "readable" },
             reason: examined.fault.as_ref().map(|fault| fault.reason),
             detail: examined.fault.as_ref().map(|fault| fault.detail.as_str()),
-            rules_version: self.rules_version,
+            rules_version: self.0.rules_version,
         };
         documents.add(0, &documents::processing(record, &header, &step));
         if let Some(document) = examined.quality_document(&header) {

@@ -10,16 +10,15 @@ use schemas::events::{RewardCalculated, Root, UploadDecided, Verdict as Decided}
 use schemas::reason::Reason;
 
 use self::tariff::Tariff;
-use crate::parts::Parts;
 
 /// Works rewards out.
 pub struct RewardCalculation(Arc<dyn Clock>);
 
 impl RewardCalculation {
-    /// A stage; the clock stamps `occurred_at` and is no input of a reward.
+    /// The clock stamps `occurred_at` and is no input of a reward.
     #[must_use]
-    pub fn new(parts: &Parts) -> Self {
-        Self(parts.clock.clone())
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self(clock)
     }
 }
 

@@ -11,10 +11,7 @@ use object_store::memory::InMemory;
 use processors::fraud_check::oracle;
 use processors::fraud_check::rules::Rules;
 use processors::limit_check::grant;
-use processors::odometer_reading::OdometerReading;
-use processors::parts::Parts;
-use processors::quality_check::QualityCheck;
-use processors::reward_calculation::RewardCalculation;
+use processors::pipeline::Dependencies;
 use runtime::pure::PureWorker;
 use runtime::source::RawRecord;
 use runtime::stored::StoredRecord;
@@ -27,7 +24,7 @@ use schemas::events::{
 };
 use schemas::logs::document_id;
 use schemas::topic::Topic;
-use support::{Example, MemoryAnswers, NOW, examples, parts, photo, put};
+use support::{Example, MemoryAnswers, NOW, dependencies, examples, photo, put};
 
 /// What a run published, topic by topic.
 struct Run {
@@ -64,9 +61,9 @@ fn decoded<E: Event>(record: &RawRecord) -> E {
     codec::decode(E::schema(), id, datum).unwrap()
 }
 
-async fn run(parts: &Parts, answers: &MemoryAnswers, input: &[RawRecord]) -> Run {
-    let graded = pure(QualityCheck::new(parts), input.to_vec()).await;
-    let reading = OdometerReading::new(parts, answers.clone()).await.unwrap();
+async fn run(dependencies: &Dependencies, answers: &MemoryAnswers, input: &[RawRecord]) -> Run {
+    let graded = pure(dependencies.quality_check(), input.to_vec()).await;
+    let reading = dependencies.odometer_reading_with(answers.clone()).await.unwrap();
     let read = pure(reading, onward(&graded, Topic::UploadsGraded)).await;
     Run { graded, read }
 }
@@ -91,10 +88,10 @@ async fn input(store: &InMemory) -> (Vec<Example>, Vec<RawRecord>) {
 
 #[tokio::test]
 async fn every_upload_settles_exactly_once_and_a_bad_record_becomes_a_dead_letter() {
-    let (parts, store) = parts();
+    let (dependencies, store) = dependencies();
     let (uploads, records) = input(&store).await;
     let answers = MemoryAnswers::default();
-    let run = run(&parts, &answers, &records).await;
+    let run = run(&dependencies, &answers, &records).await;
     let letters = run.graded.iter().filter(|record| record.topic == "dead-letters").count();
     assert_eq!((letters, answers.count()), (1, 4), "one bad record; four photos that can be read");
     let read: Vec<OdometerRead> = onward(&run.read, Topic::UploadsReadings).iter().map(decoded).collect();
@@ -123,11 +120,11 @@ async fn every_upload_settles_exactly_once_and_a_bad_record_becomes_a_dead_lette
 
 #[tokio::test]
 async fn a_second_run_publishes_the_same_bytes_and_reads_no_photo_again() {
-    let (parts, store) = parts();
+    let (dependencies, store) = dependencies();
     let (_, records) = input(&store).await;
     let answers = MemoryAnswers::default();
-    let first = run(&parts, &answers, &records).await;
-    let second = run(&parts, &answers, &records).await;
+    let first = run(&dependencies, &answers, &records).await;
+    let second = run(&dependencies, &answers, &records).await;
     assert_eq!(answers.count(), 4);
     assert_eq!(in_order(first.graded), in_order(second.graded));
     assert_eq!(in_order(first.read), in_order(second.read));
@@ -141,9 +138,9 @@ fn in_order(mut records: Vec<StoredRecord>) -> Vec<StoredRecord> {
 
 #[tokio::test]
 async fn a_redelivery_makes_the_same_event_and_document_ids_at_any_time() {
-    let (parts, store) = parts();
+    let (dependencies, store) = dependencies();
     let (_, records) = input(&store).await;
-    let graded = pure(QualityCheck::new(&parts), records).await;
+    let graded = pure(dependencies.quality_check(), records).await;
     let events: Vec<UploadGraded> = onward(&graded, Topic::UploadsGraded).iter().map(decoded).collect();
     for pair in events.chunks(2) {
         assert_eq!(pair[0].header.event_id, pair[1].header.event_id);
@@ -167,8 +164,8 @@ fn decisions() -> Vec<RawRecord> {
 
 #[tokio::test]
 async fn each_verified_distance_earns_one_reward_and_every_verified_upload_has_its_document() {
-    let (parts, _) = parts();
-    let sent = pure(RewardCalculation::new(&parts), decisions()).await;
+    let (dependencies, _) = dependencies();
+    let sent = pure(dependencies.reward_calculation(), decisions()).await;
     let input: Vec<UploadDecided> = decisions().iter().map(decoded).collect();
     let verified = input.iter().filter(|event| event.verdict == Verdict::Verified).count();
     let earning = input.iter().filter(|event| event.distance_km.is_some_and(|km| !km.is_zero()));
@@ -185,5 +182,5 @@ async fn each_verified_distance_earns_one_reward_and_every_verified_upload_has_i
     assert_eq!(grants.len(), 1);
     assert_eq!(grants[&rewards[0].reward_id].amount, rewards[0].total());
     // And a second run says the same bytes.
-    assert_eq!(pure(RewardCalculation::new(&parts), decisions()).await, sent);
+    assert_eq!(pure(dependencies.reward_calculation(), decisions()).await, sent);
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use processors::fraud_check::FraudCheck;
 use processors::models::deployed;
-use processors::odometer_reading::{Answers as _, OdometerReading};
-use processors::parts::Parts;
+use processors::odometer_reading::{Answers as _, PostgresAnswers};
+use processors::pipeline::Dependencies;
 use providers::testing::{self, Answer, Server};
 use providers::vault::Keys;
 use runtime::deciding::DecidingWorker;
@@ -59,9 +59,9 @@ impl Database {
         self.pool.close().await;
     }
 
-    fn parts(&self, at: Micros) -> (Parts, Arc<object_store::memory::InMemory>) {
+    fn dependencies(&self, at: Micros) -> (Dependencies, Arc<object_store::memory::InMemory>) {
         let store = Arc::new(object_store::memory::InMemory::new());
-        (Parts::new(self.pool.clone(), store.clone(), Arc::new(ManualClock::at(at))), store)
+        (Dependencies::new(self.pool.clone(), store.clone(), Arc::new(ManualClock::at(at))), store)
     }
 
     /// A worker of `fraud_check`, and what it publishes.
@@ -75,7 +75,7 @@ impl Database {
         let mut context = stage_context("fraud_check", outbound.clone()).unwrap();
         context.clock = Arc::new(ManualClock::at(at));
         let worker = DecidingWorker {
-            decider: Arc::new(FraudCheck::new(&self.parts(at).0)),
+            decider: Arc::new(self.dependencies(at).0.fraud_check()),
             context,
             pool: self.pool.clone(),
             output: "uploads.decided".into(),
@@ -230,7 +230,7 @@ async fn without_the_guards_the_same_zombie_decides_every_upload_a_second_time_a
 #[tokio::test]
 async fn an_answer_is_kept_before_it_is_published_and_sealed_anew_for_another_upload_of_the_photo() {
     let database = Database::new().await;
-    let (parts, store) = database.parts(NOW);
+    let (dependencies, store) = database.dependencies(NOW);
     let example = examples(Topic::UploadsGraded).into_iter().find(|e| e.name == "normal-readable").unwrap();
     let graded: UploadGraded = example.event();
     put(store.as_ref(), &graded.header, photo("odometer")).await;
@@ -246,18 +246,22 @@ async fn an_answer_is_kept_before_it_is_published_and_sealed_anew_for_another_up
             .await
             .unwrap();
     }
-    let stage = OdometerReading::new(&parts, parts.answers()).await.unwrap();
+    let stage = dependencies.odometer_reading().await.unwrap();
     let first = emitted(stage.process(&support::record(graded.clone(), 0)).await.unwrap());
     // The photo is gone by now: what is published comes from the kept answer alone.
-    let (parts, _) = database.parts(Micros(NOW.0 + 60_000_000));
-    let stage = OdometerReading::new(&parts, parts.answers()).await.unwrap();
+    let (dependencies, _) = database.dependencies(Micros(NOW.0 + 60_000_000));
+    let stage = dependencies.odometer_reading().await.unwrap();
     let again = emitted(stage.process(&support::record(graded.clone(), 0)).await.unwrap());
     assert_eq!((first.reading.clone(), first.fault.clone()), (again.reading, again.fault));
     let reading = first.reading.unwrap();
     let copy = emitted(stage.process(&support::record(other.clone(), 1)).await.unwrap()).reading.unwrap();
     assert_eq!((&copy.best, &copy.candidates), (&reading.best, &reading.candidates));
     let open = async |event: &UploadGraded, sealed| {
-        let key = parts.answers().user_key(event.header.user_id).await.unwrap().unwrap();
+        let key = PostgresAnswers::new(dependencies.pool.clone())
+            .user_key(event.header.user_id)
+            .await
+            .unwrap()
+            .unwrap();
         key.open(event.header.upload_id, &sealed).unwrap()
     };
     let text = open(&graded, reading.detected_text.unwrap()).await;
@@ -318,14 +322,14 @@ async fn an_answer_that_was_paid_for_is_kept_under_its_chain_and_a_restarted_sta
     .execute(&database.pool)
     .await
     .unwrap();
-    let (parts, store) = database.parts(NOW);
-    let parts = parts.with_service_keys(keys);
+    let (dependencies, store) = database.dependencies(NOW);
+    let dependencies = dependencies.with_service_keys(keys);
     let example = examples(Topic::UploadsGraded).into_iter().find(|e| e.name == "edge-no-number").unwrap();
     let graded: UploadGraded = example.event();
     put(store.as_ref(), &graded.header, photo("tiles")).await;
     let mut told = Vec::new();
     for _ in 0..2 {
-        let stage = OdometerReading::new(&parts, parts.answers()).await.unwrap();
+        let stage = dependencies.odometer_reading().await.unwrap();
         told.push(emitted(stage.process(&support::record(graded.clone(), 0)).await.unwrap()));
     }
     assert_eq!((server.calls(), &told[0]), (1, &told[1]));
@@ -335,7 +339,7 @@ async fn an_answer_that_was_paid_for_is_kept_under_its_chain_and_a_restarted_sta
     assert_eq!(chains.iter().map(String::len).collect::<Vec<_>>(), [16]);
     // Without the service the chain is the embedded reader alone, and its answer another one.
     sqlx::query("update ai_service_configs set is_active = false").execute(&database.pool).await.unwrap();
-    let stage = OdometerReading::new(&parts, parts.answers()).await.unwrap();
+    let stage = dependencies.odometer_reading().await.unwrap();
     let alone = emitted(stage.process(&support::record(graded, 0)).await.unwrap());
     assert!(alone.fault.is_some() && !alone.reading.unwrap().fallback_used);
     assert_eq!(server.calls(), 1);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use object_store::memory::InMemory;
 use processors::odometer_reading::{OdometerReading, ServiceRow};
-use processors::parts::Parts;
+use processors::pipeline::Dependencies;
 use providers::Limits;
 use providers::testing::{self, Answer, Server};
 use providers::vault::Keys;
@@ -57,7 +57,7 @@ fn row(name: &str, protocol: &str, priority: i32, url: &str) -> ServiceRow {
 
 /// A photo without a number, which the embedded reader leaves to the next service.
 struct World {
-    parts: Parts,
+    dependencies: Dependencies,
     store: Arc<InMemory>,
     clock: Arc<ManualClock>,
     graded: UploadGraded,
@@ -69,17 +69,17 @@ impl World {
         let store = Arc::new(InMemory::new());
         let pool = sqlx::PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
         let clock = Arc::new(ManualClock::at(NOW));
-        let parts = Parts::new(pool, store.clone(), clock.clone()).with_service_keys(keys());
+        let dependencies = Dependencies::new(pool, store.clone(), clock.clone()).with_service_keys(keys());
         let example =
             examples(Topic::UploadsGraded).into_iter().find(|e| e.name == "edge-no-number").unwrap();
         let graded: UploadGraded = example.event();
         put(store.as_ref(), &graded.header, photo("tiles")).await;
-        Self { parts, store, clock, graded, answers: MemoryAnswers::with(services) }
+        Self { dependencies, store, clock, graded, answers: MemoryAnswers::with(services) }
     }
 
     /// A process that has just started, over the same store.
     async fn stage(&self) -> OdometerReading<MemoryAnswers> {
-        OdometerReading::new(&self.parts, self.answers.clone()).await.unwrap()
+        self.dependencies.odometer_reading_with(self.answers.clone()).await.unwrap()
     }
 
     async fn read(&self, stage: &OdometerReading<MemoryAnswers>) -> (OdometerRead, Vec<ActivityLogged>) {

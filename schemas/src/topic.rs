@@ -47,10 +47,6 @@ pub struct TopicSpec {
     pub retention_ms: i64,
     /// `delete` or `compact`.
     pub cleanup_policy: String,
-    /// The roles that write it.
-    pub producers: Vec<String>,
-    /// The roles that read it.
-    pub consumers: Vec<String>,
     /// Full names of the Avro records on it; empty where the bytes are another topic's.
     pub records: Vec<String>,
     /// The registry's compatibility rule for its subjects.

@@ -53,6 +53,8 @@ pub(crate) enum Remedy {
     OtherNodeOrOperator,
     /// The same again, at once or after a growing pause.
     Again,
+    /// Another watcher is ahead, and all is well: look again after the usual pause.
+    Beside,
     /// An operator has to look; nothing is lost until then.
     Operator,
 }
@@ -70,7 +72,7 @@ impl WatchError {
 
     /// The whole mapping.
     fn sorted(&self) -> (&'static str, Remedy) {
-        use Remedy::{Again, Operator, OtherNode, OtherNodeOrOperator};
+        use Remedy::{Again, Beside, Operator, OtherNode, OtherNodeOrOperator};
         match self {
             Self::Node(error) | Self::Follow(FollowError::Source(error)) => match error {
                 NodeError::WrongNetwork => ("network", OtherNodeOrOperator),
@@ -82,7 +84,7 @@ impl WatchError {
             Self::Follow(FollowError::TooDeep { .. }) => ("too_deep", OtherNodeOrOperator),
             Self::Follow(FollowError::Inconsistent(_)) => ("inconsistent", OtherNodeOrOperator),
             Self::NoStart(_) => ("no_start", OtherNodeOrOperator),
-            Self::Overtaken | Self::Gateway(GatewayError::Gap(_)) => ("overtaken", Again),
+            Self::Overtaken | Self::Gateway(GatewayError::Gap(_)) => ("overtaken", Beside),
             Self::Gateway(GatewayError::Unavailable(_)) => ("gateway", Again),
             Self::Gateway(GatewayError::Refused { .. } | GatewayError::Config(_)) => ("refused", Operator),
             Self::Checkpoint(_) => ("checkpoint", Operator),

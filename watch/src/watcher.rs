@@ -34,7 +34,9 @@ const PROBE: Duration = Duration::from_secs(5);
 const LONG_PAUSE: Duration = Duration::from_secs(15);
 /// Looks in a row that may find the chain changed under them before the node is held to be at fault.
 const MOVES: u32 = 5;
-/// This part's name in health and metrics.
+/// How long no other watcher was met until the next one is worth a line again: a quarter of an hour, 90 blocks of a public network.
+const ALONE: Duration = Duration::from_secs(15 * 60);
+/// This role's name in health and metrics.
 const PART: &str = "watch";
 
 /// A source of blocks that also tells what is final.
@@ -78,6 +80,8 @@ pub struct Watcher<G> {
     /// The height of the best block and the time that the node took to tell it, as this look found them.
     seen: Option<(u32, Duration)>,
     moves: u32,
+    /// When another watcher was last met.
+    met: Option<Instant>,
     backoff: Backoff,
 }
 
@@ -118,6 +122,7 @@ impl<G: Gateway> Watcher<G> {
             batch: BATCH,
             seen: None,
             moves: 0,
+            met: None,
             backoff: Backoff::default(),
         }
     }
@@ -221,11 +226,24 @@ impl<G: Gateway> Watcher<G> {
                 tracing::warn!(%error, "watching waits");
                 self.backoff.next_wait()
             }
+            Remedy::Beside => {
+                self.meet(error);
+                self.config.poll
+            }
             Remedy::Operator => {
                 tracing::error!(%error, "nothing is told until an operator looks");
                 self.set_ready(false, stop);
                 LONG_PAUSE
             }
+        }
+    }
+
+    /// Another watcher posted first. Two that run side by side meet at every other block: that is counted each time, and said once.
+    fn meet(&mut self, error: &WatchError) {
+        let now = Instant::now();
+        let before = self.met.replace(now);
+        if before.is_none_or(|before| now.duration_since(before) >= ALONE) {
+            tracing::info!(%error, "another watcher is ahead; this one takes over when it stops");
         }
     }
 
@@ -370,7 +388,10 @@ impl<G: Gateway> Watcher<G> {
             Some(checkpoint) => serde_json::from_value(checkpoint)?,
             None => self.start(chain).await?,
         };
-        tracing::info!(seq = answer.highest_seq, "watching from here");
+        // Beside another watcher this is asked after each of its posts.
+        if self.met.is_none() {
+            tracing::info!(seq = answer.highest_seq, "watching from here");
+        }
         Ok((checkpoint, answer.highest_seq))
     }
 

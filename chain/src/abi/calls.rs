@@ -263,7 +263,6 @@ mod tests {
         fn no_bytes_make_the_decoders_panic(data in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = RewardCall::decode(&data);
             let _ = TokenTransfer::decode(&data);
-            let _ = crate::abi::revert_reason(&data);
         }
     }
 }

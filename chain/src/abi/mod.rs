@@ -4,14 +4,14 @@
 mod calls;
 mod events;
 mod proof;
+mod refusal;
 
 pub use calls::{RewardCall, RewardKind, TokenTransfer, approve, deposit, transfer};
 pub use events::{ContractEvent, topic};
 pub use proof::{Proof, ProofError, ProofType};
+pub use refusal::{Cause, Refusal};
 
 pub(crate) use interface::{Apps, Passport, RewardsPool, Token};
-
-use alloy_sol_types::SolInterface;
 
 use crate::amount::Wei;
 use crate::id::{Address, AppId};
@@ -78,35 +78,6 @@ mod interface {
 #[must_use]
 pub fn json() -> &'static str {
     include_str!("interface.json")
-}
-
-/// Why a call failed, from the bytes it returned: the text of a failed `require`, a panic's meaning, or the name and arguments of
-/// one of B3TR's custom errors; `None` for any others.
-#[must_use]
-pub fn revert_reason(data: &[u8]) -> Option<String> {
-    if let Ok(error) = interface::Token::TokenErrors::abi_decode(data) {
-        use interface::Token::TokenErrors as E;
-        return Some(match error {
-            E::EnforcedPause(_) => "EnforcedPause()".to_owned(),
-            E::ERC20InvalidReceiver(e) => format!("ERC20InvalidReceiver({})", Address(e.receiver.into())),
-            E::ERC20InsufficientBalance(e) => {
-                format!("ERC20InsufficientBalance({}, {}, {})", Address(e.sender.into()), e.balance, e.needed)
-            }
-            E::ERC20InsufficientAllowance(e) => {
-                format!(
-                    "ERC20InsufficientAllowance({}, {}, {})",
-                    Address(e.spender.into()),
-                    e.allowance,
-                    e.needed
-                )
-            }
-        });
-    }
-    use alloy_sol_types::{Panic, Revert, SolError};
-    if let Ok(revert) = Revert::abi_decode(data) {
-        return Some(revert.reason);
-    }
-    Panic::abi_decode(data).ok().map(|panic| panic.to_string())
 }
 
 pub(crate) fn word(app: AppId) -> alloy_primitives::B256 {

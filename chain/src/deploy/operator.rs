@@ -96,7 +96,8 @@ impl<'a> Operator<'a> {
             at: Revision::Next,
         };
         let outcomes = self.node.simulate(&simulation).await?;
-        if let Some((clause, reason)) = failing_clause(&outcomes) {
+        if let Some((clause, refusal)) = failing_clause(&outcomes) {
+            let reason = refusal.to_string();
             return Err(DeployError::Reverted { step: step.to_owned(), clause: Some(clause), reason });
         }
         let intrinsic = clauses.iter().map(clause_gas).fold(TX_GAS, u64::saturating_add);

@@ -173,7 +173,7 @@ fn a_simulation_with_too_few_or_too_many_outcomes_is_not_believed() {
     assert_eq!(failing_clause(&try_out(json!([ok, ok])).unwrap()), None);
     assert_eq!(
         failing_clause(&try_out(json!([failed])).unwrap()),
-        Some((0, "execution reverted".to_owned()))
+        Some((0, Refusal::decode(&[], "execution reverted")))
     );
 }
 

@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use url::Url;
 
+use crate::abi::Refusal;
 use crate::amount::Wei;
 use crate::id::{Address, BlockId, TxId};
 use crate::tx::Clause;
@@ -384,9 +385,9 @@ impl fmt::Debug for Node {
     }
 }
 
-/// The index and the reason of the clause that failed in a simulation, if any did.
+/// The index of the clause that failed in a simulation and why, if any did.
 #[must_use]
-pub fn failing_clause(outcomes: &[CallOutcome]) -> Option<(usize, String)> {
+pub fn failing_clause(outcomes: &[CallOutcome]) -> Option<(usize, Refusal)> {
     let index = outcomes.len().checked_sub(1)?;
     outcomes[index].failure().map(|reason| (index, reason))
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::abi;
+use crate::abi::Refusal;
 use crate::amount::Wei;
 use crate::id::{Address, BlockId, TxId, Word};
 use crate::tx::hex_bytes;
@@ -296,10 +296,10 @@ pub struct CallOutcome {
 }
 
 impl CallOutcome {
-    /// The text of a failed `require`, the name of a known custom error, or the EVM's own word; `None` when it succeeds.
+    /// Why it fails; `None` when it succeeds.
     #[must_use]
-    pub fn failure(&self) -> Option<String> {
-        self.reverted.then(|| abi::revert_reason(&self.data).unwrap_or_else(|| self.vm_error.clone()))
+    pub fn failure(&self) -> Option<Refusal> {
+        self.reverted.then(|| Refusal::decode(&self.data, &self.vm_error))
     }
 }
 

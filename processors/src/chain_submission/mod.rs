@@ -24,13 +24,15 @@ pub mod submitter;
 pub mod transition;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chain::keystore::{Keystore, Password};
 use chain::{BlockId, Signer};
-use runtime::Engine;
 use runtime::metrics::Metrics;
+use runtime::{Clock, Engine, EngineError};
 use schemas::events::{ActivityLogged, PayoutUpdated};
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use self::consumer::PayoutConsumer;
@@ -38,8 +40,6 @@ use self::obstacle::Obstacle;
 use self::outbox::Schemas;
 use self::plan::Terms;
 use self::submitter::{Settings, Submitter};
-use crate::parts::Parts;
-use crate::pipeline::RunError;
 
 /// Pause between two attempts to open the keystore.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
@@ -63,51 +63,63 @@ pub struct PayoutConfig {
     pub owner: String,
 }
 
-/// Runs both halves until the engine is stopped.
-///
-/// # Errors
-/// [`RunError::NoNetwork`] without a configuration; [`RunError::Engine`].
-pub async fn run(engine: &Engine, parts: &Parts) -> Result<(), RunError> {
-    let config = parts.payouts.clone().ok_or(RunError::NoNetwork)?;
-    let schemas = Schemas {
-        payout_updated: engine.schema_id::<PayoutUpdated>().await?,
-        activity_logged: engine.schema_id::<ActivityLogged>().await?,
-    };
-    let consumer = PayoutConsumer {
-        pool: parts.pool.clone(),
-        schemas,
-        genesis_id: config.genesis.to_string(),
-        gas_ceiling: i64::try_from(config.terms.gas_ceiling).unwrap_or(i64::MAX),
-        clock: parts.clock.clone(),
-        metrics: engine.metrics.clone(),
-    };
-    // The loop ends with the consumer, whatever ended that.
-    let (stop, metrics) = (engine.stopping().child_token(), engine.metrics.clone());
-    let submitting = async {
-        let Some(signer) = open(&config, &metrics, &stop).await else { return };
-        let submitter = Submitter {
-            pool: parts.pool.clone(),
-            settings: Settings {
-                genesis: config.genesis,
-                batch_rewards: config.batch_rewards,
-                batch_wait: config.batch_wait,
-                terms: config.terms,
-                owner: config.owner.clone(),
-            },
-            signer,
+/// Pays and follows.
+pub struct ChainSubmission {
+    /// How rewards are paid.
+    pub config: PayoutConfig,
+    /// The stage's database.
+    pub pool: PgPool,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl ChainSubmission {
+    /// Runs both halves until the engine is stopped.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn run(self, engine: &Engine) -> Result<(), EngineError> {
+        let Self { config, pool, clock } = self;
+        let schemas = Schemas {
+            payout_updated: engine.schema_id::<PayoutUpdated>().await?,
+            activity_logged: engine.schema_id::<ActivityLogged>().await?,
+        };
+        let consumer = PayoutConsumer {
+            pool: pool.clone(),
             schemas,
-            clock: parts.clock.clone(),
+            genesis_id: config.genesis.to_string(),
+            gas_ceiling: i64::try_from(config.terms.gas_ceiling).unwrap_or(i64::MAX),
+            clock: clock.clone(),
             metrics: engine.metrics.clone(),
         };
-        submitter.run(stop.clone()).await;
-    };
-    let consuming = async {
-        let consumed = engine.run_sink(consumer).await;
-        stop.cancel();
+        // The loop ends with the consumer, whatever ended that.
+        let (stop, metrics) = (engine.stopping().child_token(), engine.metrics.clone());
+        let submitting = async {
+            let Some(signer) = open(&config, &metrics, &stop).await else { return };
+            let submitter = Submitter {
+                pool: pool.clone(),
+                settings: Settings {
+                    genesis: config.genesis,
+                    batch_rewards: config.batch_rewards,
+                    batch_wait: config.batch_wait,
+                    terms: config.terms,
+                    owner: config.owner.clone(),
+                },
+                signer,
+                schemas,
+                clock: clock.clone(),
+                metrics: engine.metrics.clone(),
+            };
+            submitter.run(stop.clone()).await;
+        };
+        let consuming = async {
+            let consumed = engine.run_sink(consumer).await;
+            stop.cancel();
+            consumed
+        };
+        let (consumed, ()) = tokio::join!(consuming, submitting);
         consumed
-    };
-    let (consumed, ()) = tokio::join!(consuming, submitting);
-    Ok(consumed?)
+    }
 }
 
 /// Opens the keystore, again and again until it opens: payments that were sent are followed meanwhile. None when stopped.

@@ -1,6 +1,7 @@
 //! Why nothing can be signed at the moment. Each is seen in a metric and in the log, nothing is lost meanwhile, and work goes on by
 //! itself when the world has healed.
 
+use chain::abi::{Cause, Refusal};
 use chain::contract::ContractError;
 use chain::gas::GasTooLarge;
 use chain::keystore::KeystoreError;
@@ -136,45 +137,14 @@ impl From<ContractError> for Obstacle {
     }
 }
 
-/// The obstacle that a simulated clause's failure tells of, where the reason is the pool's and not the clause's own. The texts are
-/// those of `X2EarnRewardsPool` 4 to 8 and of B3TR.
+/// The obstacle that a simulated clause's refusal tells of, where the reason is the pool's and not the clause's own.
 #[must_use]
-pub fn shared_cause(reason: &str, signer: Address) -> Option<Obstacle> {
-    let has = |text: &str| reason.contains(text);
-    if has("distribution is paused") || has("EnforcedPause") {
-        Some(Obstacle::Paused(reason.to_owned()))
-    } else if has("not a reward distributor") {
-        Some(Obstacle::NotDistributor(signer))
-    } else if has("app does not exist") {
-        Some(Obstacle::UnknownApp(reason.to_owned()))
-    } else if has("insufficient") || has("not enough funds") {
-        Some(Obstacle::NoFunds { needed: Wei::ZERO, available: Wei::ZERO })
-    } else {
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pools_own_trouble_is_no_fault_of_the_clause_that_met_it_first() {
-        let signer = Address([1; 20]);
-        let label = |reason: &str| shared_cause(reason, signer).map(|obstacle| obstacle.label());
-        let pool = "X2EarnRewardsPool: ";
-        for (reason, cause) in [
-            ("distribution is paused", "paused"),
-            ("not a reward distributor", "not_distributor"),
-            ("app does not exist", "unknown_app"),
-            ("app has insufficient available funds", "no_funds"),
-            ("insufficient funds on contract", "no_funds"),
-            ("not enough funds in the rewards pool", "no_funds"),
-        ] {
-            assert_eq!(label(&format!("{pool}{reason}")), Some(cause), "{reason}");
-        }
-        assert_eq!(label("EnforcedPause()"), Some("paused"));
-        assert_eq!(label("X2EarnRewardsPool: Invalid impact key"), None);
-        assert_eq!(label("ERC20InvalidReceiver(0x00)"), None);
+pub fn shared_cause(refusal: &Refusal, signer: Address) -> Option<Obstacle> {
+    match refusal.cause {
+        Cause::Paused => Some(Obstacle::Paused(refusal.to_string())),
+        Cause::NotDistributor => Some(Obstacle::NotDistributor(signer)),
+        Cause::UnknownApp => Some(Obstacle::UnknownApp(refusal.to_string())),
+        Cause::NoFunds => Some(Obstacle::NoFunds { needed: Wei::ZERO, available: Wei::ZERO }),
+        Cause::InvalidReceiver | Cause::InvalidImpactKey | Cause::Other => None,
     }
 }

@@ -1,6 +1,7 @@
 //! Plan and signature: the transaction's id is stored before it is signed, its bytes are stored before they are posted. Each is one
 //! database transaction under the lease.
 
+use chain::abi::{Cause, Refusal};
 use chain::gas::{GasTooLarge, gas_limit};
 use chain::hash::blake2b256;
 use chain::tx::{MAX_TX_GAS, TX_GAS};
@@ -202,12 +203,7 @@ async fn attempt_numbers(
     Ok(move |id| used.iter().find(|(used, _)| *used == id).map_or(0, |(_, number)| *number) + 1)
 }
 
-fn body(
-    network: &Network,
-    found: &Preflight,
-    (terms, gas): (&Terms, u64),
-    batch: &[u8; 32],
-) -> Option<Body> {
+fn body(network: &Network, found: &Preflight, (terms, gas): (&Terms, u64), batch: &[u8; 32]) -> Option<Body> {
     let clauses: Vec<Clause> = found.good.iter().map(|candidate| candidate.clause.clone()).collect();
     let fees = match found.base_fee {
         Some(base) => {
@@ -455,14 +451,17 @@ const STRIKE_PAUSE: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
 
 /// Counts a failure of a payout's own: quarantined with the fourth, or at once where trying again cannot help.
 #[must_use]
-pub fn struck(mut candidate: Candidate, reason: &str, now: DateTime<Utc>) -> (rows::Payout, bool) {
+pub fn struck(mut candidate: Candidate, refusal: &Refusal, now: DateTime<Utc>) -> (rows::Payout, bool) {
     let payout = &mut candidate.payout;
     payout.strikes += 1;
     payout.revision += 1;
-    let permanent = reason.contains("ERC20InvalidReceiver") || reason.contains("Invalid impact key");
+    let (code, permanent) = match refusal.cause {
+        Cause::InvalidReceiver => ("invalid_receiver", true),
+        Cause::InvalidImpactKey => ("poisoned_clause", true),
+        _ => ("poisoned_clause", false),
+    };
     let quarantined = permanent || payout.strikes > payout.max_retries;
-    let code = if reason.contains("ERC20InvalidReceiver") { "invalid_receiver" } else { "poisoned_clause" };
-    payout.reason = Some(format!("{code}: {reason}"));
+    payout.reason = Some(format!("{code}: {refusal}"));
     if quarantined {
         payout.state = PayoutState::Quarantined;
         payout.ready_at = None;

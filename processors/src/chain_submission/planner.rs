@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chain::abi::Refusal;
 use chain::gas::{self, gas_limit};
 use chain::node::Revision;
 use chain::{Address, Node, Wei};
@@ -117,12 +118,12 @@ impl Submitter {
         self.change(lease, changed.collect()).await
     }
 
-    async fn strike(&self, lease: &Lease, bad: Vec<(Candidate, String)>) -> Result<(), Trouble> {
+    async fn strike(&self, lease: &Lease, bad: Vec<(Candidate, Refusal)>) -> Result<(), Trouble> {
         let now = self.clock.now().to_utc();
         let mut changed = Vec::with_capacity(bad.len());
-        for (candidate, reason) in bad {
-            let (payout, quarantined) = plan::struck(candidate, &reason, now);
-            tracing::warn!(reward = %payout.reward_id, reason, quarantined, "a reward cannot be paid as it is");
+        for (candidate, refusal) in bad {
+            let (payout, quarantined) = plan::struck(candidate, &refusal, now);
+            tracing::warn!(reward = %payout.reward_id, reason = %refusal, quarantined, "a reward cannot be paid as it is");
             changed.push(payout);
         }
         self.change(lease, changed).await

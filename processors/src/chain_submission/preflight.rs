@@ -1,7 +1,7 @@
 //! What is tried out before anything is stored or signed: is everything there that a payment needs, and which of the clauses would
 //! fail.
 
-use chain::abi::{Proof, ProofType, RewardCall, RewardKind};
+use chain::abi::{Proof, ProofType, Refusal, RewardCall, RewardKind};
 use chain::contract::Contract;
 use chain::fee::next_base_fee;
 use chain::node::Revision::{Best, Next};
@@ -42,7 +42,7 @@ pub struct Preflight {
     /// Candidates whose clauses succeed together, in this order.
     pub good: Vec<Candidate>,
     /// Candidates that fail for a reason of their own.
-    pub bad: Vec<(Candidate, String)>,
+    pub bad: Vec<(Candidate, Refusal)>,
     /// The block that the plan refers to.
     pub best: BlockSummary,
     /// Base fee of the next block, wei of VTHO per gas; none before dynamic fees.
@@ -94,8 +94,8 @@ pub async fn preflight(
         for (candidate, outcome) in good.iter_mut().zip(&outcomes) {
             candidate.gas = outcome.gas_used.saturating_add(clause_gas(&candidate.clause));
         }
-        let Some((at, reason)) = failing_clause(&outcomes) else { break };
-        if let Some(obstacle) = shared_cause(&reason, signer) {
+        let Some((at, refusal)) = failing_clause(&outcomes) else { break };
+        if let Some(obstacle) = shared_cause(&refusal, signer) {
             return Err(match obstacle {
                 Obstacle::NoFunds { .. } => funds(node, network, kind)
                     .await
@@ -103,7 +103,7 @@ pub async fn preflight(
                 other => other,
             });
         }
-        bad.push((good.remove(at), reason));
+        bad.push((good.remove(at), refusal));
     }
     let base_fee = best.base_fee_per_gas.map(|fee| next_base_fee(fee, best.gas_limit, best.gas_used));
     let priority = node.priority_fee().await?;
@@ -195,7 +195,7 @@ fn simulated(
         gas_used: gas,
         success: failure.is_none(),
         return_value: failure.is_none().then(|| json!({"data": format!("0x{}", hex::encode(&outcome.data))})),
-        error_message: failure,
+        error_message: failure.map(|refusal| refusal.to_string()),
         call_kind: "simulate".to_owned(),
         tx_hash: None,
     }

@@ -17,7 +17,6 @@ use sqlx::PgConnection;
 use self::judge::judge;
 use self::rules::Rules;
 use self::state::{Vehicles, key_of};
-use crate::parts::Parts;
 
 /// Decides about uploads.
 pub struct FraudCheck {
@@ -26,10 +25,10 @@ pub struct FraudCheck {
 }
 
 impl FraudCheck {
-    /// A stage on these parts. The clock stamps `occurred_at` and is no input of a decision.
+    /// Decides by these rules. The clock stamps `occurred_at` and is no input of a decision.
     #[must_use]
-    pub fn new(parts: &Parts) -> Self {
-        Self { rules: parts.rules.clone(), clock: parts.clock.clone() }
+    pub fn new(rules: Rules, clock: Arc<dyn Clock>) -> Self {
+        Self { rules, clock }
     }
 }
 

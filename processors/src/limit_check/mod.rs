@@ -16,16 +16,15 @@ use sqlx::PgConnection;
 use self::grant::{Grant, grant};
 use self::policy::Policy;
 use self::state::{Charge, keys_of};
-use crate::parts::Parts;
 
 /// Grants rewards within the budgets.
 pub struct LimitCheck(Arc<dyn Clock>);
 
 impl LimitCheck {
-    /// A stage on these parts. The clock stamps `occurred_at` and is no input of a grant.
+    /// The clock stamps `occurred_at` and is no input of a grant.
     #[must_use]
-    pub fn new(parts: &Parts) -> Self {
-        Self(parts.clock.clone())
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self(clock)
     }
 }
 

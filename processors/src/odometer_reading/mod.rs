@@ -11,9 +11,10 @@ mod roster;
 
 use std::sync::Arc;
 
+use providers::vault::Keys;
 use providers::{Attempt, Chain, Found};
 use reading::Reader;
-use runtime::{Clock, Envelope, Processor, StageError, Verdict};
+use runtime::{Envelope, Processor, StageError, Verdict};
 use schemas::events::{Fault, OdometerRead, ReadingResult, Root, UploadGraded};
 use schemas::ids::UserId;
 use schemas::reason::Reason;
@@ -25,19 +26,15 @@ use self::documents::Told;
 use self::photo::Upload;
 use self::roster::Roster;
 pub use self::roster::{ServiceRow, endpoint};
-use crate::parts::Parts;
-use crate::photos::{Photos, processing_failed};
-use crate::workers::{PHOTOS_IN_FLIGHT, Workers};
+use crate::photos::{PhotoContext, processing_failed};
+use crate::workers::PHOTOS_IN_FLIGHT;
 
 /// Reads odometers; `A` keeps the answers.
 pub struct OdometerReading<A> {
     answers: A,
     roster: Roster,
     reader: Arc<Reader>,
-    photos: Photos,
-    workers: Workers,
-    clock: Arc<dyn Clock>,
-    rules_version: &'static str,
+    context: PhotoContext,
 }
 
 /// What is passed on: the answer, or the fault in its place.
@@ -57,21 +54,9 @@ impl From<Fault> for Unread {
 }
 
 impl<A: Answers> OdometerReading<A> {
-    /// A stage on these parts, with the models loaded.
-    ///
-    /// # Errors
-    /// [`reading::ReaderError`] when the models do not load.
-    pub async fn new(parts: &Parts, answers: A) -> Result<Self, reading::ReaderError> {
-        let reader = parts.reader().await?;
-        Ok(Self {
-            answers,
-            roster: Roster::new(parts.service_keys.clone(), parts.clock.clone(), &reader),
-            reader,
-            photos: parts.photos.clone(),
-            workers: parts.workers.clone(),
-            clock: parts.clock.clone(),
-            rules_version: parts.rules.version,
-        })
+    pub(crate) fn new(context: PhotoContext, reader: Arc<Reader>, service_keys: Keys, answers: A) -> Self {
+        let roster = Roster::new(service_keys, context.clock.clone(), &reader);
+        Self { answers, roster, reader, context }
     }
 
     async fn outcome(&self, graded: &UploadGraded) -> Result<Outcome, StageError> {
@@ -101,7 +86,7 @@ impl<A: Answers> OdometerReading<A> {
         let Some(frame) = graded.quality.clone() else {
             return Ok(Err(processing_failed("the photo was passed on unmeasured").into()));
         };
-        let bytes = match self.photos.fetch(&graded.header).await? {
+        let bytes = match self.context.photos.fetch(&graded.header).await? {
             Ok(bytes) => bytes,
             Err(fault) => return Ok(Err(fault.into())),
         };
@@ -110,8 +95,8 @@ impl<A: Answers> OdometerReading<A> {
             graded.image,
             frame,
             self.reader.clone(),
-            self.workers.clone(),
-            self.clock.clone(),
+            self.context.workers.clone(),
+            self.context.clock.clone(),
         );
         let Found { mut attempts, chosen } = match chain.read(&upload).await {
             Ok(found) => found,
@@ -191,10 +176,10 @@ impl<A: Answers> Processor for OdometerReading<A> {
     type Out = OdometerRead;
 
     async fn process(&self, record: &Envelope<UploadGraded>) -> Result<Verdict<OdometerRead>, StageError> {
-        let started = self.clock.now();
+        let started = self.context.clock.now();
         let graded = &record.payload;
         let outcome = self.outcome(graded).await?;
-        let now = self.clock.now();
+        let now = self.context.clock.now();
         let root = Root { partition: record.position.partition, offset: record.position.offset };
         let header = graded.header.next(Self::NAME, crate::VERSION, now, root);
         let fault = match &outcome {
@@ -214,7 +199,7 @@ impl<A: Answers> Processor for OdometerReading<A> {
             },
             fault: fault.as_ref(),
             started,
-            rules_version: self.rules_version,
+            rules_version: self.context.rules_version,
         };
         let logs = told.documents();
         let read = OdometerRead {

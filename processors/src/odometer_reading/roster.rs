@@ -15,7 +15,7 @@ use sqlx::types::Json;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-use crate::parts::SERVICE;
+use crate::models::SERVICE;
 
 /// How long the services are taken as known; microseconds.
 const KNOWN_US: i64 = 30_000_000;

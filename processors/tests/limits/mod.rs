@@ -77,7 +77,7 @@ impl Database {
         let mut context = stage_context("limit_check", outbound.clone()).unwrap();
         context.clock = Arc::new(ManualClock::at(at));
         let worker = DecidingWorker {
-            decider: Arc::new(LimitCheck::new(&self.parts(at).0)),
+            decider: Arc::new(self.dependencies(at).0.limit_check()),
             context,
             pool: self.pool.clone(),
             output: "rewards.granted".into(),

@@ -1,4 +1,4 @@
-//! What the tests share: examples, synthetic photos, parts on memory, records.
+//! What the tests share: examples, synthetic photos, dependencies on memory, records.
 #![allow(dead_code, reason = "each test file uses its own share")]
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use processors::odometer_reading::{Answer, AnswerKey, Answers, ServiceRow};
-use processors::parts::Parts;
+use processors::pipeline::Dependencies;
 use runtime::{Envelope, ManualClock, Position, StageError};
 use schemas::events::{Event, UploadHeader};
 use schemas::ids::{Micros, UserId};
@@ -119,11 +119,11 @@ pub fn odometer(digits: &str) -> RgbImage {
     picture
 }
 
-/// Parts on memory: an object store, a clock that stands still, and a database that nobody asks.
-pub fn parts() -> (Parts, Arc<InMemory>) {
+/// Dependencies on memory: an object store, a clock that stands still, and a database that nobody asks.
+pub fn dependencies() -> (Dependencies, Arc<InMemory>) {
     let store = Arc::new(InMemory::new());
     let pool = sqlx::PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
-    (Parts::new(pool, store.clone(), Arc::new(ManualClock::at(NOW))), store)
+    (Dependencies::new(pool, store.clone(), Arc::new(ManualClock::at(NOW))), store)
 }
 
 pub async fn put(store: &dyn ObjectStore, header: &UploadHeader, bytes: Vec<u8>) {

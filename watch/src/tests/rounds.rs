@@ -193,3 +193,49 @@ async fn stopping_does_not_wait_for_a_node_that_hangs_nor_become_ready_again() {
     running.end().await;
     assert!(before.elapsed() < Duration::from_secs(1) && !health.is_ready());
 }
+
+/// Counts what is logged on this thread.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_watchers_side_by_side_say_so_once_and_count_each_meeting() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let node = MemoryNode::new();
+    let (gateway, stop) = (MemoryGateway::default(), CancellationToken::new());
+    let (mut meetings, mut tasks) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let watcher = watcher(&gateway);
+        meetings.push(watcher.metrics.retries.with_label_values(&["watch", "overtaken"]));
+        let (node, stop) = (node.clone(), stop.clone());
+        tasks.push(tokio::spawn(async move { watcher.run(&[node], stop).await }));
+    }
+    for _ in 0..60 {
+        node.grow(1);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    stop.cancel();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(gateway.tip(), node.best().to_string(), "ten minutes of blocks, each told once");
+    let met: u64 = meetings.iter().map(|counter| counter.get()).sum();
+    assert!(met >= 50, "the slower one met the other {met} times");
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert!(text.matches("another watcher is ahead").count() <= 2, "{text}");
+    assert!(!text.contains("WARN") && text.lines().count() <= 6, "{text}");
+}
