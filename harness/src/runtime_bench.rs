@@ -158,6 +158,7 @@ impl Bench {
             instance: None,
             session_timeout: Duration::from_secs(10),
             drain_budget: Duration::from_secs(5),
+            retry_limit: runtime::retry::RetryLimit::default(),
             guards: runtime::fence::Guards::On,
         };
         self.rewind("relay")?;

@@ -160,6 +160,9 @@ pub struct EngineSection {
     pub session_timeout_ms: u64,
     /// Milliseconds that a revoke or a stop waits for records in flight; under the session timeout.
     pub drain_budget_ms: u64,
+    /// Milliseconds after which a record that fails alone, while others of its stage or sink succeed, is given up: an upload is
+    /// decided `failed`, anything else becomes a dead letter. A dependency that is down is waited for without a limit.
+    pub record_retry_limit_ms: u64,
     /// `on`; `off` exists for the one test that shows what the guards of money are for.
     pub guards: String,
 }
@@ -310,6 +313,7 @@ impl Default for EngineSection {
             instance: String::new(),
             session_timeout_ms: 10_000,
             drain_budget_ms: 6_000,
+            record_retry_limit_ms: 30_000,
             guards: "on".into(),
         }
     }

@@ -13,6 +13,7 @@ use runtime::clock::{Clock, SystemClock};
 use runtime::fence::Guards;
 use runtime::metrics::Metrics;
 use runtime::producer::{DeliveryTimeout, KafkaProducer};
+use runtime::retry::RetryLimit;
 use runtime::{Engine, EngineConfig};
 use schemas::events::ActivityLogged;
 use sinks::analytics::AnalyticsSink;
@@ -187,6 +188,7 @@ fn engine(config: &Config, stop: CancellationToken) -> Result<Engine> {
         instance: config.instance(),
         session_timeout,
         drain_budget,
+        retry_limit: RetryLimit { after: Duration::from_millis(config.engine.record_retry_limit_ms) },
         guards: if config.engine.guards == "off" { Guards::Off } else { Guards::On },
     };
     Ok(Engine::new(engine, Metrics::new()?, Arc::new(SystemClock), stop)?)

@@ -48,8 +48,25 @@ impl Processor for QualityCheck {
 
     async fn process(&self, record: &Envelope<UploadReceived>) -> Result<Verdict<UploadGraded>, StageError> {
         let started = self.0.clock.now();
+        let examined = self.examine(&record.payload.header).await?;
+        Ok(self.graded(record, started, examined))
+    }
+
+    fn give_up(&self, record: &Envelope<UploadReceived>, _: &StageError) -> Option<Verdict<UploadGraded>> {
+        let fault = Some(processing_failed("the photo could not be fetched or measured, while others could"));
+        Some(self.graded(record, self.0.clock.now(), Examined { fault, ..Examined::default() }))
+    }
+}
+
+impl QualityCheck {
+    /// What travels on, with the documents about it.
+    fn graded(
+        &self,
+        record: &Envelope<UploadReceived>,
+        started: Micros,
+        examined: Examined,
+    ) -> Verdict<UploadGraded> {
         let UploadReceived { header, stamp } = &record.payload;
-        let examined = self.examine(header).await?;
         let now = self.0.clock.now();
         let root = Root { partition: record.position.partition, offset: record.position.offset };
         let header = header.next(Self::NAME, crate::VERSION, now, root);
@@ -78,7 +95,7 @@ impl Processor for QualityCheck {
             quality,
             fault: examined.fault,
         };
-        Ok(Verdict::EmitWith(graded, documents.into_records()))
+        Verdict::EmitWith(graded, documents.into_records())
     }
 }
 

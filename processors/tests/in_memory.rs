@@ -16,13 +16,14 @@ use runtime::pure::PureWorker;
 use runtime::source::RawRecord;
 use runtime::stored::StoredRecord;
 use runtime::testing::{MemoryOutbound, MemorySchemas, assignment, raw, record, stage_context};
-use runtime::{ManualClock, Processor};
+use runtime::{Envelope, ManualClock, Position, Processor, StageError, Verdict as Outcome};
 use schemas::codec;
 use schemas::events::{
     ActivityLogged, Event, OdometerRead, RewardCalculated, UploadDecided, UploadGraded, UploadReceived,
     Verdict,
 };
 use schemas::logs::document_id;
+use schemas::reason::Reason;
 use schemas::topic::Topic;
 use support::{Example, MemoryAnswers, NOW, dependencies, examples, photo, put};
 
@@ -183,4 +184,33 @@ async fn each_verified_distance_earns_one_reward_and_every_verified_upload_has_i
     assert_eq!(grants[&rewards[0].reward_id].amount, rewards[0].total());
     // And a second run says the same bytes.
     assert_eq!(pure(dependencies.reward_calculation(), decisions()).await, sent);
+}
+
+#[tokio::test]
+async fn an_upload_that_pure_stages_give_up_travels_on_with_a_fault_of_ours_and_is_decided_as_failed() {
+    let (dependencies, _) = dependencies();
+    let example =
+        examples(Topic::UploadsReceived).into_iter().find(|example| !example.is_malformed()).unwrap();
+    let received = envelope(example.event::<UploadReceived>());
+    let error = StageError::new("photo store", std::io::Error::other("access denied"));
+    let Some(Outcome::EmitWith(graded, logs)) = dependencies.quality_check().give_up(&received, &error)
+    else {
+        panic!("a verdict")
+    };
+    assert!(!logs.is_empty());
+    let stage = dependencies.odometer_reading_with(MemoryAnswers::default()).await.unwrap();
+    let found = UploadGraded { fault: None, ..graded.clone() };
+    let passed_on = stage.process(&envelope(graded)).await.unwrap();
+    let given_up = stage.give_up(&envelope(found), &error).unwrap();
+    for outcome in [passed_on, given_up] {
+        let Outcome::EmitWith(read, _) = outcome else { panic!("a verdict") };
+        let judgements = oracle::fold(&[read], &Rules::current());
+        let (_, judgement) = judgements.first().unwrap();
+        assert_eq!((judgement.verdict, judgement.reason), (Verdict::Failed, Some(Reason::ProcessingFailed)));
+    }
+}
+
+fn envelope<E>(payload: E) -> Envelope<E> {
+    let position = Position { topic: "topic".into(), partition: 0, offset: 0 };
+    Envelope { payload, position, timestamp_ms: 0, redrive: 0, traceparent: None }
 }

@@ -350,3 +350,41 @@ fn emitted(outcome: Outcome<OdometerRead>) -> OdometerRead {
     let Outcome::EmitWith(event, _) = outcome else { panic!("{outcome:?}") };
     event
 }
+
+#[tokio::test]
+async fn an_upload_that_can_never_be_decided_is_decided_as_failed_and_the_600_behind_it_go_on() {
+    let database = Database::new().await;
+    let bad = upload(2, 50_310);
+    // The database refuses this one vehicle's row, again and again.
+    let refuse = format!(
+        "create function refuse() returns trigger language plpgsql as
+            $$ begin raise exception 'no room for this vehicle'; end $$;
+         create trigger refuse before insert on vehicle_readings for each row
+            when (new.last_upload_id = '{}') execute function refuse()",
+        bad.header.upload_id.0
+    );
+    sqlx::raw_sql(AssertSqlSafe(refuse)).execute(&database.pool).await.unwrap();
+    let uploads = (0..603u128).map(|n| {
+        let mut upload = upload(n, 50_310);
+        let vehicle = if n == 2 { 7_777 } else { n % 30 };
+        upload.header.vehicle_id.0 = Uuid::from_u128(vehicle);
+        upload.header.user_id.0 = Uuid::from_u128(vehicle);
+        upload
+    });
+    let records = (0..).zip(uploads).map(|(offset, event)| record(&event, offset).unwrap()).collect();
+    let (mut worker, outbound) = database.worker("one", Guards::On, NOW);
+    worker.context.retry_limit.after = std::time::Duration::from_millis(200);
+    let mut lane = assignment(TOPIC, records);
+    worker.run(&mut lane).await.unwrap();
+    assert_eq!(lane.lane.frontier(), 603);
+    let decided = decided(&outbound.sent());
+    let failed: Vec<_> = decided.iter().filter(|event| event.verdict == Verdict::Failed).collect();
+    assert_eq!((decided.len(), failed.len()), (603, 1));
+    assert_eq!(failed[0].header.upload_id, bad.header.upload_id);
+    assert_eq!(outbound.sent().iter().filter(|record| record.topic == "dead-letters").count(), 0);
+    // The next owner publishes the same again, from what is stored.
+    let (worker, again) = database.worker("two", Guards::On, NOW);
+    worker.run(&mut assignment(TOPIC, vec![record(&bad, 2).unwrap()])).await.unwrap();
+    assert_eq!(self::decided(&again.sent())[0].verdict, Verdict::Failed);
+    database.drop().await;
+}

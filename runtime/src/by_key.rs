@@ -5,6 +5,10 @@
 
 use std::collections::{HashSet, VecDeque};
 
+/// Records that wait for their next attempt at most before no fresh one is started: where so many fail, a dependency is down,
+/// and asking it for more would only add to its load.
+const PAUSED: usize = 32;
+
 /// A record's key. Without one a record has no order to keep, as with Kafka itself: it waits for no other.
 pub type Key = Option<Vec<u8>>;
 
@@ -13,6 +17,9 @@ pub type Key = Option<Vec<u8>>;
 pub struct ByKey<T> {
     most: usize,
     waiting: VecDeque<(Key, T)>,
+    /// Between two attempts: their keys are busy, their places are not.
+    paused: usize,
+    resumed: VecDeque<(Key, T)>,
     busy: HashSet<Vec<u8>>,
     in_work: usize,
 }
@@ -21,7 +28,8 @@ impl<T> ByKey<T> {
     /// Nothing taken up; at most `most` records are in work at once.
     #[must_use]
     pub fn at_most(most: usize) -> Self {
-        Self { most, waiting: VecDeque::new(), busy: HashSet::new(), in_work: 0 }
+        let (waiting, resumed) = (VecDeque::new(), VecDeque::new());
+        Self { most, waiting, paused: 0, resumed, busy: HashSet::new(), in_work: 0 }
     }
 
     /// Takes a record up behind all others.
@@ -30,11 +38,19 @@ impl<T> ByKey<T> {
     }
 
     /// Puts a record in work: the oldest whose key is not, so that no record is passed over for ever and the frontier
-    /// moves as early as it can. `None` while `most` are in work or every waiting record's key is.
+    /// moves as early as it can; one whose pause is over goes first. `None` while `most` are in work, every waiting record's key
+    /// is, or too many are paused.
     ///
     /// Looks through what waits, a few hundred records at most; a stage that asks for this works for milliseconds.
     pub fn start(&mut self) -> Option<(Key, T)> {
         if self.in_work >= self.most {
+            return None;
+        }
+        if let Some(resumed) = self.resumed.pop_front() {
+            self.in_work += 1;
+            return Some(resumed);
+        }
+        if self.paused >= PAUSED {
             return None;
         }
         let is_free = |key: &Key| key.as_ref().is_none_or(|key| !self.busy.contains(key));
@@ -53,10 +69,22 @@ impl<T> ByKey<T> {
         self.in_work = self.in_work.saturating_sub(1);
     }
 
-    /// Records that have not ended: those that wait and those in work.
+    /// A record in work waits for its next attempt: its place is another's, its key stays its own.
+    pub fn pause(&mut self) {
+        self.in_work = self.in_work.saturating_sub(1);
+        self.paused += 1;
+    }
+
+    /// The pause of a record is over.
+    pub fn resume(&mut self, key: Key, record: T) {
+        self.paused = self.paused.saturating_sub(1);
+        self.resumed.push_back((key, record));
+    }
+
+    /// Records that have not ended: those that wait, those that are paused, and those in work.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.waiting.len() + self.in_work
+        self.waiting.len() + self.paused + self.resumed.len() + self.in_work
     }
 }
 
@@ -86,6 +114,36 @@ mod tests {
         records.end(&key(1));
         assert_eq!(records.start(), Some((key(1), 'b')));
         assert_eq!((records.start(), records.open()), (None, 4));
+    }
+
+    #[test]
+    fn a_paused_record_keeps_its_key_gives_up_its_place_and_is_the_next_to_start_when_its_pause_is_over() {
+        let mut records = ByKey::at_most(1);
+        for (n, record) in [(1, 'a'), (1, 'b'), (2, 'c'), (3, 'd')] {
+            records.push(key(n), record);
+        }
+        assert_eq!(records.start(), Some((key(1), 'a')));
+        records.pause();
+        assert_eq!((records.start(), records.start(), records.open()), (Some((key(2), 'c')), None, 4));
+        records.resume(key(1), 'a');
+        assert_eq!(records.start(), None);
+        records.end(&key(2));
+        assert_eq!(records.start(), Some((key(1), 'a')));
+        records.end(&key(1));
+        assert_eq!((records.start(), records.open()), (Some((key(1), 'b')), 2));
+    }
+
+    #[test]
+    fn while_too_many_are_paused_no_fresh_record_is_started() {
+        let mut records = ByKey::at_most(2);
+        (0..=PAUSED).for_each(|record| records.push(None, record));
+        for _ in 0..PAUSED {
+            assert!(records.start().is_some());
+            records.pause();
+        }
+        assert_eq!(records.start(), None);
+        records.resume(None, 0);
+        assert_eq!((records.start(), records.start()), (Some((None, 0)), Some((None, PAUSED))));
     }
 
     #[test]

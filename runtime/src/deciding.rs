@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use schemas::codec;
 use schemas::events::Event;
@@ -13,18 +13,23 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::backoff::Backoff;
 use crate::dead_letter::{self, DeadLetterCount};
 use crate::fence::{Fence, FenceError, Guards, Stored};
 use crate::ledger::Ledger;
 use crate::producer::{Ack, Message, send};
+use crate::retry::Next;
 use crate::source::{Assignment, RawRecord};
-use crate::stage::{Decider, Decision, Envelope, StageError};
+use crate::stage::{Decider, Decision, Envelope, Position, StageError};
 use crate::stored::{pack, unpack};
-use crate::worker::{Decoded, Halt, StageContext, TRACEPARENT, next_records};
+use crate::worker::{
+    Decoded, ErrorReport, Feed, Halt, Retrying, StageContext, TRACEPARENT, WHOLE_ATTEMPTS, at_offset,
+};
 
 /// Records of one transaction: a few milliseconds of Postgres, and what a crash repeats at most.
 const BATCH: usize = 200;
+
+/// Wait before a record whose decision the database does not take is tried again.
+const GIVEN_UP_WAIT: Duration = Duration::from_secs(5);
 
 /// One partition's worker.
 pub struct DecidingWorker<D: Decider> {
@@ -42,6 +47,34 @@ pub struct DecidingWorker<D: Decider> {
     pub owner: String,
     /// On, outside one test.
     pub guards: Guards,
+}
+
+/// What a partition's worker keeps from batch to batch.
+struct Partition<'a, D: Decider> {
+    fence: Fence,
+    feed: Feed<'a>,
+    dead_letters: DeadLetterCount,
+    /// The newest event that was decided.
+    last_decided: Option<Envelope<D::In>>,
+}
+
+/// A record of a batch.
+enum Item<D: Decider> {
+    /// To be decided.
+    Event(Envelope<D::In>),
+    /// Given up, with what is decided about it.
+    GivenUp(Envelope<D::In>, Box<Decision<D::Out>>),
+    /// For the dead letters.
+    Bad(Reason, String),
+}
+
+impl<D: Decider> Item<D> {
+    fn event(&self) -> Option<&Envelope<D::In>> {
+        match self {
+            Self::Event(event) | Self::GivenUp(event, _) => Some(event),
+            Self::Bad(..) => None,
+        }
+    }
 }
 
 enum BatchError {
@@ -71,16 +104,17 @@ impl<D: Decider> DecidingWorker<D> {
     /// # Errors
     /// [`Halt`].
     pub async fn run(&self, assignment: &mut Assignment) -> Result<(), Halt> {
-        let lane = assignment.lane.clone();
-        let mut fence = self.take_fence(assignment, &lane.stop).await?;
-        let mut dead_letters = self.context.dead_letter_count();
-        while let Some(records) = next_records(assignment, BATCH).await {
-            self.context.consumed(&assignment.topic, records.len());
-            let split = records.partition_point(|record| record.position.offset < fence.decided_upto);
+        let (lane, topic) = (assignment.lane.clone(), assignment.topic.clone());
+        let fence = self.take_fence(assignment, &lane.stop).await?;
+        let (feed, dead_letters) = (Feed::of(assignment), self.context.dead_letter_count());
+        let mut partition = Partition { fence, feed, dead_letters, last_decided: None };
+        while let Some(records) = partition.feed.next(BATCH).await {
+            self.context.consumed(&topic, records.len());
+            let upto = partition.fence.decided_upto;
+            let split = records.partition_point(|record| record.position.offset < upto);
             let (decided, fresh) = records.split_at(split);
-            self.republish(&fence, decided, &lane.stop).await?;
-            let stored = self.decide(&mut fence, fresh, &lane.stop, &mut dead_letters).await?;
-            self.publish(stored.iter().map(|row| row.output.as_slice())).await?;
+            self.republish(&partition.fence, decided, &lane.stop).await?;
+            self.decide(fresh, &mut partition).await?;
             if let Some(last) = records.last() {
                 lane.advance(last.position.offset + 1);
             }
@@ -89,12 +123,17 @@ impl<D: Decider> DecidingWorker<D> {
     }
 
     async fn take_fence(&self, assignment: &Assignment, stop: &CancellationToken) -> Result<Fence, Halt> {
-        let mut backoff = Backoff::default();
+        let at = Position {
+            topic: assignment.topic.clone(),
+            partition: assignment.partition,
+            offset: assignment.start,
+        };
+        let mut retrying = Retrying::new(&at, stop);
         loop {
             match Fence::take(&self.pool, D::NAME, assignment, &self.owner, self.guards).await {
                 Ok(fence) => return Ok(fence),
                 Err(FenceError::Postgres(error)) => {
-                    self.context.retry("postgres", &error, &mut backoff, stop).await?;
+                    self.context.retry(&mut retrying, "postgres", &error).await?;
                 }
                 Err(error) => return Err(Halt::Operator(error.to_string())),
             }
@@ -108,15 +147,13 @@ impl<D: Decider> DecidingWorker<D> {
         records: &[RawRecord],
         stop: &CancellationToken,
     ) -> Result<(), Halt> {
-        if records.is_empty() {
-            return Ok(());
-        }
+        let Some(first) = records.first() else { return Ok(()) };
         let offsets: Vec<i64> = records.iter().map(|record| record.position.offset).collect();
-        let mut backoff = Backoff::default();
+        let mut retrying = Retrying::new(&first.position, stop);
         let outputs = loop {
             match fence.outputs(&self.pool, &offsets).await {
                 Ok(outputs) => break outputs,
-                Err(error) => self.context.retry("postgres", &error, &mut backoff, stop).await?,
+                Err(error) => self.context.retry(&mut retrying, "postgres", &error).await?,
             }
         };
         let stored = offsets
@@ -159,59 +196,139 @@ impl<D: Decider> DecidingWorker<D> {
             .map_err(|detail| Halt::Operator(format!("a record cannot be published: {detail}")))
     }
 
-    async fn decide(
-        &self,
-        fence: &mut Fence,
-        records: &[RawRecord],
-        stop: &CancellationToken,
-        dead_letters: &mut DeadLetterCount,
-    ) -> Result<Vec<Stored>, Halt> {
-        let Some(last) = records.last() else { return Ok(Vec::new()) };
-        let upto = last.position.offset + 1;
-        let mut decoded = Vec::with_capacity(records.len());
+    /// Decides records of which none was decided before, and publishes what was decided.
+    async fn decide(&self, records: &[RawRecord], partition: &mut Partition<'_, D>) -> Result<(), Halt> {
+        let Some(first) = records.first() else { return Ok(()) };
+        let lane = partition.feed.lane();
+        let mut items = Vec::with_capacity(records.len());
         for record in records {
-            let item = self.context.decode::<D::In>(record, stop).await?;
-            dead_letters.count(matches!(item, Decoded::Bad(..))).map_err(Halt::Operator)?;
-            decoded.push((record, item));
+            let item = match self.context.decode::<D::In>(record, &lane.stop).await? {
+                Decoded::Event(event) => Item::Event(event),
+                Decoded::Bad(reason, detail) => Item::Bad(reason, detail),
+            };
+            let counted = partition.dead_letters.count(matches!(item, Item::Bad(..)));
+            counted.map_err(|detail| at_offset(record, detail))?;
+            items.push((record, item));
         }
-        let mut backoff = Backoff::default();
-        loop {
-            let started = Instant::now();
-            let result = self.transaction(fence, &decoded, upto).await;
-            let seconds = started.elapsed().as_secs_f64();
-            self.context.metrics.stage_seconds.with_label_values(&[D::NAME]).observe(seconds);
-            match result {
-                Ok(stored) => {
-                    fence.decided_upto = upto;
-                    for row in &stored {
-                        self.context.outcome(row.outcome, row.reason.unwrap_or("none"));
-                    }
-                    return Ok(stored);
-                }
+        let mut retrying = Retrying::new(&first.position, &lane.stop);
+        while retrying.attempts() < WHOLE_ATTEMPTS {
+            match self.transaction(&partition.fence, &items).await {
+                Ok(stored) => return self.decided(stored, &items, partition).await,
                 Err(BatchError::Halt(halt)) => return Err(halt),
                 // An unknown commit outcome ends here too: if it did commit, the next attempt's compare-and-set hits
                 // no row, the partition begins anew, and the stored outputs are published.
                 Err(BatchError::Retryable(error)) => {
-                    self.context.retry("postgres", &error, &mut backoff, stop).await?;
+                    self.context.retry(&mut retrying, "postgres", &error).await?;
                 }
+            }
+        }
+        for at in 0..items.len() {
+            self.decide_alone(&mut items[at..], partition).await?;
+            lane.advance(records[at].position.offset + 1);
+        }
+        Ok(())
+    }
+
+    /// Decides the first of `items` alone, until it is decided or given up.
+    async fn decide_alone(
+        &self,
+        items: &mut [(&RawRecord, Item<D>)],
+        partition: &mut Partition<'_, D>,
+    ) -> Result<(), Halt> {
+        let mut failing = None;
+        loop {
+            let error = match self.transaction(&partition.fence, &items[..1]).await {
+                Ok(stored) => return self.decided(stored, &items[..1], partition).await,
+                Err(BatchError::Halt(halt)) => return Err(halt),
+                Err(BatchError::Retryable(error)) => error,
+            };
+            let failing = failing.get_or_insert_with(|| self.context.failing());
+            let (record, item) = &items[0];
+            match (self.context.failed(failing, &record.position, "postgres", &error), item) {
+                (Next::Again(wait), _) => partition.feed.pause(wait).await?,
+                (Next::GiveUp, Item::Event(event)) => {
+                    items[0].1 = match self.decider.give_up(event, &error) {
+                        Some(decision) => Item::GivenUp(event.clone(), Box::new(decision)),
+                        None => Item::Bad(Reason::ProcessingFailed, ErrorReport(&error).to_string()),
+                    };
+                    continue;
+                }
+                // What the stage itself had no part in fails for the sake of the database.
+                (Next::GiveUp, _) => partition.feed.pause(GIVEN_UP_WAIT).await?,
+            }
+            if failing.knows_nothing_new() {
+                self.probe(items, partition).await;
             }
         }
     }
 
+    /// Decides another event in a transaction that is rolled back: whether the database lets others be decided.
+    async fn probe(&self, items: &[(&RawRecord, Item<D>)], partition: &Partition<'_, D>) {
+        let behind = items[1..].iter().find_map(|(_, item)| item.event());
+        let ahead = match partition.feed.other(items[0].0, std::iter::empty()) {
+            Some(record) => self.context.decode::<D::In>(record, &partition.feed.lane().stop).await.ok(),
+            None => None,
+        };
+        let ahead = ahead.as_ref().and_then(|decoded| match decoded {
+            Decoded::Event(event) => Some(event),
+            Decoded::Bad(..) => None,
+        });
+        for event in behind.or(ahead).into_iter().chain(&partition.last_decided) {
+            let Ok(mut tx) = self.pool.begin().await else { return };
+            let decided = self.decider.decide(&mut tx, std::slice::from_ref(event)).await.is_ok();
+            if tx.rollback().await.is_ok() && decided {
+                self.context.progress.succeeded(1);
+                return;
+            }
+        }
+    }
+
+    /// A batch is committed: it is counted and published.
+    async fn decided(
+        &self,
+        stored: Vec<Stored>,
+        items: &[(&RawRecord, Item<D>)],
+        partition: &mut Partition<'_, D>,
+    ) -> Result<(), Halt> {
+        if let Some((last, _)) = items.last() {
+            partition.fence.decided_upto = last.position.offset + 1;
+        }
+        let events = items.iter().filter_map(|(_, item)| match item {
+            Item::Event(event) => Some(event),
+            Item::GivenUp(..) | Item::Bad(..) => None,
+        });
+        self.context.progress.succeeded(events.clone().count());
+        if let Some(event) = events.last() {
+            partition.last_decided = Some(event.clone());
+        }
+        for row in &stored {
+            self.context.outcome(row.outcome, row.reason.unwrap_or("none"));
+        }
+        self.publish(stored.iter().map(|row| row.output.as_slice())).await
+    }
+
+    /// Decides and stores in one transaction, behind the fence.
     async fn transaction(
         &self,
         fence: &Fence,
-        decoded: &[(&RawRecord, Decoded<D::In>)],
-        upto: i64,
+        items: &[(&RawRecord, Item<D>)],
+    ) -> Result<Vec<Stored>, BatchError> {
+        let started = Instant::now();
+        let result = self.decide_and_store(fence, items).await;
+        let seconds = started.elapsed().as_secs_f64();
+        self.context.metrics.stage_seconds.with_label_values(&[D::NAME]).observe(seconds);
+        result
+    }
+
+    async fn decide_and_store(
+        &self,
+        fence: &Fence,
+        items: &[(&RawRecord, Item<D>)],
     ) -> Result<Vec<Stored>, BatchError> {
         let mut tx = self.pool.begin().await?;
-        let (mut ids, mut effects) = (Vec::new(), Vec::new());
-        for (_, item) in decoded {
-            if let Decoded::Event(event) = item {
-                ids.push(key_of(event));
-                effects.extend(self.decider.effect_of(&event.payload));
-            }
-        }
+        let events = items.iter().filter_map(|(_, item)| item.event());
+        let ids: Vec<_> = events.clone().map(key_of).collect();
+        let effects: Vec<_> = events.filter_map(|event| self.decider.effect_of(&event.payload)).collect();
         let (mut known, mut taken) = fence.known(&mut tx, &ids, &effects).await?;
         let guarded = self.guards == Guards::On;
         let is_fresh = |event: &Envelope<D::In>, known: &mut HashSet<_>, taken: &mut HashSet<String>| {
@@ -219,15 +336,15 @@ impl<D: Decider> DecidingWorker<D> {
             let free = self.decider.effect_of(&event.payload).is_none_or(|effect| taken.insert(effect));
             (first && free) || !guarded
         };
-        let fresh: Vec<bool> = decoded
+        let fresh: Vec<bool> = items
             .iter()
-            .map(|(_, item)| matches!(item, Decoded::Event(event) if is_fresh(event, &mut known, &mut taken)))
+            .map(|(_, item)| item.event().is_some_and(|event| is_fresh(event, &mut known, &mut taken)))
             .collect();
-        let batch: Vec<Envelope<D::In>> = decoded
+        let batch: Vec<Envelope<D::In>> = items
             .iter()
             .zip(&fresh)
             .filter_map(|((_, item), fresh)| match item {
-                Decoded::Event(event) if *fresh => Some(event.clone()),
+                Item::Event(event) if *fresh => Some(event.clone()),
                 _ => None,
             })
             .collect();
@@ -241,19 +358,23 @@ impl<D: Decider> DecidingWorker<D> {
             return Err(BatchError::Halt(Halt::Operator(text)));
         }
         let mut decisions = batch.iter().zip(decisions);
-        let stored = decoded
+        let stored = items
             .iter()
             .zip(fresh)
             .map(|((record, item), fresh)| match item {
-                Decoded::Bad(reason, detail) => Ok(self.stored_dead_letter(record, *reason, detail)),
-                Decoded::Event(_) if fresh => match decisions.next() {
+                Item::Bad(reason, detail) => Ok(self.stored_dead_letter(record, *reason, detail)),
+                Item::Event(_) if fresh => match decisions.next() {
                     Some((event, decision)) => self.stored_decision(record, event, decision),
                     None => Ok(stored_repeat(record)),
                 },
-                Decoded::Event(_) => Ok(stored_repeat(record)),
+                Item::GivenUp(event, decision) if fresh => {
+                    self.stored_decision(record, event, decision.as_ref().clone())
+                }
+                Item::Event(_) | Item::GivenUp(..) => Ok(stored_repeat(record)),
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(BatchError::Halt)?;
+        let upto = items.last().map_or(fence.decided_upto, |(last, _)| last.position.offset + 1);
         fence.store(&mut tx, &stored, upto, self.context.clock.now()).await?;
         tx.commit().await?;
         Ok(stored)

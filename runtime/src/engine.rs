@@ -23,6 +23,7 @@ use crate::producer::{DeliveryTimeout, KafkaProducer, Message, send_and_wait};
 use crate::publish::PublishError;
 use crate::pure::PureWorker;
 use crate::registry::{Registry, RegistryConfig, RegistryError};
+use crate::retry::RetryLimit;
 use crate::sinking::SinkWorker;
 use crate::source::Assignment;
 use crate::stage::{Decider, Processor, Sink};
@@ -46,6 +47,8 @@ pub struct EngineConfig {
     pub session_timeout: Duration,
     /// See [`ConsumerConfig`].
     pub drain_budget: Duration,
+    /// When a record that fails alone is given up.
+    pub retry_limit: RetryLimit,
     /// On, outside one test.
     pub guards: Guards,
 }
@@ -243,6 +246,8 @@ impl Engine {
             activity_logs: topic_name::<ActivityLogged>(&self.config.prefix),
             activity_schema: self.schema_id::<ActivityLogged>().await?,
             limit: DeadLetterLimit::default(),
+            retry_limit: self.config.retry_limit,
+            progress: Arc::default(),
         })
     }
 
@@ -317,7 +322,8 @@ impl Engine {
             }
             Err(Halt::Operator(detail)) => {
                 // Kept assigned without progress: the lag shows, and nothing is skipped.
-                tracing::error!(stage = name, topic = %assignment.topic, partition, detail, "partition halted");
+                tracing::error!(stage = name, topic = %assignment.topic, partition, offset = lane.frontier(), detail,
+                    "partition halted");
                 halted.set(1);
                 lane.finish(false);
             }

@@ -139,7 +139,7 @@ async fn a_burst_of_dead_letters_over_the_limit_halts_the_partition() {
     let records = (0..10).map(|at| raw("activity.logs", at, None, Some(vec![9]))).collect();
     let mut lane = input(records);
     let halt = worker.run(&mut lane).await.unwrap_err();
-    assert!(matches!(halt, Halt::Operator(text) if text == "4 dead letters in a row"));
+    assert!(matches!(halt, Halt::Operator(text) if text == "4 dead letters in a row, at offset 3"));
     assert_eq!(lane.lane.frontier(), 3);
 }
 

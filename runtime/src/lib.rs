@@ -24,6 +24,7 @@ pub mod publish;
 pub mod pure;
 mod pure_by_key;
 pub mod registry;
+pub mod retry;
 pub mod signature;
 pub mod sinking;
 pub mod snapshot;
@@ -37,6 +38,8 @@ pub mod worker;
 mod by_key_tests;
 #[cfg(test)]
 mod engine_tests;
+#[cfg(test)]
+mod retry_tests;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

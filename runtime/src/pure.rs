@@ -1,5 +1,5 @@
-//! The worker of a [`Processor`]: one record at a time, or one of each key where the stage asks for it; acknowledgements
-//! out of order, offsets by the ledger.
+//! The worker of a [`Processor`]: one record at a time, or one of each key where the stage asks for it or a record has to be
+//! tried again; acknowledgements out of order, offsets by the ledger.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,13 +9,12 @@ use schemas::events::{ActivityLogged, Event};
 use schemas::reason::Reason;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
 use crate::dead_letter::DeadLetterCount;
 use crate::ledger::Ledger;
 use crate::producer::{Ack, Message, send};
-use crate::source::{Assignment, Lane, RawRecord};
-use crate::stage::{Envelope, Processor, Verdict};
-use crate::worker::{Decoded, Halt, StageContext, TRACEPARENT, next_records};
+use crate::source::{Assignment, RawRecord};
+use crate::stage::{Envelope, Processor, StageError, Verdict};
+use crate::worker::{Decoded, ErrorReport, Halt, StageContext, TRACEPARENT, at_offset, next_records};
 
 /// Records that wait for acknowledgement on one partition: 2,000 of 1.5 kB are 3 MiB.
 pub(crate) const UNACKNOWLEDGED: usize = 2_000;
@@ -35,11 +34,25 @@ pub struct PureWorker<P: Processor> {
     pub grace: Duration,
 }
 
+/// A partition's ledger, and its count of dead letters.
+pub(crate) struct Partition {
+    pub ledger: Arc<Ledger>,
+    pub dead_letters: DeadLetterCount,
+}
+
+/// One attempt at a record.
+pub(crate) enum Attempt<P: Processor> {
+    /// It is done.
+    Done(Work<P::Out>),
+    /// A retryable error.
+    Failed(Box<Envelope<P::In>>, StageError),
+}
+
 /// What came of a record, before anything of it is published.
 pub(crate) enum Work<O> {
     /// The stage's verdict.
     Judged(Verdict<O>),
-    /// It does not decode: for the dead letters, and why.
+    /// It does not decode, or never works: for the dead letters, and why.
     Bad(Reason, String),
 }
 
@@ -51,11 +64,12 @@ impl<P: Processor> PureWorker<P> {
     pub async fn run(&self, assignment: &mut Assignment) -> Result<(), Halt> {
         let ledger = Arc::new(Ledger::starting_at(assignment.start));
         let lane = assignment.lane.clone();
-        let mut dead_letters = self.context.dead_letter_count();
+        let mut partition =
+            Partition { ledger: ledger.clone(), dead_letters: self.context.dead_letter_count() };
         let result = if P::IN_FLIGHT > 1 {
-            self.consume_by_key(assignment, &ledger, &mut dead_letters).await
+            self.consume_by_key(assignment, &mut partition, Vec::new()).await
         } else {
-            self.consume(assignment, &ledger, &mut dead_letters).await
+            self.consume(assignment, &mut partition).await
         };
         // What was sent is waited for, so that the next owner repeats as little as possible. The consumer's drain
         // budget bounds this wait from outside.
@@ -67,20 +81,22 @@ impl<P: Processor> PureWorker<P> {
         result
     }
 
-    async fn consume(
-        &self,
-        assignment: &mut Assignment,
-        ledger: &Arc<Ledger>,
-        dead_letters: &mut DeadLetterCount,
-    ) -> Result<(), Halt> {
-        let lane = assignment.lane.clone();
-        while let Some(records) = next_records(assignment, 64).await {
+    async fn consume(&self, assignment: &mut Assignment, partition: &mut Partition) -> Result<(), Halt> {
+        let (lane, ledger) = (assignment.lane.clone(), partition.ledger.clone());
+        while let Some(mut records) = next_records(assignment, 64).await {
             self.context.consumed(&assignment.topic, records.len());
-            for record in &records {
+            for at in 0..records.len() {
                 if lane.stop.is_cancelled() {
                     return Ok(());
                 }
-                self.one(record, ledger, &lane, dead_letters).await?;
+                match self.attempt(&records[at], &lane.stop).await? {
+                    Attempt::Done(work) => self.publish(&records[at], work, partition).await?,
+                    // What is behind it, of other keys, goes on meanwhile.
+                    Attempt::Failed(..) => {
+                        self.consume_by_key(assignment, partition, records.split_off(at)).await?;
+                        break;
+                    }
+                }
                 lane.advance(ledger.frontier());
             }
             // With nothing more queued the acknowledgements are waited for, so that the offset reaches the end.
@@ -91,27 +107,37 @@ impl<P: Processor> PureWorker<P> {
         Ok(())
     }
 
-    async fn one(
-        &self,
-        record: &RawRecord,
-        ledger: &Arc<Ledger>,
-        lane: &Lane,
-        dead_letters: &mut DeadLetterCount,
-    ) -> Result<(), Halt> {
-        let work = self.work(record, &lane.stop).await?;
-        self.publish(record, work, ledger, dead_letters).await
-    }
-
     /// What the stage makes of a record; nothing is published yet.
-    pub(crate) async fn work(
+    pub(crate) async fn attempt(
         &self,
         record: &RawRecord,
         stop: &CancellationToken,
-    ) -> Result<Work<P::Out>, Halt> {
-        Ok(match self.context.decode::<P::In>(record, stop).await? {
-            Decoded::Event(event) => Work::Judged(self.process(&event, stop).await?),
-            Decoded::Bad(reason, detail) => Work::Bad(reason, detail),
+    ) -> Result<Attempt<P>, Halt> {
+        let event = match self.context.decode::<P::In>(record, stop).await? {
+            Decoded::Event(event) => event,
+            Decoded::Bad(reason, detail) => return Ok(Attempt::Done(Work::Bad(reason, detail))),
+        };
+        let started = Instant::now();
+        let result = self.processor.process(&event).await;
+        let seconds = started.elapsed().as_secs_f64();
+        self.context.metrics.stage_seconds.with_label_values(&[P::NAME]).observe(seconds);
+        Ok(match result {
+            Ok(verdict) => {
+                if self.processor.needs_dependencies(&event.payload) {
+                    self.context.progress.succeeded(1);
+                }
+                Attempt::Done(Work::Judged(verdict))
+            }
+            Err(error) => Attempt::Failed(Box::new(event), error),
         })
+    }
+
+    /// What becomes of a record that is given up.
+    pub(crate) fn give_up(&self, event: &Envelope<P::In>, error: &StageError) -> Work<P::Out> {
+        match self.processor.give_up(event, error) {
+            Some(verdict) => Work::Judged(verdict),
+            None => Work::Bad(Reason::ProcessingFailed, ErrorReport(error).to_string()),
+        }
     }
 
     /// Hands over what came of a record; the ledger learns how many acknowledgements to wait for.
@@ -119,17 +145,18 @@ impl<P: Processor> PureWorker<P> {
         &self,
         record: &RawRecord,
         work: Work<P::Out>,
-        ledger: &Arc<Ledger>,
-        dead_letters: &mut DeadLetterCount,
+        partition: &mut Partition,
     ) -> Result<(), Halt> {
+        let Partition { ledger, dead_letters } = partition;
+        let halt = |detail| at_offset(record, detail);
         let verdict = match work {
             Work::Judged(verdict) => verdict,
             Work::Bad(reason, detail) => {
-                dead_letters.count(true).map_err(Halt::Operator)?;
+                dead_letters.count(true).map_err(halt)?;
                 return self.dead_letter(record, reason, &detail, ledger).await;
             }
         };
-        dead_letters.count(matches!(verdict, Verdict::Reject(_))).map_err(Halt::Operator)?;
+        dead_letters.count(matches!(verdict, Verdict::Reject(_))).map_err(halt)?;
         match verdict {
             Verdict::Emit(event) => self.emit(record, &event, &[], ledger).await,
             Verdict::EmitWith(event, logs) => self.emit(record, &event, &logs, ledger).await,
@@ -149,24 +176,6 @@ impl<P: Processor> PureWorker<P> {
         let offset = record.position.offset;
         ledger.begin(offset, 1);
         self.context.dead_letter(record, reason, detail, Ack::Ledger(ledger.clone(), offset)).await
-    }
-
-    async fn process(
-        &self,
-        event: &Envelope<P::In>,
-        stop: &CancellationToken,
-    ) -> Result<Verdict<P::Out>, Halt> {
-        let mut backoff = Backoff::default();
-        loop {
-            let started = Instant::now();
-            let result = self.processor.process(event).await;
-            let seconds = started.elapsed().as_secs_f64();
-            self.context.metrics.stage_seconds.with_label_values(&[P::NAME]).observe(seconds);
-            match result {
-                Ok(verdict) => return Ok(verdict),
-                Err(error) => self.context.retry("stage", &error, &mut backoff, stop).await?,
-            }
-        }
     }
 
     async fn emit(

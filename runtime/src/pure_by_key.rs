@@ -1,5 +1,6 @@
 //! The worker of a [`Processor`] that takes several records of its partition at once: different keys side by side, one
-//! key in order, results in the order in which they are done.
+//! key in order, results in the order in which they are done. A stage that takes one at a time comes here as well, while a
+//! record of it has to be tried again.
 //!
 //! # What bounds it
 //!
@@ -12,20 +13,20 @@
 //!
 //! All of it is one task that owns [`ByKey`], the records in work and the receiver; nobody else changes them. In each
 //! round it puts in work what may be, works out how much room there is, and then waits for everything that could change
-//! either: a record in work that is done, the frontier that moves, a new record, the stop. Each of the four keeps its
-//! state until it is asked again (a future that is ready stays ready, [`Ledger::at_most_in_flight`] registers before it
-//! looks), so an event between two rounds is found by the next one. The room grows only by the first two. A source
+//! either: a record in work that is done, a pause that is over, the frontier that moves, a new record, the stop. Each of
+//! the five keeps its state until it is asked again (a future that is ready stays ready, [`Ledger::at_most_in_flight`] registers before it
+//! looks), so an event between two rounds is found by the next one. The room grows only by the first and the frontier. A source
 //! is left out of a round only where it could not change anything: the lane without room, the ledger while it is empty.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
 
 use crate::by_key::{ByKey, Key};
-use crate::dead_letter::DeadLetterCount;
 use crate::ledger::Ledger;
-use crate::pure::{PureWorker, UNACKNOWLEDGED, Work, unpublishable};
+use crate::pure::{Attempt, Partition, PureWorker, UNACKNOWLEDGED, unpublishable};
+use crate::retry::{Failing, Next};
 use crate::source::{Assignment, LANE_RECORDS, RawRecord};
 use crate::stage::Processor;
 use crate::worker::Halt;
@@ -34,42 +35,51 @@ use crate::worker::Halt;
 /// 20.
 const OPEN: usize = LANE_RECORDS;
 
-/// A record that was in work, and what came of it.
-struct Done<O> {
+/// A record that is taken up, and its failed attempts.
+struct Open {
     key: Key,
     record: RawRecord,
-    work: Result<Work<O>, Halt>,
+    failing: Option<Failing>,
+}
+
+/// A record that was in work, and what came of it.
+struct Ended<P: Processor> {
+    open: Open,
+    attempt: Result<Attempt<P>, Halt>,
 }
 
 impl<P: Processor> PureWorker<P> {
     /// Works until the lane is stopped or ends, or a record halts it; then those in work may end, within
-    /// [`PureWorker::grace`]. What has not ended by then is repeated by the next owner.
+    /// [`PureWorker::grace`]. What has not ended by then is repeated by the next owner. Begins with `first`, which came before
+    /// what is on the lane; a stage that takes one record at a time goes back to that when nothing is taken up.
     pub(crate) async fn consume_by_key(
         &self,
         assignment: &mut Assignment,
-        ledger: &Arc<Ledger>,
-        dead_letters: &mut DeadLetterCount,
+        partition: &mut Partition,
+        first: Vec<RawRecord>,
     ) -> Result<(), Halt> {
-        let lane = assignment.lane.clone();
-        let start = |(key, record): (Key, RawRecord)| {
+        let (lane, ledger) = (assignment.lane.clone(), partition.ledger.clone());
+        let start = |open: Open| {
             let stop = &lane.stop;
             async move {
-                let work = self.work(&record, stop).await;
-                Done { key, record, work }
+                let attempt = self.attempt(&open.record, stop).await;
+                Ended { open, attempt }
             }
         };
         let mut in_work = FuturesUnordered::new();
-        let result = self.serve(assignment, ledger, dead_letters, &mut in_work, start).await;
+        let mut records = ByKey::at_most(P::IN_FLIGHT);
+        for record in first {
+            take_up(&ledger, &mut records, record);
+        }
+        let result = self.serve(assignment, partition, &mut records, (&mut in_work, start)).await;
         if matches!(result, Err(Halt::Publish(_))) {
             return result;
         }
         let rest = async {
-            while let Some(done) = in_work.next().await {
-                match done.work {
-                    Ok(work) => self.publish(&done.record, work, ledger, dead_letters).await?,
-                    // Halted or stopped in the middle of a retry: it stays where it is.
-                    Err(_) => continue,
-                }
+            while let Some(Ended { open, attempt }) = in_work.next().await {
+                // One that failed, was halted or was stopped in the middle of a retry stays where it is.
+                let Ok(Attempt::Done(work)) = attempt else { continue };
+                self.publish(&open.record, work, partition).await?;
                 lane.advance(ledger.frontier());
             }
             Ok(())
@@ -80,42 +90,73 @@ impl<P: Processor> PureWorker<P> {
         result.and(rest)
     }
 
-    async fn serve<F: Future<Output = Done<P::Out>>>(
+    async fn serve<F: Future<Output = Ended<P>>>(
         &self,
         assignment: &mut Assignment,
-        ledger: &Arc<Ledger>,
-        dead_letters: &mut DeadLetterCount,
-        in_work: &mut FuturesUnordered<F>,
-        start: impl Fn((Key, RawRecord)) -> F,
+        partition: &mut Partition,
+        records: &mut ByKey<Open>,
+        (in_work, start): (&mut FuturesUnordered<F>, impl Fn(Open) -> F),
     ) -> Result<(), Halt> {
-        let lane = assignment.lane.clone();
-        let mut records = ByKey::at_most(P::IN_FLIGHT);
+        let (lane, ledger) = (assignment.lane.clone(), partition.ledger.clone());
+        let mut pauses = FuturesUnordered::new();
         let (mut fresh, mut goes_on) = (Vec::with_capacity(OPEN), true);
-        while goes_on || records.open() > 0 {
-            in_work.extend(std::iter::from_fn(|| records.start()).map(&start));
+        while records.open() > 0 || goes_on && P::IN_FLIGHT > 1 {
+            in_work.extend(std::iter::from_fn(|| records.start()).map(|(_, open)| start(open)));
             lane.advance(ledger.frontier());
             let unfinished = ledger.in_flight();
-            let room = (OPEN - records.open()).min(UNACKNOWLEDGED.saturating_sub(unfinished));
+            let room = OPEN.saturating_sub(records.open()).min(UNACKNOWLEDGED.saturating_sub(unfinished));
             tokio::select! {
                 biased;
                 () = lane.stop.cancelled() => break,
-                Some(done) = in_work.next() => {
-                    self.publish(&done.record, done.work?, ledger, dead_letters).await?;
-                    records.end(&done.key);
+                Some(Ended { open, attempt }) = in_work.next() => {
+                    if let Some((wait, open)) = self.settle(open, attempt?, partition, records).await? {
+                        records.pause();
+                        pauses.push(async move {
+                            tokio::time::sleep(wait).await;
+                            open
+                        });
+                    }
                 }
+                Some(open) = pauses.next() => records.resume(open.key.clone(), open),
                 moved = ledger.at_most_in_flight(unfinished.saturating_sub(1)), if unfinished > 0 => {
                     moved.map_err(unpublishable)?;
                 }
                 taken = assignment.records.recv_many(&mut fresh, room), if goes_on && room > 0 => {
                     goes_on = taken > 0;
                     self.context.consumed(&assignment.topic, taken);
-                    for record in fresh.drain(..) {
-                        ledger.take_up(record.position.offset);
-                        records.push(record.key.clone(), record);
-                    }
+                    fresh.drain(..).for_each(|record| take_up(&ledger, records, record));
                 }
             }
         }
         Ok(())
     }
+
+    /// Publishes what came of an attempt; a record that is to be tried again comes back, with the time until then.
+    async fn settle(
+        &self,
+        mut open: Open,
+        attempt: Attempt<P>,
+        partition: &mut Partition,
+        records: &mut ByKey<Open>,
+    ) -> Result<Option<(Duration, Open)>, Halt> {
+        let work = match attempt {
+            Attempt::Done(work) => work,
+            Attempt::Failed(event, error) => {
+                let failing = open.failing.get_or_insert_with(|| self.context.failing());
+                match self.context.failed(failing, &open.record.position, "stage", &error) {
+                    Next::Again(wait) => return Ok(Some((wait, open))),
+                    Next::GiveUp => self.give_up(&event, &error),
+                }
+            }
+        };
+        self.publish(&open.record, work, partition).await?;
+        records.end(&open.key);
+        Ok(None)
+    }
+}
+
+fn take_up(ledger: &Ledger, records: &mut ByKey<Open>, record: RawRecord) {
+    ledger.take_up(record.position.offset);
+    let key = record.key.clone();
+    records.push(key.clone(), Open { key, record, failing: None });
 }

@@ -1,5 +1,5 @@
-//! The worker of a [`Sink`]: batches of one partition, written whole; a batch that does not fit is written one by one
-//! and the record that fails alone is dead-lettered.
+//! The worker of a [`Sink`]: batches of one partition, written whole; a batch that does not fit, or fails again and again, is
+//! written one by one, and the record that fails alone is dead-lettered.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,13 +8,13 @@ use schemas::reason::Reason;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::backoff::Backoff;
 use crate::dead_letter::DeadLetterCount;
 use crate::producer::Ack;
 use crate::publish::PublishError;
+use crate::retry::Next;
 use crate::source::{Assignment, RawRecord};
 use crate::stage::{Envelope, Sink, SinkError};
-use crate::worker::{Decoded, Halt, StageContext, next_records};
+use crate::worker::{Decoded, ErrorReport, Feed, Halt, Retrying, StageContext, WHOLE_ATTEMPTS, at_offset};
 
 /// Records of one batch; also what a crash repeats at most.
 const BATCH: usize = 500;
@@ -27,17 +27,29 @@ pub struct SinkWorker<S: Sink> {
     pub context: StageContext,
 }
 
+/// What a partition's worker keeps from batch to batch.
+struct Partition<'a> {
+    feed: Feed<'a>,
+    dead_letters: DeadLetterCount,
+    /// The newest record that was written.
+    last_written: Option<RawRecord>,
+}
+
+/// Why a record is not in the sink.
+type Refused = (Reason, String);
+
 impl<S: Sink> SinkWorker<S> {
     /// Works until the lane is stopped.
     ///
     /// # Errors
     /// [`Halt`].
     pub async fn run(&self, assignment: &mut Assignment) -> Result<(), Halt> {
-        let lane = assignment.lane.clone();
-        let mut dead_letters = self.context.dead_letter_count();
-        while let Some(records) = next_records(assignment, BATCH).await {
-            self.context.consumed(&assignment.topic, records.len());
-            self.batch(&records, &lane.stop, &mut dead_letters).await?;
+        let (lane, topic) = (assignment.lane.clone(), assignment.topic.clone());
+        let (feed, dead_letters) = (Feed::of(assignment), self.context.dead_letter_count());
+        let mut partition = Partition { feed, dead_letters, last_written: None };
+        while let Some(records) = partition.feed.next(BATCH).await {
+            self.context.consumed(&topic, records.len());
+            self.batch(&records, &mut partition).await?;
             if let Some(last) = records.last() {
                 lane.advance(last.position.offset + 1);
             }
@@ -45,71 +57,125 @@ impl<S: Sink> SinkWorker<S> {
         Ok(())
     }
 
-    async fn batch(
-        &self,
-        records: &[RawRecord],
-        stop: &CancellationToken,
-        dead_letters: &mut DeadLetterCount,
-    ) -> Result<(), Halt> {
+    async fn batch(&self, records: &[RawRecord], partition: &mut Partition<'_>) -> Result<(), Halt> {
+        let lane = partition.feed.lane();
         let (mut events, mut origins) = (Vec::new(), Vec::new());
         for record in records {
-            match self.context.decode::<S::In>(record, stop).await? {
+            match self.context.decode::<S::In>(record, &lane.stop).await? {
                 Decoded::Event(event) => {
                     events.push(event);
                     origins.push(record);
                 }
-                Decoded::Bad(reason, detail) => {
-                    dead_letters.count(true).map_err(Halt::Operator)?;
-                    self.dead_letter(record, reason, &detail).await?;
+                Decoded::Bad(reason, detail) => self.refuse(record, (reason, detail), partition).await?,
+            }
+        }
+        if self.write_whole(&events, &lane.stop).await? {
+            for record in &origins {
+                self.written(record, partition)?;
+            }
+            partition.last_written = origins.last().copied().cloned().or(partition.last_written.take());
+            return Ok(());
+        }
+        for (at, event) in events.chunks(1).enumerate() {
+            match self.write_alone(event, &origins[at..], partition).await? {
+                Ok(()) => {
+                    self.written(origins[at], partition)?;
+                    partition.last_written = Some(origins[at].clone());
                 }
-            }
-        }
-        if events.is_empty() {
-            return Ok(());
-        }
-        if self.write(&events, stop).await?.is_ok() {
-            for _ in &events {
-                dead_letters.count(false).map_err(Halt::Operator)?;
-                self.context.outcome("write", "none");
-            }
-            return Ok(());
-        }
-        for (event, record) in events.chunks(1).zip(origins) {
-            let written = self.write(event, stop).await?;
-            dead_letters.count(written.is_err()).map_err(Halt::Operator)?;
-            match written {
-                Ok(()) => self.context.outcome("write", "none"),
-                Err(detail) => self.dead_letter(record, Reason::BadRow, &detail).await?,
+                Err(refused) => self.refuse(origins[at], refused, partition).await?,
             }
         }
         Ok(())
     }
 
-    /// Writes until the sink is reachable; the inner error is a row that does not fit.
-    async fn write(
-        &self,
-        events: &[Envelope<S::In>],
-        stop: &CancellationToken,
-    ) -> Result<Result<(), String>, Halt> {
-        let mut backoff = Backoff::default();
+    /// Writes a batch; false where it holds a row that does not fit, or may hold a record that never works.
+    async fn write_whole(&self, events: &[Envelope<S::In>], stop: &CancellationToken) -> Result<bool, Halt> {
+        let Some(first) = events.first() else { return Ok(true) };
+        let mut retrying = Retrying::new(&first.position, stop);
         loop {
-            let started = Instant::now();
-            let result = self.sink.write(events).await;
-            let seconds = started.elapsed().as_secs_f64();
-            self.context.metrics.stage_seconds.with_label_values(&[S::NAME]).observe(seconds);
-            match result {
-                Ok(()) => return Ok(Ok(())),
-                Err(SinkError::BadRow(detail)) => return Ok(Err(detail)),
-                Err(SinkError::Retry(error)) => {
-                    self.context.retry("store", &error, &mut backoff, stop).await?;
-                }
+            match self.write(events).await {
+                Ok(()) => return Ok(true),
+                Err(SinkError::BadRow(_)) => return Ok(false),
+                Err(SinkError::Retry(error)) => self.context.retry(&mut retrying, "store", &error).await?,
+            }
+            if retrying.attempts() >= WHOLE_ATTEMPTS {
+                return Ok(false);
             }
         }
     }
 
-    async fn dead_letter(&self, record: &RawRecord, reason: Reason, detail: &str) -> Result<(), Halt> {
+    /// Writes one record, the first of `origins`, until it is written, refused or given up.
+    async fn write_alone(
+        &self,
+        event: &[Envelope<S::In>],
+        origins: &[&RawRecord],
+        partition: &mut Partition<'_>,
+    ) -> Result<Result<(), Refused>, Halt> {
+        let record = origins[0];
+        let gives_up = event.iter().all(|event| self.sink.gives_up(&event.payload));
+        let mut failing = None;
+        loop {
+            let error = match self.write(event).await {
+                Ok(()) => return Ok(Ok(())),
+                Err(SinkError::BadRow(detail)) => return Ok(Err((Reason::BadRow, detail))),
+                Err(SinkError::Retry(error)) => error,
+            };
+            let failing = failing.get_or_insert_with(|| {
+                if gives_up { self.context.failing() } else { self.context.failing_for_ever() }
+            });
+            match self.context.failed(failing, &record.position, "store", &error) {
+                Next::Again(wait) => partition.feed.pause(wait).await?,
+                Next::GiveUp => {
+                    return Ok(Err((Reason::ProcessingFailed, ErrorReport(&error).to_string())));
+                }
+            }
+            if failing.knows_nothing_new() {
+                self.probe(record, &origins[1..], partition).await;
+            }
+        }
+    }
+
+    /// Writes a record of another key, or again the newest that was written: whether the sink takes others. It is written
+    /// once more in its turn, which changes nothing.
+    async fn probe(&self, record: &RawRecord, behind: &[&RawRecord], partition: &Partition<'_>) {
+        let other = partition.feed.other(record, behind.iter().copied());
+        for record in other.into_iter().chain(&partition.last_written) {
+            let decoded = self.context.decode::<S::In>(record, &partition.feed.lane().stop).await;
+            // A success is counted by `write`.
+            if let Ok(Decoded::Event(event)) = decoded
+                && self.write(&[event]).await.is_ok()
+            {
+                return;
+            }
+        }
+    }
+
+    async fn write(&self, events: &[Envelope<S::In>]) -> Result<(), SinkError> {
+        let started = Instant::now();
+        let result = self.sink.write(events).await;
+        let seconds = started.elapsed().as_secs_f64();
+        self.context.metrics.stage_seconds.with_label_values(&[S::NAME]).observe(seconds);
+        if result.is_ok() {
+            self.context.progress.succeeded(events.len());
+        }
+        result
+    }
+
+    fn written(&self, record: &RawRecord, partition: &mut Partition<'_>) -> Result<(), Halt> {
+        partition.dead_letters.count(false).map_err(|detail| at_offset(record, detail))?;
+        self.context.outcome("write", "none");
+        Ok(())
+    }
+
+    async fn refuse(
+        &self,
+        record: &RawRecord,
+        (reason, detail): Refused,
+        partition: &mut Partition<'_>,
+    ) -> Result<(), Halt> {
+        partition.dead_letters.count(true).map_err(|detail| at_offset(record, detail))?;
         let (sender, receiver) = oneshot::channel();
-        self.context.dead_letter(record, reason, detail, Ack::Waiter(sender)).await?;
+        self.context.dead_letter(record, reason, &detail, Ack::Waiter(sender)).await?;
         receiver.await.unwrap_or_else(|_| Err(PublishError::Fatal("the producer is gone".into())))?;
         Ok(())
     }

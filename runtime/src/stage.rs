@@ -97,6 +97,20 @@ pub trait Processor: Send + Sync + 'static {
         &self,
         event: &Envelope<Self::In>,
     ) -> impl Future<Output = Result<Verdict<Self::Out>, StageError>> + Send;
+
+    /// What becomes of an event that fails alone for good, while others succeed: a verdict, where there is one that says so,
+    /// or else a dead letter.
+    fn give_up(&self, event: &Envelope<Self::In>, error: &StageError) -> Option<Verdict<Self::Out>> {
+        let _ = (event, error);
+        None
+    }
+
+    /// Whether a verdict about this event shows that the stage's dependencies answer; false for one that is passed on
+    /// without asking them.
+    fn needs_dependencies(&self, event: &Self::In) -> bool {
+        let _ = event;
+        true
+    }
 }
 
 /// The outcome of one record of a batch, stored under the fence before it is published.
@@ -142,6 +156,13 @@ pub trait Decider: Send + Sync + 'static {
         tx: &mut PgConnection,
         batch: &[Envelope<Self::In>],
     ) -> impl Future<Output = Result<Vec<Decision<Self::Out>>, StageError>> + Send;
+
+    /// What is decided about an event that fails alone for good, while others succeed; without it the event is a dead
+    /// letter. The stage's own state stays as it is.
+    fn give_up(&self, event: &Envelope<Self::In>, error: &StageError) -> Option<Decision<Self::Out>> {
+        let _ = (event, error);
+        None
+    }
 }
 
 /// Decodes the record types of a role's topics by the writer schema's full name.
@@ -181,4 +202,11 @@ pub trait Sink: Send + Sync + 'static {
     /// # Errors
     /// [`SinkError`].
     fn write(&self, batch: &[Envelope<Self::In>]) -> impl Future<Output = Result<(), SinkError>> + Send;
+
+    /// Whether an event that fails alone for good becomes a dead letter; false where everything behind it would be wrong
+    /// without it, so that it has to wait for a person.
+    fn gives_up(&self, event: &Self::In) -> bool {
+        let _ = event;
+        true
+    }
 }

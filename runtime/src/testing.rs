@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::producer::{Ack, Message, NotTaken, Outbound};
 use crate::publish::Delivered;
 use crate::registry::{RegistryError, SchemaSource};
+use crate::retry::RetryLimit;
 use crate::source::{Assignment, Lane, RawRecord};
 use crate::stage::Position;
 use crate::stored::StoredRecord;
@@ -91,6 +92,8 @@ pub fn stage_context(
         activity_logs: "activity.logs".into(),
         activity_schema: MemorySchemas::id_of::<schemas::events::ActivityLogged>(),
         limit: DeadLetterLimit::default(),
+        retry_limit: RetryLimit::default(),
+        progress: Arc::default(),
     })
 }
 

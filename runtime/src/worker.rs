@@ -1,6 +1,8 @@
 //! What the three kinds of worker share: decoding, dead letters, retry, counting.
 
+use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemas::codec::{self, CodecError};
 use schemas::events::{ActivityLogged, Event};
@@ -14,11 +16,15 @@ use crate::metrics::Metrics;
 use crate::producer::{Ack, Message, Outbound, send};
 use crate::publish::PublishError;
 use crate::registry::{RegistryError, SchemaSource};
-use crate::source::{Assignment, RawRecord};
-use crate::stage::{Envelope, FromRecord};
+use crate::retry::{Failing, Next, RetryLimit, RoleProgress};
+use crate::source::{Assignment, LANE_RECORDS, Lane, RawRecord};
+use crate::stage::{Envelope, FromRecord, Position};
 
 /// Header that carries the W3C trace context.
 pub const TRACEPARENT: &str = "traceparent";
+/// Attempts at a whole batch, about half a second of passing faults; then its records are tried one by one, since one of
+/// them may be the cause.
+pub(crate) const WHOLE_ATTEMPTS: u32 = 4;
 /// Header that counts an operator's redrives.
 pub const REDRIVE: &str = "redrive";
 
@@ -43,6 +49,10 @@ pub struct StageContext {
     pub activity_schema: u32,
     /// When a partition halts.
     pub limit: DeadLetterLimit,
+    /// When a record that fails alone is given up.
+    pub retry_limit: RetryLimit,
+    /// How the role's records fare.
+    pub progress: Arc<RoleProgress>,
 }
 
 /// Why a worker ended before it was asked to.
@@ -60,6 +70,32 @@ pub enum Halt {
     /// The producer has failed for good: the process starts anew.
     #[error(transparent)]
     Publish(#[from] PublishError),
+}
+
+/// A halt for the sake of a record.
+pub(crate) fn at_offset(record: &RawRecord, detail: String) -> Halt {
+    Halt::Operator(format!("{detail}, at offset {}", record.position.offset))
+}
+
+/// Attempts at something that every record needs, for the sake of one.
+pub struct Retrying<'a> {
+    at: &'a Position,
+    stop: &'a CancellationToken,
+    backoff: Backoff,
+}
+
+impl<'a> Retrying<'a> {
+    /// No attempt has failed yet.
+    #[must_use]
+    pub fn new(at: &'a Position, stop: &'a CancellationToken) -> Self {
+        Self { at, stop, backoff: Backoff::default() }
+    }
+
+    /// Attempts that failed so far.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.backoff.attempts()
+    }
 }
 
 /// A record after decoding.
@@ -85,12 +121,12 @@ impl StageContext {
             Ok(parts) => parts,
             Err(error) => return bad(error),
         };
-        let mut backoff = Backoff::default();
+        let mut retrying = Retrying::new(&record.position, stop);
         let schema = loop {
             match self.schemas.schema(id).await {
                 Ok(schema) => break schema,
                 Err(error @ RegistryError::Unavailable(_)) => {
-                    self.retry("schema_registry", &error, &mut backoff, stop).await?;
+                    self.retry(&mut retrying, "schema_registry", &error).await?;
                 }
                 Err(error) => return Ok(Decoded::Bad(Reason::UnknownSchema, error.to_string())),
             }
@@ -106,23 +142,57 @@ impl StageContext {
         }
     }
 
-    /// Counts and waits after a retryable error.
+    /// Counts, logs and waits after a retryable error of something that every record needs.
     ///
     /// # Errors
     /// [`Halt::Stopped`].
     pub async fn retry(
         &self,
+        retrying: &mut Retrying<'_>,
         cause: &str,
-        error: &(dyn std::error::Error + Send + Sync),
-        backoff: &mut Backoff,
-        stop: &CancellationToken,
+        error: &(dyn Error + Send + Sync),
     ) -> Result<(), Halt> {
+        self.count_retry(retrying.at, cause, error, retrying.backoff.attempts());
+        if retrying.backoff.wait(retrying.stop).await { Ok(()) } else { Err(Halt::Stopped) }
+    }
+
+    /// Counts and logs a record's failed attempt, and says what to do next.
+    pub fn failed(
+        &self,
+        failing: &mut Failing,
+        at: &Position,
+        cause: &str,
+        error: &(dyn Error + Send + Sync),
+    ) -> Next {
+        let next = failing.failed();
+        if next == Next::GiveUp {
+            tracing::error!(stage = self.stage, topic = %at.topic, partition = at.partition, offset = at.offset, cause,
+                error = %ErrorReport(error), attempts = failing.attempts(), "record given up: others succeed, this one never");
+        } else {
+            self.count_retry(at, cause, error, failing.attempts() - 1);
+        }
+        next
+    }
+
+    /// A record that has begun to fail.
+    #[must_use]
+    pub fn failing(&self) -> Failing {
+        Failing::new(&self.progress, self.retry_limit)
+    }
+
+    /// A record that has begun to fail and is tried for as long as it takes.
+    #[must_use]
+    pub fn failing_for_ever(&self) -> Failing {
+        Failing::new(&self.progress, RetryLimit { after: Duration::MAX })
+    }
+
+    fn count_retry(&self, at: &Position, cause: &str, error: &(dyn Error + Send + Sync), attempts: u32) {
         self.metrics.retries.with_label_values(&[self.stage, cause]).inc();
         // The first attempts are passing faults; from the fifth on (about a second) an operator may want to know.
-        if backoff.attempts() >= 4 {
-            tracing::warn!(stage = self.stage, cause, error = %ErrorReport(error), attempts = backoff.attempts(), "trying again");
+        if attempts >= 4 {
+            tracing::warn!(stage = self.stage, topic = %at.topic, partition = at.partition, offset = at.offset, cause,
+                error = %ErrorReport(error), attempts, "trying again");
         }
-        if backoff.wait(stop).await { Ok(()) } else { Err(Halt::Stopped) }
     }
 
     /// Sends a record to the dead letters.
@@ -180,7 +250,7 @@ impl StageContext {
 }
 
 /// An error with its sources in one line.
-pub struct ErrorReport<'a>(pub &'a (dyn std::error::Error + Send + Sync));
+pub struct ErrorReport<'a>(pub &'a (dyn Error + Send + Sync));
 
 impl std::fmt::Display for ErrorReport<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -213,6 +283,60 @@ pub async fn next_records(assignment: &mut Assignment, most: usize) -> Option<Ve
         taken = assignment.records.recv_many(&mut records, most) => taken,
     };
     (taken > 0).then_some(records)
+}
+
+/// A lane of which the next records can be looked at before it is their turn.
+pub(crate) struct Feed<'a> {
+    assignment: &'a mut Assignment,
+    ahead: Vec<RawRecord>,
+}
+
+impl<'a> Feed<'a> {
+    /// The records of this lane.
+    pub(crate) fn of(assignment: &'a mut Assignment) -> Self {
+        Self { assignment, ahead: Vec::new() }
+    }
+
+    /// What consumer and worker share.
+    pub(crate) fn lane(&self) -> Arc<Lane> {
+        self.assignment.lane.clone()
+    }
+
+    /// As [`next_records`].
+    pub(crate) async fn next(&mut self, most: usize) -> Option<Vec<RawRecord>> {
+        if !self.ahead.is_empty() && !self.assignment.lane.stop.is_cancelled() {
+            return Some(std::mem::take(&mut self.ahead));
+        }
+        next_records(self.assignment, most).await
+    }
+
+    /// Waits between two attempts at a record, and takes what comes meanwhile, up to a lane's worth.
+    pub(crate) async fn pause(&mut self, wait: Duration) -> Result<(), Halt> {
+        let over = tokio::time::sleep(wait);
+        tokio::pin!(over);
+        let Assignment { lane, records, .. } = &mut *self.assignment;
+        let mut more = self.ahead.len() < LANE_RECORDS;
+        loop {
+            tokio::select! {
+                biased;
+                () = lane.stop.cancelled() => return Err(Halt::Stopped),
+                () = &mut over => return Ok(()),
+                taken = records.recv_many(&mut self.ahead, LANE_RECORDS), if more => {
+                    more = taken > 0 && self.ahead.len() < LANE_RECORDS;
+                }
+            }
+        }
+    }
+
+    /// A record that shows by its success that a fault is that of `record` alone: one of another key, so that no order is
+    /// broken.
+    pub(crate) fn other<'r>(
+        &'r self,
+        record: &RawRecord,
+        behind: impl Iterator<Item = &'r RawRecord>,
+    ) -> Option<&'r RawRecord> {
+        behind.chain(&self.ahead).find(|other| other.key.is_some() && other.key != record.key)
+    }
 }
 
 /// The prefixed name of an event's topic.

@@ -12,11 +12,13 @@ use std::sync::Arc;
 
 use runtime::{Clock, Decider, Decision, Envelope, StageError};
 use schemas::events::{OdometerRead, UploadDecided};
+use schemas::ids::Micros;
 use sqlx::PgConnection;
 
-use self::judge::judge;
+use self::judge::{Judgement, judge};
 use self::rules::Rules;
 use self::state::{Vehicles, key_of};
+use crate::photos::processing_failed;
 
 /// Decides about uploads.
 pub struct FraudCheck {
@@ -55,19 +57,36 @@ impl Decider for FraudCheck {
             if let Some(next) = judgement.next_state.take() {
                 vehicles.set(key, next);
             }
-            let now = self.clock.now();
-            let decided = event::decided(record, &judgement, now);
-            decisions.push(Decision {
-                effect_id: self.effect_of(&record.payload),
-                rules_version: self.rules.version.to_owned(),
-                reason: judgement.reason,
-                logs: event::logs(record, &decided, self.rules.version, started),
-                evidence: judgement.signals,
-                outcome: Ok(decided),
-            });
+            decisions.push(self.decision(record, judgement, started));
         }
         vehicles.store(tx).await?;
         Ok(decisions)
+    }
+
+    fn give_up(&self, record: &Envelope<OdometerRead>, _: &StageError) -> Option<Decision<UploadDecided>> {
+        let mut record = record.clone();
+        record.payload.fault = Some(processing_failed("the upload could not be decided, while others could"));
+        let judgement = judge(&record.payload, None, &self.rules);
+        Some(self.decision(&record, judgement, self.clock.now()))
+    }
+}
+
+impl FraudCheck {
+    fn decision(
+        &self,
+        record: &Envelope<OdometerRead>,
+        judgement: Judgement,
+        started: Micros,
+    ) -> Decision<UploadDecided> {
+        let decided = event::decided(record, &judgement, self.clock.now());
+        Decision {
+            effect_id: self.effect_of(&record.payload),
+            rules_version: self.rules.version.to_owned(),
+            reason: judgement.reason,
+            logs: event::logs(record, &decided, self.rules.version, started),
+            evidence: judgement.signals,
+            outcome: Ok(decided),
+        }
     }
 }
 

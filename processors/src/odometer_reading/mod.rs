@@ -16,7 +16,7 @@ use providers::{Attempt, Chain, Found};
 use reading::Reader;
 use runtime::{Envelope, Processor, StageError, Verdict};
 use schemas::events::{Fault, OdometerRead, ReadingResult, Root, UploadGraded};
-use schemas::ids::UserId;
+use schemas::ids::{Micros, UserId};
 use schemas::reason::Reason;
 use schemas::sealed::Sealed;
 
@@ -177,8 +177,29 @@ impl<A: Answers> Processor for OdometerReading<A> {
 
     async fn process(&self, record: &Envelope<UploadGraded>) -> Result<Verdict<OdometerRead>, StageError> {
         let started = self.context.clock.now();
+        let outcome = self.outcome(&record.payload).await?;
+        Ok(self.read_event(record, started, outcome))
+    }
+
+    fn give_up(&self, record: &Envelope<UploadGraded>, _: &StageError) -> Option<Verdict<OdometerRead>> {
+        let fault = processing_failed("the photo could not be fetched or read, while others could");
+        Some(self.read_event(record, self.context.clock.now(), Err(fault.into())))
+    }
+
+    fn needs_dependencies(&self, graded: &UploadGraded) -> bool {
+        graded.fault.is_none()
+    }
+}
+
+impl<A: Answers> OdometerReading<A> {
+    /// What travels on, with the documents about it.
+    fn read_event(
+        &self,
+        record: &Envelope<UploadGraded>,
+        started: Micros,
+        outcome: Outcome,
+    ) -> Verdict<OdometerRead> {
         let graded = &record.payload;
-        let outcome = self.outcome(graded).await?;
         let now = self.context.clock.now();
         let root = Root { partition: record.position.partition, offset: record.position.offset };
         let header = graded.header.next(Self::NAME, crate::VERSION, now, root);
@@ -210,6 +231,6 @@ impl<A: Answers> Processor for OdometerReading<A> {
             reading: outcome.ok().map(|answer| answer.result),
             header,
         };
-        Ok(Verdict::EmitWith(read, logs))
+        Verdict::EmitWith(read, logs)
     }
 }
