@@ -1,0 +1,70 @@
+//! No two modules of a crate need each other, beyond a module and what lies inside it: each can be read, tested and
+//! moved without the other.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "modules/graph.rs"]
+mod graph;
+#[path = "modules/source.rs"]
+mod source;
+
+use std::path::{Path, PathBuf};
+
+use graph::Graph;
+use source::Crate;
+
+/// Crates whose modules are still to be untangled.
+const TANGLED: [&str; 7] = ["devstack", "ingest", "milestream", "processors", "providers", "reading", "sinks"];
+
+/// The crates of the workspace that have sources of their own.
+fn crates() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut found: Vec<PathBuf> = std::fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|folder| folder.join("Cargo.toml").exists() && folder.join("src").exists())
+        .collect();
+    found.sort();
+    found
+}
+
+fn circles(folder: &Path) -> Vec<String> {
+    let name = folder.file_name().unwrap().to_str().unwrap();
+    let parsed = Crate::parse(&folder.join("src"));
+    parsed.graph().in_circles().into_iter().map(|module| format!("{name}::{module}")).collect()
+}
+
+#[test]
+fn no_module_is_in_an_import_circle() {
+    let (mut found, mut untangled) = (Vec::new(), Vec::new());
+    for folder in crates() {
+        let circles = circles(&folder);
+        let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        println!("{name}: {} imports in circles beyond parent and child", circles.len());
+        match TANGLED.contains(&name.as_str()) {
+            true if circles.is_empty() => untangled.push(name),
+            true => {}
+            false => found.extend(circles),
+        }
+    }
+    assert!(found.is_empty(), "modules that need each other:\n{}", found.join("\n"));
+    assert!(untangled.is_empty(), "untangled, take them from the list: {}", untangled.join(", "));
+}
+
+#[test]
+fn a_circle_is_found_through_a_re_export_and_not_between_parent_and_child() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("lib.rs", "mod a; mod b; mod c; mod d; pub use b::Thing; #[cfg(test)] mod tests;");
+    write("a.rs", "use crate::Thing; pub struct Other;");
+    write("b.rs", "pub struct Thing; fn f() -> crate::a::Other { crate::a::Other }");
+    write("c/mod.rs", "mod inner; pub struct Outer(inner::Inner);");
+    write("c/inner.rs", "use super::Outer; pub struct Inner(Box<Outer>);");
+    write("d.rs", "use crate::c::Outer; #[cfg(test)] mod tests { use crate::a::Other; }");
+    write("tests.rs", "use crate::d;");
+    assert_eq!(Crate::parse(folder.path()).graph().in_circles(), ["a -> b", "b -> a"]);
+    assert!(Graph::default().in_circles().is_empty());
+}
