@@ -8,8 +8,6 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use url::{Host, Url};
 
-use crate::remote::Remote;
-
 /// Most characters of an address, as the column holds them.
 const ENDPOINT_MAX: usize = 500;
 
@@ -118,14 +116,6 @@ pub enum ConfigError {
 }
 
 impl ServiceConfig {
-    /// Whether it can be asked: address, keys and model are there and fit.
-    ///
-    /// # Errors
-    /// [`ConfigError`].
-    pub fn check(&self) -> Result<(), ConfigError> {
-        Remote::new(self, Remote::client()?).map(drop)
-    }
-
     /// The service's part in the key of kept answers: what decides about the answer. Limits, cost and keys do not.
     pub(crate) fn identity(&self) -> String {
         let model = self.model.as_deref().unwrap_or_default();

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::remote::{Answer, Request, parse, secret_header, share};
+use crate::call::{Answer, Request, parse, secret_header, share};
 use crate::{CallError, Sent};
 
 /// The newest model of the feature; the answer names no version.

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::remote::{Answer, Request, parse, plain, secret_header, share};
+use crate::call::{Answer, Request, parse, plain, secret_header, share};
 use crate::{CallError, Sent};
 
 /// Most tokens of an answer: sixty lines of twenty tokens.

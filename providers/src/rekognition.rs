@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
-use crate::remote::{Answer, Request, parse, plain, refusal as by_status, share};
+use crate::call::{Answer, Request, parse, plain, refusal as by_status, share};
 use crate::{CallError, ConfigError, Sent};
 
 const TARGET: &str = "RekognitionService.DetectText";

@@ -3,15 +3,14 @@
 
 use std::time::Duration;
 
-use reading::Line;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::Response;
+use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
-use reqwest::{Response, StatusCode};
 use schemas::ids::Micros;
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::de::DeserializeOwned;
+use secrecy::SecretString;
 use url::Url;
 
+use crate::call::{Answer, Call, plain, refusal};
 use crate::config::{ConfigError, Protocol, ServiceConfig};
 use crate::rekognition::Signer;
 use crate::{CallError, Sent, google, openai, rekognition};
@@ -20,30 +19,6 @@ use crate::{CallError, Sent, google, openai, rekognition};
 const ANSWER_MAX: usize = 4 << 20;
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Characters that are kept of what a service calls its model or a request.
-const NAME_MAX: usize = 64;
-
-/// What a service read: quads as shares of width and height, each line with the service's own confidence.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Answer {
-    pub lines: Vec<Line>,
-    /// `name@version`.
-    pub model: String,
-}
-
-/// What a call brought.
-#[derive(Debug)]
-pub(crate) struct Call {
-    pub http_status: Option<u16>,
-    pub request_id: Option<String>,
-    pub answer: Result<Answer, CallError>,
-}
-
-/// What is sent, and where the answer has the call's name.
-pub(crate) struct Request {
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
-}
 
 enum Kind {
     Google { key: SecretString },
@@ -51,7 +26,17 @@ enum Kind {
     OpenAi { key: SecretString, model: String },
 }
 
-/// A service outside.
+impl ServiceConfig {
+    /// Whether the service can be called: address, keys and model are there and fit.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        Remote::new(self, Remote::client()?).map(drop)
+    }
+}
+
+/// An external service.
 pub(crate) struct Remote {
     url: Url,
     http: reqwest::Client,
@@ -130,16 +115,6 @@ impl Remote {
     }
 }
 
-/// What an HTTP status other than success says.
-pub(crate) fn refusal(status: StatusCode) -> CallError {
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CallError::Unauthorized,
-        StatusCode::TOO_MANY_REQUESTS => CallError::RateLimited("the service's quota is used up"),
-        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => CallError::Http(status.as_u16()),
-        status => CallError::Http(status.as_u16()),
-    }
-}
-
 /// The whole body, or an error as soon as it exceeds the limit; a stated length is not trusted and not waited for.
 async fn read(mut answer: Response) -> Result<Vec<u8>, CallError> {
     let mut body = Vec::new();
@@ -165,40 +140,4 @@ fn lost(error: &reqwest::Error) -> CallError {
 fn request_name(headers: &HeaderMap) -> Option<String> {
     let names = ["x-amzn-requestid", "x-request-id", "x-goog-request-id"];
     names.iter().find_map(|name| headers.get(*name)?.to_str().ok()).map(plain).filter(|name| !name.is_empty())
-}
-
-/// A name that a service gave, fit for a log: letters, digits and `-_.:/`, at most 64.
-pub(crate) fn plain(name: &str) -> String {
-    name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.:/".contains(*c)).take(NAME_MAX).collect()
-}
-
-/// Parses JSON. What is wrong with it may quote what stands in the photo, so only the kind is told.
-pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
-    serde_json::from_slice(body).map_err(|error| {
-        CallError::BadResponse(match error.classify() {
-            serde_json::error::Category::Data => "the answer is JSON of another shape than documented",
-            _ if body.is_empty() => "the answer is empty",
-            _ => "the answer is no JSON",
-        })
-    })
-}
-
-/// A header whose value is a secret: HTTP clients and logs leave it out.
-pub(crate) fn secret_header(
-    headers: &mut HeaderMap,
-    name: &'static str,
-    before: &str,
-    secret: &SecretString,
-) -> Result<(), CallError> {
-    let text = zeroize::Zeroizing::new(format!("{before}{}", secret.expose_secret()));
-    let mut value = HeaderValue::from_str(&text)
-        .map_err(|_| CallError::Internal("the key holds characters that no header may"))?;
-    value.set_sensitive(true);
-    headers.insert(HeaderName::from_static(name), value);
-    Ok(())
-}
-
-/// A point as a share of width and height; what lies beyond an edge is put on it.
-pub(crate) fn share(x: f32, y: f32) -> Option<[f32; 2]> {
-    (x.is_finite() && y.is_finite()).then(|| [x.clamp(0.0, 1.0), y.clamp(0.0, 1.0)])
 }

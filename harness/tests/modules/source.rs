@@ -70,7 +70,8 @@ impl Crate {
             return;
         }
         let name = inner.ident.to_string();
-        let (path, folder) = ([module.as_slice(), &[name.clone()]].concat(), children.join(&name));
+        let (path, folder) =
+            ([module.as_slice(), std::slice::from_ref(&name)].concat(), children.join(&name));
         if let Some((_, items)) = &inner.content {
             return self.items(items, &folder, &path);
         }
@@ -85,9 +86,11 @@ impl Crate {
         let mut path = path.clone();
         // A name published through a name: more than eight of them would be a circle of their own.
         for _ in 0..8 {
-            let depth = (0..=path.len()).rev().find(|&depth| self.named.contains_key(&path[..depth])).unwrap_or(0);
+            let depth =
+                (0..=path.len()).rev().find(|&depth| self.named.contains_key(&path[..depth])).unwrap_or(0);
             let (module, rest) = path.split_at(depth);
-            let Some(target) = rest.first().and_then(|name| self.published.get(&(module.to_vec(), name.clone())))
+            let Some(target) =
+                rest.first().and_then(|name| self.published.get(&(module.to_vec(), name.clone())))
             else {
                 return module.to_vec();
             };

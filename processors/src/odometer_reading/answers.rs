@@ -22,7 +22,7 @@ pub struct AnswerKey<'a> {
     pub image_hash: &'a str,
     /// The embedded reader's models.
     pub reader_version: &'a str,
-    /// The services, as [`providers::Chain::id`] names them.
+    /// The services, as [`providers::Cascade::id`] names them.
     pub chain: &'a str,
 }
 

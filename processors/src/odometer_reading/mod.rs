@@ -12,7 +12,7 @@ mod roster;
 use std::sync::Arc;
 
 use providers::vault::Keys;
-use providers::{Attempt, Chain, Found};
+use providers::{Attempt, Cascade, Found};
 use reading::Reader;
 use runtime::{Envelope, Processor, StageError, Verdict};
 use schemas::events::{Fault, OdometerRead, ReadingResult, Root, UploadGraded};
@@ -82,7 +82,7 @@ impl<A: Answers> OdometerReading<A> {
         }
     }
 
-    async fn read(&self, graded: &UploadGraded, chain: &Chain) -> Result<Outcome, StageError> {
+    async fn read(&self, graded: &UploadGraded, chain: &Cascade) -> Result<Outcome, StageError> {
         let Some(frame) = graded.quality.clone() else {
             return Ok(Err(processing_failed("the photo was passed on unmeasured").into()));
         };

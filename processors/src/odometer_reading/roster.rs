@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use providers::vault::{Keys, Vault, VaultError};
-use providers::{Chain, Credentials, Limits, Now, Protocol, ServiceConfig};
+use providers::{Cascade, Credentials, Limits, Now, Protocol, ServiceConfig};
 use reading::{AUTO_ACCEPT, Reader};
 use runtime::{Clock, StageError};
 use rust_decimal::Decimal;
@@ -104,7 +104,7 @@ pub(super) struct Roster {
     clock: Arc<dyn Clock>,
     /// The embedded reader, where no row says otherwise.
     embedded: ServiceConfig,
-    known: Mutex<Option<(Micros, Arc<Chain>)>>,
+    known: Mutex<Option<(Micros, Arc<Cascade>)>>,
 }
 
 impl Roster {
@@ -133,7 +133,7 @@ impl Roster {
     pub async fn chain(
         &self,
         rows: impl Future<Output = Result<Vec<ServiceRow>, StageError>>,
-    ) -> Result<Arc<Chain>, StageError> {
+    ) -> Result<Arc<Cascade>, StageError> {
         let mut known = self.known.lock().await;
         let now = self.clock.now();
         if let Some((read_at, chain)) = &*known
@@ -151,10 +151,10 @@ impl Roster {
         Ok(chain)
     }
 
-    fn build(&self, configs: Vec<ServiceConfig>, before: Option<&Chain>) -> Arc<Chain> {
+    fn build(&self, configs: Vec<ServiceConfig>, before: Option<&Cascade>) -> Arc<Cascade> {
         let clock = self.clock.clone();
         let now: Now = Arc::new(move || clock.now());
-        let (chain, left_out) = Chain::new(configs, before, now);
+        let (chain, left_out) = Cascade::new(configs, before, now);
         for (service, error) in left_out {
             tracing::error!(service, error = %error, "reading service cannot be asked");
         }

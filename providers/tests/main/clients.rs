@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use providers::testing::{self, Answer, Received, Server};
-use providers::{Chain, Protocol};
+use providers::{Cascade, Protocol};
 use reading::Role;
 use rust_decimal::Decimal;
 use schemas::events::Unit;
@@ -250,7 +250,7 @@ async fn a_service_without_its_key_model_or_a_fit_address_is_left_out_by_name() 
     let mut modelless = service(Protocol::OpenAi, 1, "https://chat.example/");
     modelless.model = None;
     let plain = service(Protocol::AwsRekognition, 1, "http://rekognition.eu-west-1.amazonaws.com/");
-    let (chain, left_out) = Chain::new(vec![keyless, modelless, plain], None, TestClock::new().now());
+    let (cascade, left_out) = Cascade::new(vec![keyless, modelless, plain], None, TestClock::new().now());
     let told: Vec<String> = left_out.iter().map(|(name, error)| format!("{name}: {error}")).collect();
     assert_eq!(
         told,
@@ -260,5 +260,5 @@ async fn a_service_without_its_key_model_or_a_fit_address_is_left_out_by_name() 
             "OpenAI Vision: the model is missing",
         ]
     );
-    assert!(chain.read(&TestPhoto::blank()).await.unwrap().chosen.is_none());
+    assert!(cascade.read(&TestPhoto::blank()).await.unwrap().chosen.is_none());
 }

@@ -1,4 +1,4 @@
-//! What the tests share: a photo, services, chains.
+//! What the tests share: a photo, services, cascades.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use providers::testing::Text;
 use providers::{
-    Attempt, CallError, Chain, Credentials, Found, Limits, Now, Photo, Protocol, Sent, ServiceConfig,
+    Attempt, CallError, Cascade, Credentials, Found, Limits, Now, Photo, Protocol, Sent, ServiceConfig,
 };
 use reading::{Jpeg, Line, Reading, Role, from_lines};
 use rust_decimal::Decimal;
@@ -136,15 +136,15 @@ pub fn service(protocol: Protocol, priority: i32, url: &str) -> ServiceConfig {
     }
 }
 
-pub fn chain(services: Vec<ServiceConfig>, clock: &TestClock) -> Chain {
-    let (chain, left_out) = Chain::new(services, None, clock.now());
+pub fn cascade(services: Vec<ServiceConfig>, clock: &TestClock) -> Cascade {
+    let (cascade, left_out) = Cascade::new(services, None, clock.now());
     assert_eq!(left_out, []);
-    chain
+    cascade
 }
 
 /// One service alone asked about a photo: how it went, and what was chosen.
 pub async fn alone(service: ServiceConfig) -> (Attempt, Option<Reading>) {
-    let mut found = chain(vec![service], &TestClock::new()).read(&TestPhoto::blank()).await.unwrap();
+    let mut found = cascade(vec![service], &TestClock::new()).read(&TestPhoto::blank()).await.unwrap();
     assert_eq!(found.attempts.len(), 1);
     (found.attempts.remove(0), found.chosen.map(|(_, reading)| reading))
 }

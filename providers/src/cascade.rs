@@ -1,4 +1,4 @@
-//! The chain: services are asked in order until one answers at its threshold.
+//! The cascade: reading services are called in order until one answers at its threshold.
 
 use std::future::{Future, pending};
 use std::sync::Arc;
@@ -6,31 +6,23 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use reading::{Jpeg, Line, Reading, from_lines};
+use reading::{Line, Reading, from_lines};
 use rust_decimal::Decimal;
 use schemas::events::{Candidate, Fault, FrameQuality, ImageSize};
 use schemas::ids::Micros;
 use sha2::{Digest as _, Sha256};
 
+use crate::call::{Call, Sent};
 use crate::config::{ConfigError, Protocol, ServiceConfig};
 use crate::guard::Guard;
-use crate::remote::{Call, Remote};
+use crate::remote::Remote;
 use crate::trust::{self, AGREES_FROM};
 use crate::{Attempt, CallError, Failure};
 
 /// Tells the time.
 pub type Now = Arc<dyn Fn() -> Micros + Send + Sync>;
 
-/// What a service outside is sent.
-#[derive(Clone, Debug)]
-pub struct Sent {
-    /// The photo upright, without metadata.
-    pub jpeg: Jpeg,
-    /// The upright photo's own size; pixels. Boxes are told in its pixels.
-    pub photo: ImageSize,
-}
-
-/// A photo as the chain needs it.
+/// A photo as the cascade needs it.
 pub trait Photo: Send + Sync {
     /// Quality of the whole frame.
     fn frame(&self) -> &FrameQuality;
@@ -67,7 +59,7 @@ struct Service {
 }
 
 /// The services in order.
-pub struct Chain {
+pub struct Cascade {
     services: Vec<Service>,
     id: String,
     fingerprint: [u8; 32],
@@ -83,8 +75,8 @@ struct Tried {
     fault: Option<Fault>,
 }
 
-impl Chain {
-    /// A chain of these services, by priority and name. One that cannot be asked is left out and told of. Breakers and budgets go
+impl Cascade {
+    /// A cascade of these services, by priority and name. One that cannot be asked is left out and told of. Breakers and budgets go
     /// on from those of `before`, where service and address are the same.
     #[must_use]
     pub fn new(
@@ -118,13 +110,13 @@ impl Chain {
         (Self { id: id(&services), services, fingerprint, now }, left_out)
     }
 
-    /// Whether these are the very services of this chain, keys included.
+    /// Whether these are the very services of this cascade, keys included.
     #[must_use]
     pub fn is_of(&self, configs: &[ServiceConfig]) -> bool {
         self.fingerprint == fingerprint(&in_order(configs.to_vec()))
     }
 
-    /// Names the chain in the key of kept answers: 16 hex digits of what an answer depends on (names, protocols, addresses, models,
+    /// Names the cascade in the key of kept answers: 16 hex digits of what an answer depends on (names, protocols, addresses, models,
     /// thresholds, in order); empty for the embedded reader alone, whose version is in the key beside it.
     #[must_use]
     pub fn id(&self) -> &str {
