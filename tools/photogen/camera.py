@@ -57,8 +57,18 @@ def smear(rng, picture):
     return Image.fromarray((total / steps).astype(np.uint8))
 
 
+def seen_at(source, points, size):
+    """Where points of the dashboard lie on a photo of that size whose corners show the dashboard's points `source`."""
+    width, height = size
+    turned = solve([(0, 0), (width, 0), (width, height), (0, height)], source)
+    x, y = np.array(points, float).T
+    below = turned[6] * x + turned[7] * y + 1
+    return np.stack([(turned[0] * x + turned[1] * y + turned[2]) / below, (turned[3] * x + turned[4] * y + turned[5]) / below], 1)
+
+
 def shoot(rng, dashboard, size, level, spoil, box=None):
-    """The dashboard as a camera sees it. `box` is where the reading stands on it."""
+    """The dashboard as a camera sees it, the quality of its file, and the dashboard's points at the photo's corners. `box` is where
+    the reading stands on the dashboard."""
     setting = LEVELS[level]
     if spoil == "glare":
         dashboard = glare(rng, dashboard, box)
@@ -89,7 +99,7 @@ def shoot(rng, dashboard, size, level, spoil, box=None):
     values *= (1 - rng.uniform(0.0, 0.3) * (x ** 2 + y ** 2) / 2)[..., None]
     noise = rng.uniform(*setting["noise"]) * (0.3 if spoil in ("dark", "blur") else 1)
     values += rng.normal(0, noise, values.shape)
-    return Image.fromarray(values.clip(0, 255).astype(np.uint8)), int(rng.integers(*setting["quality"]))
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8)), int(rng.integers(*setting["quality"])), source
 
 
 def encode(picture, kind, quality, orientation):

@@ -166,7 +166,8 @@ def seven_segment_dashboard(rng, scene):
 
 
 def screen_dashboard(rng, scene):
-    """A cluster that is one screen: speed, gear, clock, range, trip and the odometer as text."""
+    """A cluster that is one screen: speed, gear, clock, range, trip and the odometer as text. Notes in the scene between which
+    shares of the odometer's box its digits stand."""
     width, height = SIZE
     picture = panel(rng)
     night = rng.random() < 0.8
@@ -195,13 +196,18 @@ def screen_dashboard(rng, scene):
     line = bottom - (bottom - top) * rng.uniform(0.09, 0.14)
     if scene["value"] is not None:
         text = scene["text"]
+        before = ""
         if len(text) > 3 and rng.random() < 0.35:
             text = text[:-3] + str(rng.choice([",", " ", "."])) + text[-3:]
         if rng.random() < 0.6:
-            text = str(rng.choice(["ODO ", "Total ", "ODO  "])) + text
+            before = str(rng.choice(["ODO ", "Total ", "ODO  "]))
+            text = before + text
+        number = text
         if unit and scene["show_unit"]:
             text += f" {far}"
         part = odometers.screen_text(rng, text, rng.uniform(52, 76), ink, typeface)
+        letters = font(typeface, 100)
+        scene["digits"] = tuple(letters.getlength(piece) / letters.getlength(text) for piece in (before, number))
         first = rng.random() < 0.5
         box = paste(picture, part, (left + 130 + part.width / 2 if first else right - 130 - part.width / 2, line))
         place = ((right - 130, line), "rm") if first else ((left + 130, line), "lm")

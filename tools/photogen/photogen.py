@@ -47,7 +47,8 @@ def photo(seed, style, value, unit, level="mid", spoil=None, size=(1280, 960), k
     rng = np.random.default_rng(seed)
     what = scene(rng, style, value, unit, shows)
     dashboard, box = (STYLES | OTHERS)[style](rng, what)
-    picture, quality = camera.shoot(np.random.default_rng([seed, shot]), dashboard, size, level, spoil, box)
+    picture, quality, _ = camera.shoot(np.random.default_rng([seed, shot]), dashboard, size, level, spoil, box)
+    what.pop("digits", None)
     data = camera.encode(picture, kind, quality, orientation)
     return data, dict(seed=seed, shot=shot, level=level, spoil=spoil, size=size, kind=kind, orientation=orientation, quality=quality, **what)
 
