@@ -7,7 +7,9 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use crate::client::FetchError;
+use crate::error::{StackError, os};
 use crate::fetch::Parts;
+use crate::part::Part;
 use crate::ports;
 use crate::postgres::Cluster;
 use crate::process::{Program, Supervised, tail};
@@ -15,7 +17,6 @@ use crate::progress::Steps;
 use crate::prometheus;
 use crate::ready::answers;
 use crate::run_folder::RunFolder;
-use crate::stack::{Part, StackError, os};
 
 /// Longest wait for one part to answer. Alone the slowest (the registry) takes 11 s; with two
 /// stacks and five builds on two cores 42 s were seen.

@@ -6,9 +6,11 @@
 //! closes. `devstack/README.md` tells more.
 
 mod client;
+mod error;
 mod fetch;
 mod foreground;
 mod launch;
+mod part;
 mod ports;
 mod postgres;
 mod process;
@@ -19,6 +21,8 @@ mod run_folder;
 mod stack;
 
 pub use client::FetchError;
+pub use error::StackError;
 pub use foreground::run_in_foreground;
+pub use part::Part;
 pub use process::Supervised;
-pub use stack::{Part, Stack, StackError};
+pub use stack::Stack;

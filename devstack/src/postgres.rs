@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::client::{FetchError, which};
+use crate::error::{StackError, os};
 use crate::run_folder::{OUTSIDE, RunFolder};
-use crate::stack::{StackError, os};
 
 /// A cluster that is set up and not running.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::stack::Part;
+use crate::part::Part;
 
 /// ApiVersions request, version 0 (Kafka protocol guide): length 10, key 18, version 0, correlation id 1, no client id.
 const KAFKA: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];

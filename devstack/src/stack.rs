@@ -1,7 +1,6 @@
 //! Starts, checks and stops the parts.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,122 +8,13 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use crate::client::FetchError;
+use crate::error::{StackError, os};
 use crate::fetch::Parts;
 use crate::launch::{Launcher, RegistryStore, Running};
+use crate::part::Part;
 use crate::progress::{Steps, steps};
 use crate::prometheus;
 use crate::run_folder::RunFolder;
-
-/// A part of the stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    /// Apache Kafka, one broker, KRaft.
-    Kafka,
-    /// Apicurio with its Confluent-compatible interface, stored in PostgreSQL.
-    Registry,
-    /// PostgreSQL.
-    Postgres,
-    /// A MongoDB server.
-    Mongodb,
-    /// Prometheus.
-    Prometheus,
-    /// A VeChain Thor node that is its whole network (`thor solo`).
-    Thor,
-}
-
-impl Part {
-    /// Every part, in the order of their errors: one that needs another comes after it.
-    pub const ALL: [Self; 6] =
-        [Self::Postgres, Self::Mongodb, Self::Kafka, Self::Registry, Self::Prometheus, Self::Thor];
-
-    /// What [`Stack::start`] starts. Thor is for those who ask for it: building it takes two processor minutes.
-    pub const USUAL: [Self; 5] =
-        [Self::Postgres, Self::Mongodb, Self::Kafka, Self::Registry, Self::Prometheus];
-
-    /// Its short name: that of its log, and what `devstack --with` takes.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Kafka => "kafka",
-            Self::Registry => "registry",
-            Self::Postgres => "postgres",
-            Self::Mongodb => "mongodb",
-            Self::Prometheus => "prometheus",
-            Self::Thor => "thor",
-        }
-    }
-
-    /// The environment variable that replaces it by a server that runs elsewhere.
-    #[must_use]
-    pub fn variable(self) -> &'static str {
-        match self {
-            Self::Kafka => "KAFKA_BROKERS",
-            Self::Registry => "SCHEMA_REGISTRY_URL",
-            Self::Postgres => "DATABASE_URL",
-            Self::Mongodb => "MONGODB_URI",
-            Self::Prometheus => "PROMETHEUS_URL",
-            Self::Thor => "THOR_URL",
-        }
-    }
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str(match self {
-            Self::Kafka => "Apache Kafka",
-            Self::Registry => "the schema registry",
-            Self::Postgres => "PostgreSQL",
-            Self::Mongodb => "the MongoDB server",
-            Self::Prometheus => "Prometheus",
-            Self::Thor => "the Thor node",
-        })
-    }
-}
-
-/// Why the stack did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StackError {
-    /// A part could not be fetched.
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    /// The operating system.
-    #[error("{what}: {source}")]
-    Io {
-        /// What was done.
-        what: &'static str,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// A part ended or did not answer in time.
-    #[error("{part} did not answer within {seconds} s; its log ends with:\n{log}")]
-    NotReady {
-        /// The part.
-        part: Part,
-        /// How long was waited.
-        seconds: u64,
-        /// The last lines of its log.
-        log: String,
-    },
-    /// Another process was quicker with the port that was just free.
-    #[error("{part} found port {port} taken")]
-    PortTaken {
-        /// The part.
-        part: Part,
-        /// The port.
-        port: u16,
-    },
-    /// The first needs the second, which did not start.
-    #[error("{0} needs {1}, which did not start")]
-    Needs(Part, Part),
-    /// A thread of the start panicked.
-    #[error("the start of {0} panicked")]
-    Panicked(Part),
-}
-
-pub(crate) fn os(what: &'static str) -> impl FnOnce(io::Error) -> StackError {
-    move |source| StackError::Io { what, source }
-}
 
 /// Seconds between the blocks of a usual Thor node: the least that it takes.
 const BLOCK_SECONDS: u32 = 1;

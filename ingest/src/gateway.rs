@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use runtime::clock::Clock;
 use runtime::health::Health;
-use runtime::metrics::Metrics;
 use runtime::producer::Outbound;
 use schemas::ids::{Micros, UserId};
 use sqlx::PgPool;
@@ -21,6 +20,7 @@ use crate::check::PhotoCheck;
 use crate::config::GatewayConfig;
 use crate::error::ApiError;
 use crate::keys::{Claims, KeySet};
+use crate::metrics::GatewayMetrics;
 use crate::rate::{Key, Limiter};
 use crate::routes::{ROUTES, UNMATCHED};
 use crate::server::Peer;
@@ -41,8 +41,8 @@ pub struct Parts {
     pub keys: KeySet,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// The catalogue.
-    pub metrics: Metrics,
+    /// What is counted.
+    pub metrics: GatewayMetrics,
     /// Liveness and readiness.
     pub health: Health,
     /// Registry ids of what the gateway writes.

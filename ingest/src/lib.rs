@@ -24,6 +24,7 @@ pub mod gateway;
 pub mod keys;
 mod list;
 mod live;
+pub mod metrics;
 pub mod openapi;
 mod outbox;
 mod payout;

@@ -39,7 +39,7 @@ pub(crate) const UNMATCHED: &str = "unmatched";
 
 /// All routes of the role.
 pub fn routes(gateway: Gateway, stop: CancellationToken) -> BoxedFilter<(Response,)> {
-    let ops = runtime::ops::routes(gateway.health().clone(), gateway.parts().metrics.clone());
+    let ops = runtime::ops::routes(gateway.health().clone(), gateway.parts().metrics.exporter.clone());
     let uploads = post_upload(gateway.clone()).or(list(gateway.clone())).unify();
     let upload = status(gateway.clone()).or(events(gateway.clone(), stop)).unify();
     let described = openapi(gateway.clone());

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use runtime::clock::SystemClock;
 use runtime::health::Health;
-use runtime::metrics::Metrics;
 use runtime::testing::MemoryOutbound;
 use sqlx::postgres::PgPoolOptions;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -44,7 +43,7 @@ async fn start(change: impl FnOnce(&mut GatewayConfig)) -> Running {
         check: Arc::new(HeaderCheck),
         keys: KeySet::from_jwks(&SigningKey::generate().unwrap().jwks()).unwrap(),
         clock: Arc::new(SystemClock),
-        metrics: Metrics::new().unwrap(),
+        metrics: crate::metrics::GatewayMetrics::new().unwrap(),
         health: health.clone(),
         schemas: SchemaIds {
             upload_received: 1,

@@ -122,7 +122,7 @@ pub async fn watch(config: &Config, engine: &Engine, pool: PgPool, stop: Cancell
         network_label(&access.genesis_id),
         &network.urls,
     );
-    let watcher = Watcher::new(settings, gateway, Arc::new(SystemClock), engine.metrics.clone())
+    let watcher = Watcher::new(settings, gateway, Arc::new(SystemClock), &engine.metrics)?
         .with_health(engine.health.clone())
         .with_journal(journal);
     watcher.run(&network.nodes, stop).await;

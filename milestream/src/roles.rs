@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use ingest::config::{GatewayConfig, Rate, Rates};
 use ingest::gateway::Gateway;
 use ingest::keys::KeySet;
+use ingest::metrics::GatewayMetrics;
 use ingest::store::PhotoStore;
 use processors::pipeline::{Kind, STAGES};
 use runtime::clock::{Clock, SystemClock};
@@ -204,7 +205,7 @@ async fn serve_ops(
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("ops.listen {address}: choose another port or address"))?;
-    let routes = runtime::ops::routes(engine.health.clone(), engine.metrics.clone());
+    let routes = runtime::ops::routes(engine.health.clone(), engine.metrics.exporter.clone());
     tasks.spawn(async move {
         let server = warp::serve(routes).incoming(listener).graceful(async move { stop.cancelled().await });
         server.run().await;
@@ -267,7 +268,7 @@ async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: Cance
         check: Arc::new(ingest::check::HeaderCheck),
         keys: KeySet::from_jwks(&keys)?,
         clock: Arc::new(SystemClock),
-        metrics: engine.metrics.clone(),
+        metrics: GatewayMetrics::register(&engine.metrics.exporter)?,
         health: engine.health.clone(),
         schemas: operate::schema_ids(engine).await?,
     };

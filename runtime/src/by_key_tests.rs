@@ -215,7 +215,7 @@ async fn dead_letters_among_records_in_work_let_the_frontier_pass() {
     run.until("all are done", |run| run.lane.frontier() == 4).await;
     let letters = run.outbound.sent().into_iter().filter(|record| record.topic == "dead-letters").count();
     assert_eq!(letters, 2);
-    let text = run.worker.context.metrics.render();
+    let text = run.worker.context.metrics.exporter.render();
     assert!(text.contains(r#"records_consumed_total{stage="gated",topic="activity.logs"} 4"#), "{text}");
     assert!(text.contains(r#"outcome="emit",reason="none",stage="gated"} 2"#), "{text}");
 }

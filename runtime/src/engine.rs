@@ -18,7 +18,7 @@ use crate::dead_letter::DeadLetterLimit;
 use crate::deciding::DecidingWorker;
 use crate::fence::Guards;
 use crate::health::Health;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, MetricsError};
 use crate::producer::{DeliveryTimeout, KafkaProducer, Message, send_and_wait};
 use crate::publish::PublishError;
 use crate::pure::PureWorker;
@@ -76,7 +76,7 @@ pub struct Engine {
     config: EngineConfig,
     producer: Arc<KafkaProducer>,
     registry: Arc<Registry>,
-    /// The catalogue.
+    /// What is counted.
     pub metrics: Metrics,
     /// Liveness and readiness.
     pub health: Health,
@@ -99,6 +99,9 @@ pub enum EngineError {
     /// An event does not fit its own schema.
     #[error(transparent)]
     Codec(#[from] CodecError),
+    /// A role's metrics do not register.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The operating system refuses a thread.
     #[error("thread")]
     Thread(#[from] std::io::Error),
@@ -120,6 +123,7 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let producer = Arc::new(KafkaProducer::new(&config.kafka, DeliveryTimeout::Unlimited)?);
         let registry = Arc::new(Registry::new(&config.registry)?);
+        metrics.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self { config, producer, registry, metrics, health: Health::default(), clock, stop })
     }
 

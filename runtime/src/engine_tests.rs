@@ -72,7 +72,7 @@ async fn every_record_ends_as_emitted_dropped_or_dead_lettered_and_the_offset_pa
     let sent = outbound.sent();
     let on = |topic: &str| sent.iter().filter(|record| record.topic == topic).count();
     assert_eq!((on("out"), on("activity.logs"), on("dead-letters")), (7, 7, 1));
-    let text = worker.context.metrics.render();
+    let text = worker.context.metrics.exporter.render();
     assert!(text.contains(r#"outcome="emit",reason="none",stage="picky"} 7"#), "{text}");
     assert!(text.contains(r#"outcome="drop",reason="duplicate_event",stage="picky"} 6"#), "{text}");
     assert!(text.contains(r#"outcome="dead_letter",reason="processing_failed",stage="picky"} 1"#), "{text}");

@@ -7,12 +7,12 @@ use warp::http::StatusCode;
 use warp::reply::{Response, with_status};
 
 use crate::health::Health;
-use crate::metrics::Metrics;
+use crate::metrics::Exporter;
 
 /// The routes; they answer in the process itself and call nothing else.
 pub fn routes(
     health: Health,
-    metrics: Metrics,
+    exporter: Exporter,
 ) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone {
     let (live, ready) = (health.clone(), health);
     let livez = warp::path!("livez").map(move || {
@@ -20,7 +20,7 @@ pub fn routes(
         answer(stalled.is_empty(), &format!("stalled: {}", stalled.join(", ")))
     });
     let readyz = warp::path!("readyz").map(move || answer(ready.is_ready(), "not ready"));
-    let metrics = warp::path!("metrics").map(move || warp::reply::Reply::into_response(metrics.render()));
+    let metrics = warp::path!("metrics").map(move || warp::reply::Reply::into_response(exporter.render()));
     warp::get().and(livez.or(readyz).unify().or(metrics).unify())
 }
 
@@ -36,11 +36,13 @@ fn answer(good: bool, complaint: &str) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
 
     #[tokio::test]
     async fn readiness_follows_the_parts_and_metrics_are_text() {
-        let health = Health::default();
-        let routes = routes(health.clone(), Metrics::new().unwrap());
+        let (health, metrics) = (Health::default(), Metrics::new().unwrap());
+        metrics.build.with_label_values(&["0.0.0"]).set(1);
+        let routes = routes(health.clone(), metrics.exporter);
         let ask = async |path: &str| warp::test::request().path(path).reply(&routes).await;
         assert_eq!(ask("/livez").await.status(), 200);
         assert_eq!(ask("/readyz").await.status(), 503);

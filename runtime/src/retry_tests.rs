@@ -178,7 +178,7 @@ async fn while_a_dependency_is_down_for_all_no_record_is_given_up_however_long_i
     stage.is_down.store(false, Ordering::SeqCst);
     until("all are done", || shared.frontier() == i64::try_from(GOOD).unwrap()).await;
     assert_eq!((sent(&outbound, "out"), sent(&outbound, "dead-letters")), (596, 0));
-    assert!(context.metrics.render().contains("milestream_stage_retries_total{cause=\"stage\""));
+    assert!(context.metrics.exporter.render().contains("milestream_stage_retries_total{cause=\"stage\""));
     shared.stop.cancel();
     running.await.unwrap().unwrap();
 }

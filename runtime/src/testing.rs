@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::ManualClock;
 use crate::dead_letter::DeadLetterLimit;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, MetricsError};
 use crate::producer::{Ack, Message, NotTaken, Outbound};
 use crate::publish::Delivered;
 use crate::registry::{RegistryError, SchemaSource};
@@ -77,11 +77,11 @@ impl SchemaSource for MemorySchemas {
 /// StageContext of a role on memory; the clock stands at zero.
 ///
 /// # Errors
-/// When the metrics catalogue is broken.
+/// When the engine's metrics are not declared well.
 pub fn stage_context(
     stage: &'static str,
     outbound: Arc<MemoryOutbound>,
-) -> Result<StageContext, prometheus::Error> {
+) -> Result<StageContext, MetricsError> {
     Ok(StageContext {
         stage,
         outbound,

@@ -11,6 +11,7 @@
 mod error;
 mod gateway;
 mod journal;
+pub mod metrics;
 mod nodes;
 mod parts;
 mod steps;

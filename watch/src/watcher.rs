@@ -11,7 +11,7 @@ use futures::future::join_all;
 use runtime::backoff::Backoff;
 use runtime::clock::Clock;
 use runtime::health::Health;
-use runtime::metrics::Metrics;
+use runtime::metrics::{Counter, Metrics, MetricsError};
 use schemas::payouts::{ChainBatch, ChainStep, StepOutcome};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Remedy, WatchError};
 use crate::gateway::Gateway;
 use crate::journal::Journal;
+use crate::metrics::WatchMetrics;
 use crate::nodes::Nodes;
 use crate::parts::parts;
 use crate::steps::{Watched, told};
@@ -70,7 +71,9 @@ pub struct Watcher<G> {
     config: WatcherConfig,
     gateway: G,
     clock: Arc<dyn Clock>,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: WatchMetrics,
+    /// The engine's, of calls that are repeated.
+    pub(crate) retries: Counter<2>,
     health: Option<Health>,
     journal: Option<Journal>,
     /// What the gateway has: the state behind the last step that it took, and that step. None where that must be asked.
@@ -109,13 +112,21 @@ impl<C: Chain> BlockSource for Timed<'_, C> {
 
 impl<G: Gateway> Watcher<G> {
     /// A watcher that has not looked yet.
-    #[must_use]
-    pub fn new(config: WatcherConfig, gateway: G, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When its metrics do not register beside those that are there.
+    pub fn new(
+        config: WatcherConfig,
+        gateway: G,
+        clock: Arc<dyn Clock>,
+        metrics: &Metrics,
+    ) -> Result<Self, MetricsError> {
+        Ok(Self {
             config,
             gateway,
             clock,
-            metrics,
+            metrics: WatchMetrics::register(&metrics.exporter)?,
+            retries: metrics.retries.clone(),
             health: None,
             journal: None,
             position: None,
@@ -124,7 +135,7 @@ impl<G: Gateway> Watcher<G> {
             moves: 0,
             met: None,
             backoff: Backoff::default(),
-        }
+        })
     }
 
     /// Tells readiness as the part `watch`: ready from the first success on, not ready while an operator is needed.
@@ -203,7 +214,7 @@ impl<G: Gateway> Watcher<G> {
         states: &mut Nodes,
         stop: &CancellationToken,
     ) -> Duration {
-        self.metrics.retries.with_label_values(&[PART, error.label()]).inc();
+        self.retries.with_label_values(&[PART, error.label()]).inc();
         if matches!(error, WatchError::Follow(FollowError::Moved)) {
             self.moves += 1;
         }
@@ -283,7 +294,7 @@ impl<G: Gateway> Watcher<G> {
     }
 
     fn node_state(&mut self, at: usize, outcome: Result<Duration, &dyn Display>) {
-        self.metrics.watch_node_up.with_label_values(&[&at.to_string()]).set(outcome.is_ok().into());
+        self.metrics.node_up.with_label_values(&[&at.to_string()]).set(outcome.is_ok().into());
         let now = self.clock.now();
         if let Some(journal) = &mut self.journal {
             journal.asked(at, outcome, now);
@@ -358,25 +369,9 @@ impl<G: Gateway> Watcher<G> {
                 return Err(WatchError::Overtaken);
             }
             follower.commit(checkpoint);
-            self.count(part, follower.checkpoint());
+            self.metrics.taken(part, follower.checkpoint());
         }
         Ok((follower.checkpoint().clone(), last))
-    }
-
-    fn count(&self, taken: &[ChainStep], checkpoint: &Checkpoint) {
-        for step in taken {
-            let label = match step {
-                ChainStep::Adopted(_) => "adopted",
-                ChainStep::Undone(_) => "undone",
-            };
-            self.metrics.watch_steps.with_label_values(&[label]).inc();
-            if let ChainStep::Adopted(step) = step {
-                let seconds = step.block.timestamp.0.div_euclid(1_000_000);
-                self.metrics.watch_block_timestamp.with_label_values::<&str>(&[]).set(seconds);
-            }
-        }
-        let head = checkpoint.tip().map_or(0, |tip| tip.number());
-        self.metrics.chain_block.with_label_values(&["watched"]).set(head.into());
     }
 
     /// Where to go on: behind what the gateway has, or at the start.

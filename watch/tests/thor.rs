@@ -117,7 +117,8 @@ fn node(genesis: Option<BlockId>) -> Node {
 async fn watching<T>(config: WatcherConfig, url: &str, work: impl Future<Output = T>) -> T {
     let stop = CancellationToken::new();
     let gateway = HttpGateway::new(url, SecretString::from(SECRET)).unwrap();
-    let watcher = Watcher::new(config.clone(), gateway, Arc::new(SystemClock), Metrics::new().unwrap());
+    let watcher =
+        Watcher::new(config.clone(), gateway, Arc::new(SystemClock), &Metrics::new().unwrap()).unwrap();
     // The preferred node refuses connections: port 1 is not in use.
     let dead = Node::new("http://127.0.0.1:1", Some(config.genesis), Limits::default()).unwrap();
     let nodes = [dead, node(Some(config.genesis))];

@@ -13,7 +13,6 @@ use ingest::token::{SchemaIds, issue};
 use ingest::{Gateway, GatewayConfig, HeaderCheck, KeySet, Parts, PhotoStore, Role, SigningKey, serve};
 use runtime::clock::{Clock as _, SystemClock};
 use runtime::health::Health;
-use runtime::metrics::Metrics;
 use runtime::producer::{Ack, Message, NotTaken, Outbound};
 use runtime::publish::PublishError;
 use runtime::stored::StoredRecord;
@@ -149,7 +148,7 @@ impl Bench {
                 check: Arc::new(HeaderCheck),
                 keys: KeySet::from_jwks(&key.jwks()).unwrap(),
                 clock: Arc::new(SystemClock),
-                metrics: Metrics::new().unwrap(),
+                metrics: ingest::metrics::GatewayMetrics::new().unwrap(),
                 health: Health::default(),
                 schemas: SCHEMAS(),
             },

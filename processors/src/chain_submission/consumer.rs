@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use apache_avro::Schema;
 use chrono::{DateTime, Utc};
-use runtime::metrics::Metrics;
 use runtime::{Clock, Envelope, FromRecord, Sink, SinkError, StageError};
 use schemas::codec::CodecError;
 use schemas::events::{BlockAdopted, BlockUndone, Event as _, RewardClaimed, RewardGranted};
@@ -13,6 +12,7 @@ use schemas::topic::Topic;
 use sqlx::{PgConnection, PgPool};
 
 use super::documents;
+use super::metrics::PayoutMetrics;
 use super::outbox::{Outbox, Schemas};
 use super::rows::{self, Payout, Transaction, Which};
 use super::snapshot;
@@ -62,7 +62,7 @@ pub struct PayoutConsumer {
     /// The clock; stamps times and is no input of a decision.
     pub clock: Arc<dyn Clock>,
     /// The catalogue.
-    pub metrics: Metrics,
+    pub metrics: PayoutMetrics,
 }
 
 impl Sink for PayoutConsumer {

@@ -12,6 +12,7 @@
 pub mod consumer;
 mod documents;
 pub mod lease;
+pub mod metrics;
 pub mod network;
 pub mod obstacle;
 pub mod outbox;
@@ -29,13 +30,13 @@ use std::time::Duration;
 
 use chain::keystore::{Keystore, Password};
 use chain::{BlockId, Signer};
-use runtime::metrics::Metrics;
 use runtime::{Clock, Engine, EngineError};
 use schemas::events::{ActivityLogged, PayoutUpdated};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use self::consumer::PayoutConsumer;
+use self::metrics::PayoutMetrics;
 use self::obstacle::Obstacle;
 use self::outbox::Schemas;
 use self::plan::Terms;
@@ -80,6 +81,7 @@ impl ChainSubmission {
     /// [`EngineError`].
     pub async fn run(self, engine: &Engine) -> Result<(), EngineError> {
         let Self { config, pool, clock } = self;
+        let metrics = PayoutMetrics::register(&engine.metrics.exporter)?;
         let schemas = Schemas {
             payout_updated: engine.schema_id::<PayoutUpdated>().await?,
             activity_logged: engine.schema_id::<ActivityLogged>().await?,
@@ -90,10 +92,10 @@ impl ChainSubmission {
             genesis_id: config.genesis.to_string(),
             gas_ceiling: i64::try_from(config.terms.gas_ceiling).unwrap_or(i64::MAX),
             clock: clock.clone(),
-            metrics: engine.metrics.clone(),
+            metrics: metrics.clone(),
         };
         // The loop ends with the consumer, whatever ended that.
-        let (stop, metrics) = (engine.stopping().child_token(), engine.metrics.clone());
+        let stop = engine.stopping().child_token();
         let submitting = async {
             let Some(signer) = open(&config, &metrics, &stop).await else { return };
             let submitter = Submitter {
@@ -108,7 +110,7 @@ impl ChainSubmission {
                 signer,
                 schemas,
                 clock: clock.clone(),
-                metrics: engine.metrics.clone(),
+                metrics: metrics.clone(),
             };
             submitter.run(stop.clone()).await;
         };
@@ -123,7 +125,7 @@ impl ChainSubmission {
 }
 
 /// Opens the keystore, again and again until it opens: payments that were sent are followed meanwhile. None when stopped.
-async fn open(config: &PayoutConfig, metrics: &Metrics, stop: &CancellationToken) -> Option<Signer> {
+async fn open(config: &PayoutConfig, metrics: &PayoutMetrics, stop: &CancellationToken) -> Option<Signer> {
     let label = "keystore";
     loop {
         let (keystore, password) = (config.keystore.clone(), config.password.clone());

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use chain::node::{Advice, NodeError, Rejection, Revision};
 use chain::{BlockId, Node, Signer};
 use runtime::connections::Connections;
-use runtime::metrics::Metrics;
 use runtime::worker::ErrorReport;
 use runtime::{Clock, StageError};
 use schemas::events::AttemptState;
@@ -21,6 +20,7 @@ use uuid::Uuid;
 
 use super::consumer::tell;
 use super::lease::{LIFE, Lease, LeaseError};
+use super::metrics::PayoutMetrics;
 use super::network::Network;
 use super::obstacle::Obstacle;
 use super::outbox::{Outbox, Schemas};
@@ -70,7 +70,7 @@ pub struct Submitter {
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// The catalogue.
-    pub metrics: Metrics,
+    pub metrics: PayoutMetrics,
 }
 
 /// Why a round ended early.

@@ -11,10 +11,10 @@ use chain::id::Word;
 use chain::node::{Criterion, EventFilter, Limits};
 use chain::{Address, Node, Signer, Wei};
 use processors::chain_submission::consumer::{PayoutConsumer, PayoutInput};
+use processors::chain_submission::metrics::PayoutMetrics;
 use processors::chain_submission::outbox::Schemas;
 use processors::chain_submission::plan::{Strategy, Terms};
 use processors::chain_submission::submitter::{Settings, Submitter};
-use runtime::metrics::Metrics;
 use runtime::testing::MemorySchemas;
 use runtime::{Sink as _, SystemClock};
 use rust_decimal::Decimal;
@@ -69,7 +69,7 @@ fn schemas() -> Schemas {
 struct World {
     database: Database,
     contracts: &'static Deployment,
-    metrics: Metrics,
+    metrics: PayoutMetrics,
 }
 
 impl World {
@@ -78,7 +78,7 @@ impl World {
         let world = Self {
             database: Database::new().await,
             contracts: contracts().await,
-            metrics: Metrics::new().unwrap(),
+            metrics: PayoutMetrics::new().unwrap(),
         };
         let genesis = world.contracts.genesis_id.to_string();
         sqlx::query("insert into network_configs (id, rpc_url, genesis_id) values ($1, $2, $3)")
@@ -191,7 +191,7 @@ impl World {
     async fn until_obstacle(&self, label: &str) {
         let until = Instant::now() + PATIENCE;
         while self.metrics.payout_obstacle.with_label_values(&[label]).get() == 0 {
-            assert!(Instant::now() < until, "no obstacle {label}:\n{}", self.metrics.render());
+            assert!(Instant::now() < until, "no obstacle {label}:\n{}", self.metrics.exporter.render());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -294,7 +294,8 @@ fn starting_after(start_block: u32, gateway: &MemoryGateway) -> Watcher<MemoryGa
         poll: Duration::from_secs(2),
         start_block,
     };
-    Watcher::new(config, gateway.clone(), Arc::new(TimersClock(Instant::now())), Metrics::new().unwrap())
+    Watcher::new(config, gateway.clone(), Arc::new(TimersClock(Instant::now())), &Metrics::new().unwrap())
+        .unwrap()
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {

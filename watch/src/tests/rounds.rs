@@ -1,6 +1,7 @@
 //! Which node is followed, and what trouble looks like. Time stands still and jumps to the next timer, so nothing waits.
 
 use runtime::health::Health;
+use runtime::metrics::Counter;
 use runtime::testing::{MemoryOutbound, MemorySchemas};
 use schemas::events::ActivityLogged;
 use tokio::task::JoinHandle;
@@ -8,11 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::Journal;
+use crate::metrics::WatchMetrics;
 
 /// A watcher that runs.
 struct Running {
     gateway: MemoryGateway,
-    metrics: Metrics,
+    metrics: WatchMetrics,
+    retries: Counter<2>,
     health: Health,
     documents: Arc<MemoryOutbound>,
     stop: CancellationToken,
@@ -32,9 +35,10 @@ fn start(nodes: Vec<MemoryNode>) -> Running {
         &urls,
     ));
     let metrics = watcher.metrics.clone();
+    let retries = Metrics::register(&metrics.exporter).unwrap().retries;
     let stopped = stop.clone();
     let task = tokio::spawn(async move { watcher.run(&nodes, stopped).await });
-    Running { gateway, metrics, health, documents, stop, task }
+    Running { gateway, metrics, retries, health, documents, stop, task }
 }
 
 impl Running {
@@ -44,11 +48,11 @@ impl Running {
     }
 
     fn errors(&self, label: &str) -> u64 {
-        self.metrics.retries.with_label_values(&["watch", label]).get()
+        self.retries.with_label_values(&["watch", label]).get()
     }
 
     fn up(&self, node: &str) -> bool {
-        self.metrics.watch_node_up.with_label_values(&[node]).get() == 1
+        self.metrics.node_up.with_label_values(&[node]).get() == 1
     }
 
     /// Documents that hold both texts.
@@ -174,11 +178,11 @@ async fn what_is_told_is_counted() {
     node.fork(1, 2);
     node.tree.lock().unwrap().finalized = 2;
     running.pass(5).await;
-    let steps = |label: &str| running.metrics.watch_steps.with_label_values(&[label]).get();
+    let steps = |label: &str| running.metrics.steps.with_label_values(&[label]).get();
     let height = |label: &str| running.metrics.chain_block.with_label_values(&[label]).get();
     assert_eq!((steps("adopted"), steps("undone")), (6, 1));
     assert_eq!((height("watched"), height("watched_finalized")), (5, 2));
-    let newest = running.metrics.watch_block_timestamp.with_label_values::<&str>(&[]).get();
+    let newest = running.metrics.block_timestamp.with_label_values(&[]).get();
     assert_eq!(newest, 1_700_000_050);
     running.end().await;
 }
@@ -220,7 +224,7 @@ async fn two_watchers_side_by_side_say_so_once_and_count_each_meeting() {
     let (mut meetings, mut tasks) = (Vec::new(), Vec::new());
     for _ in 0..2 {
         let watcher = watcher(&gateway);
-        meetings.push(watcher.metrics.retries.with_label_values(&["watch", "overtaken"]));
+        meetings.push(watcher.retries.with_label_values(&["watch", "overtaken"]));
         let (node, stop) = (node.clone(), stop.clone());
         tasks.push(tokio::spawn(async move { watcher.run(&[node], stop).await }));
     }

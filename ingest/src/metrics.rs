@@ -1,0 +1,13 @@
+//! What is counted of the gateway.
+
+runtime::metrics! {
+    /// What is counted of the gateway.
+    pub struct GatewayMetrics {
+        /// By route and status.
+        http_requests: Counter["route", "status"] = "milestream_http_requests_total", "HTTP requests";
+        /// From the request's head.
+        http_seconds: Histogram["route"] = "milestream_http_request_seconds", "Seconds to the response's head";
+        /// `accepted`, `duplicate`, `refused`. Act when the last keeps growing.
+        chain_steps: Counter["outcome"] = "milestream_chain_steps_total", "Steps of the chain that watchers sent to the gateway";
+    }
+}
