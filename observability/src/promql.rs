@@ -1,31 +1,19 @@
-//! The names in a PromQL expression. It takes an expression apart far enough to find metrics, labels, functions and
-//! windows; what it does not know it refuses, and whether the rest is well formed says the Prometheus of the live test.
+//! The names in a PromQL expression: metrics, labels, and the windows of functions.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::time::Duration;
 
-/// Functions and aggregations that may be used, from Prometheus's reference; a further one is added here.
-const FUNCTIONS: &[&str] = &[
-    "absent",
-    "avg",
-    "avg_over_time",
-    "count",
-    "deriv",
-    "histogram_quantile",
-    "increase",
-    "max",
-    "max_over_time",
-    "min",
-    "min_over_time",
-    "rate",
-    "sum",
-    "time",
-    "topk",
-    "vector",
+use promql_parser::label::{MatchOp, Matchers};
+use promql_parser::parser::{self, Expr};
+use promql_parser::util::{ExprVisitor, display_duration, walk_expr};
+
+/// Grafana's variables of time, which are no PromQL, and durations that nobody writes, which stand for them here.
+const WINDOWS: [(&str, &str, Duration); 3] = [
+    ("$__rate_interval", "86401s", Duration::from_secs(86_401)),
+    ("$__interval", "86403s", Duration::from_secs(86_403)),
+    ("$__range", "86407s", Duration::from_secs(86_407)),
 ];
-/// In front of a list of labels.
-const CLAUSES: &[&str] = &["by", "without", "on", "ignoring", "group_left", "group_right"];
-/// Between expressions.
-const OPERATORS: &[&str] = &["and", "or", "unless", "bool", "offset"];
 
 /// What an expression names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,111 +28,68 @@ pub struct Expression {
     pub windows: Vec<(String, String)>,
 }
 
-/// Why an expression is refused.
+/// Not PromQL: the parser's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PromqlError {
-    /// No such function, or none that is allowed here.
-    #[error("function {0} is not in the list of promql.rs")]
-    Function(String),
-    /// A bracket or quote without its end.
-    #[error("{0} is not closed")]
-    Open(char),
-    /// Not `label="value"`.
-    #[error("{0} is no matcher")]
-    Matcher(String),
-}
+#[error("{0}")]
+pub struct PromqlError(String);
 
-/// Finds the names of an expression.
+/// Finds the names of an expression, which may hold Grafana's variables of time.
 ///
 /// # Errors
 /// [`PromqlError`].
 pub fn read(text: &str) -> Result<Expression, PromqlError> {
+    let text = WINDOWS.iter().fold(text.to_owned(), |text, (name, window, _)| text.replace(name, window));
+    let expression = parser::parse(&text).map_err(PromqlError)?;
     let mut found = Expression::default();
-    let mut function = String::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        if is_word(first) && !first.is_ascii_digit() {
-            let word;
-            (word, rest) = split_word(rest);
-            if CLAUSES.contains(&word) {
-                let Some(labels) = rest.trim_start().strip_prefix('(') else { continue };
-                let inner;
-                (inner, rest) = until(labels, ')')?;
-                found.labels.extend(
-                    inner.split(',').map(|label| label.trim().to_owned()).filter(|label| !label.is_empty()),
-                );
-            } else if FUNCTIONS.contains(&word) {
-                word.clone_into(&mut function);
-            } else if rest.trim_start().starts_with('(') {
-                return Err(PromqlError::Function(word.to_owned()));
-            } else if !OPERATORS.contains(&word) {
-                found.metrics.insert(word.to_owned());
-            }
-            continue;
-        }
-        rest = &rest[first.len_utf8()..];
-        let inner;
-        match first {
-            '{' => {
-                (inner, rest) = until(rest, '}')?;
-                matchers(inner, &mut found)?;
-            }
-            '[' => {
-                (inner, rest) = until(rest, ']')?;
-                found.windows.push((function.clone(), inner.to_owned()));
-            }
-            '"' => (_, rest) = until(rest, '"')?,
-            // A number or a duration: its letters are no name.
-            digit if digit.is_ascii_digit() => (_, rest) = split_word(rest),
-            _ => {}
-        }
-    }
+    let Ok(_) = walk_expr(&mut found, &expression);
     Ok(found)
 }
 
-/// `stage="a", status=~"5.."`.
-fn matchers(mut rest: &str, found: &mut Expression) -> Result<(), PromqlError> {
-    loop {
-        rest = rest.trim_start_matches(|letter: char| letter == ',' || letter.is_whitespace());
-        if rest.is_empty() {
-            return Ok(());
-        }
-        let (label, after) = split_word(rest);
-        let operator = ["=~", "!~", "!=", "="].into_iter().find(|operator| after.starts_with(operator));
-        let value = operator.and_then(|operator| after[operator.len()..].strip_prefix('"'));
-        let Some(value) = value.filter(|_| !label.is_empty()) else {
-            return Err(PromqlError::Matcher(rest.to_owned()));
-        };
-        let (value, after) = until(value, '"')?;
-        found.labels.insert(label.to_owned());
-        if operator == Some("=") {
-            found.equals.insert((label.to_owned(), value.to_owned()));
-        }
-        rest = after;
-    }
-}
+impl ExprVisitor for Expression {
+    type Error = Infallible;
 
-fn is_word(letter: char) -> bool {
-    letter.is_ascii_alphanumeric() || letter == '_' || letter == ':'
-}
-
-fn split_word(text: &str) -> (&str, &str) {
-    text.split_at(text.find(|letter| !is_word(letter)).unwrap_or(text.len()))
-}
-
-/// What is before the end, and what after it. An end inside quotes is none.
-fn until(text: &str, end: char) -> Result<(&str, &str), PromqlError> {
-    let (mut quoted, mut escaped) = (false, false);
-    for (at, letter) in text.char_indices() {
-        match letter {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            _ if letter == end && !quoted => return Ok((&text[..at], &text[at + letter.len_utf8()..])),
-            '"' => quoted = !quoted,
+    fn pre_visit(&mut self, expression: &Expr) -> Result<bool, Infallible> {
+        match expression {
+            Expr::VectorSelector(selector) => self.selector(selector.name.as_ref(), &selector.matchers),
+            Expr::MatrixSelector(range) => self.selector(range.vs.name.as_ref(), &range.vs.matchers),
+            Expr::Aggregate(aggregate) => {
+                self.labels.extend(aggregate.modifier.iter().flat_map(|by| by.labels().labels.clone()));
+            }
+            Expr::Binary(binary) => {
+                let modifier = binary.modifier.as_ref();
+                let matching = modifier.and_then(|modifier| Some(modifier.matching.as_ref()?.labels()));
+                let group = modifier.and_then(|modifier| modifier.card.labels());
+                self.labels.extend(matching.into_iter().chain(group).flat_map(|names| names.labels.clone()));
+            }
+            Expr::Call(call) => {
+                for argument in &call.args.args {
+                    if let Expr::MatrixSelector(range) = argument.as_ref() {
+                        self.windows.push((call.func.name.to_owned(), window(range.range)));
+                    }
+                }
+            }
             _ => {}
         }
+        Ok(true)
     }
-    Err(PromqlError::Open(end))
+}
+
+impl Expression {
+    fn selector(&mut self, metric: Option<&String>, matchers: &Matchers) {
+        self.metrics.extend(metric.cloned());
+        for matcher in matchers.matchers.iter().chain(matchers.or_matchers.iter().flatten()) {
+            self.labels.insert(matcher.name.clone());
+            if matches!(matcher.op, MatchOp::Equal) {
+                self.equals.insert((matcher.name.clone(), matcher.value.clone()));
+            }
+        }
+    }
+}
+
+/// A window as it was written.
+fn window(range: Duration) -> String {
+    let variable = WINDOWS.iter().find(|(_, _, stand_in)| *stand_in == range);
+    variable.map_or_else(|| display_duration(&range), |(name, _, _)| (*name).to_owned())
 }
 
 #[cfg(test)]
@@ -159,19 +104,20 @@ mod tests {
     fn metrics_labels_values_and_windows_are_found() {
         let found = read(
             r#"histogram_quantile(0.95, sum by (stage, le) (rate(a_bucket{x="1}", y=~"$z"}[$__rate_interval])))
-               unless on (stage) b offset 5m > 1e3"#,
+               unless on (stage) max_over_time(b[10m] offset 5m) > 1e3"#,
         )
         .unwrap();
         assert_eq!(found.metrics, set(&["a_bucket", "b"]));
         assert_eq!(found.labels, set(&["stage", "le", "x", "y"]));
         assert_eq!(found.equals, BTreeSet::from([("x".to_owned(), "1}".to_owned())]));
-        assert_eq!(found.windows, [("rate".to_owned(), "$__rate_interval".to_owned())]);
+        let windows = [("rate", "$__rate_interval"), ("max_over_time", "10m")];
+        assert_eq!(found.windows, windows.map(|(function, window)| (function.to_owned(), window.to_owned())));
     }
 
     #[test]
     fn an_unknown_function_an_open_bracket_and_a_matcher_without_value_are_refused() {
-        assert_eq!(read("ratte(a[1m])"), Err(PromqlError::Function("ratte".into())));
-        assert_eq!(read("rate(a[1m)"), Err(PromqlError::Open(']')));
-        assert_eq!(read("a{b}"), Err(PromqlError::Matcher("b".into())));
+        for text in ["ratte(a[1m])", "rate(a[1m)", "a{b}", "rate(a)"] {
+            assert!(read(text).is_err(), "{text}");
+        }
     }
 }

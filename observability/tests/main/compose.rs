@@ -404,8 +404,8 @@ async fn the_health_check_follows_readiness() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let health = Health::default();
-    let server =
-        warp::serve(runtime::ops::routes(health.clone(), Metrics::new().unwrap())).incoming(listener);
+    let server = warp::serve(runtime::ops::routes(health.clone(), Metrics::new().unwrap().exporter))
+        .incoming(listener);
     let server = tokio::spawn(server.run());
     let check = move || tokio::task::spawn_blocking(move || health_check(port));
     assert!(!check().await.unwrap(), "a role that is not ready");
