@@ -79,8 +79,12 @@ pub fn is_weather(error: &anyhow::Error) -> bool {
 pub async fn rebuild(config: &Config) -> Result<()> {
     let (pool, kafka, registry) = (pool(config)?, config.kafka_client(), config.registry_client());
     let prefix = &config.kafka.topic_prefix;
-    let tell =
-        |progress: Progress| eprintln!("{}: {} of {}", progress.topic.name(), progress.read, progress.total);
+    let tell = |progress: Progress| {
+        let Progress { topic, done, total, .. } = progress;
+        let remaining =
+            progress.remaining.map_or(String::new(), |time| format!(", {} s remaining", time.as_secs()));
+        eprintln!("{}: {done} of {total}{remaining}", topic.name());
+    };
     let mut counts = sinks::postgres::rebuild(&pool, &kafka, &registry, prefix, &tell).await?;
     eprintln!("aggregates");
     counts.extend(sinks::analytics::rebuild(&pool, &kafka, &registry, prefix, &tell).await?);

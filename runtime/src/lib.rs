@@ -24,6 +24,7 @@ pub mod publish;
 pub mod pure;
 mod pure_by_key;
 pub mod registry;
+pub mod replay;
 pub mod retry;
 pub mod signature;
 pub mod sinking;

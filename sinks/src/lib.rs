@@ -5,6 +5,7 @@
 //! owners of one partition leave the same rows.
 
 pub mod analytics;
+pub mod database;
 pub mod mongo;
 pub mod postgres;
 pub mod rebuild;

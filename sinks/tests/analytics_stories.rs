@@ -192,7 +192,7 @@ pub async fn numbers(pool: &PgPool) -> BTreeMap<Key, Number> {
 
 /// Empties the sink's tables.
 pub async fn empty(pool: &PgPool) {
-    for table in sinks::analytics::TABLES.emptied {
-        sqlx::query(AssertSqlSafe(format!("delete from {table}"))).execute(pool).await.unwrap();
+    for table in sinks::analytics::tables().emptied {
+        sqlx::query(AssertSqlSafe(format!("delete from {}", table.name))).execute(pool).await.unwrap();
     }
 }

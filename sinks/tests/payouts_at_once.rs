@@ -2,7 +2,7 @@
 
 use runtime::{Sink as _, SinkError};
 use serde_json::json;
-use sinks::postgres::{MATERIALIZED, UploadEvent};
+use sinks::postgres::{UploadEvent, tables};
 use sqlx::AssertSqlSafe;
 
 use crate::payments::{FINAL, PAID_ON_B, Payment, ready, sink, write};
@@ -49,7 +49,7 @@ async fn emptying_waits_for_steps_in_flight_and_never_in_a_circle() {
     });
     schema.waiting(1).await;
     let emptying = tokio::spawn({
-        let (pool, tables) = (schema.pool.clone(), MATERIALIZED.emptied.join(", "));
+        let (pool, tables) = (schema.pool.clone(), tables().names().join(", "));
         async move { sqlx::query(AssertSqlSafe(format!("truncate {tables}"))).execute(&pool).await }
     });
     schema.waiting(2).await;

@@ -4,6 +4,7 @@ use std::str::FromStr as _;
 
 use runtime::{Envelope, Position};
 use serde_json::Value;
+use sinks::postgres::tables;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
@@ -34,20 +35,8 @@ impl Schema {
 
     /// Deletes what tests write: faster than truncating, which makes new files for every table and index.
     pub async fn empty(&self) {
-        for table in [
-            "reward_transactions",
-            "blockchain_transactions",
-            "chain_blocks",
-            "blockchain_events",
-            "rewards",
-            "upload_verifications",
-            "mileage_data",
-            "odometer_uploads",
-            "user_keys",
-            "user_wallets",
-            "users",
-            "ai_models",
-        ] {
+        let filled = tables().emptied.into_iter().rev().map(|table| table.name);
+        for table in filled.chain(["user_keys", "user_wallets", "users"]) {
             let sql = AssertSqlSafe(format!("delete from {table}"));
             sqlx::query(sql).execute(&self.pool).await.unwrap();
         }
@@ -55,20 +44,8 @@ impl Schema {
 
     /// Every row and column that the sink fills.
     pub async fn dump(&self) -> Value {
-        let tables = [
-            "users",
-            "odometer_uploads",
-            "mileage_data",
-            "upload_verifications",
-            "rewards",
-            "reward_transactions",
-            "blockchain_transactions",
-            "chain_blocks",
-            "blockchain_events",
-            "ai_models",
-        ];
         let mut dump = serde_json::Map::new();
-        for table in tables {
+        for table in ["users"].into_iter().chain(tables().emptied.iter().map(|table| table.name)) {
             dump.insert(table.to_owned(), self.rows(table).await);
         }
         Value::Object(dump)
@@ -76,8 +53,9 @@ impl Schema {
 
     /// A table's rows by key.
     pub async fn rows(&self, table: &str) -> Value {
-        let key = if table == "chain_blocks" { "block_id" } else { "id" };
-        let sql = format!("select coalesce(jsonb_agg(to_jsonb(t) order by t.{key}), '[]') from {table} t");
+        let found = tables().emptied.into_iter().find(|filled| filled.name == table);
+        let key = found.map_or("id", |table| table.key);
+        let sql = format!("select coalesce(jsonb_agg(to_jsonb(t) order by {key}), '[]') from {table} t");
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap()
     }
 

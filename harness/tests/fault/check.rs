@@ -8,8 +8,9 @@ use processors::fraud_check::rules::Rules;
 use rust_decimal::{Decimal, RoundingStrategy};
 use schemas::events::{OdometerRead, UploadDecided, UploadReceived, Verdict};
 use schemas::ids::UploadId;
+use sinks::database::Table;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{PgPool, Row as _};
+use sqlx::{AssertSqlSafe, PgPool, Row as _};
 
 use crate::run::Run;
 
@@ -106,20 +107,20 @@ pub fn materialized(run: &Run) -> String {
     block_on(async {
         let pool = pool(run).await;
         let mut lines = Vec::new();
-        for query in [
-            "select 'odometer_uploads ' || to_jsonb(t)::text from odometer_uploads t order by id",
-            "select 'mileage_data ' || to_jsonb(t)::text from mileage_data t order by id",
-            "select 'upload_verifications ' || to_jsonb(t)::text from upload_verifications t order by id",
-            "select 'reward_transactions ' || to_jsonb(t)::text from reward_transactions t order by id",
-            "select 'blockchain_transactions ' || to_jsonb(t)::text from blockchain_transactions t order by id",
-            "select 'blockchain_events ' || to_jsonb(t)::text from blockchain_events t order by id",
-            "select 'chain_blocks ' || to_jsonb(t)::text from chain_blocks t order by seq, block_id",
-            "select 'analytics_data ' || to_jsonb(t)::text from analytics_data t order by id",
-            "select 'rewards ' || to_jsonb(t)::text from rewards t order by id",
+        let rows = |Table { name, key }: &Table| {
+            format!("select '{name} ' || to_jsonb(t)::text from {name} t order by {key}")
+        };
+        let tables = sinks::postgres::tables().emptied;
+        let mut queries: Vec<String> = tables.iter().map(rows).collect();
+        queries.push(rows(&Table { name: "analytics_data", key: "id" }));
+        queries.push(
             "select 'users ' || jsonb_build_object('id', id, 'km', total_mileage, 'b3tr', total_rewards,
-                'score', sustainability_score)::text from users order by id",
-        ] {
-            lines.extend(sqlx::query_scalar::<_, String>(query).fetch_all(&pool).await.unwrap());
+                'score', sustainability_score)::text from users order by id"
+                .to_owned(),
+        );
+        for query in queries {
+            let found = sqlx::query_scalar::<_, String>(AssertSqlSafe(query)).fetch_all(&pool).await;
+            lines.extend(found.unwrap());
         }
         lines.join("\n")
     })

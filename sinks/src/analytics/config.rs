@@ -1,12 +1,6 @@
-//! Settings of the sink, and the check at start.
+//! Settings of the sink.
 
 use std::time::Duration;
-
-use sqlx::{PgPool, query_scalar};
-
-use super::metrics::Metric;
-use super::sink::AnalyticsSink;
-use super::{CATALOGUE, TABLES};
 
 /// Settings of the sink.
 #[derive(Clone, Copy, Debug)]
@@ -34,31 +28,4 @@ pub enum AnalyticsStartError {
     /// A metric of this release is missing.
     #[error("metric {0} is not in metric_catalogue: run `milestream migrate`")]
     UnknownMetric(String),
-}
-
-impl AnalyticsConfig {
-    /// The sink, once its tables and metrics are there.
-    ///
-    /// # Errors
-    /// [`AnalyticsStartError`].
-    pub async fn build(self, pool: PgPool) -> Result<AnalyticsSink, AnalyticsStartError> {
-        for table in TABLES.emptied.iter().copied().chain([CATALOGUE]) {
-            let found: bool =
-                query_scalar("select to_regclass($1) is not null").bind(table).fetch_one(&pool).await?;
-            if !found {
-                return Err(AnalyticsStartError::Missing(table));
-            }
-        }
-        let missing: Option<String> = query_scalar(
-            "select name from unnest($1::text[]) name
-             where not exists (select from metric_catalogue where metric_name = name) limit 1",
-        )
-        .bind(Metric::ALL.map(Metric::name).to_vec())
-        .fetch_optional(&pool)
-        .await?;
-        match missing {
-            Some(name) => Err(AnalyticsStartError::UnknownMetric(name)),
-            None => Ok(AnalyticsSink::with_config(pool, self)),
-        }
-    }
 }

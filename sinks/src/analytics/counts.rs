@@ -17,43 +17,17 @@ use schemas::reason::Reason;
 use uuid::Uuid;
 
 use super::co2::Factors;
+use super::count::{BadCount, Count};
 use super::entities::{self, Entity};
+use super::event::AnalyticsEvent;
 use super::exact::Exact;
 use super::metrics::{Dimension, Metric};
 use super::services::{ServiceCount, performance};
-use super::sink::AnalyticsEvent;
 
-/// What an event says cannot be added up.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{entity}: {what} {why}")]
-pub struct BadCount {
-    /// What the event is about, e.g. `upload UUID`.
-    pub entity: String,
-    /// What is wrong.
-    pub what: &'static str,
-    /// How.
-    pub why: &'static str,
-}
-
-/// What is added to one number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Count {
-    /// To which metric.
-    pub metric: Metric,
-    /// Of which part.
-    pub dimension: Dimension,
-    /// At which instant: in every window that holds it.
-    pub at: DateTime<Utc>,
-    /// How much; negative where it is taken back.
-    pub value: Exact,
-    /// Of how many samples; negative where they are taken back.
-    pub samples: i64,
-}
-
-/// What is counted when it is told for the first time.
+/// What is counted when an event says it for the first time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Once {
-    /// What is told, e.g. `decided:UPLOAD`.
+    /// What the event says, e.g. `decided:UPLOAD`.
     pub key: String,
     /// What it adds.
     pub counts: Vec<Count>,
@@ -69,9 +43,9 @@ impl Once {
     }
 }
 
-/// What an event tells.
+/// What an event adds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct EventCounts {
     /// When the event was made.
     pub occurred_at: DateTime<Utc>,
     /// What is counted once.
@@ -80,22 +54,22 @@ pub struct Told {
     pub entities: Vec<Entity>,
 }
 
-/// What an event tells.
+/// What an event adds.
 ///
 /// # Errors
 /// [`BadCount`] for a value that is missing, negative, or from 10^11 on.
-pub fn told(event: &AnalyticsEvent) -> Result<Told, BadCount> {
+pub fn counts_of(event: &AnalyticsEvent) -> Result<EventCounts, BadCount> {
     match event {
         AnalyticsEvent::Received(event) => received(event),
         AnalyticsEvent::Read(event) => read(event),
         AnalyticsEvent::Decided(event) => decided(event),
         AnalyticsEvent::Calculated(event) => calculated(event),
         AnalyticsEvent::Granted(event) => granted(event),
-        // Only drivers' own claims are told, so that their number would say nothing of what is claimed by itself.
+        // Only drivers' own claims are published, so that their number would say nothing of what is claimed by itself.
         AnalyticsEvent::Claimed(event) => {
-            Ok(Told { occurred_at: event.occurred_at.to_utc(), ..Told::default() })
+            Ok(EventCounts { occurred_at: event.occurred_at.to_utc(), ..EventCounts::default() })
         }
-        AnalyticsEvent::Paid(event) => Ok(Told {
+        AnalyticsEvent::Paid(event) => Ok(EventCounts {
             occurred_at: event.header.occurred_at.to_utc(),
             once: None,
             entities: entities::paid(event)?,
@@ -157,25 +131,25 @@ impl<'a> Counts<'a> {
         Dimension::User(self.header.user_id.0)
     }
 
-    fn told(self, key: String) -> Told {
+    fn once(self, key: String) -> EventCounts {
         let once = Once { key, counts: self.counts, services: Vec::new() };
-        Told { occurred_at: self.header.occurred_at.to_utc(), once: Some(once), entities: Vec::new() }
+        EventCounts { occurred_at: self.header.occurred_at.to_utc(), once: Some(once), entities: Vec::new() }
     }
 }
 
-fn received(event: &UploadReceived) -> Result<Told, BadCount> {
+fn received(event: &UploadReceived) -> Result<EventCounts, BadCount> {
     let header = &event.header;
     let mut counts = Counts::at(header.accepted_at, header, &event.stamp);
     let cuts = [Dimension::Total, counts.vehicle(), counts.level(), counts.region()];
     counts.one(Metric::UploadsAccepted, Exact::ONE, cuts);
-    Ok(counts.told(format!("accepted:{}", header.upload_id)))
+    Ok(counts.once(format!("accepted:{}", header.upload_id)))
 }
 
 /// One that tells of no service, since none was tried for it, is not even remembered.
-fn read(event: &OdometerRead) -> Result<Told, BadCount> {
+fn read(event: &OdometerRead) -> Result<EventCounts, BadCount> {
     let services = performance(event)?;
     let once = Once { key: format!("read:{}", event.header.event_id), counts: Vec::new(), services };
-    Ok(Told {
+    Ok(EventCounts {
         occurred_at: event.header.occurred_at.to_utc(),
         once: Some(once).filter(|once| !once.services.is_empty()),
         entities: Vec::new(),
@@ -183,11 +157,11 @@ fn read(event: &OdometerRead) -> Result<Told, BadCount> {
 }
 
 /// A verdict that waits for a person decides nothing: it says only that a person was asked.
-fn decided(event: &UploadDecided) -> Result<Told, BadCount> {
+fn decided(event: &UploadDecided) -> Result<EventCounts, BadCount> {
     let entities = vec![entities::verdict(event)];
     let (header, verdict) = (&event.header, event.verdict);
     if verdict == Verdict::Review {
-        return Ok(Told { occurred_at: header.occurred_at.to_utc(), once: None, entities });
+        return Ok(EventCounts { occurred_at: header.occurred_at.to_utc(), once: None, entities });
     }
     let mut counts = Counts::at(header.occurred_at, header, &event.stamp);
     let outcome = Dimension::Cut("outcome", verdict.label().to_owned());
@@ -197,7 +171,7 @@ fn decided(event: &UploadDecided) -> Result<Told, BadCount> {
         counts.one(Metric::UploadsVerified, Exact::ONE, [counts.user()]);
         driven(&mut counts, event.distance_km)?;
     }
-    Ok(Told { entities, ..counts.told(format!("decided:{}", header.upload_id)) })
+    Ok(EventCounts { entities, ..counts.once(format!("decided:{}", header.upload_id)) })
 }
 
 /// Kilograms are kilometres times grams / 1,000.
@@ -212,15 +186,15 @@ fn driven(counts: &mut Counts<'_>, km: Option<Decimal>) -> Result<(), BadCount> 
     counts.add(Metric::Co2Avoided, kilograms(avoided), [total, vehicle, region, user])
 }
 
-fn calculated(event: &RewardCalculated) -> Result<Told, BadCount> {
+fn calculated(event: &RewardCalculated) -> Result<EventCounts, BadCount> {
     let header = &event.header;
     let mut counts = Counts::at(header.accepted_at, header, &event.stamp);
     let cuts = [Dimension::Total, counts.vehicle()];
     counts.add(Metric::RewardsCalculated, event.base.checked_add(event.bonus), cuts)?;
-    Ok(counts.told(format!("calculated:{}", event.reward_id)))
+    Ok(counts.once(format!("calculated:{}", event.reward_id)))
 }
 
-fn granted(event: &RewardGranted) -> Result<Told, BadCount> {
+fn granted(event: &RewardGranted) -> Result<EventCounts, BadCount> {
     let header = &event.header;
     let mut counts = Counts::at(header.accepted_at, header, &event.stamp);
     let dimensions = [Dimension::Total, counts.vehicle(), counts.level(), counts.region(), counts.user()];
@@ -232,5 +206,5 @@ fn granted(event: &RewardGranted) -> Result<Told, BadCount> {
     let label = tightest.map_or("other", |charge| charge.limit_type.label()).to_owned();
     let cut = event.calculated.checked_sub(event.granted);
     counts.add(Metric::RewardsCut, cut, [Dimension::Total, Dimension::Cut("limit_type", label)])?;
-    Ok(counts.told(format!("granted:{}", event.reward_id)))
+    Ok(counts.once(format!("granted:{}", event.reward_id)))
 }

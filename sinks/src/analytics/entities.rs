@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use schemas::events::{AttemptState, PayoutState, PayoutTransaction, PayoutUpdated, UploadDecided, Verdict};
 use schemas::payouts::network_label;
 
-use super::counts::{BadCount, Count};
+use super::count::{BadCount, Count};
 use super::exact::Exact;
 use super::metrics::{Dimension, Metric};
 
@@ -108,47 +108,48 @@ pub(super) fn verdict(event: &UploadDecided) -> Entity {
 /// The payment and the transaction that a snapshot tells of.
 pub(super) fn paid(event: &PayoutUpdated) -> Result<Vec<Entity>, BadCount> {
     let bad = |what, why| BadCount { entity: format!("reward {}", event.reward_id), what, why };
-    let told = event.transaction.as_ref();
+    let attempt = event.transaction.as_ref();
     let counted = match event.state {
         PayoutState::Paid | PayoutState::Final => {
-            let Some((told, at)) = told.and_then(|told| Some((told, block_time(told)?))) else {
+            let Some((attempt, at)) = attempt.and_then(|attempt| Some((attempt, block_time(attempt)?)))
+            else {
                 return Err(bad("rewards_paid", "has no block"));
             };
             if event.amount < Decimal::ZERO {
                 return Err(bad("rewards_paid", "is negative"));
             }
             let amount = Exact::of(event.amount).ok_or_else(|| bad("rewards_paid", "is not below 10^11"))?;
-            Some(Counted { at, amount, samples: 1, label: network_label(&told.genesis_id).to_owned() })
+            Some(Counted { at, amount, samples: 1, label: network_label(&attempt.genesis_id).to_owned() })
         }
         _ => None,
     };
     let (id, revision) = (event.reward_id.to_string(), event.revision);
     let mut entities = vec![Entity { kind: Kind::Paid, id, revision, counted }];
-    if let Some(told) = told {
-        let id = format!("{}/{}", told.genesis_id, told.tx_id);
-        let counted = fee(told).map_err(|why| bad("payout_fee", why))?;
-        entities.push(Entity { kind: Kind::Fee, id, revision: told.revision, counted });
+    if let Some(attempt) = attempt {
+        let id = format!("{}/{}", attempt.genesis_id, attempt.tx_id);
+        let counted = fee(attempt).map_err(|why| bad("payout_fee", why))?;
+        entities.push(Entity { kind: Kind::Fee, id, revision: attempt.revision, counted });
     }
     Ok(entities)
 }
 
 /// Gas is paid for whether the clauses succeed or not; only those that succeed pay rewards.
-fn fee(told: &PayoutTransaction) -> Result<Option<Counted>, &'static str> {
-    let rewards = match told.state {
-        AttemptState::Confirmed | AttemptState::Final => i64::from(told.clause_count),
+fn fee(attempt: &PayoutTransaction) -> Result<Option<Counted>, &'static str> {
+    let rewards = match attempt.state {
+        AttemptState::Confirmed | AttemptState::Final => i64::from(attempt.clause_count),
         AttemptState::Reverted | AttemptState::RevertedFinal => 0,
         AttemptState::Signed | AttemptState::Sent | AttemptState::Included => return Ok(None),
     };
-    let at = block_time(told).ok_or("has no block")?;
-    let wei = told
+    let at = block_time(attempt).ok_or("has no block")?;
+    let wei = attempt
         .fee_wei
         .as_deref()
         .and_then(|wei| wei.parse::<u128>().ok())
         .and_then(|wei| i128::try_from(wei).ok());
     let amount = wei.and_then(Exact::of_units).ok_or("is no number of wei below 10^29")?;
-    Ok(Some(Counted { at, amount, samples: rewards, label: network_label(&told.genesis_id).to_owned() }))
+    Ok(Some(Counted { at, amount, samples: rewards, label: network_label(&attempt.genesis_id).to_owned() }))
 }
 
-fn block_time(told: &PayoutTransaction) -> Option<DateTime<Utc>> {
-    told.block.as_ref().map(|block| block.timestamp.to_utc())
+fn block_time(attempt: &PayoutTransaction) -> Option<DateTime<Utc>> {
+    attempt.block.as_ref().map(|block| block.timestamp.to_utc())
 }

@@ -5,10 +5,10 @@
 //! added to the hour, day, ISO week, month and year that hold it. Sums are exact ([`exact`]), so that no order and no split into
 //! batches changes them, and an hour's rows add up to the day's to the last digit.
 //!
-//! **Once.** What an event tells is counted when it is told for the first time: its key (`accepted:UPLOAD`, `read:EVENT`, `decided:UPLOAD`,
+//! **Once.** What an event says is counted when an event says it for the first time: its key (`accepted:UPLOAD`, `read:EVENT`, `decided:UPLOAD`,
 //! `calculated:REWARD`, `granted:REWARD`) goes into `analytics_seen` in the transaction that adds it up. What can change (`paid:REWARD`,
 //! `fee:NETWORK/TX`, `verdict:UPLOAD`) is kept in `analytics_entities` with its highest revision and what was counted of it, so that
-//! a block that is undone takes back what it brought. `created_at` is the earliest event that was ever told to count in a row.
+//! a block that is undone takes back what it brought. `created_at` is the earliest event that ever counted in a row.
 //!
 //! **Rows of nothing.** A sum of which everything was taken back stays as 0; a mean without samples has no value.
 //!
@@ -23,8 +23,10 @@
 
 pub mod co2;
 mod config;
+mod count;
 pub mod counts;
 pub mod entities;
+mod event;
 pub mod exact;
 pub mod metrics;
 mod model_hours;
@@ -33,23 +35,30 @@ pub mod services;
 mod sink;
 mod sums;
 pub mod windows;
-pub use {config::*, sink::*};
+pub use config::{AnalyticsConfig, AnalyticsStartError};
+pub use count::{BadCount, Count};
+pub use event::AnalyticsEvent;
+pub use sink::AnalyticsSink;
 
 use rdkafka::config::ClientConfig;
 use runtime::registry::RegistryConfig;
 use sqlx::PgPool;
 
-use crate::rebuild::{Progress, RebuildError, Tables, TopicCount};
+use crate::database::Tables;
+use crate::rebuild::{Progress, RebuildError, Source, TopicCount};
 
 /// The sink's tables, in the order in which a batch locks them.
-pub const TABLES: Tables = Tables {
-    emptied: &["analytics_seen", "analytics_entities", "analytics_data", "ai_performance_metrics"],
-    reset: None,
-};
+#[must_use]
+pub fn tables() -> Tables {
+    Tables {
+        emptied: vec![service::SEEN, service::ENTITIES, service::DATA, services::TABLE],
+        resets: Vec::new(),
+    }
+}
 /// What metrics there are: a migration fills it.
 pub const CATALOGUE: &str = "metric_catalogue";
 
-/// Empties [`TABLES`] and fills them again; see [`crate::rebuild::rebuild`].
+/// Empties [`tables`] and fills them again; see [`crate::rebuild::rebuild`].
 ///
 /// # Errors
 /// [`RebuildError`].
@@ -61,5 +70,5 @@ pub async fn rebuild(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<TopicCount>, RebuildError> {
     let sink = AnalyticsSink::new(pool.clone());
-    crate::rebuild::rebuild(&sink, TABLES, pool, kafka, registry, prefix, progress).await
+    crate::rebuild::rebuild(sink, &tables(), pool, Source { kafka, registry, prefix }, progress).await
 }

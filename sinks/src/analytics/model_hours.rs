@@ -1,6 +1,6 @@
 //! `model_performance_logs`: one document a model version and hour of acceptance, once the hour is closed.
 //!
-//! An hour is closed when every partition of `uploads.readings` has told of an acceptance an hour after its end; a partition that
+//! An hour is closed when every partition of `uploads.readings` has reported an acceptance an hour after its end; a partition that
 //! is six hours behind the newest counts as idle. Nothing but records moves this clock: the last hours before a pause close with
 //! the next upload. The tries of an open hour are kept, so that its quantile is exact; closing it puts its documents into the
 //! outbox and deletes them, in one transaction. What comes later for a closed hour is counted in `ai_performance_metrics` alone:
@@ -18,8 +18,8 @@ use serde_json::json;
 use sqlx::{FromRow, PgConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
+use super::event::AnalyticsEvent;
 use super::services;
-use super::sink::AnalyticsEvent;
 use super::windows::{Period, Window};
 
 /// How long after its end an hour waits for what is late.
@@ -60,7 +60,7 @@ struct Try<'a> {
     model: &'a str,
     version: &'a str,
     hour: DateTime<Utc>,
-    told: &'a ReadingAttempt,
+    reported: &'a ReadingAttempt,
 }
 
 /// None at the far ends of the calendar.
@@ -73,10 +73,10 @@ fn tries(event: &OdometerRead) -> Vec<Try<'_>> {
     let (event_id, hour) = (event.header.event_id.0, hour_of(event.header.accepted_at.to_utc()));
     let attempts = event.reading.iter().flat_map(|reading| &reading.attempts);
     let mut all = Vec::new();
-    for (attempt, told) in (0..).zip(attempts) {
-        for named in told.reader_version.split(',') {
+    for (attempt, reported) in (0..).zip(attempts) {
+        for named in reported.reader_version.split(',') {
             let (model, version) = named.split_once('@').unwrap_or((named, ""));
-            all.extend(hour.map(|hour| Try { event_id, attempt, model, version, hour, told }));
+            all.extend(hour.map(|hour| Try { event_id, attempt, model, version, hour, reported }));
         }
     }
     all
@@ -90,24 +90,24 @@ select * from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::timestam
 on conflict do nothing";
 
 async fn keep(tx: &mut PgConnection, tries: &[Try<'_>]) -> sqlx::Result<()> {
-    let told = || tries.iter().map(|kept| kept.told);
+    let reported = || tries.iter().map(|kept| kept.reported);
     query(KEEP)
         .bind(tries.iter().map(|kept| kept.event_id).collect::<Vec<_>>())
         .bind(tries.iter().map(|kept| kept.attempt).collect::<Vec<_>>())
         .bind(tries.iter().map(|kept| kept.model).collect::<Vec<_>>())
         .bind(tries.iter().map(|kept| kept.version).collect::<Vec<_>>())
         .bind(tries.iter().map(|kept| kept.hour).collect::<Vec<_>>())
-        .bind(told().map(|told| told.outcome.label()).collect::<Vec<_>>())
-        .bind(told().map(|told| told.several_readings).collect::<Vec<_>>())
-        .bind(told().map(|told| told.processing_time_ms).collect::<Vec<_>>())
-        .bind(told().map(|told| told.cpu_ms).collect::<Vec<_>>())
-        .bind(told().map(|told| told.rss_mb).collect::<Vec<_>>())
+        .bind(reported().map(|reported| reported.outcome.label()).collect::<Vec<_>>())
+        .bind(reported().map(|reported| reported.several_readings).collect::<Vec<_>>())
+        .bind(reported().map(|reported| reported.processing_time_ms).collect::<Vec<_>>())
+        .bind(reported().map(|reported| reported.cpu_ms).collect::<Vec<_>>())
+        .bind(reported().map(|reported| reported.rss_mb).collect::<Vec<_>>())
         .execute(tx)
         .await?;
     Ok(())
 }
 
-/// Notes what the partitions have told of, and returns the first hour that is not over.
+/// Notes what the partitions have reported, and returns the first hour that is not over.
 async fn over(
     tx: &mut PgConnection,
     newest: &BTreeMap<i32, DateTime<Utc>>,
@@ -121,16 +121,16 @@ async fn over(
     .bind(newest.values().copied().collect::<Vec<_>>())
     .execute(&mut *tx)
     .await?;
-    let told: DateTime<Utc> = query_scalar(
+    let reported: DateTime<Utc> = query_scalar(
         "select min(newest) from model_hours_seen
          where newest > (select max(newest) from model_hours_seen) - interval '6 hours'",
     )
     .fetch_one(tx)
     .await?;
-    Ok(told.checked_sub_signed(LATENESS).and_then(hour_of))
+    Ok(reported.checked_sub_signed(LATENESS).and_then(hour_of))
 }
 
-/// A model version in an hour. Its speed is that of answers: what failed tells of patience, not of the model.
+/// A model version in an hour. Its speed is that of answers: how long a failure took says nothing of the model.
 #[derive(FromRow)]
 struct Hour {
     model_name: String,
@@ -160,7 +160,7 @@ group by model_name, model_version, hour
 order by hour, model_name, model_version";
 
 impl Hour {
-    /// Labels are reviews, of which nothing tells yet: what is measured against them is null.
+    /// Labels are reviews, which nothing reports yet: what is measured against them is null.
     fn document(&self) -> ModelPerformanceLog {
         let per_second = self.mean_ms.filter(|mean| *mean > 0.0).map(|mean| 1_000.0 / mean);
         ModelPerformanceLog {

@@ -4,31 +4,18 @@
 use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use runtime::SinkError;
 use schemas::ids::natural;
-use sqlx::postgres::PgDatabaseError;
 use sqlx::{PgConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
-use super::counts::Count;
+use super::count::Count;
 use super::entities::{Counted, Entity, Kind};
 use super::exact::Exact;
 use super::sums::{Key, Sum};
-use crate::postgres::is_retryable;
+use crate::database::Table;
 
-/// The engine's view of an error; `what` names what was written. The server's detail is left out: it quotes rows.
-pub(super) fn sink_error(error: sqlx::Error, what: &str) -> SinkError {
-    if is_retryable(&error) {
-        return SinkError::Retry(error.into());
-    }
-    let place = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>()).map(
-        |error| {
-            let name = error.column().or_else(|| error.constraint()).unwrap_or("a value");
-            format!("{}.{name}: {}", error.table().unwrap_or("analytics_data"), error.message())
-        },
-    );
-    SinkError::BadRow(format!("{what}: {}", place.unwrap_or_else(|| error.to_string())))
-}
+/// What was counted.
+pub(super) const SEEN: Table = Table { name: "analytics_seen", key: "key" };
 
 /// Notes keys as counted; returns those that were not before. One that another batch is about to note is waited for.
 pub(super) async fn unseen(
@@ -49,6 +36,9 @@ pub(super) async fn unseen(
     .await?;
     Ok(fresh.into_iter().collect())
 }
+
+/// What changes, and what was counted of it.
+pub(super) const ENTITIES: Table = Table { name: "analytics_entities", key: "key" };
 
 /// What was counted of an entity: its revision, none for one that is new.
 type Stored = (String, Option<i64>, Option<DateTime<Utc>>, Option<String>, Option<i64>, Option<String>);
@@ -135,6 +125,9 @@ async fn store(tx: &mut PgConnection, moved: &[(String, &Entity)]) -> sqlx::Resu
     Ok(())
 }
 
+/// The numbers.
+pub(super) const DATA: Table = Table { name: "analytics_data", key: "id" };
+
 // Units of 10^-18 come as text: exact, and multiplied back exactly. A value of 10^11 does not fit metric_value: the server refuses
 // the row. What is taken back has no time of its own, and its row is there. A row that would stay as it is is not written.
 const ADD: &str = "
@@ -173,7 +166,7 @@ pub(super) async fn add(tx: &mut PgConnection, sums: &BTreeMap<Key, Sum>) -> sql
         .bind(keys().map(|key| key.window.start).collect::<Vec<_>>())
         .bind(keys().map(|key| key.window.end).collect::<Vec<_>>())
         .bind(keys().map(|key| key.dimension.user()).collect::<Vec<_>>())
-        .bind(sums.values().map(|sum| sum.told_at).collect::<Vec<_>>())
+        .bind(sums.values().map(|sum| sum.first_event_at).collect::<Vec<_>>())
         .bind(keys().map(|key| key.dimension.hash()).collect::<Vec<_>>())
         .bind(sums.values().map(|sum| sum.value.units().to_string()).collect::<Vec<_>>())
         .bind(sums.values().map(|sum| sum.samples).collect::<Vec<_>>())

@@ -11,10 +11,11 @@ use schemas::events::{OdometerRead, ReadingAttempt};
 use schemas::ids::natural;
 use sqlx::{PgConnection, query};
 
-use super::counts::BadCount;
+use super::count::BadCount;
 use super::exact::Exact;
 use super::sums::{OutOfCalendar, Sum};
 use super::windows::{Period, Window};
+use crate::database::Table;
 
 /// How long hours are kept; days, weeks and months are kept for good.
 const HOURS_KEPT: TimeDelta = TimeDelta::days(90);
@@ -96,7 +97,7 @@ fn counts(event: &OdometerRead, attempt: &ReadingAttempt) -> Result<Vec<ServiceC
         count(Performance::Cost, exact("cost", attempt.cost_usd)?),
         count(Performance::Availability, available),
     ];
-    // How long a service took to fail says nothing of its speed: most of it is our own patience.
+    // How long a service took to fail says nothing of its speed: most of it is our own timeout.
     if answered {
         counts.push(count(Performance::Speed, exact("speed", attempt.processing_time_ms.into())?));
     }
@@ -117,14 +118,14 @@ pub(super) struct ServiceSums(BTreeMap<Key, Sum>);
 
 impl ServiceSums {
     /// Adds a count to the hour, day, week and month that hold it.
-    pub fn add(&mut self, count: &ServiceCount, told_at: DateTime<Utc>) -> Result<(), OutOfCalendar> {
+    pub fn add(&mut self, count: &ServiceCount, first_event_at: DateTime<Utc>) -> Result<(), OutOfCalendar> {
         for period in Period::ALL.into_iter().filter(|period| *period != Period::Year) {
             let window = Window::of(period, count.at).ok_or(OutOfCalendar)?;
             let key = Key { service: count.service.clone(), metric: count.metric, window };
             let sum = self.0.entry(key).or_default();
             sum.value = sum.value.plus(count.value);
             sum.samples += 1;
-            sum.told_at = sum.told_at.into_iter().chain([told_at]).min();
+            sum.first_event_at = sum.first_event_at.into_iter().chain([first_event_at]).min();
         }
         Ok(())
     }
@@ -163,13 +164,16 @@ pub(super) async fn add(tx: &mut PgConnection, ServiceSums(sums): &ServiceSums) 
         .bind(keys().map(|key| key.window.period.label()).collect::<Vec<_>>())
         .bind(keys().map(|key| key.window.start).collect::<Vec<_>>())
         .bind(keys().map(|key| key.window.end).collect::<Vec<_>>())
-        .bind(sums.values().map(|sum| sum.told_at).collect::<Vec<_>>())
+        .bind(sums.values().map(|sum| sum.first_event_at).collect::<Vec<_>>())
         .bind(sums.values().map(|sum| sum.value.units().to_string()).collect::<Vec<_>>())
         .bind(sums.values().map(|sum| sum.samples).collect::<Vec<_>>())
         .execute(tx)
         .await?;
     Ok(())
 }
+
+/// How services perform.
+pub(super) const TABLE: Table = Table { name: "ai_performance_metrics", key: "id" };
 
 /// Removes hours that are no longer kept at an instant. A late upload may begin one anew; the next call removes that too.
 pub(super) async fn forget_hours(tx: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<()> {

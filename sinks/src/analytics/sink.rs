@@ -3,63 +3,23 @@
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 
-use apache_avro::Schema;
 use chrono::NaiveDate;
-use runtime::{Envelope, FromRecord, Sink, SinkError};
-use schemas::codec::{self, CodecError};
-use schemas::events::{
-    Event, OdometerRead, PayoutUpdated, RewardCalculated, RewardClaimed, RewardGranted, UploadDecided,
-    UploadReceived,
-};
+use runtime::{Envelope, Sink, SinkError};
 use schemas::topic::Topic;
-use sqlx::{PgPool, query};
+use sqlx::{PgPool, query, query_scalar};
 use uuid::Uuid;
 
-use super::config::AnalyticsConfig;
-use super::counts::{Count, Told, told};
+use super::config::{AnalyticsConfig, AnalyticsStartError};
+use super::count::Count;
+use super::counts::{EventCounts, counts_of};
 use super::entities::Entity;
+use super::event::AnalyticsEvent;
 use super::exact::Exact;
-use super::model_hours;
-use super::service::{self, sink_error};
+use super::metrics::Metric;
 use super::services::{self, ServiceSums};
 use super::sums::{OutOfCalendar, Sums};
-
-/// The record types of the topics that are added up.
-#[derive(Clone, Debug)]
-pub enum AnalyticsEvent {
-    /// An upload was accepted.
-    Received(Box<UploadReceived>),
-    /// It was read, or could not be.
-    Read(Box<OdometerRead>),
-    /// It was decided.
-    Decided(Box<UploadDecided>),
-    /// What it earns was worked out.
-    Calculated(Box<RewardCalculated>),
-    /// What of that is owed.
-    Granted(Box<RewardGranted>),
-    /// A driver has asked for it: known, and not counted.
-    Claimed(RewardClaimed),
-    /// How it is paid.
-    Paid(Box<PayoutUpdated>),
-}
-
-impl FromRecord for AnalyticsEvent {
-    fn from_record(name: &str, schema: &Schema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
-        fn boxed<E: Event>(schema: &Schema, id: u32, datum: &[u8]) -> Result<Box<E>, CodecError> {
-            codec::decode(schema, id, datum).map(Box::new)
-        }
-        match name {
-            UploadReceived::NAME => Some(boxed(schema, id, datum).map(Self::Received)),
-            OdometerRead::NAME => Some(boxed(schema, id, datum).map(Self::Read)),
-            UploadDecided::NAME => Some(boxed(schema, id, datum).map(Self::Decided)),
-            RewardCalculated::NAME => Some(boxed(schema, id, datum).map(Self::Calculated)),
-            RewardGranted::NAME => Some(boxed(schema, id, datum).map(Self::Granted)),
-            RewardClaimed::NAME => Some(codec::decode(schema, id, datum).map(Self::Claimed)),
-            PayoutUpdated::NAME => Some(boxed(schema, id, datum).map(Self::Paid)),
-            _ => None,
-        }
-    }
-}
+use super::{CATALOGUE, model_hours, service, tables};
+use crate::database::{exists, sink_error};
 
 /// Adds events up.
 #[derive(Clone, Debug)]
@@ -68,6 +28,32 @@ pub struct AnalyticsSink {
     config: AnalyticsConfig,
     /// The registry's id of the documents' record; none where none are written.
     activity_schema: Option<u32>,
+}
+
+impl AnalyticsConfig {
+    /// The sink, once its tables and metrics are there.
+    ///
+    /// # Errors
+    /// [`AnalyticsStartError`].
+    pub async fn build(self, pool: PgPool) -> Result<AnalyticsSink, AnalyticsStartError> {
+        if let Some(table) = tables().missing(&pool).await? {
+            return Err(AnalyticsStartError::Missing(table));
+        }
+        if !exists(&pool, CATALOGUE).await? {
+            return Err(AnalyticsStartError::Missing(CATALOGUE));
+        }
+        let missing: Option<String> = query_scalar(
+            "select name from unnest($1::text[]) name
+             where not exists (select from metric_catalogue where metric_name = name) limit 1",
+        )
+        .bind(Metric::ALL.map(Metric::name).to_vec())
+        .fetch_optional(&pool)
+        .await?;
+        match missing {
+            Some(name) => Err(AnalyticsStartError::UnknownMetric(name)),
+            None => Ok(AnalyticsSink::with_config(pool, self)),
+        }
+    }
 }
 
 impl AnalyticsSink {
@@ -95,9 +81,10 @@ impl AnalyticsSink {
             [one] => format!("offset {}", one.position.offset),
             more => format!("one of {} records", more.len()),
         };
-        let told: Result<Vec<Told>, _> = batch.iter().map(|record| told(&record.payload)).collect();
-        let told = told.map_err(|bad| SinkError::BadRow(bad.to_string()))?;
-        let failed = |error| sink_error(error, &named);
+        let counted: Result<Vec<EventCounts>, _> =
+            batch.iter().map(|record| counts_of(&record.payload)).collect();
+        let counted = counted.map_err(|bad| SinkError::BadRow(bad.to_string()))?;
+        let failed = |error| sink_error(error, &named, "analytics_data");
         let mut tx = self.pool.begin().await.map_err(failed)?;
         query("select set_config('statement_timeout', $1, true)")
             .bind(self.config.statement_timeout.as_millis().max(1).to_string())
@@ -106,13 +93,13 @@ impl AnalyticsSink {
             .map_err(failed)?;
         let bad = |_: OutOfCalendar| SinkError::BadRow(format!("{named}: an instant that no calendar has"));
         let (mut sums, mut services) = (Sums::default(), ServiceSums::default());
-        let fresh = service::unseen(&mut tx, &keys(&told)).await.map_err(failed)?;
-        first_told(&told, fresh, &mut sums, &mut services).map_err(bad)?;
-        let changed = service::changes(&mut tx, &newest(&told)).await.map_err(failed)?;
+        let fresh = service::unseen(&mut tx, &keys(&counted)).await.map_err(failed)?;
+        count_first(&counted, fresh, &mut sums, &mut services).map_err(bad)?;
+        let changed = service::changes(&mut tx, &newest(&counted)).await.map_err(failed)?;
         for count in &changed {
             sums.add(count, None).map_err(bad)?;
         }
-        touch(&told, &mut sums).map_err(bad)?;
+        touch(&counted, &mut sums).map_err(bad)?;
         service::add(&mut tx, &sums.0).await.map_err(failed)?;
         services::add(&mut tx, &services).await.map_err(failed)?;
         if let Some(schema) = self.activity_schema {
@@ -122,41 +109,41 @@ impl AnalyticsSink {
     }
 }
 
-/// What is told once, with the day of the earliest event that tells it.
-fn keys(told: &[Told]) -> BTreeMap<Uuid, NaiveDate> {
+/// What is counted once, with the day of the earliest event that says it.
+fn keys(counted: &[EventCounts]) -> BTreeMap<Uuid, NaiveDate> {
     let mut keys = BTreeMap::new();
-    for told in told {
-        if let Some(once) = &told.once {
-            let day = told.occurred_at.date_naive();
+    for counted in counted {
+        if let Some(once) = &counted.once {
+            let day = counted.occurred_at.date_naive();
             keys.entry(once.id()).and_modify(|kept: &mut NaiveDate| *kept = day.min(*kept)).or_insert(day);
         }
     }
     keys
 }
 
-/// Adds what is told for the first time; of the same twice in one batch the first.
-fn first_told(
-    told: &[Told],
+/// Adds what is said for the first time; of the same twice in one batch the first.
+fn count_first(
+    counted: &[EventCounts],
     mut fresh: HashSet<Uuid>,
     sums: &mut Sums,
     services: &mut ServiceSums,
 ) -> Result<(), OutOfCalendar> {
-    for told in told {
-        let Some(once) = told.once.as_ref().filter(|once| fresh.remove(&once.id())) else { continue };
+    for counted in counted {
+        let Some(once) = counted.once.as_ref().filter(|once| fresh.remove(&once.id())) else { continue };
         for count in &once.counts {
-            sums.add(count, Some(told.occurred_at))?;
+            sums.add(count, Some(counted.occurred_at))?;
         }
         for count in &once.services {
-            services.add(count, told.occurred_at)?;
+            services.add(count, counted.occurred_at)?;
         }
     }
     Ok(())
 }
 
 /// Entities by key, each at its highest revision in the batch.
-fn newest(told: &[Told]) -> BTreeMap<String, Entity> {
+fn newest(counted: &[EventCounts]) -> BTreeMap<String, Entity> {
     let mut newest: BTreeMap<String, Entity> = BTreeMap::new();
-    for entity in told.iter().flat_map(|told| &told.entities) {
+    for entity in counted.iter().flat_map(|counted| &counted.entities) {
         let kept = newest.entry(entity.key()).or_insert_with(|| entity.clone());
         if entity.revision > kept.revision {
             *kept = entity.clone();
@@ -165,13 +152,13 @@ fn newest(told: &[Told]) -> BTreeMap<String, Entity> {
     newest
 }
 
-/// Adds nothing to every number that an entity was ever told to count in, whether or not that state still stands: so
+/// Adds nothing to every number that an entity was ever to count in, whether or not that state still stands: so
 /// `created_at` is the earliest such event's in any order, and a number of which all was taken back stays, as 0.
-fn touch(told: &[Told], sums: &mut Sums) -> Result<(), OutOfCalendar> {
-    for told in told {
-        for entity in &told.entities {
+fn touch(counted: &[EventCounts], sums: &mut Sums) -> Result<(), OutOfCalendar> {
+    for counted in counted {
+        for entity in &counted.entities {
             for count in entity.counted.iter().flat_map(|counted| counted.counts(entity.kind)) {
-                sums.add(&Count { value: Exact::ZERO, samples: 0, ..count }, Some(told.occurred_at))?;
+                sums.add(&Count { value: Exact::ZERO, samples: 0, ..count }, Some(counted.occurred_at))?;
             }
         }
     }

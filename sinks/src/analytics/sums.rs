@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use super::counts::Count;
+use super::count::Count;
 use super::exact::Exact;
 use super::metrics::{Dimension, Metric};
 use super::windows::{Period, Window};
@@ -23,7 +23,7 @@ pub(super) struct Sum {
     pub value: Exact,
     pub samples: i64,
     /// The earliest event that adds to it; none where it is only taken from.
-    pub told_at: Option<DateTime<Utc>>,
+    pub first_event_at: Option<DateTime<Utc>>,
 }
 
 /// Sums by number.
@@ -36,7 +36,7 @@ pub(super) struct OutOfCalendar;
 
 impl Sums {
     /// Adds a count to every window that holds it. One user's number by the hour is not kept: it would say when that user drives.
-    pub fn add(&mut self, count: &Count, told_at: Option<DateTime<Utc>>) -> Result<(), OutOfCalendar> {
+    pub fn add(&mut self, count: &Count, first_event_at: Option<DateTime<Utc>>) -> Result<(), OutOfCalendar> {
         for period in Period::ALL {
             if period == Period::Hour && count.dimension.user().is_some() {
                 continue;
@@ -46,7 +46,7 @@ impl Sums {
             let sum = self.0.entry(key).or_default();
             sum.value = sum.value.plus(count.value);
             sum.samples += count.samples;
-            sum.told_at = sum.told_at.into_iter().chain(told_at).min();
+            sum.first_event_at = sum.first_event_at.into_iter().chain(first_event_at).min();
         }
         Ok(())
     }

@@ -1,17 +1,49 @@
-//! `chain.events`: the logs of the transactions that have to do with our app, a row a log and branch.
+//! `chain.events`: the logs of the transactions that have to do with our app, one row per log and branch.
 
 use std::collections::BTreeMap;
 
 use chain::abi::ContractEvent;
 use chain::node::Event as Log;
 use chrono::{DateTime, Utc};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use runtime::Envelope;
 use schemas::events::{BlockAdopted, ChainLog, ChainStep, ChainTransaction};
 use schemas::ids::natural;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, query};
 use uuid::Uuid;
 
-use super::service::column;
+use super::event::UploadEvent;
+use super::writer::{WriteError, Writer};
+use crate::database::{Table, column};
+
+/// Writes the blocks and events of the chain.
+pub(super) struct ChainEvents;
+
+impl Writer for ChainEvents {
+    fn tables(&self) -> &'static [Table] {
+        &[
+            Table { name: "chain_blocks", key: "genesis_id, block_id" },
+            Table { name: "blockchain_events", key: "id" },
+        ]
+    }
+
+    fn write<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        batch: &'a [Envelope<UploadEvent>],
+    ) -> BoxFuture<'a, Result<(), WriteError>> {
+        async {
+            let step = |event: &'a Envelope<UploadEvent>| match &event.payload {
+                UploadEvent::Chain(step) => Some(step.as_ref()),
+                _ => None,
+            };
+            Ok(steps(tx, &batch.iter().filter_map(step).collect::<Vec<_>>()).await?)
+        }
+        .boxed()
+    }
+}
 
 /// A row of `blockchain_events`.
 struct EventRow {
@@ -34,7 +66,7 @@ struct EventRow {
 type Blocks = BTreeMap<(String, String), (i64, bool)>;
 
 /// Steps of networks, in any order. The newest step of a block says whether its branch counts.
-pub(super) async fn steps(tx: &mut PgConnection, steps: &[&ChainStep]) -> sqlx::Result<()> {
+async fn steps(tx: &mut PgConnection, steps: &[&ChainStep]) -> sqlx::Result<()> {
     if steps.is_empty() {
         return Ok(());
     }
@@ -42,7 +74,7 @@ pub(super) async fn steps(tx: &mut PgConnection, steps: &[&ChainStep]) -> sqlx::
     let mut hashes: Vec<String> = events.values().map(|row| row.tx_hash.clone()).collect();
     hashes.sort_unstable();
     hashes.dedup();
-    // Read last and locked first, in the order of `MATERIALIZED`: else emptying the tables and this wait in a circle.
+    // Read last and locked first, in the order of the tables: else emptying the tables and this wait in a circle.
     query("lock table blockchain_transactions in access share mode").execute(&mut *tx).await?;
     take_turns(tx, &hashes).await?;
     let blocks: Vec<_> = blocks.into_iter().collect();

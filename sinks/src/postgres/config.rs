@@ -1,11 +1,6 @@
-//! Settings of the sink, and the check at start.
+//! Settings of the sink.
 
 use std::time::Duration;
-
-use sqlx::{PgPool, query_scalar};
-
-use super::MATERIALIZED;
-use super::sink::PostgresSink;
 
 /// Settings of the sink.
 #[derive(Clone, Copy, Debug)]
@@ -30,21 +25,4 @@ pub enum PostgresStartError {
     /// A table of the sink is missing.
     #[error("table {0} does not exist in this schema: run `milestream migrate`")]
     Missing(&'static str),
-}
-
-impl PostgresConfig {
-    /// The sink, once its tables are there.
-    ///
-    /// # Errors
-    /// [`PostgresStartError`].
-    pub async fn build(self, pool: PgPool) -> Result<PostgresSink, PostgresStartError> {
-        for table in MATERIALIZED.emptied {
-            let found: bool =
-                query_scalar("select to_regclass($1) is not null").bind(*table).fetch_one(&pool).await?;
-            if !found {
-                return Err(PostgresStartError::Missing(table));
-            }
-        }
-        Ok(PostgresSink::new(pool, self))
-    }
 }

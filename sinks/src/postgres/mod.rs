@@ -3,6 +3,8 @@
 
 mod chain_events;
 mod config;
+mod event;
+mod fit;
 mod models;
 mod payouts;
 mod rewards;
@@ -10,35 +12,38 @@ mod rows;
 mod score;
 mod service;
 mod sink;
+mod upload_rows;
+mod uploads;
+mod writer;
+pub use config::{PostgresConfig, PostgresStartError};
+pub use event::UploadEvent;
+pub use fit::BadValue;
 pub(crate) use score::GRAMS_PER_KM;
-pub use {config::*, rows::BadValue, service::is_retryable, sink::*};
+#[doc(hidden)]
+pub use service::HISTORIES;
+pub use sink::PostgresSink;
 
 use rdkafka::config::ClientConfig;
 use runtime::registry::RegistryConfig;
 use sqlx::PgPool;
 
-use crate::rebuild::{Progress, RebuildError, Tables, TopicCount};
+use self::writer::Writer;
+use crate::database::Tables;
+use crate::rebuild::{Progress, RebuildError, Source, TopicCount};
+
+/// What writes the tables, in the order in which a batch locks them.
+const WRITERS: &[&dyn Writer] = &[&uploads::Uploads, &chain_events::ChainEvents, &models::Models];
 
 /// The sink's tables, and its columns of `users`.
-pub const MATERIALIZED: Tables = Tables {
-    emptied: &[
-        "odometer_uploads",
-        "mileage_data",
-        "upload_verifications",
-        "rewards",
-        "reward_transactions",
-        "blockchain_transactions",
-        "chain_blocks",
-        "blockchain_events",
-        "ai_models",
-    ],
-    reset: Some(
-        "update users set total_mileage = 0, total_rewards = 0, sustainability_score = null
-         where total_mileage <> 0 or total_rewards <> 0 or sustainability_score is not null",
-    ),
-};
+#[must_use]
+pub fn tables() -> Tables {
+    Tables {
+        emptied: WRITERS.iter().flat_map(|writer| writer.tables()).copied().collect(),
+        resets: WRITERS.iter().filter_map(|writer| writer.reset()).collect(),
+    }
+}
 
-/// Empties [`MATERIALIZED`] and fills it again; accounts, keys and decision state stay. See [`crate::rebuild::rebuild`].
+/// Empties [`tables`] and fills them again; accounts, keys and decision state stay. See [`crate::rebuild::rebuild`].
 ///
 /// # Errors
 /// [`RebuildError`].
@@ -50,5 +55,5 @@ pub async fn rebuild(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<TopicCount>, RebuildError> {
     let sink = PostgresSink::new(pool.clone(), PostgresConfig::default());
-    crate::rebuild::rebuild(&sink, MATERIALIZED, pool, kafka, registry, prefix, progress).await
+    crate::rebuild::rebuild(sink, &tables(), pool, Source { kafka, registry, prefix }, progress).await
 }

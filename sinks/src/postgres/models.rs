@@ -1,12 +1,41 @@
 //! `ai_models`: the models that read photos, from `models.deployed`. Of one version the newest event stands, of one model the
 //! version with the newest event is active.
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use runtime::Envelope;
 use rust_decimal::RoundingStrategy;
 use schemas::events::ModelDeployed;
 use schemas::ids::natural;
 use sqlx::{PgConnection, query};
 
-use super::service::column;
+use super::event::UploadEvent;
+use super::writer::{WriteError, Writer};
+use crate::database::{Table, column};
+
+/// Writes the models.
+pub(super) struct Models;
+
+impl Writer for Models {
+    fn tables(&self) -> &'static [Table] {
+        &[Table { name: "ai_models", key: "id" }]
+    }
+
+    fn write<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        batch: &'a [Envelope<UploadEvent>],
+    ) -> BoxFuture<'a, Result<(), WriteError>> {
+        async {
+            let event = |event: &'a Envelope<UploadEvent>| match &event.payload {
+                UploadEvent::Deployed(event) => Some(event.as_ref()),
+                _ => None,
+            };
+            Ok(deployed(tx, &batch.iter().filter_map(event).collect::<Vec<_>>()).await?)
+        }
+        .boxed()
+    }
+}
 
 /// Bytes of the megabyte that `model_size` counts.
 const MEGABYTE: i64 = 1_000_000;
@@ -36,7 +65,7 @@ from (
 where m.model_name = newest.model_name and m.is_active is distinct from (m.model_version = newest.model_version)";
 
 /// Folds the events, in any order. Which version is active is seen from all rows of a model, so that one batch at a time writes.
-pub(super) async fn deployed(tx: &mut PgConnection, events: &[&ModelDeployed]) -> sqlx::Result<()> {
+async fn deployed(tx: &mut PgConnection, events: &[&ModelDeployed]) -> sqlx::Result<()> {
     if events.is_empty() {
         return Ok(());
     }

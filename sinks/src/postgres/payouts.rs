@@ -10,37 +10,16 @@ use schemas::payouts::{network_label, transaction_row_id};
 use sqlx::{PgConnection, query};
 use uuid::Uuid;
 
-use super::rewards::{AMOUNT_LIMIT, RewardRow, parent};
-use super::rows::{BadValue, Fit, Rows};
-use super::service::column;
+use super::chain_events;
+use super::fit::{BadValue, Fit};
+use super::rewards::{AMOUNT_LIMIT, parent};
+use super::rows::{RewardRow, Rows, TransactionRow};
+use crate::database::{Table, column};
 
 /// A wei in coins: 10^-18.
 const WEI: Decimal = Decimal::from_parts(1, 0, 0, false, 18);
 /// Decimals of the columns of coins.
 const COLUMN_DECIMALS: u32 = 8;
-
-/// A transaction of a reward: what its two tables hold.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct TransactionRow {
-    reward_id: Uuid,
-    user_id: Uuid,
-    wallet_id: Option<Uuid>,
-    amount: Decimal,
-    strikes: i32,
-    max_retries: i32,
-    status: &'static str,
-    network: &'static str,
-    gas_used: Option<i32>,
-    reward_gas: Option<i32>,
-    gas_price: Option<Decimal>,
-    gas_price_wei: Option<Decimal>,
-    fee: Option<Decimal>,
-    fee_wei: Option<Decimal>,
-    reward_fee: Option<Decimal>,
-    batch_amount: Decimal,
-    block_number: Option<i32>,
-    told: PayoutTransaction,
-}
 
 /// The rows of a changed payout.
 pub(super) fn updated(event: &PayoutUpdated) -> Result<Rows, BadValue> {
@@ -65,19 +44,14 @@ pub(super) fn updated(event: &PayoutUpdated) -> Result<Rows, BadValue> {
         revision: 2 + event.revision,
         at: header.occurred_at.to_utc(),
     };
-    let transaction = event.transaction.as_ref().map(|told| transaction(event, told, fit)).transpose()?;
-    Ok(Rows {
-        upload: parent(header, &event.stamp)?,
-        mileage: None,
-        verification: None,
-        reward: Some(reward),
-        transaction,
-    })
+    let transaction =
+        event.transaction.as_ref().map(|attempt| transaction(event, attempt, fit)).transpose()?;
+    Ok(Rows { reward: Some(reward), transaction, ..Rows::of(parent(header, &event.stamp)?) })
 }
 
 fn transaction(
     event: &PayoutUpdated,
-    told: &PayoutTransaction,
+    attempt: &PayoutTransaction,
     fit: Fit,
 ) -> Result<TransactionRow, BadValue> {
     let int = |column, value: Option<i64>| fit.int(column, value);
@@ -87,10 +61,10 @@ fn transaction(
             wei.map(|wei| (wei * WEI).round_dp_with_strategy(COLUMN_DECIMALS, RoundingStrategy::ToZero));
         coins.map(|coins| fit.within(column, coins, COLUMN_DECIMALS, AMOUNT_LIMIT)).transpose()
     };
-    let gas_price_wei = fit.wei("blockchain_transactions.gas_price_wei", told.gas_price_wei.as_deref())?;
-    let fee_wei = fit.wei("blockchain_transactions.fee_wei", told.fee_wei.as_deref())?;
+    let gas_price_wei = fit.wei("blockchain_transactions.gas_price_wei", attempt.gas_price_wei.as_deref())?;
+    let fee_wei = fit.wei("blockchain_transactions.fee_wei", attempt.fee_wei.as_deref())?;
     let grid = |column, amount| fit.within(column, amount, COLUMN_DECIMALS, AMOUNT_LIMIT);
-    let number = told.block.as_ref().map(|block| block.number);
+    let number = attempt.block.as_ref().map(|block| block.number);
     Ok(TransactionRow {
         reward_id: event.reward_id.0,
         user_id: event.header.user_id.0,
@@ -98,46 +72,30 @@ fn transaction(
         amount: event.amount,
         strikes: event.strikes,
         max_retries: event.max_retries,
-        status: match told.state {
+        status: match attempt.state {
             AttemptState::Signed | AttemptState::Sent | AttemptState::Included => "pending",
             AttemptState::Confirmed | AttemptState::Final => "confirmed",
             AttemptState::Reverted | AttemptState::RevertedFinal => "reverted",
         },
-        network: network_label(&told.genesis_id),
-        gas_used: int("blockchain_transactions.gas_used", told.gas_used)?,
-        reward_gas: int("reward_transactions.gas_used", told.reward_gas_used)?,
+        network: network_label(&attempt.genesis_id),
+        gas_used: int("blockchain_transactions.gas_used", attempt.gas_used)?,
+        reward_gas: int("reward_transactions.gas_used", attempt.reward_gas_used)?,
         gas_price: coins("blockchain_transactions.gas_price", gas_price_wei)?,
         gas_price_wei,
         fee: coins("blockchain_transactions.transaction_fee", fee_wei)?,
         fee_wei,
-        reward_fee: told
+        reward_fee: attempt
             .reward_fee
             .map(|fee| grid("reward_transactions.transaction_fee", fee))
             .transpose()?,
-        batch_amount: grid("blockchain_transactions.amount", told.batch_amount)?,
+        batch_amount: grid("blockchain_transactions.amount", attempt.batch_amount)?,
         block_number: int("blockchain_transactions.block_number", number)?,
-        told: told.clone(),
+        attempt: attempt.clone(),
     })
 }
 
-impl Fit {
-    fn int(&self, column: &'static str, value: Option<i64>) -> Result<Option<i32>, BadValue> {
-        match value.map(i32::try_from) {
-            Some(Err(_)) => self.refuse(column, "does not fit 32 bits"),
-            Some(Ok(value)) if value < 0 => self.refuse(column, "is negative"),
-            value => Ok(value.and_then(Result::ok)),
-        }
-    }
-
-    /// A whole number of wei; at most 2^96 - 1, which is 7.9e10 coins.
-    fn wei(&self, column: &'static str, text: Option<&str>) -> Result<Option<Decimal>, BadValue> {
-        let Some(text) = text else { return Ok(None) };
-        match text.parse() {
-            Ok(wei) if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Some(wei)),
-            _ => self.refuse(column, "is no number of wei"),
-        }
-    }
-}
+/// A reward's transactions.
+pub(super) const REWARD_TRANSACTIONS_TABLE: Table = Table { name: "reward_transactions", key: "id" };
 
 // The highest revision wins whole; an undone block raises it, and then block, gas and confirmation go.
 const REWARD_TRANSACTIONS: &str = "
@@ -161,6 +119,9 @@ on conflict (reward_id, blockchain_tx_hash) do update set
     retry_count = excluded.retry_count, max_retries = excluded.max_retries, confirmed_at = excluded.confirmed_at,
     block_id = excluded.block_id, revision = excluded.revision
 where excluded.revision > t.revision";
+
+/// Transactions of the chain.
+pub(super) const TRANSACTIONS_TABLE: Table = Table { name: "blockchain_transactions", key: "id" };
 
 // Retries are the greatest of the transaction's rewards, whichever of them tells of a revision first.
 const TRANSACTIONS: &str = "
@@ -211,14 +172,14 @@ pub(super) async fn transactions(tx: &mut PgConnection, rows: Vec<TransactionRow
     }
     let (mut by_reward, mut by_hash) = (BTreeMap::new(), BTreeMap::<String, TransactionRow>::new());
     for row in rows {
-        let newest = |kept: &TransactionRow| kept.told.revision >= row.told.revision;
-        let id = natural(&format!("{}/{}", row.reward_id, row.told.tx_id));
+        let newest = |kept: &TransactionRow| kept.attempt.revision >= row.attempt.revision;
+        let id = natural(&format!("{}/{}", row.reward_id, row.attempt.tx_id));
         if !by_reward.get(&id).is_some_and(newest) {
             by_reward.insert(id, row.clone());
         }
-        let kept = by_hash.entry(row.told.tx_id.clone()).or_insert_with(|| row.clone());
+        let kept = by_hash.entry(row.attempt.tx_id.clone()).or_insert_with(|| row.clone());
         let (strikes, retries) = (kept.strikes.max(row.strikes), kept.max_retries.max(row.max_retries));
-        if kept.told.revision < row.told.revision {
+        if kept.attempt.revision < row.attempt.revision {
             *kept = row;
         }
         (kept.strikes, kept.max_retries) = (strikes, retries);
@@ -226,11 +187,11 @@ pub(super) async fn transactions(tx: &mut PgConnection, rows: Vec<TransactionRow
     let by_reward: Vec<_> = by_reward.into_iter().collect();
     let by_hash: Vec<TransactionRow> = by_hash.into_values().collect();
     reward_transactions(tx, &by_reward).await?;
-    let hashes: Vec<String> = by_hash.iter().map(|row| row.told.tx_id.clone()).collect();
-    super::chain_events::take_turns(tx, &hashes).await?;
+    let hashes: Vec<String> = by_hash.iter().map(|row| row.attempt.tx_id.clone()).collect();
+    chain_events::take_turns(tx, &hashes).await?;
     blockchain_transactions(tx, &by_hash).await?;
-    super::chain_events::hold(tx, &hashes, &[]).await?;
-    super::chain_events::settle(tx, &hashes).await
+    chain_events::hold(tx, &hashes, &[]).await?;
+    chain_events::settle(tx, &hashes).await
 }
 
 fn time(at: Option<schemas::ids::Micros>) -> Option<DateTime<Utc>> {
@@ -242,27 +203,27 @@ async fn reward_transactions(tx: &mut PgConnection, rows: &[(Uuid, TransactionRo
         .bind(column(rows, |(id, _)| *id))
         .bind(column(rows, |(_, row)| row.reward_id))
         .bind(column(rows, |(_, row)| row.user_id))
-        .bind(column(rows, |(_, row)| row.told.tx_id.clone()))
+        .bind(column(rows, |(_, row)| row.attempt.tx_id.clone()))
         .bind(column(rows, |(_, row)| row.network))
-        .bind(column(rows, |(_, row)| row.told.contract.clone()))
-        .bind(column(rows, |(_, row)| row.told.signer.clone()))
+        .bind(column(rows, |(_, row)| row.attempt.contract.clone()))
+        .bind(column(rows, |(_, row)| row.attempt.signer.clone()))
         .bind(column(rows, |(_, row)| row.wallet_id))
         .bind(column(rows, |(_, row)| row.amount))
         .bind(column(rows, |(_, row)| row.reward_gas))
         .bind(column(rows, |(_, row)| row.gas_price))
         .bind(column(rows, |(_, row)| row.reward_fee))
         .bind(column(rows, |(_, row)| row.block_number))
-        .bind(column(rows, |(_, row)| row.told.confirmations))
+        .bind(column(rows, |(_, row)| row.attempt.confirmations))
         .bind(column(rows, |(_, row)| row.status))
-        .bind(column(rows, |(_, row)| row.told.error.clone()))
+        .bind(column(rows, |(_, row)| row.attempt.error.clone()))
         .bind(column(rows, |(_, row)| row.strikes))
         .bind(column(rows, |(_, row)| row.max_retries))
-        .bind(column(rows, |(_, row)| row.told.signed_at.to_utc()))
-        .bind(column(rows, |(_, row)| time(row.told.confirmed_at)))
-        .bind(column(rows, |(_, row)| row.told.clause_index))
-        .bind(column(rows, |(_, row)| row.told.attempt_no))
-        .bind(column(rows, |(_, row)| row.told.block.as_ref().map(|block| block.id.clone())))
-        .bind(column(rows, |(_, row)| row.told.revision))
+        .bind(column(rows, |(_, row)| row.attempt.signed_at.to_utc()))
+        .bind(column(rows, |(_, row)| time(row.attempt.confirmed_at)))
+        .bind(column(rows, |(_, row)| row.attempt.clause_index))
+        .bind(column(rows, |(_, row)| row.attempt.attempt_no))
+        .bind(column(rows, |(_, row)| row.attempt.block.as_ref().map(|block| block.id.clone())))
+        .bind(column(rows, |(_, row)| row.attempt.revision))
         .execute(tx)
         .await?;
     Ok(())
@@ -270,36 +231,36 @@ async fn reward_transactions(tx: &mut PgConnection, rows: &[(Uuid, TransactionRo
 
 async fn blockchain_transactions(tx: &mut PgConnection, rows: &[TransactionRow]) -> sqlx::Result<()> {
     query(TRANSACTIONS)
-        .bind(column(rows, |row| transaction_row_id(&row.told.genesis_id, &row.told.tx_id)))
-        .bind(column(rows, |row| row.told.beneficiary_user.map(|user| user.0)))
-        .bind(column(rows, |row| row.told.tx_id.clone()))
+        .bind(column(rows, |row| transaction_row_id(&row.attempt.genesis_id, &row.attempt.tx_id)))
+        .bind(column(rows, |row| row.attempt.beneficiary_user.map(|user| user.0)))
+        .bind(column(rows, |row| row.attempt.tx_id.clone()))
         .bind(column(rows, |row| row.network))
-        .bind(column(rows, |row| row.told.signer.clone()))
-        .bind(column(rows, |row| row.told.beneficiary_wallet))
-        .bind(column(rows, |row| row.told.contract.clone()))
+        .bind(column(rows, |row| row.attempt.signer.clone()))
+        .bind(column(rows, |row| row.attempt.beneficiary_wallet))
+        .bind(column(rows, |row| row.attempt.contract.clone()))
         .bind(column(rows, |row| row.batch_amount))
         .bind(column(rows, |row| row.gas_used))
         .bind(column(rows, |row| row.gas_price))
         .bind(column(rows, |row| row.fee))
         .bind(column(rows, |row| row.block_number))
-        .bind(column(rows, |row| row.told.block.as_ref().map(|block| block.timestamp.to_utc())))
-        .bind(column(rows, |row| row.told.confirmations))
+        .bind(column(rows, |row| row.attempt.block.as_ref().map(|block| block.timestamp.to_utc())))
+        .bind(column(rows, |row| row.attempt.confirmations))
         .bind(column(rows, |row| row.status))
-        .bind(column(rows, |row| row.told.error.clone()))
+        .bind(column(rows, |row| row.attempt.error.clone()))
         .bind(column(rows, |row| row.strikes))
         .bind(column(rows, |row| row.max_retries))
-        .bind(column(rows, |row| row.told.signed_at.to_utc()))
-        .bind(column(rows, |row| time(row.told.confirmed_at)))
-        .bind(column(rows, |row| row.told.genesis_id.clone()))
-        .bind(column(rows, |row| row.told.block.as_ref().map(|block| block.id.clone())))
-        .bind(column(rows, |row| row.told.clause_count))
-        .bind(column(rows, |row| row.told.gas_payer.clone()))
+        .bind(column(rows, |row| row.attempt.signed_at.to_utc()))
+        .bind(column(rows, |row| time(row.attempt.confirmed_at)))
+        .bind(column(rows, |row| row.attempt.genesis_id.clone()))
+        .bind(column(rows, |row| row.attempt.block.as_ref().map(|block| block.id.clone())))
+        .bind(column(rows, |row| row.attempt.clause_count))
+        .bind(column(rows, |row| row.attempt.gas_payer.clone()))
         .bind(column(rows, |row| row.gas_price_wei))
         .bind(column(rows, |row| row.fee_wei))
-        .bind(column(rows, |row| row.told.state.label()))
-        .bind(column(rows, |row| row.told.broadcast_count))
-        .bind(column(rows, |row| time(row.told.finalized_at)))
-        .bind(column(rows, |row| row.told.revision))
+        .bind(column(rows, |row| row.attempt.state.label()))
+        .bind(column(rows, |row| row.attempt.broadcast_count))
+        .bind(column(rows, |row| time(row.attempt.finalized_at)))
+        .bind(column(rows, |row| row.attempt.revision))
         .execute(tx)
         .await?;
     Ok(())

@@ -127,15 +127,17 @@ fn what_a_column_cannot_hold_is_refused_by_its_name() {
         row_of(transaction).unwrap_err().to_string()
     };
     let texts = [
-        bad(|told| told.gas_used = Some(1 << 31)),
-        bad(|told| told.reward_gas_used = Some(-1)),
-        bad(|told| told.fee_wei = Some("1.5".into())),
-        bad(|told| told.gas_price_wei = Some("-1".into())),
-        bad(|told| told.fee_wei = Some("9".repeat(40))),
-        bad(|told| told.fee_wei = Some(format!("1{}", "0".repeat(28)))),
-        bad(|told| told.reward_fee = Some(dec("0.000000001"))),
-        bad(|told| told.batch_amount = dec("10000000000")),
-        bad(|told| told.block = Some(BlockPlace { id: "0xb".into(), number: 1 << 31, timestamp: Micros(0) })),
+        bad(|attempt| attempt.gas_used = Some(1 << 31)),
+        bad(|attempt| attempt.reward_gas_used = Some(-1)),
+        bad(|attempt| attempt.fee_wei = Some("1.5".into())),
+        bad(|attempt| attempt.gas_price_wei = Some("-1".into())),
+        bad(|attempt| attempt.fee_wei = Some("9".repeat(40))),
+        bad(|attempt| attempt.fee_wei = Some(format!("1{}", "0".repeat(28)))),
+        bad(|attempt| attempt.reward_fee = Some(dec("0.000000001"))),
+        bad(|attempt| attempt.batch_amount = dec("10000000000")),
+        bad(|attempt| {
+            attempt.block = Some(BlockPlace { id: "0xb".into(), number: 1 << 31, timestamp: Micros(0) })
+        }),
     ];
     let expected = [
         "blockchain_transactions.gas_used does not fit 32 bits",

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use schemas::events::{RewardCalculated, RewardGranted, Stamp, UploadHeader};
 use schemas::reason::Reason;
@@ -11,53 +10,15 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, query_as};
 use uuid::Uuid;
 
-use super::rows::{BadValue, Fit, Rows, UploadRow, upload};
-use super::service::column;
+use super::fit::{BadValue, Fit};
+use super::rows::{CalculatedColumns, RewardRow, Rows, UploadRow};
+use super::upload_rows::upload;
+use crate::database::{Table, column};
 
 /// First value that `numeric(18,8)` cannot hold.
 pub(super) const AMOUNT_LIMIT: Decimal = Decimal::from_parts(1_410_065_408, 2, 0, false, 0);
 /// First value that `numeric(10,4)` cannot hold.
 const RATE_LIMIT: Decimal = Decimal::from_parts(1_000_000, 0, 0, false, 0);
-
-/// `rewards`.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct RewardRow {
-    pub id: Uuid,
-    pub user_id: Uuid,
-    /// Set exactly by `rewards.calculated`.
-    pub calculated: Option<CalculatedColumns>,
-    /// Set exactly by `rewards.granted`, B3TR.
-    pub granted: Option<Decimal>,
-    pub status: &'static str,
-    pub status_reason: Option<String>,
-    /// When it was paid, as the newest state has it.
-    pub distributed_at: Option<DateTime<Utc>>,
-    /// 0 calculated, 1 granted; payouts go on from 2.
-    pub revision: i64,
-    pub at: DateTime<Utc>,
-}
-
-/// What `rewards.calculated` alone knows.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct CalculatedColumns {
-    pub base: Decimal,
-    pub bonus: Decimal,
-    pub rate: Decimal,
-    pub distance: Decimal,
-    pub factors: Value,
-    /// Kafka's record timestamp, which [`Rows::recorded`] fills in; of a record that stands twice the earlier.
-    pub calculated_at: Option<DateTime<Utc>>,
-}
-
-impl Rows {
-    /// The rows of a record with this timestamp, milliseconds.
-    pub(super) fn recorded(mut self, timestamp_ms: i64) -> Self {
-        if let Some(columns) = self.reward.as_mut().and_then(|reward| reward.calculated.as_mut()) {
-            columns.calculated_at = DateTime::from_timestamp_millis(timestamp_ms);
-        }
-        self
-    }
-}
 
 /// The rows of a calculated reward.
 pub(super) fn calculated(event: &RewardCalculated) -> Result<Rows, BadValue> {
@@ -95,13 +56,7 @@ pub(super) fn calculated(event: &RewardCalculated) -> Result<Rows, BadValue> {
         revision: 0,
         at: header.occurred_at.to_utc(),
     };
-    Ok(Rows {
-        upload: parent(header, &event.stamp)?,
-        mileage: None,
-        verification: None,
-        reward: Some(reward),
-        transaction: None,
-    })
+    Ok(Rows { reward: Some(reward), ..Rows::of(parent(header, &event.stamp)?) })
 }
 
 /// The rows of a granted reward; one of nothing is cancelled.
@@ -122,13 +77,7 @@ pub(super) fn granted(event: &RewardGranted) -> Result<Rows, BadValue> {
         revision: 1,
         at: header.occurred_at.to_utc(),
     };
-    Ok(Rows {
-        upload: parent(header, &event.stamp)?,
-        mileage: None,
-        verification: None,
-        reward: Some(reward),
-        transaction: None,
-    })
+    Ok(Rows { reward: Some(reward), ..Rows::of(parent(header, &event.stamp)?) })
 }
 
 /// The upload that a reward hangs on, where the reward comes first. Only a verified upload has one; when it was processed
@@ -137,24 +86,8 @@ pub(super) fn parent(header: &UploadHeader, stamp: &Stamp) -> Result<UploadRow, 
     Ok(UploadRow { updated_at: header.accepted_at.to_utc(), ..upload(header, stamp, "verified", 2)? })
 }
 
-impl Fit {
-    /// At least 0, below `limit`, and of no more decimals than the column has: Postgres would round them away.
-    pub(super) fn within(
-        &self,
-        column: &'static str,
-        value: Decimal,
-        scale: u32,
-        limit: Decimal,
-    ) -> Result<Decimal, BadValue> {
-        let value = value.normalize();
-        match value {
-            value if value < Decimal::ZERO => self.refuse(column, "is negative"),
-            value if value >= limit => self.refuse(column, &format!("is not below {limit}")),
-            value if value.scale() > scale => self.refuse(column, &format!("has more than {scale} decimals")),
-            value => Ok(value),
-        }
-    }
-}
+/// Rewards.
+pub(super) const TABLE: Table = Table { name: "rewards", key: "id" };
 
 // The topics fill each other's blanks; the state is that of the highest revision. `before` reads the row as it was when the
 // statement began, under the upload's lock. What is owed is what is granted and not cancelled.

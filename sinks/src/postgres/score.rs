@@ -47,7 +47,7 @@ const fn hundredths(value: u32) -> Decimal {
 /// What the tables say of a user.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct History {
-    /// Verified readings of all time.
+    /// Verified readings of all time, counted to 2.
     pub readings: i64,
     /// Verified readings in the window.
     pub verified: i64,

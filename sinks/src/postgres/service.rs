@@ -6,42 +6,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use runtime::SinkError;
 use rust_decimal::Decimal;
 use schemas::sealed::UserKey;
-use sqlx::postgres::PgDatabaseError;
 use sqlx::{PgConnection, query, query_as};
 use uuid::Uuid;
 
 use super::rows::{MileageRow, Rows, UploadRow, VerificationRow};
 use super::score::{FRAUD, GRAMS_PER_KM, History, WINDOW_HOURS, score};
-
-/// Whether an error passes by itself. Only values that a column or constraint refuses (SQLSTATE classes 22 and 23) never
-/// do; a missing table or permission is for an operator and shows as lag, never as dead letters.
-#[must_use]
-pub fn is_retryable(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => {
-            !error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
-        }
-        sqlx::Error::Encode(_) => false,
-        _ => true,
-    }
-}
-
-/// The engine's view of an error; `uploads` names what was written. The server's detail is left out: it quotes rows.
-pub(super) fn sink_error(error: sqlx::Error, uploads: &str) -> SinkError {
-    if is_retryable(&error) {
-        return SinkError::Retry(error.into());
-    }
-    let place = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>()).map(
-        |error| {
-            let name = error.column().or_else(|| error.constraint()).unwrap_or("a value");
-            format!("{}.{name}: {}", error.table().unwrap_or("(table)"), error.message())
-        },
-    );
-    SinkError::BadRow(format!("{uploads}: {}", place.unwrap_or_else(|| error.to_string())))
-}
+use crate::database::{Table, column};
 
 /// The keys of users that have one.
 pub(super) async fn keys(tx: &mut PgConnection, users: &[Uuid]) -> sqlx::Result<HashMap<Uuid, UserKey>> {
@@ -69,6 +41,9 @@ pub(super) async fn parents(tx: &mut PgConnection, rows: &[Rows]) -> sqlx::Resul
     .await?;
     Ok(())
 }
+
+/// Uploads.
+pub(super) const UPLOADS_TABLE: Table = Table { name: "odometer_uploads", key: "id" };
 
 const UPLOADS: &str = "
 insert into odometer_uploads as o (id, user_id, vehicle_id, vehicle_kind, image_url, image_hash, original_filename, file_size, mime_type,
@@ -112,6 +87,9 @@ pub(super) async fn uploads(tx: &mut PgConnection, rows: &[&UploadRow]) -> sqlx:
         .await?;
     Ok(())
 }
+
+/// What uploads say of mileage.
+pub(super) const MILEAGES_TABLE: Table = Table { name: "mileage_data", key: "id" };
 
 // Before a decision the topics fill each other's blanks; a decision of a higher rank replaces the row, and after one
 // nothing else changes it. `before` reads the row as it was when the statement began, under the upload's lock.
@@ -170,6 +148,9 @@ pub(super) async fn mileages(
         .await?;
     Ok(written.into_iter().collect())
 }
+
+/// How photos were read.
+pub(super) const VERIFICATIONS_TABLE: Table = Table { name: "upload_verifications", key: "id" };
 
 // Quality: the readings refine what was graded, so they replace it once, and of equals the first stands. Only readings
 // bring `fallback_used`, only decisions no `created_at`. The last error is the decision's, before one the readings'.
@@ -235,6 +216,11 @@ pub(super) async fn verifications(
     Ok(())
 }
 
+/// Takes back what the sink wrote of users.
+pub(super) const RESET_TOTALS: &str = "
+update users set total_mileage = 0, total_rewards = 0, sustainability_score = null
+where total_mileage <> 0 or total_rewards <> 0 or sustainability_score is not null";
+
 /// What a batch adds to a user's totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Delta {
@@ -265,22 +251,35 @@ pub(super) async fn totals(tx: &mut PgConnection, deltas: &BTreeMap<Uuid, Delta>
     Ok(())
 }
 
-// A user has at most a few hundred uploads a year: the index on (user_id, created_at) makes this a short range. What a
-// vehicle runs on is the gateway's word at the time of writing; a vehicle that it does not know counts as the reference.
-const HISTORIES: &str = "
+// Looked up per user and upload, whatever the tables' size: each `lateral` with a limit or an offset is a loop over an index, which
+// the planner cannot turn into a join that reads a whole table. A user has at most a few hundred uploads a year: the index on
+// (user_id, created_at) makes the window a short range. What a vehicle runs on is the gateway's word at the time of writing; a
+// vehicle that it does not know counts as the reference.
+#[doc(hidden)]
+pub const HISTORIES: &str = "
 with readings as (
-    select o.user_id, max(o.created_at) as last_at, count(*) as readings
-    from odometer_uploads o join mileage_data m on m.upload_id = o.id
-    where o.user_id = any($1) and m.verification_status = 'approved'
-    group by o.user_id
+    select u.id as user_id, max(l.created_at) as last_at, count(*) as readings
+    from unnest($1::uuid[]) as u (id) cross join lateral (
+        select o.created_at from odometer_uploads o cross join lateral (
+            select m.verification_status from mileage_data m where m.upload_id = o.id limit 1
+        ) m
+        where o.user_id = u.id and m.verification_status = 'approved'
+        order by o.created_at desc limit 2
+    ) l
+    group by u.id
 ), windowed as (
     select r.user_id, r.readings, o.created_at, m.distance_traveled, coalesce(f.grams, $4) as grams,
         m.verification_status = 'approved' as verified,
         coalesce(split_part(m.rejection_reason, ':', 1) = any($5), false) as fraud
-    from readings r
-    join odometer_uploads o on o.user_id = r.user_id
-        and o.created_at > r.last_at - make_interval(hours => $6) and o.created_at <= r.last_at
-    join mileage_data m on m.upload_id = o.id
+    from readings r cross join lateral (
+        select o.id, o.created_at, o.vehicle_kind from odometer_uploads o
+        where o.user_id = r.user_id
+            and o.created_at > r.last_at - make_interval(hours => $6) and o.created_at <= r.last_at
+        offset 0
+    ) o cross join lateral (
+        select m.distance_traveled, m.verification_status, m.rejection_reason from mileage_data m
+        where m.upload_id = o.id limit 1
+    ) m
     left join unnest($2::text[], $3::numeric[]) as f (kind, grams) on f.kind = o.vehicle_kind
 )
 select user_id, readings, count(*) filter (where verified), count(*) filter (where fraud),
@@ -317,10 +316,6 @@ pub(super) async fn scores(tx: &mut PgConnection, users: &[Uuid]) -> sqlx::Resul
     .execute(tx)
     .await?;
     Ok(())
-}
-
-pub(super) fn column<R, T>(rows: &[R], value: impl Fn(&R) -> T) -> Vec<T> {
-    rows.iter().map(value).collect()
 }
 
 /// Splits rows so that no part holds an upload twice: a statement can touch a row once. Order per upload is kept; a

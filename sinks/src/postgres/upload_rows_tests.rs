@@ -1,7 +1,10 @@
 use proptest::prelude::*;
+use rust_decimal::Decimal;
 use schemas::events::{Candidate, Lighting};
-use schemas::ids::{EventId, Micros, UserId, VehicleId};
+use schemas::ids::{EventId, Micros, UploadId, UserId, VehicleId};
+use uuid::Uuid;
 
+use super::super::fit::trunc2;
 use super::*;
 
 const UPLOAD: UploadId = UploadId(Uuid::from_u128(1));

@@ -1,0 +1,46 @@
+//! What the sink reads.
+
+use apache_avro::Schema;
+use runtime::FromRecord;
+use schemas::codec::{self, CodecError};
+use schemas::events::{
+    Event, OdometerRead, PayoutUpdated, RewardCalculated, RewardClaimed, RewardGranted, UploadDecided,
+    UploadReceived,
+};
+
+/// The record types of the topics that are added up.
+#[derive(Clone, Debug)]
+pub enum AnalyticsEvent {
+    /// An upload was accepted.
+    Received(Box<UploadReceived>),
+    /// It was read, or could not be.
+    Read(Box<OdometerRead>),
+    /// It was decided.
+    Decided(Box<UploadDecided>),
+    /// What it earns was worked out.
+    Calculated(Box<RewardCalculated>),
+    /// What of that is owed.
+    Granted(Box<RewardGranted>),
+    /// A driver has asked for it: known, and not counted.
+    Claimed(RewardClaimed),
+    /// How it is paid.
+    Paid(Box<PayoutUpdated>),
+}
+
+impl FromRecord for AnalyticsEvent {
+    fn from_record(name: &str, schema: &Schema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
+        fn boxed<E: Event>(schema: &Schema, id: u32, datum: &[u8]) -> Result<Box<E>, CodecError> {
+            codec::decode(schema, id, datum).map(Box::new)
+        }
+        match name {
+            UploadReceived::NAME => Some(boxed(schema, id, datum).map(Self::Received)),
+            OdometerRead::NAME => Some(boxed(schema, id, datum).map(Self::Read)),
+            UploadDecided::NAME => Some(boxed(schema, id, datum).map(Self::Decided)),
+            RewardCalculated::NAME => Some(boxed(schema, id, datum).map(Self::Calculated)),
+            RewardGranted::NAME => Some(boxed(schema, id, datum).map(Self::Granted)),
+            RewardClaimed::NAME => Some(codec::decode(schema, id, datum).map(Self::Claimed)),
+            PayoutUpdated::NAME => Some(boxed(schema, id, datum).map(Self::Paid)),
+            _ => None,
+        }
+    }
+}

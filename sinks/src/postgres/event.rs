@@ -1,0 +1,79 @@
+//! What the sink reads.
+
+use apache_avro::Schema;
+use runtime::FromRecord;
+use schemas::codec::{self, CodecError};
+use schemas::events::{
+    BlockAdopted, BlockUndone, ChainStep, Event as _, ModelDeployed, OdometerRead, PayoutUpdated,
+    RewardCalculated, RewardClaimed, RewardGranted, Stamp, UploadDecided, UploadGraded, UploadHeader,
+    UploadReceived,
+};
+
+/// The record types of `uploads.*`, `rewards.*`, `payouts.updated`, `chain.events` and `models.deployed`.
+#[derive(Clone, Debug)]
+pub enum UploadEvent {
+    /// Accepted.
+    Received(UploadReceived),
+    /// Its quality was measured.
+    Graded(UploadGraded),
+    /// It was read, or could not be.
+    Read(OdometerRead),
+    /// It was decided.
+    Decided(UploadDecided),
+    /// What it earns was worked out.
+    Calculated(RewardCalculated),
+    /// What of that is owed.
+    Granted(RewardGranted),
+    /// A driver has asked for it: nothing that these tables hold.
+    Claimed(RewardClaimed),
+    /// How it is paid.
+    Paid(Box<PayoutUpdated>),
+    /// A block came or went.
+    Chain(Box<ChainStep>),
+    /// A model reads photos from now on.
+    Deployed(Box<ModelDeployed>),
+}
+
+impl FromRecord for UploadEvent {
+    fn from_record(name: &str, schema: &Schema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
+        match name {
+            UploadReceived::NAME => Some(codec::decode(schema, id, datum).map(Self::Received)),
+            UploadGraded::NAME => Some(codec::decode(schema, id, datum).map(Self::Graded)),
+            OdometerRead::NAME => Some(codec::decode(schema, id, datum).map(Self::Read)),
+            UploadDecided::NAME => Some(codec::decode(schema, id, datum).map(Self::Decided)),
+            RewardCalculated::NAME => Some(codec::decode(schema, id, datum).map(Self::Calculated)),
+            RewardGranted::NAME => Some(codec::decode(schema, id, datum).map(Self::Granted)),
+            RewardClaimed::NAME => Some(codec::decode(schema, id, datum).map(Self::Claimed)),
+            PayoutUpdated::NAME => {
+                Some(codec::decode(schema, id, datum).map(|event| Self::Paid(Box::new(event))))
+            }
+            BlockAdopted::NAME => Some(
+                codec::decode(schema, id, datum).map(|step| Self::Chain(Box::new(ChainStep::Adopted(step)))),
+            ),
+            BlockUndone::NAME => Some(
+                codec::decode(schema, id, datum).map(|step| Self::Chain(Box::new(ChainStep::Undone(step)))),
+            ),
+            ModelDeployed::NAME => {
+                Some(codec::decode(schema, id, datum).map(|event| Self::Deployed(Box::new(event))))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl UploadEvent {
+    /// The header and what was stamped, whichever the type.
+    /// None for what is about no upload.
+    pub(super) fn parts(&self) -> Option<(&UploadHeader, &Stamp)> {
+        Some(match self {
+            Self::Received(event) => (&event.header, &event.stamp),
+            Self::Graded(event) => (&event.header, &event.stamp),
+            Self::Read(event) => (&event.header, &event.stamp),
+            Self::Decided(event) => (&event.header, &event.stamp),
+            Self::Calculated(event) => (&event.header, &event.stamp),
+            Self::Granted(event) => (&event.header, &event.stamp),
+            Self::Paid(event) => (&event.header, &event.stamp),
+            Self::Claimed(_) | Self::Chain(_) | Self::Deployed(_) => return None,
+        })
+    }
+}
