@@ -34,24 +34,29 @@ fn changes() -> Vec<Change> {
     rows.collect()
 }
 
+/// In front of a new file.
+const NEW: &str = "--- /dev/null";
+
 /// The page's patch with the hunks' heads as git wants them, and the files that it touches.
 fn patch(page: &str) -> (String, BTreeSet<String>) {
     let text = std::fs::read_to_string(root().join("docs/changes").join(page)).unwrap();
-    let (mut patch, mut files, mut within, mut new) = (String::new(), BTreeSet::new(), false, false);
+    let (mut patch, mut files, mut within, mut old) = (String::new(), BTreeSet::new(), false, "");
     for line in text.lines() {
         match line {
             "```diff" => within = true,
             "```" => within = false,
             _ if !within => {}
             // Line 0 is a new file's; line 1 would bind the hunk to the beginning of the file.
-            _ if line.starts_with("@@") && new => patch.push_str("@@ -0,0 +1,1 @@\n"),
+            _ if line.starts_with("@@") && old == NEW => patch.push_str("@@ -0,0 +1,1 @@\n"),
             _ if line.starts_with("@@") => patch.push_str("@@ -2,1 +2,1 @@\n"),
+            _ if line == NEW || line.starts_with("--- a/") => old = line,
             _ => {
-                if let Some(old) = line.strip_prefix("--- ") {
-                    new = old == "/dev/null";
+                // Without lines that are counted, git takes the next file's `---` for a line that is removed.
+                if let Some(name) = line.strip_prefix("+++ b/") {
+                    let mode = if old == NEW { "new file mode 100644\n" } else { "" };
+                    patch.push_str(&format!("diff --git a/{name} b/{name}\n{mode}{old}\n"));
+                    files.insert(name.to_owned());
                 }
-                let name = line.strip_prefix("+++ b/").or_else(|| line.strip_prefix("--- a/"));
-                files.extend(name.map(str::to_owned));
                 // An editor that trims lines leaves nothing of a context line that is empty.
                 patch.push_str(if line.is_empty() { " " } else { line });
                 patch.push('\n');
