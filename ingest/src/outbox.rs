@@ -1,6 +1,7 @@
 //! What is announced with a change: a row of `outbox` in the change's own transaction, which `runtime::outbox` publishes.
 
-use schemas::codec::{self, CodecError};
+use runtime::outbox::OutboxRows;
+use schemas::codec::CodecError;
 use schemas::events::Event;
 use schemas::ids::Micros;
 use sqlx::PgConnection;
@@ -44,16 +45,7 @@ pub(crate) async fn announce<E: Event>(
     event: &E,
     now: Micros,
 ) -> Result<bool, OutboxError> {
-    let written = sqlx::query(
-        "insert into outbox (topic, key, event_id, payload, created_at) values ($1, $2, $3, $4, $5)
-         on conflict (event_id) do nothing",
-    )
-    .bind(E::TOPIC.name())
-    .bind(event.key().into_bytes())
-    .bind(event.event_id().0)
-    .bind(codec::encode(schema_id, event)?)
-    .bind(now.to_utc())
-    .execute(tx)
-    .await?;
-    Ok(written.rows_affected() == 1)
+    let mut rows = OutboxRows::created_at(now.to_utc());
+    rows.push(schema_id, event, event.event_id().0)?;
+    Ok(rows.insert(tx).await? == 1)
 }

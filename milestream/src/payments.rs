@@ -11,7 +11,6 @@ use processors::chain_submission::network::{Network, NetworkError};
 use processors::chain_submission::plan::{Strategy, Terms};
 use runtime::Engine;
 use runtime::clock::SystemClock;
-use runtime::producer::{DeliveryTimeout, KafkaProducer};
 use schemas::events::ActivityLogged;
 use schemas::payouts::network_label;
 use secrecy::ExposeSecret as _;
@@ -114,7 +113,7 @@ pub async fn watch(config: &Config, engine: &Engine, pool: PgPool, stop: Cancell
         start_block: config.watch.start_block,
     };
     let gateway = HttpGateway::new(&config.watch.gateway_url, access.secret.clone())?;
-    let producer = KafkaProducer::new(&config.kafka_client(), DeliveryTimeout::After(DELIVERY_TIMEOUT))?;
+    let producer = engine.producer("watch", DELIVERY_TIMEOUT)?;
     let journal = Journal::new(
         Arc::new(producer),
         &config.kafka.topic_prefix,

@@ -13,7 +13,6 @@ use processors::pipeline::{Kind, STAGES};
 use runtime::clock::{Clock, SystemClock};
 use runtime::fence::Guards;
 use runtime::metrics::Metrics;
-use runtime::producer::{DeliveryTimeout, KafkaProducer};
 use runtime::retry::RetryLimit;
 use runtime::{Engine, EngineConfig};
 use schemas::events::ActivityLogged;
@@ -105,10 +104,10 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
     patiently("kafka", &stop, operate::is_weather, || operate::check_topics(config)).await?;
     let pool = operate::pool(config)?;
     if roles.gateway || roles.pays() {
-        let relay = relay_outbox(config, &pool, stop.clone())?;
+        // The outbox belongs to those who fill it; several relays take turns.
+        let (engine, pool) = (engine.clone(), pool.clone());
         tasks.spawn(async move {
-            relay.await;
-            ("outbox", Ok(()))
+            ("outbox", runtime::outbox::run(&engine, pool, DELIVERY_TIMEOUT).await.map_err(Into::into))
         });
     }
     if roles.gateway {
@@ -238,17 +237,6 @@ where
     }
 }
 
-/// The outbox belongs to the gateway, which fills it; several gateways take turns.
-fn relay_outbox(
-    config: &Config,
-    pool: &PgPool,
-    stop: CancellationToken,
-) -> Result<impl Future<Output = ()> + Send + 'static> {
-    let producer =
-        Arc::new(KafkaProducer::new(&config.kafka_client(), DeliveryTimeout::After(DELIVERY_TIMEOUT))?);
-    Ok(runtime::outbox::relay(pool.clone(), producer, config.kafka.topic_prefix.clone(), stop))
-}
-
 fn open_photos(config: &Config) -> Result<PhotoStore> {
     // Settings of a bucket come from its provider's own variables, e.g. AWS_REGION.
     let options = std::env::vars().map(|(key, value)| (key.to_lowercase(), value));
@@ -260,7 +248,7 @@ async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: Cance
     let keys = std::fs::read_to_string(&config.keys.jwks_file).with_context(|| {
         format!("keys.jwks_file {}: run `milestream keys generate`", config.keys.jwks_file.display())
     })?;
-    let producer = KafkaProducer::new(&config.kafka_client(), DeliveryTimeout::After(DELIVERY_TIMEOUT))?;
+    let producer = engine.producer("ingest", DELIVERY_TIMEOUT)?;
     let parts = ingest::gateway::Parts {
         pool,
         outbound: Arc::new(producer),

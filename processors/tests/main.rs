@@ -16,6 +16,8 @@ use providers::testing::{self, Answer, Server};
 use providers::vault::Keys;
 use runtime::deciding::DecidingWorker;
 use runtime::fence::Guards;
+use runtime::producer::{Ack, Message, NotTaken, Outbound};
+use runtime::publish::PublishError;
 use runtime::source::{Assignment, RawRecord};
 use runtime::stored::StoredRecord;
 use runtime::testing::{MemoryOutbound, MemorySchemas, assignment, record, stage_context};
@@ -386,5 +388,55 @@ async fn an_upload_that_can_never_be_decided_is_decided_as_failed_and_the_600_be
     let (worker, again) = database.worker("two", Guards::On, NOW);
     worker.run(&mut assignment(TOPIC, vec![record(&bad, 2).unwrap()])).await.unwrap();
     assert_eq!(self::decided(&again.sent())[0].verdict, Verdict::Failed);
+    database.drop().await;
+}
+
+/// Takes what is small; says of what is large what Kafka says, and of one key that the brokers are away.
+#[derive(Default)]
+struct Choosy {
+    taken: MemoryOutbound,
+    is_away: std::sync::atomic::AtomicBool,
+}
+
+impl Outbound for Choosy {
+    fn send(&self, message: &Message<'_>, ack: Ack) -> Result<(), NotTaken> {
+        let away = message.key == Some(b"away") && self.is_away.load(std::sync::atomic::Ordering::SeqCst);
+        if away {
+            ack.settle(Err(PublishError::Timeout("brokers away".into())));
+        } else if message.topic == "p.chain.events" && message.payload.is_some_and(|bytes| bytes.len() > 100)
+        {
+            return Err(NotTaken::Never(PublishError::Refused("message size too large".into())));
+        } else {
+            return self.taken.send(message, ack);
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn one_bad_outbox_row_is_set_aside_with_its_cause_and_its_neighbours_go_out_once() {
+    let database = Database::new().await;
+    for (key, bytes) in [("a", 10), ("large", 1_000), ("away", 10), ("b", 10)] {
+        sqlx::query("insert into outbox (topic, key, event_id, payload) values ('chain.events', $1, $2, $3)")
+            .bind(key.as_bytes())
+            .bind(Uuid::now_v7())
+            .bind(vec![1u8; bytes])
+            .execute(&database.pool)
+            .await
+            .unwrap();
+    }
+    let outbound = Choosy { is_away: true.into(), ..Choosy::default() };
+    let error = runtime::outbox::round(&database.pool, &outbound, "p.").await.unwrap_err();
+    assert_eq!(error.to_string(), "publish");
+    outbound.is_away.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(runtime::outbox::round(&database.pool, &outbound, "p.").await.unwrap(), 1);
+    assert_eq!(runtime::outbox::round(&database.pool, &outbound, "p.").await.unwrap(), 0);
+    let sent = outbound.taken.sent();
+    let keys: Vec<_> =
+        sent.iter().map(|record| (record.topic.as_str(), record.key.as_deref().unwrap())).collect();
+    let event = |key| ("p.chain.events", key);
+    assert_eq!(keys, [event(&b"a"[..]), event(b"b"), ("p.dead-letters", b"large"), event(b"away")]);
+    let cause = ("dlq.detail".to_owned(), Some(b"message size too large".to_vec()));
+    assert!(sent[2].headers.contains(&cause));
     database.drop().await;
 }

@@ -28,7 +28,14 @@ pub mod header {
     pub const AT: &str = "dlq.at_us";
     /// The release that gave up.
     pub const VERSION: &str = "dlq.stage_version";
+    /// Bytes of the original, where the letter holds only the first [`super::PAYLOAD_MAX`] of them.
+    pub const CUT_FROM: &str = "dlq.cut_from_bytes";
 }
+
+/// Bytes of an original that a letter holds at most: with its headers it stays under the 1,000,000 bytes that a record may have.
+pub const PAYLOAD_MAX: usize = 900_000;
+/// Characters of the cause that a letter holds at most.
+const DETAIL_MAX: usize = 2_000;
 
 /// The headers of a dead letter: the original's, then ours.
 #[must_use]
@@ -43,7 +50,7 @@ pub fn headers(
     let ours = [
         (header::STAGE, stage.to_owned()),
         (header::REASON, reason.label().to_owned()),
-        (header::DETAIL, detail.to_owned()),
+        (header::DETAIL, detail.chars().take(DETAIL_MAX).collect()),
         (header::TOPIC, record.position.topic.to_string()),
         (header::PARTITION, record.position.partition.to_string()),
         (header::OFFSET, record.position.offset.to_string()),
@@ -52,6 +59,9 @@ pub fn headers(
         (header::VERSION, env!("CARGO_PKG_VERSION").to_owned()),
     ];
     headers.extend(ours.map(|(name, value)| (name.to_owned(), Some(value.into_bytes()))));
+    if let Some(bytes) = record.payload.as_ref().filter(|bytes| bytes.len() > PAYLOAD_MAX) {
+        headers.push((header::CUT_FROM.to_owned(), Some(bytes.len().to_string().into_bytes())));
+    }
     headers
 }
 

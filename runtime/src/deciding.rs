@@ -10,17 +10,19 @@ use schemas::events::Event;
 use schemas::ids;
 use schemas::reason::Reason;
 use sqlx::PgPool;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::dead_letter::{self, DeadLetterCount};
 use crate::fence::{Fence, FenceError, Guards, Stored};
 use crate::ledger::Ledger;
-use crate::producer::{Ack, Message, send};
+use crate::producer::{Ack, Message};
+use crate::publish::{Delivered, PublishError};
 use crate::retry::Next;
 use crate::source::{Assignment, RawRecord};
 use crate::stage::{Decider, Decision, Envelope, Position, StageError};
-use crate::stored::{pack, unpack};
+use crate::stored::{StoredRecord, pack, unpack};
 use crate::worker::{
     Decoded, ErrorReport, Feed, Halt, Retrying, StageContext, TRACEPARENT, WHOLE_ATTEMPTS, at_offset,
 };
@@ -173,27 +175,56 @@ impl<D: Decider> DecidingWorker<D> {
     }
 
     async fn publish(&self, outputs: impl Iterator<Item = &[u8]>) -> Result<(), Halt> {
+        let records = outputs
+            .map(|output| unpack(output).map_err(|error| Halt::Operator(format!("stored output: {error}"))))
+            .collect::<Result<Vec<_>, _>>()?;
+        match self.publish_together(&records).await {
+            Ok(()) => Ok(()),
+            Err(PublishError::Refused(_)) => self.publish_one_by_one(records.into_iter().flatten()).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn publish_together(&self, outputs: &[Vec<StoredRecord>]) -> Result<(), PublishError> {
         let ledger = Arc::new(Ledger::starting_at(0));
-        for (offset, output) in (0..).zip(outputs) {
-            let records =
-                unpack(output).map_err(|error| Halt::Operator(format!("stored output: {error}")))?;
+        for (offset, records) in (0..).zip(outputs) {
             ledger.begin(offset, records.len());
-            for record in &records {
-                let headers: Vec<_> =
-                    record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
-                let message = Message {
-                    topic: &record.topic,
-                    key: record.key.as_deref(),
-                    payload: record.payload.as_deref(),
-                    headers: &headers,
-                };
-                send(self.context.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await?;
+            for record in records {
+                let ack = Ack::Ledger(ledger.clone(), offset);
+                record.send(self.context.outbound.as_ref(), ack).await?;
             }
         }
-        ledger
-            .at_most_in_flight(0)
-            .await
-            .map_err(|detail| Halt::Operator(format!("a record cannot be published: {detail}")))
+        ledger.at_most_in_flight(0).await.map_err(|(_, error)| error)
+    }
+
+    /// Publishes each for itself; one that Kafka refuses for good, e.g. as too large, becomes a dead letter.
+    async fn publish_one_by_one(&self, records: impl Iterator<Item = StoredRecord>) -> Result<(), Halt> {
+        for record in records {
+            let (sender, receiver) = oneshot::channel();
+            let sent = record.send(self.context.outbound.as_ref(), Ack::Waiter(sender)).await;
+            match acknowledged(sent, receiver).await {
+                Ok(()) => {}
+                Err(PublishError::Refused(detail)) => {
+                    let refused = RawRecord {
+                        // It has no place: it was never on its topic.
+                        position: Position { topic: record.topic.into(), partition: -1, offset: -1 },
+                        key: record.key,
+                        payload: record.payload,
+                        headers: record.headers,
+                        timestamp_ms: -1,
+                    };
+                    let (sender, receiver) = oneshot::channel();
+                    let sent = self
+                        .context
+                        .dead_letter(&refused, Reason::ProcessingFailed, &detail, Ack::Waiter(sender))
+                        .await;
+                    sent?;
+                    acknowledged(Ok(()), receiver).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Decides records of which none was decided before, and publishes what was decided.
@@ -432,7 +463,10 @@ impl<D: Decider> DecidingWorker<D> {
             &Message {
                 topic: &self.context.dead_letters,
                 key: record.key.as_deref(),
-                payload: record.payload.as_deref(),
+                payload: record
+                    .payload
+                    .as_deref()
+                    .map(|bytes| &bytes[..bytes.len().min(dead_letter::PAYLOAD_MAX)]),
                 headers: &headers,
             },
         );
@@ -457,6 +491,15 @@ fn stored_repeat(record: &RawRecord) -> Stored {
         evidence: serde_json::Value::Null,
         output: Vec::new(),
     }
+}
+
+async fn acknowledged(
+    sent: Result<(), PublishError>,
+    receiver: oneshot::Receiver<Result<Delivered, PublishError>>,
+) -> Result<(), PublishError> {
+    sent?;
+    let answer = receiver.await.unwrap_or_else(|_| Err(PublishError::Fatal("the producer is gone".into())));
+    answer.map(drop)
 }
 
 fn key_of<E: Event>(event: &Envelope<E>) -> (Uuid, i32) {

@@ -1,15 +1,19 @@
 //! Runs a role: a consumer, and one supervised worker per assigned partition.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures::stream::{FuturesUnordered, StreamExt as _};
 use rdkafka::config::ClientConfig;
 use schemas::codec::{self, CodecError};
 use schemas::events::{ActivityLogged, Event};
 use schemas::topic::Topic;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -19,7 +23,7 @@ use crate::deciding::DecidingWorker;
 use crate::fence::Guards;
 use crate::health::Health;
 use crate::metrics::{Metrics, MetricsError};
-use crate::producer::{DeliveryTimeout, KafkaProducer, Message, send_and_wait};
+use crate::producer::{DeliveryTimeout, KafkaProducer, Message, ProducerObserver, send_and_wait};
 use crate::publish::PublishError;
 use crate::pure::PureWorker;
 use crate::registry::{Registry, RegistryConfig, RegistryError};
@@ -31,6 +35,12 @@ use crate::worker::{ErrorReport, Halt, StageContext, topic_name};
 
 /// How long a fenced worker waits before it asks for its partition again: the group usually takes it away first.
 const FENCED_WAIT: Duration = Duration::from_secs(1);
+/// How long a partition whose results Kafka does not take waits before it begins anew: a permission is granted by a person.
+const PUBLISH_WAIT: Duration = Duration::from_secs(30);
+/// Beyond the drain budget, how long the end of a role waits for the last commit.
+const END_WAIT: Duration = Duration::from_secs(3);
+/// Between two looks at whether the consumer has ended.
+const END_LOOK: Duration = Duration::from_millis(10);
 
 /// What a role depends on.
 #[derive(Clone)]
@@ -67,6 +77,31 @@ impl Observer for Observed {
 
     fn lag(&self, topic: &str, partition: i32, records: i64) {
         self.metrics.lag.with_label_values(&[self.name, topic, &partition.to_string()]).set(records);
+    }
+
+    fn rebuilt(&self, cause: &'static str) {
+        self.metrics.client_rebuilds.with_label_values(&[self.name, "consumer", cause]).inc();
+    }
+
+    fn hopeless(&self, is_hopeless: bool) {
+        self.health.hopeless(self.name, is_hopeless);
+    }
+}
+
+/// Turns what a producer reports into health and metrics.
+struct ObservedProducer {
+    name: &'static str,
+    health: Health,
+    metrics: Metrics,
+}
+
+impl ProducerObserver for ObservedProducer {
+    fn rebuilt(&self, cause: &'static str) {
+        self.metrics.client_rebuilds.with_label_values(&[self.name, "producer", cause]).inc();
+    }
+
+    fn hopeless(&self, is_hopeless: bool) {
+        self.health.hopeless(self.name, is_hopeless);
     }
 }
 
@@ -121,10 +156,23 @@ impl Engine {
         clock: Arc<dyn Clock>,
         stop: CancellationToken,
     ) -> Result<Self, EngineError> {
-        let producer = Arc::new(KafkaProducer::new(&config.kafka, DeliveryTimeout::Unlimited)?);
-        let registry = Arc::new(Registry::new(&config.registry)?);
+        let (health, registry) = (Health::default(), Arc::new(Registry::new(&config.registry)?));
+        let observer =
+            Arc::new(ObservedProducer { name: "engine", health: health.clone(), metrics: metrics.clone() });
+        let producer =
+            Arc::new(KafkaProducer::observed(&config.kafka, DeliveryTimeout::Unlimited, observer)?);
         metrics.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Ok(Self { config, producer, registry, metrics, health: Health::default(), clock, stop })
+        Ok(Self { config, producer, registry, metrics, health, clock, stop })
+    }
+
+    /// A producer of its own for `name`, whose records fail after `timeout`; it is watched as the engine's is.
+    ///
+    /// # Errors
+    /// For settings that the client refuses.
+    pub fn producer(&self, name: &'static str, timeout: Duration) -> Result<KafkaProducer, EngineError> {
+        let (health, metrics) = (self.health.clone(), self.metrics.clone());
+        let observer = Arc::new(ObservedProducer { name, health, metrics });
+        Ok(KafkaProducer::observed(&self.config.kafka, DeliveryTimeout::After(timeout), observer)?)
     }
 
     /// Runs a pure stage until stopped.
@@ -183,6 +231,12 @@ impl Engine {
             async move { (worker.run(&mut assignment).await, assignment) }
         };
         self.run(S::NAME, S::TOPICS, run).await
+    }
+
+    /// In front of every topic and group name.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.config.prefix
     }
 
     /// Cancelled when the process is to end: for what a role runs beside its consumer.
@@ -252,6 +306,7 @@ impl Engine {
             limit: DeadLetterLimit::default(),
             retry_limit: self.config.retry_limit,
             progress: Arc::default(),
+            refused: Arc::default(),
         })
     }
 
@@ -277,65 +332,123 @@ impl Engine {
             Arc::new(Observed { name, health: self.health.clone(), metrics: self.metrics.clone() });
         let (mut assignments, thread) = consumer::spawn(config, stop.clone(), observer)?;
         self.health.ready(name);
-        let mut workers = JoinSet::new();
+        let (mut workers, mut pauses) = (JoinSet::new(), FuturesUnordered::new());
+        let mut halts = HashSet::new();
         let result = loop {
             tokio::select! {
                 assignment = assignments.recv() => match assignment {
-                    Some(assignment) => drop(workers.spawn(work(assignment))),
+                    Some(assignment) => {
+                        self.unhalt(name, &assignment, &mut halts);
+                        workers.spawn(work(assignment));
+                    }
                     None => break Ok(()),
                 },
-                Some(ended) = workers.join_next() => {
-                    if let Err(error) = self.settle(name, ended) {
-                        break Err(error);
+                Some(ended) = workers.join_next() => match ended {
+                    Ok((result, assignment)) => {
+                        pauses.extend(self.settle(name, result, assignment, &mut halts));
                     }
-                }
+                    Err(_) => break Err(EngineError::Panicked(name)),
+                },
+                Some(()) = pauses.next() => {}
             }
         };
         stop.cancel();
-        while let Some(ended) = workers.join_next().await {
-            self.settle(name, ended)?;
-        }
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        match joined {
-            Ok(Ok(ended)) => ended?,
-            _ => return Err(ConsumerError::Thread(name.to_owned()).into()),
-        }
+        self.end(name, workers, thread).await?;
         result
     }
 
-    /// One worker has ended: marks its lane, so that the consumer can go on.
+    /// Waits for workers and consumer, within the drain budget and what the consumer may need for its last commit: with Kafka
+    /// away neither would ever end.
+    async fn end(
+        &self,
+        name: &'static str,
+        mut workers: JoinSet<(Result<(), Halt>, Assignment)>,
+        thread: JoinHandle<Result<(), ConsumerError>>,
+    ) -> Result<(), EngineError> {
+        let until = Instant::now() + self.config.drain_budget + END_WAIT;
+        while let Ok(Some(ended)) = tokio::time::timeout_at(until, workers.join_next()).await {
+            let Ok((_, assignment)) = ended else { return Err(EngineError::Panicked(name)) };
+            assignment.lane.finish(false);
+        }
+        if !workers.is_empty() {
+            tracing::warn!(
+                stage = name,
+                workers = workers.len(),
+                "records in flight are left to the next owner"
+            );
+            workers.abort_all();
+        }
+        while !thread.is_finished() {
+            if Instant::now() >= until {
+                tracing::warn!(
+                    stage = name,
+                    "the consumer does not end; the group waits for its session timeout"
+                );
+                return Ok(());
+            }
+            tokio::time::sleep(END_LOOK).await;
+        }
+        match thread.join() {
+            Ok(ended) => Ok(ended?),
+            Err(_) => Err(ConsumerError::Thread(name.to_owned()).into()),
+        }
+    }
+
+    /// A partition begins anew: it is halted no more.
+    fn unhalt(&self, name: &'static str, assignment: &Assignment, halts: &mut HashSet<(Arc<str>, i32)>) {
+        let partition = assignment.partition.to_string();
+        self.metrics.halted.with_label_values(&[name, &assignment.topic, &partition]).set(0);
+        if halts.remove(&(assignment.topic.clone(), assignment.partition)) && halts.is_empty() {
+            self.health.ready(name);
+        }
+    }
+
+    /// One worker has ended: marks its lane, so that the consumer can go on; at once, or after the pause that comes back.
     fn settle(
         &self,
         name: &'static str,
-        ended: Result<(Result<(), Halt>, Assignment), tokio::task::JoinError>,
-    ) -> Result<(), EngineError> {
-        let Ok((result, assignment)) = ended else { return Err(EngineError::Panicked(name)) };
-        let (lane, partition) = (assignment.lane.clone(), assignment.partition.to_string());
-        let halted = self.metrics.halted.with_label_values(&[name, &assignment.topic, &partition]);
+        result: Result<(), Halt>,
+        assignment: Assignment,
+        halts: &mut HashSet<(Arc<str>, i32)>,
+    ) -> Option<impl Future<Output = ()> + use<>> {
+        let Assignment { lane, topic, partition, .. } = assignment;
+        let offset = lane.frontier();
+        let halted = self.metrics.halted.with_label_values(&[name, &topic, &partition.to_string()]);
         halted.set(0);
-        match result {
-            Ok(()) | Err(Halt::Stopped) => lane.finish(false),
-            Err(Halt::Fenced) => {
-                tracing::warn!(stage = name, topic = %assignment.topic, partition, "fenced: another owner decides here");
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = lane.stop.cancelled() => lane.finish(false),
-                        () = tokio::time::sleep(FENCED_WAIT) => lane.finish(true),
-                    }
-                });
+        let wait = match result {
+            Ok(()) | Err(Halt::Stopped) => {
+                lane.finish(false);
+                return None;
             }
             Err(Halt::Operator(detail)) => {
                 // Kept assigned without progress: the lag shows, and nothing is skipped.
-                tracing::error!(stage = name, topic = %assignment.topic, partition, offset = lane.frontier(), detail,
-                    "partition halted");
+                tracing::error!(stage = name, %topic, partition, offset, detail, "partition halted");
                 halted.set(1);
                 lane.finish(false);
+                return None;
+            }
+            Err(Halt::Refused(offset)) => {
+                tracing::error!(stage = name, %topic, partition, offset, "its results are refused: partition begins anew");
+                Duration::ZERO
+            }
+            Err(Halt::Fenced) => {
+                tracing::warn!(stage = name, %topic, partition, offset, "fenced: another owner decides here");
+                FENCED_WAIT
             }
             Err(Halt::Publish(error)) => {
-                lane.finish(false);
-                return Err(error.into());
+                tracing::error!(stage = name, %topic, partition, offset, error = %error,
+                    "partition halted: kafka takes nothing of it; it begins anew in {} s", PUBLISH_WAIT.as_secs());
+                halted.set(1);
+                halts.insert((topic, partition));
+                self.health.unready(name);
+                PUBLISH_WAIT
             }
-        }
-        Ok(())
+        };
+        Some(async move {
+            tokio::select! {
+                () = lane.stop.cancelled() => lane.finish(false),
+                () = tokio::time::sleep(wait) => lane.finish(true),
+            }
+        })
     }
 }

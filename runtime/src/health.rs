@@ -8,58 +8,74 @@ use std::time::{Duration, Instant};
 /// times over.
 const STALL: Duration = Duration::from_secs(45);
 
-/// Liveness and readiness of the parts of a process.
+/// Liveness and readiness of the components of a process.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<&'static str, Part>>>);
+pub struct Health(Arc<Mutex<BTreeMap<&'static str, Component>>>);
 
-#[derive(Debug)]
-struct Part {
+#[derive(Debug, Default)]
+struct Component {
     ready: bool,
     last_tick: Option<Instant>,
+    /// It needs a new process: building it anew inside this one has not helped.
+    hopeless: bool,
 }
 
 impl Health {
-    /// A part's loop went round.
-    pub fn tick(&self, part: &'static str) {
-        self.with(part, |part| part.last_tick = Some(Instant::now()));
+    /// A component's loop went round.
+    pub fn tick(&self, component: &'static str) {
+        self.with(component, |component| component.last_tick = Some(Instant::now()));
     }
 
-    /// A part may take work.
-    pub fn ready(&self, part: &'static str) {
-        self.with(part, |part| part.ready = true);
+    /// A component may take work.
+    pub fn ready(&self, component: &'static str) {
+        self.with(component, |component| component.ready = true);
     }
 
-    /// A part waits for an operator, and takes work again once it says that it is ready.
-    pub fn unready(&self, part: &'static str) {
-        self.with(part, |part| part.ready = false);
+    /// A component waits for an operator, and takes work again once it says that it is ready.
+    pub fn unready(&self, component: &'static str) {
+        self.with(component, |component| component.ready = false);
+    }
+
+    /// Whether a component needs a new process.
+    pub fn hopeless(&self, component: &'static str, is_hopeless: bool) {
+        let mut components = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match components.get_mut(component) {
+            Some(component) => component.hopeless = is_hopeless,
+            None if is_hopeless => {
+                components.insert(component, Component { ready: true, last_tick: None, hopeless: true });
+            }
+            None => {}
+        }
     }
 
     /// Nothing takes work any more: first step of a shutdown.
     pub fn stop(&self) {
-        for part in self.0.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
-            part.ready = false;
+        for component in self.0.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+            component.ready = false;
         }
     }
 
-    /// Names of parts that stand still at `now`.
+    /// Names of components that stand still at `now`.
     #[must_use]
     pub fn stalled(&self, now: Instant) -> Vec<&'static str> {
-        let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let stalled =
-            |part: &Part| part.last_tick.is_some_and(|at| now.saturating_duration_since(at) > STALL);
-        parts.iter().filter(|(_, part)| stalled(part)).map(|(name, _)| *name).collect()
+        let components = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let stalled = |component: &Component| {
+            component.hopeless
+                || component.last_tick.is_some_and(|at| now.saturating_duration_since(at) > STALL)
+        };
+        components.iter().filter(|(_, component)| stalled(component)).map(|(name, _)| *name).collect()
     }
 
-    /// Whether there are parts, all of them ready.
+    /// Whether there are components, all of them ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        !parts.is_empty() && parts.values().all(|part| part.ready)
+        let components = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !components.is_empty() && components.values().all(|component| component.ready && !component.hopeless)
     }
 
-    fn with(&self, name: &'static str, change: impl FnOnce(&mut Part)) {
-        let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(parts.entry(name).or_insert(Part { ready: false, last_tick: None }));
+    fn with(&self, name: &'static str, change: impl FnOnce(&mut Component)) {
+        let mut components = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(components.entry(name).or_default());
     }
 }
 
@@ -92,5 +108,18 @@ mod tests {
         assert!(health.is_ready());
         health.stop();
         assert!(!health.is_ready());
+    }
+
+    #[test]
+    fn a_component_that_needs_a_new_process_fails_liveness_until_it_gets_on() {
+        let health = Health::default();
+        health.ready("ingest");
+        health.hopeless("producer", false);
+        assert!(health.is_ready() && health.stalled(Instant::now()).is_empty());
+        health.hopeless("producer", true);
+        assert!(!health.is_ready());
+        assert_eq!(health.stalled(Instant::now()), ["producer"]);
+        health.hopeless("producer", false);
+        assert!(health.is_ready() && health.stalled(Instant::now()).is_empty());
     }
 }

@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::publish::PublishError;
+
 /// Offsets in flight on one partition, oldest first.
 #[derive(Debug)]
 pub struct Ledger {
@@ -17,7 +19,7 @@ pub struct Ledger {
 struct State {
     in_flight: VecDeque<Entry>,
     frontier: i64,
-    failed: Option<String>,
+    failed: Option<(i64, PublishError)>,
     /// In flight at which the waiting worker is woken; one for every acknowledgement would cost more than the work.
     awaited: usize,
 }
@@ -79,8 +81,8 @@ impl Ledger {
     }
 
     /// A record will never be acknowledged: the frontier stays below it for good.
-    pub fn fail(&self, detail: String) {
-        self.lock().failed.get_or_insert(detail);
+    pub fn fail(&self, offset: i64, error: PublishError) {
+        self.lock().failed.get_or_insert((offset, error));
         self.moved.notify_waiters();
     }
 
@@ -99,8 +101,8 @@ impl Ledger {
     /// Waits until at most `count` records are in flight. One waits at a time: the partition's worker.
     ///
     /// # Errors
-    /// The first failure, in words.
-    pub async fn at_most_in_flight(&self, count: usize) -> Result<(), String> {
+    /// The first failure, with its offset.
+    pub async fn at_most_in_flight(&self, count: usize) -> Result<(), (i64, PublishError)> {
         loop {
             let moved = self.moved.notified();
             tokio::pin!(moved);
@@ -109,8 +111,8 @@ impl Ledger {
             {
                 let mut state = self.lock();
                 state.awaited = count;
-                if let Some(detail) = &state.failed {
-                    return Err(detail.clone());
+                if let Some(failed) = &state.failed {
+                    return Err(failed.clone());
                 }
                 if state.in_flight.len() <= count {
                     return Ok(());
@@ -202,7 +204,7 @@ mod tests {
         ledger.acknowledge(2);
         assert_eq!((ledger.frontier(), ledger.in_flight()), (0, 1));
         ledger.acknowledge(0);
-        assert_eq!(ledger.at_most_in_flight(0).await, Ok(()));
+        assert!(ledger.at_most_in_flight(0).await.is_ok());
         assert_eq!(ledger.frontier(), 1);
     }
 
@@ -210,8 +212,9 @@ mod tests {
     async fn a_failed_record_is_told_to_who_waits_and_holds_the_frontier() {
         let ledger = Ledger::starting_at(0);
         ledger.begin(0, 1);
-        ledger.fail("too large".into());
-        assert_eq!(ledger.at_most_in_flight(0).await, Err("too large".into()));
+        ledger.fail(0, PublishError::Refused("too large".into()));
+        let failed = ledger.at_most_in_flight(0).await;
+        assert!(matches!(failed, Err((0, PublishError::Refused(detail))) if detail == "too large"));
         assert_eq!(ledger.frontier(), 0);
     }
 
@@ -228,7 +231,7 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         ledger.acknowledge(1);
-        assert_eq!(waiting.await.unwrap(), Ok(()));
+        assert!(waiting.await.unwrap().is_ok());
     }
 
     proptest! {

@@ -8,17 +8,21 @@ pub mod by_key;
 pub mod clock;
 pub mod connections;
 pub mod consumer;
+mod consumer_watch;
 pub mod dead_letter;
 pub mod deciding;
 pub mod engine;
 pub mod fence;
 pub mod health;
+mod lanes;
 pub mod ledger;
 pub mod letters;
 pub mod metrics;
 pub mod offsets;
 pub mod ops;
+mod outbound;
 pub mod outbox;
+mod probe;
 pub mod producer;
 pub mod publish;
 pub mod pure;
@@ -33,12 +37,15 @@ pub mod source;
 pub mod stage;
 pub mod stored;
 pub mod topics;
+mod watchdog;
 pub mod worker;
 
 #[cfg(test)]
 mod by_key_tests;
 #[cfg(test)]
 mod engine_tests;
+#[cfg(test)]
+mod publish_tests;
 #[cfg(test)]
 mod retry_tests;
 #[cfg(any(test, feature = "testing"))]

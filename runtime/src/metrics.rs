@@ -26,6 +26,8 @@ crate::metrics! {
         lag: Gauge["stage", "topic", "partition"] = "milestream_partition_lag_records", "Records behind the partition's end";
         /// For an unknown record name or a missing outcome. Act at once.
         halted: Gauge["stage", "topic", "partition"] = "milestream_partition_halted", "1 while a partition waits for an operator";
+        /// By cause: `frozen`, `fenced`, `fatal`, `not_a_member`, … Act when it keeps growing.
+        client_rebuilds: Counter["stage", "client", "cause"] = "milestream_client_rebuilds_total", "Kafka clients that were built anew";
         /// The release is the label.
         build: Gauge["version"] = "milestream_build_info", "1";
     }

@@ -1,51 +1,138 @@
-//! The outbox relay: what no input record causes is written to `outbox` in the change's own transaction and published
-//! from there, in order, until acknowledged. Several relays may run; a row lock keeps them apart.
+//! The outbox: what no input record causes is written to `outbox` in the change's own transaction, and published from there by a
+//! relay, in order, until acknowledged. Several relays may run; a row lock keeps them apart.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
+use chrono::{DateTime, Utc};
+use schemas::codec::{self, CodecError};
+use schemas::events::Event;
+use schemas::reason::Reason;
+use schemas::topic::Topic;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::backoff::Backoff;
-use crate::producer::{Ack, Message, Outbound, send};
-use crate::publish::PublishError;
-use crate::stage::StageError;
+use crate::clock::{Clock as _, SystemClock};
+use crate::dead_letter;
+use crate::engine::{Engine, EngineError};
+use crate::outbound::{Ack, Message, Outbound, send, send_and_wait};
+use crate::publish::{Delivered, PublishError};
+use crate::source::RawRecord;
+use crate::stage::{Position, StageError};
 use crate::worker::ErrorReport;
 
 /// Rows of one round.
 const ROUND: i64 = 100;
 /// Wait after an empty round.
 const IDLE: Duration = Duration::from_millis(250);
+/// The relay's name in health, metrics and dead letters.
+const NAME: &str = "outbox";
+/// A relay that has failed for this long is not ready: a broker's restart takes a few seconds.
+const FAILING: Duration = Duration::from_secs(60);
 
-/// Publishes outbox rows until stopped.
-pub async fn relay(pool: PgPool, outbound: Arc<dyn Outbound>, prefix: String, stop: CancellationToken) {
-    let mut backoff = Backoff::default();
+/// Rows on their way into the outbox, in the order in which they are to be published.
+#[derive(Debug, Default)]
+pub struct OutboxRows {
+    topics: Vec<&'static str>,
+    keys: Vec<Vec<u8>>,
+    ids: Vec<Uuid>,
+    payloads: Vec<Vec<u8>>,
+    created_at: Option<DateTime<Utc>>,
+}
+
+impl OutboxRows {
+    /// Rows that are created at this time; [`OutboxRows::default`] takes the database's.
+    #[must_use]
+    pub fn created_at(at: DateTime<Utc>) -> Self {
+        Self { created_at: Some(at), ..Self::default() }
+    }
+
+    /// Adds an event under an id: what is there already is not published a second time. The relay adds the topic's prefix.
+    ///
+    /// # Errors
+    /// [`CodecError`] when the event does not fit its schema.
+    pub fn push<E: Event>(&mut self, schema_id: u32, event: &E, id: Uuid) -> Result<(), CodecError> {
+        let payload = codec::encode(schema_id, event)?;
+        self.topics.push(E::TOPIC.name());
+        self.keys.push(event.key().into_bytes());
+        self.ids.push(id);
+        self.payloads.push(payload);
+        Ok(())
+    }
+
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Writes the rows in the caller's transaction, and says how many were not there already.
+    ///
+    /// # Errors
+    /// Postgres'.
+    pub async fn insert(self, tx: &mut PgConnection) -> sqlx::Result<u64> {
+        if self.is_empty() {
+            return Ok(0);
+        }
+        let inserted = sqlx::query(
+            "insert into outbox (topic, key, event_id, payload, created_at)
+             select topic, key, event_id, payload, coalesce($5, now())
+             from unnest($1::text[], $2::bytea[], $3::uuid[], $4::bytea[]) with ordinality
+                as r (topic, key, event_id, payload, n)
+             order by n on conflict (event_id) do nothing",
+        )
+        .bind(self.topics)
+        .bind(self.keys)
+        .bind(self.ids)
+        .bind(self.payloads)
+        .bind(self.created_at)
+        .execute(tx)
+        .await?;
+        Ok(inserted.rows_affected())
+    }
+}
+
+/// Publishes outbox rows until the engine is stopped; a row that is not acknowledged within `timeout` is tried again.
+///
+/// # Errors
+/// For settings that the producer refuses.
+pub async fn run(engine: &Engine, pool: PgPool, timeout: Duration) -> Result<(), EngineError> {
+    let producer = engine.producer(NAME, timeout)?;
+    let (stop, mut backoff, mut failing_since) = (engine.stopping(), Backoff::default(), None);
+    engine.health.ready(NAME);
     while !stop.is_cancelled() {
-        match round(&pool, outbound.as_ref(), &prefix).await {
-            Ok(0) => {
-                backoff = Backoff::default();
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = tokio::time::sleep(IDLE) => {}
+        match round(&pool, &producer, engine.prefix()).await {
+            Ok(count) => {
+                (backoff, failing_since) = (Backoff::default(), None);
+                engine.health.ready(NAME);
+                if count == 0 {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = tokio::time::sleep(IDLE) => {}
+                    }
                 }
             }
-            Ok(_) => backoff = Backoff::default(),
             Err(error) => {
-                tracing::warn!(error = %ErrorReport(&error), "outbox relay");
+                tracing::warn!(error = %ErrorReport(&error), "outbox rows wait");
+                let since: Instant = *failing_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= FAILING {
+                    engine.health.unready(NAME);
+                }
                 backoff.wait(&stop).await;
             }
         }
     }
+    Ok(())
 }
 
 /// Publishes the oldest rows and marks them; returns how many. A crash between the two publishes a row twice, under the
-/// same event id.
+/// same event id. A row that Kafka refuses for good, e.g. as too large, becomes a dead letter, and the others go on.
 ///
 /// # Errors
-/// [`StageError`]; unmarked rows are published by the next round.
+/// [`StageError`] of the first row that was not published; the rows that were are marked, the others are published by the next
+/// round.
 pub async fn round(pool: &PgPool, outbound: &dyn Outbound, prefix: &str) -> Result<usize, StageError> {
     let mut tx = pool.begin().await?;
     // Advisory lock: a second relay waits its turn instead of overtaking, which would break the order per key.
@@ -63,24 +150,11 @@ pub async fn round(pool: &PgPool, outbound: &dyn Outbound, prefix: &str) -> Resu
     .bind(ROUND)
     .fetch_all(&mut *tx)
     .await?;
-    let mut done = Vec::with_capacity(rows.len());
+    let (mut done, mut failure) = (Vec::with_capacity(rows.len()), None);
     for run in runs(&rows) {
-        // Sent one after the other, awaited together; they cannot overtake each other where it matters.
-        let mut answers = Vec::with_capacity(run.len());
-        for (id, topic, key, payload) in run {
-            let topic = format!("{prefix}{topic}");
-            let message =
-                Message { topic: &topic, key: key.as_deref(), payload: Some(payload), headers: &[] };
-            let (sender, receiver) = oneshot::channel();
-            let taken = send(outbound, &message, Ack::Waiter(sender)).await;
-            taken.map_err(|error| StageError::new("publish", error))?;
-            answers.push((*id, receiver));
-        }
-        for (id, answer) in answers {
-            let answer =
-                answer.await.unwrap_or_else(|_| Err(PublishError::Fatal("the producer is gone".into())));
-            answer.map_err(|error| StageError::new("publish", error))?;
-            done.push(id);
+        failure = publish(run, outbound, prefix, &mut done).await.err();
+        if failure.is_some() {
+            break;
         }
     }
     sqlx::query("update outbox set published_at = now() where id = any($1)")
@@ -88,7 +162,77 @@ pub async fn round(pool: &PgPool, outbound: &dyn Outbound, prefix: &str) -> Resu
         .execute(&mut *tx)
         .await?;
     tx.commit().await?;
-    Ok(done.len())
+    failure.map_or(Ok(done.len()), |error| Err(StageError::new("publish", error)))
+}
+
+/// Sends rows one after the other and awaits them together: they cannot overtake each other where it matters. Those that are dealt with are
+/// in `done`, whatever became of the others.
+async fn publish(
+    run: &[Row],
+    outbound: &dyn Outbound,
+    prefix: &str,
+    done: &mut Vec<i64>,
+) -> Result<(), PublishError> {
+    let mut answers = Vec::with_capacity(run.len());
+    for row in run {
+        let (_, topic, key, payload) = row;
+        let topic = format!("{prefix}{topic}");
+        let message = Message { topic: &topic, key: key.as_deref(), payload: Some(payload), headers: &[] };
+        let (sender, receiver) = oneshot::channel();
+        answers.push((row, send(outbound, &message, Ack::Waiter(sender)).await, receiver));
+    }
+    let mut failure = None;
+    for (row, sent, receiver) in answers {
+        let answer = match sent {
+            Ok(()) => receiver
+                .await
+                .unwrap_or_else(|_| Err(PublishError::Fatal("the producer is gone".into())))
+                .map(drop),
+            Err(error) => Err(error),
+        };
+        let settled = match answer {
+            Err(PublishError::Refused(detail)) => set_aside(row, &detail, outbound, prefix).await.map(drop),
+            answer => answer,
+        };
+        match settled {
+            Ok(()) => done.push(row.0),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// Makes a row that Kafka refuses a dead letter.
+async fn set_aside(
+    (id, topic, key, payload): &Row,
+    detail: &str,
+    outbound: &dyn Outbound,
+    prefix: &str,
+) -> Result<Delivered, PublishError> {
+    tracing::error!(
+        id,
+        topic,
+        detail,
+        "kafka refuses an outbox row: it becomes a dead letter, and stays in the table"
+    );
+    let record = RawRecord {
+        // It has no place: it was never on its topic.
+        position: Position { topic: format!("{prefix}{topic}").into(), partition: -1, offset: -1 },
+        key: key.clone(),
+        payload: Some(payload.clone()),
+        headers: Vec::new(),
+        timestamp_ms: -1,
+    };
+    let headers = dead_letter::headers(&record, NAME, Reason::ProcessingFailed, detail, SystemClock.now());
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+    let dead_letters = format!("{prefix}{}", Topic::DeadLetters.name());
+    let letter = Message {
+        topic: &dead_letters,
+        key: key.as_deref(),
+        payload: Some(&payload[..payload.len().min(dead_letter::PAYLOAD_MAX)]),
+        headers: &headers,
+    };
+    send_and_wait(outbound, &letter).await
 }
 
 /// Id, topic, key, payload.

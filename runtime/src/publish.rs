@@ -10,7 +10,7 @@ pub struct Delivered {
 }
 
 /// Why a record was not acknowledged.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum PublishError {
     /// The local queue is full, or the broker did not answer in time; nothing is known of the record.
     #[error("kafka did not acknowledge in time: {0}")]
@@ -18,7 +18,10 @@ pub enum PublishError {
     /// The record itself is refused, e.g. too large.
     #[error("kafka refuses the record: {0}")]
     Refused(String),
-    /// The producer cannot go on.
+    /// This user may not write there: every record is refused until somebody grants it.
+    #[error("kafka denies the permission to write: {0}")]
+    Denied(String),
+    /// The client cannot go on; another one can.
     #[error("the producer has failed for good: {0}")]
     Fatal(String),
 }

@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::dead_letter::DeadLetterCount;
 use crate::ledger::Ledger;
 use crate::producer::{Ack, Message, send};
+use crate::publish::PublishError;
 use crate::source::{Assignment, RawRecord};
-use crate::stage::{Envelope, Processor, StageError, Verdict};
+use crate::stage::{Envelope, Position, Processor, StageError, Verdict};
 use crate::worker::{Decoded, ErrorReport, Halt, StageContext, TRACEPARENT, at_offset, next_records};
 
 /// Records that wait for acknowledgement on one partition: 2,000 of 1.5 kB are 3 MiB.
@@ -73,10 +74,10 @@ impl<P: Processor> PureWorker<P> {
         };
         // What was sent is waited for, so that the next owner repeats as little as possible. The consumer's drain
         // budget bounds this wait from outside.
-        if !matches!(result, Err(Halt::Publish(_))) {
+        if !matches!(result, Err(Halt::Publish(_) | Halt::Refused(_))) {
             let drained = ledger.at_most_in_flight(0).await;
             lane.advance(ledger.frontier());
-            drained.map_err(unpublishable)?;
+            drained.map_err(|failed| self.undelivered(assignment, failed))?;
         }
         result
     }
@@ -101,10 +102,17 @@ impl<P: Processor> PureWorker<P> {
             }
             // With nothing more queued the acknowledgements are waited for, so that the offset reaches the end.
             let keep = if assignment.records.is_empty() { 0 } else { UNACKNOWLEDGED };
-            ledger.at_most_in_flight(keep).await.map_err(unpublishable)?;
+            let acknowledged = ledger.at_most_in_flight(keep).await;
+            acknowledged.map_err(|failed| self.undelivered(assignment, failed))?;
             lane.advance(ledger.frontier());
         }
         Ok(())
+    }
+
+    /// What a failed delivery means for the partition.
+    pub(crate) fn undelivered(&self, assignment: &Assignment, (offset, error): (i64, PublishError)) -> Halt {
+        let (topic, partition) = (assignment.topic.clone(), assignment.partition);
+        self.context.undelivered(&Position { topic, partition, offset }, offset, error)
     }
 
     /// What the stage makes of a record; nothing is published yet.
@@ -113,6 +121,9 @@ impl<P: Processor> PureWorker<P> {
         record: &RawRecord,
         stop: &CancellationToken,
     ) -> Result<Attempt<P>, Halt> {
+        if let Some(detail) = self.context.refused.find(&record.position) {
+            return Ok(Attempt::Done(Work::Bad(Reason::ProcessingFailed, detail)));
+        }
         let event = match self.context.decode::<P::In>(record, stop).await? {
             Decoded::Event(event) => event,
             Decoded::Bad(reason, detail) => return Ok(Attempt::Done(Work::Bad(reason, detail))),
@@ -195,8 +206,9 @@ impl<P: Processor> PureWorker<P> {
         let key = event.key();
         let message =
             Message { topic: &self.output, key: Some(key.as_bytes()), payload: Some(&payload), headers };
-        send(self.context.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await?;
-        self.publish_logs(&logs, headers, offset, ledger).await?;
+        let sent = send(self.context.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await;
+        sent.map_err(|error| self.context.undelivered(&record.position, offset, error))?;
+        self.publish_logs(&logs, headers, record, ledger).await?;
         self.context.outcome("emit", "none");
         Ok(())
     }
@@ -212,7 +224,7 @@ impl<P: Processor> PureWorker<P> {
         ledger.begin(offset, logs.len());
         let trace = [(TRACEPARENT, record.header(TRACEPARENT).map(str::as_bytes))];
         let headers = if trace[0].1.is_some() { &trace[..] } else { &[] };
-        self.publish_logs(&logs, headers, offset, ledger).await?;
+        self.publish_logs(&logs, headers, record, ledger).await?;
         self.context.outcome("drop", reason.label());
         Ok(())
     }
@@ -226,9 +238,10 @@ impl<P: Processor> PureWorker<P> {
         &self,
         logs: &[(String, Vec<u8>)],
         headers: &[(&str, Option<&[u8]>)],
-        offset: i64,
+        record: &RawRecord,
         ledger: &Arc<Ledger>,
     ) -> Result<(), Halt> {
+        let offset = record.position.offset;
         for (key, payload) in logs {
             let message = Message {
                 topic: &self.context.activity_logs,
@@ -236,13 +249,10 @@ impl<P: Processor> PureWorker<P> {
                 payload: Some(payload),
                 headers,
             };
-            send(self.context.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await?;
+            let sent =
+                send(self.context.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await;
+            sent.map_err(|error| self.context.undelivered(&record.position, offset, error))?;
         }
         Ok(())
     }
-}
-
-/// The broker refuses a record for good.
-pub(crate) fn unpublishable(detail: String) -> Halt {
-    Halt::Operator(format!("a record cannot be published: {detail}"))
 }

@@ -25,7 +25,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 
 use crate::by_key::{ByKey, Key};
 use crate::ledger::Ledger;
-use crate::pure::{Attempt, Partition, PureWorker, UNACKNOWLEDGED, unpublishable};
+use crate::pure::{Attempt, Partition, PureWorker, UNACKNOWLEDGED};
 use crate::retry::{Failing, Next};
 use crate::source::{Assignment, LANE_RECORDS, RawRecord};
 use crate::stage::Processor;
@@ -72,7 +72,7 @@ impl<P: Processor> PureWorker<P> {
             take_up(&ledger, &mut records, record);
         }
         let result = self.serve(assignment, partition, &mut records, (&mut in_work, start)).await;
-        if matches!(result, Err(Halt::Publish(_))) {
+        if matches!(result, Err(Halt::Publish(_) | Halt::Refused(_))) {
             return result;
         }
         let rest = async {
@@ -119,7 +119,7 @@ impl<P: Processor> PureWorker<P> {
                 }
                 Some(open) = pauses.next() => records.resume(open.key.clone(), open),
                 moved = ledger.at_most_in_flight(unfinished.saturating_sub(1)), if unfinished > 0 => {
-                    moved.map_err(unpublishable)?;
+                    moved.map_err(|failed| self.undelivered(assignment, failed))?;
                 }
                 taken = assignment.records.recv_many(&mut fresh, room), if goes_on && room > 0 => {
                     goes_on = taken > 0;

@@ -220,6 +220,7 @@ fn context(
         limit: DeadLetterLimit { consecutive: u32::MAX, share: 1.0 },
         retry_limit: RetryLimit::default(),
         progress: Arc::default(),
+        refused: Arc::default(),
     })
 }
 

@@ -3,7 +3,8 @@
 //! Format: fields with a big-endian `u32` length each, `u32::MAX` for null. A record is topic, key, payload, the number
 //! of headers as decimal text, then name and value of each header; records follow one another to the end.
 
-use crate::producer::Message;
+use crate::outbound::{Ack, Message, Outbound, send};
+use crate::publish::PublishError;
 
 /// A length that stands for null.
 const NULL: u32 = u32::MAX;
@@ -19,6 +20,24 @@ pub struct StoredRecord {
     pub payload: Option<Vec<u8>>,
     /// Headers.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl StoredRecord {
+    /// Its headers, borrowed.
+    pub(crate) fn header_refs(&self) -> Vec<(&str, Option<&[u8]>)> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect()
+    }
+
+    /// As it is sent, with its own [`StoredRecord::header_refs`].
+    pub(crate) fn message<'a>(&'a self, headers: &'a [(&'a str, Option<&'a [u8]>)]) -> Message<'a> {
+        let (key, payload) = (self.key.as_deref(), self.payload.as_deref());
+        Message { topic: &self.topic, key, payload, headers }
+    }
+
+    pub(crate) async fn send(&self, outbound: &dyn Outbound, ack: Ack) -> Result<(), PublishError> {
+        let headers = self.header_refs();
+        send(outbound, &self.message(&headers), ack).await
+    }
 }
 
 /// The bytes are not what [`pack`] writes.

@@ -94,6 +94,7 @@ pub fn stage_context(
         limit: DeadLetterLimit::default(),
         retry_limit: RetryLimit::default(),
         progress: Arc::default(),
+        refused: Arc::default(),
     })
 }
 

@@ -1,7 +1,9 @@
 //! What the three kinds of worker share: decoding, dead letters, retry, counting.
 
+use std::collections::HashMap;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use schemas::codec::{self, CodecError};
@@ -53,6 +55,8 @@ pub struct StageContext {
     pub retry_limit: RetryLimit,
     /// How the role's records fare.
     pub progress: Arc<RoleProgress>,
+    /// Records whose results Kafka refuses.
+    pub refused: Arc<RefusedRecords>,
 }
 
 /// Why a worker ended before it was asked to.
@@ -67,7 +71,10 @@ pub enum Halt {
     /// An operator has to act; the partition waits, visibly.
     #[error("halted: {0}")]
     Operator(String),
-    /// The producer has failed for good: the process starts anew.
+    /// What a record causes can never be published: the partition begins anew, and the record becomes a dead letter.
+    #[error("what offset {0} causes can never be published")]
+    Refused(i64),
+    /// Kafka does not take what the partition publishes: it waits, visibly, and begins anew.
     #[error(transparent)]
     Publish(#[from] PublishError),
 }
@@ -75,6 +82,31 @@ pub enum Halt {
 /// A halt for the sake of a record.
 pub(crate) fn at_offset(record: &RawRecord, detail: String) -> Halt {
     Halt::Operator(format!("{detail}, at offset {}", record.position.offset))
+}
+
+/// Records whose results Kafka refuses, e.g. as too large, with its words: they are found again when their partition begins anew.
+#[derive(Debug, Default)]
+pub struct RefusedRecords {
+    /// Asked for every record, so without the lock.
+    count: AtomicUsize,
+    records: Mutex<HashMap<Position, String>>,
+}
+
+impl RefusedRecords {
+    fn put(&self, at: &Position, detail: String) {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        records.insert(at.clone(), detail);
+        self.count.store(records.len(), Ordering::SeqCst);
+    }
+
+    /// Why a record's results were refused; kept until they are asked for no more.
+    #[must_use]
+    pub fn find(&self, at: &Position) -> Option<String> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).get(at).cloned()
+    }
 }
 
 /// Attempts at something that every record needs, for the sake of one.
@@ -195,7 +227,18 @@ impl StageContext {
         }
     }
 
-    /// Sends a record to the dead letters.
+    /// What a failed delivery of the results of the record at `offset` means for its partition, where `at` stands.
+    pub(crate) fn undelivered(&self, at: &Position, offset: i64, error: PublishError) -> Halt {
+        match error {
+            PublishError::Refused(detail) => {
+                self.refused.put(&Position { offset, ..at.clone() }, detail);
+                Halt::Refused(offset)
+            }
+            error => Halt::Publish(error),
+        }
+    }
+
+    /// Sends a record to the dead letters, cut where it would be too large with its headers.
     ///
     /// # Errors
     /// [`Halt::Publish`].
@@ -207,13 +250,11 @@ impl StageContext {
         ack: Ack,
     ) -> Result<(), Halt> {
         let headers = dead_letter::headers(record, self.stage, reason, detail, self.clock.now());
+        let payload =
+            record.payload.as_deref().map(|bytes| &bytes[..bytes.len().min(dead_letter::PAYLOAD_MAX)]);
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
-        let message = Message {
-            topic: &self.dead_letters,
-            key: record.key.as_deref(),
-            payload: record.payload.as_deref(),
-            headers: &headers,
-        };
+        let message =
+            Message { topic: &self.dead_letters, key: record.key.as_deref(), payload, headers: &headers };
         tracing::warn!(stage = self.stage, reason = reason.label(), detail, topic = %record.position.topic,
             partition = record.position.partition, offset = record.position.offset, "dead letter");
         self.outcome("dead_letter", reason.label());

@@ -1,7 +1,7 @@
 //! What a change makes public, written in the change's own transaction and published by the relay.
 
 use runtime::StageError;
-use schemas::codec;
+use runtime::outbox::OutboxRows;
 use schemas::events::{ActivityLogged, Event, PayoutUpdated};
 use schemas::ids::natural;
 use sqlx::PgConnection;
@@ -18,12 +18,7 @@ pub struct Schemas {
 
 /// Records on their way into the outbox, in order.
 #[derive(Debug, Default)]
-pub struct Outbox {
-    topics: Vec<&'static str>,
-    keys: Vec<Vec<u8>>,
-    ids: Vec<Uuid>,
-    payloads: Vec<Vec<u8>>,
-}
+pub struct Outbox(OutboxRows);
 
 impl Outbox {
     /// Adds a snapshot.
@@ -47,19 +42,13 @@ impl Outbox {
     }
 
     fn push<E: Event>(&mut self, schema: u32, event: &E, id: Uuid) -> Result<(), StageError> {
-        let payload =
-            codec::encode(schema, event).map_err(|error| StageError::new("encode for the outbox", error))?;
-        self.topics.push(E::TOPIC.name());
-        self.keys.push(event.key().into_bytes());
-        self.ids.push(id);
-        self.payloads.push(payload);
-        Ok(())
+        self.0.push(schema, event, id).map_err(|error| StageError::new("encode for the outbox", error))
     }
 
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.0.is_empty()
     }
 
     /// Writes the records; one whose id is there already is left out.
@@ -67,22 +56,6 @@ impl Outbox {
     /// # Errors
     /// Postgres'.
     pub async fn store(self, tx: &mut PgConnection) -> sqlx::Result<()> {
-        if self.is_empty() {
-            return Ok(());
-        }
-        sqlx::query(
-            "insert into outbox (topic, key, event_id, payload)
-             select topic, key, event_id, payload
-             from unnest($1::text[], $2::bytea[], $3::uuid[], $4::bytea[]) with ordinality
-                as r (topic, key, event_id, payload, n)
-             order by n on conflict (event_id) do nothing",
-        )
-        .bind(self.topics)
-        .bind(self.keys)
-        .bind(self.ids)
-        .bind(self.payloads)
-        .execute(tx)
-        .await?;
-        Ok(())
+        self.0.insert(tx).await.map(drop)
     }
 }

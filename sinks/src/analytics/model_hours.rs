@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use runtime::Envelope;
-use schemas::codec;
-use schemas::events::{ActivityLogged, Event as _, OdometerRead, ReadingAttempt};
+use runtime::outbox::OutboxRows;
+use schemas::events::{ActivityLogged, OdometerRead, ReadingAttempt};
 use schemas::ids::{EventId, natural};
 use schemas::logs::{LogDocument as _, ModelPerformanceLog};
 use serde_json::json;
@@ -190,27 +190,17 @@ impl Hour {
 
 async fn close(tx: &mut PgConnection, over: DateTime<Utc>, activity_schema: u32) -> sqlx::Result<()> {
     let hours: Vec<Hour> = query_as(HOURS).bind(over).fetch_all(&mut *tx).await?;
+    let mut rows = OutboxRows::default();
     for hour in &hours {
         // Plain JSON in a plain record: a failure is a bug, and a document holds no number up.
-        let record = hour.logged().map_err(|error| error.to_string()).and_then(|record| {
-            let payload = codec::encode(activity_schema, &record).map_err(|error| error.to_string())?;
-            Ok((record.key(), payload))
+        let pushed = hour.logged().map_err(|error| error.to_string()).and_then(|record| {
+            rows.push(activity_schema, &record, hour.event_id().0).map_err(|error| error.to_string())
         });
-        let (key, payload) = match record {
-            Ok(record) => record,
-            Err(error) => {
-                tracing::error!(error, model = hour.model_name, "the document of an hour is left out");
-                continue;
-            }
-        };
-        query("insert into outbox (topic, key, event_id, payload) values ($1, $2, $3, $4) on conflict (event_id) do nothing")
-            .bind(ActivityLogged::TOPIC.name())
-            .bind(key.into_bytes())
-            .bind(hour.event_id().0)
-            .bind(payload)
-            .execute(&mut *tx)
-            .await?;
+        if let Err(error) = pushed {
+            tracing::error!(error, model = hour.model_name, "the document of an hour is left out");
+        }
     }
+    rows.insert(tx).await?;
     query("delete from model_tries where hour < $1").bind(over).execute(&mut *tx).await?;
     services::forget_hours(tx, over).await?;
     query("update model_hours_closed set upto = $1").bind(over).execute(tx).await?;

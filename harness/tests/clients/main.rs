@@ -1,0 +1,83 @@
+//! Kafka clients whose broker is killed, frozen, or answers falsely: they come back by themselves.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod faults;
+mod proxy;
+mod support;
+
+use std::time::Duration;
+
+use proxy::Proxy;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use support::{LIMIT, Role, create_topic, kafka, own_kafka, producer, publish, until};
+
+/// Longer than a metadata refresh (30 s), in which the false answer comes.
+const REFRESHED: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_that_was_told_of_topics_and_no_brokers_is_built_anew_and_consumes_on() {
+    let stack = own_kafka();
+    let (direct, proxy) = (kafka(stack.kafka_brokers(), "direct"), Proxy::to(stack.kafka_brokers()));
+    create_topic(&direct, "frozen", 2);
+    let role = Role::start(kafka(&proxy.address(), "victim"), "frozen-role", "frozen");
+    let (outbound, _) = producer(&direct);
+    publish(&outbound, "frozen", "before").await;
+    until("the first record", LIMIT, || role.count() == 1).await;
+    proxy.falsify_once("victim");
+    until("the false answer", REFRESHED, || proxy.falsified() == 1).await;
+    for n in 0..10 {
+        publish(&outbound, "frozen", &n.to_string()).await;
+    }
+    until("the records behind the false answer", LIMIT, || role.count() == 11).await;
+    eprintln!("rebuilt: {:?}", role.reports.rebuilt());
+    assert!(!role.has_ended());
+    until("no lag, as the broker sees it", LIMIT, || {
+        let lag = role.reports.lag.lock().unwrap();
+        lag.len() == 2 && lag.values().all(|lag| *lag == 0)
+    })
+    .await;
+    role.end().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_was_told_of_topics_and_no_brokers_is_built_anew_and_publishes_on() {
+    let stack = own_kafka();
+    let (direct, proxy) = (kafka(stack.kafka_brokers(), "direct"), Proxy::to(stack.kafka_brokers()));
+    create_topic(&direct, "one", 1);
+    create_topic(&direct, "two", 1);
+    let (outbound, reports) = producer(&kafka(&proxy.address(), "victim"));
+    publish(&outbound, "one", "before").await;
+    proxy.falsify_once("victim");
+    // A topic that the client does not know yet makes it ask.
+    publish(&outbound, "two", "after").await;
+    assert_eq!(proxy.falsified(), 1);
+    publish(&outbound, "one", "again").await;
+    eprintln!("rebuilt: {:?}", reports.rebuilt());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_static_member_whose_name_another_took_for_a_moment_joins_again_and_goes_on() {
+    let stack = own_kafka();
+    let direct = kafka(stack.kafka_brokers(), "direct");
+    create_topic(&direct, "fenced", 1);
+    let role = Role::start(direct.clone(), "fenced-role", "fenced");
+    let (outbound, _) = producer(&direct);
+    publish(&outbound, "fenced", "before").await;
+    until("the first record", LIMIT, || role.count() == 1).await;
+    let mut rival = direct.clone();
+    rival.set("group.id", "fenced-role").set("group.instance.id", "fenced-role-a");
+    rival.set("partition.assignment.strategy", "cooperative-sticky").set("session.timeout.ms", "6000");
+    let rival: BaseConsumer = rival.create().unwrap();
+    rival.subscribe(&["fenced"]).unwrap();
+    until("the fence", LIMIT, || {
+        let _ = rival.poll(Duration::from_millis(100));
+        role.reports.rebuilt().contains(&"fenced") || role.has_ended()
+    })
+    .await;
+    assert!(!role.has_ended(), "the role ended: {:?}", role.end());
+    drop(rival);
+    publish(&outbound, "fenced", "after").await;
+    until("the record behind the fence", LIMIT, || role.count() == 2).await;
+    role.end().unwrap();
+}
