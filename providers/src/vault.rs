@@ -1,5 +1,5 @@
-//! Keys of services at rest: sealed with XChaCha20-Poly1305, the row's id and the column's name as associated data, so that a sealed
-//! key opens in its own place alone. In the column stands `v1.<key id>.<base64url of nonce and ciphertext>`; what is longer than the
+//! Keys of services at rest: sealed by [`schemas::cipher`], whose place is the row's id and the column's name, so that a sealed key opens
+//! there alone. In the column stands `v1.<key id>.<base64url of nonce and ciphertext>`; what is longer than the
 //! column stands in a file of a folder, and the column says `ref:file:NAME`.
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -9,15 +9,12 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chacha20poly1305::aead::{Aead as _, AeadCore as _, KeyInit as _, OsRng, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use schemas::cipher;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-/// Bytes of the nonce in front of the ciphertext (XChaCha20's extended nonce).
-const NONCE_LEN: usize = 24;
 /// Characters that the columns hold.
 const COLUMN_MAX: usize = 500;
 /// Bytes of a secret or of a file with keys: far more than either needs.
@@ -105,7 +102,7 @@ impl Keys {
 /// A fresh key as a line of a keys file.
 #[must_use]
 pub fn generate_key() -> SecretString {
-    hex::encode(Zeroizing::new(<[u8; 32]>::from(XChaCha20Poly1305::generate_key(&mut OsRng)))).into()
+    hex::encode(cipher::generate_key()).into()
 }
 
 impl Vault {
@@ -171,12 +168,8 @@ impl Vault {
         if secret.is_empty() || secret.len() as u64 > FILE_MAX / 2 {
             return Err(VaultError::BadSecret);
         }
-        let nonce = XChaCha20Poly1305::generate_nonce(&mut OsRng);
-        let body = key
-            .cipher()
-            .encrypt(&nonce, Payload { msg: secret, aad: &aad(row, column) })
-            .map_err(|_| VaultError::DoesNotOpen)?;
-        let body = URL_SAFE_NO_PAD.encode([nonce.as_slice(), &body].concat());
+        let sealed = cipher::seal(&key.bytes, &place(row, column), secret).ok_or(VaultError::DoesNotOpen)?;
+        let body = URL_SAFE_NO_PAD.encode(sealed);
         Ok(format!("v1.{}.{body}", key.id))
     }
 
@@ -190,10 +183,7 @@ impl Vault {
         let key = self.keys.iter().find(|key| key.id == id);
         let key = key.ok_or_else(|| VaultError::UnknownKey(id.chars().take(8).collect()))?;
         let bytes = URL_SAFE_NO_PAD.decode(body).map_err(|_| VaultError::DoesNotOpen)?;
-        let (nonce, body) = bytes.split_at_checked(NONCE_LEN).ok_or(VaultError::DoesNotOpen)?;
-        let payload = Payload { msg: body, aad: &aad(row, column) };
-        let opened = key.cipher().decrypt(XNonce::from_slice(nonce), payload);
-        let opened = Zeroizing::new(opened.map_err(|_| VaultError::DoesNotOpen)?);
+        let opened = cipher::open(&key.bytes, &place(row, column), &bytes).ok_or(VaultError::DoesNotOpen)?;
         Ok(std::str::from_utf8(&opened).map_err(|_| VaultError::BadSecret)?.into())
     }
 
@@ -231,13 +221,7 @@ impl Vault {
     }
 }
 
-impl Key {
-    fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new((&*self.bytes).into())
-    }
-}
-
-fn aad(row: Uuid, column: &str) -> Vec<u8> {
+fn place(row: Uuid, column: &str) -> Vec<u8> {
     [row.as_bytes().as_slice(), column.as_bytes()].concat()
 }
 

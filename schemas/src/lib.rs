@@ -2,6 +2,7 @@
 //! reasons, and the documents of the log collections. Knows no Kafka client, no database and no clock.
 
 mod attempts;
+pub mod cipher;
 pub mod codec;
 pub mod events;
 pub mod ids;

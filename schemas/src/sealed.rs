@@ -1,18 +1,13 @@
 //! Private text inside events: sealed with a key per user, so that deleting the key erases the text from topics
 //! that are kept for good.
 //!
-//! Format: base64 of a 24-byte random nonce and the XChaCha20-Poly1305 ciphertext; the upload id is the associated
-//! data, so a sealed text cannot be moved to another upload.
+//! Format: base64 of what [`crate::cipher`] seals; its place is the upload's id, so a sealed text cannot be moved to another upload.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use chacha20poly1305::aead::{Aead, AeadCore, KeyInit, OsRng, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 
+use crate::cipher;
 use crate::ids::UploadId;
-
-/// Bytes of the nonce in front of the ciphertext (XChaCha20's extended nonce).
-const NONCE_BYTES: usize = 24;
 
 /// The key of one user. Never printed.
 #[derive(Clone)]
@@ -44,7 +39,7 @@ impl UserKey {
     /// A new random key.
     #[must_use]
     pub fn generate() -> Self {
-        Self(XChaCha20Poly1305::generate_key(&mut OsRng).into())
+        Self(*cipher::generate_key())
     }
 
     /// The key as stored in `user_keys`.
@@ -66,12 +61,8 @@ impl UserKey {
     /// # Errors
     /// [`SealError::DoesNotOpen`] never in practice: the cipher refuses only texts over 256 GiB.
     pub fn seal(&self, upload: UploadId, text: &str) -> Result<Sealed, SealError> {
-        let nonce = XChaCha20Poly1305::generate_nonce(&mut OsRng);
-        let payload = Payload { msg: text.as_bytes(), aad: upload.0.as_bytes() };
-        let sealed = XChaCha20Poly1305::new(&self.0.into())
-            .encrypt(&nonce, payload)
-            .map_err(|_| SealError::DoesNotOpen)?;
-        Ok(Sealed(STANDARD.encode([nonce.as_slice(), &sealed].concat())))
+        let sealed = cipher::seal(&self.0, upload.0.as_bytes(), text.as_bytes());
+        sealed.map(|sealed| Sealed(STANDARD.encode(sealed))).ok_or(SealError::DoesNotOpen)
     }
 
     /// Opens a sealed text.
@@ -80,15 +71,8 @@ impl UserKey {
     /// [`SealError::DoesNotOpen`] with another key or upload, or after any change.
     pub fn open(&self, upload: UploadId, sealed: &Sealed) -> Result<String, SealError> {
         let bytes = STANDARD.decode(&sealed.0).map_err(|_| SealError::DoesNotOpen)?;
-        if bytes.len() < NONCE_BYTES {
-            return Err(SealError::DoesNotOpen);
-        }
-        let (nonce, body) = bytes.split_at(NONCE_BYTES);
-        let payload = Payload { msg: body, aad: upload.0.as_bytes() };
-        let text = XChaCha20Poly1305::new(&self.0.into())
-            .decrypt(XNonce::from_slice(nonce), payload)
-            .map_err(|_| SealError::DoesNotOpen)?;
-        String::from_utf8(text).map_err(|_| SealError::DoesNotOpen)
+        let text = cipher::open(&self.0, upload.0.as_bytes(), &bytes).ok_or(SealError::DoesNotOpen)?;
+        std::str::from_utf8(&text).map(str::to_owned).map_err(|_| SealError::DoesNotOpen)
     }
 }
 
