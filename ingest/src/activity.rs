@@ -1,9 +1,10 @@
 //! Documents for the log collections. They go to Kafka without being waited for: a log never holds an upload up.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use runtime::producer::{Ack, Message};
+use runtime::clock::Clock;
+use runtime::producer::{Ack, Message, Outbound};
 use runtime::publish::Delivered;
 use schemas::codec;
 use schemas::events::{ActivityLogged, Event as _, UploadReceived};
@@ -11,9 +12,9 @@ use schemas::ids::{EventId, Micros};
 use schemas::logs::{ErrorLog, LogDocument, UploadProcessingLog};
 use serde_json::json;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
-use crate::error::ApiError;
-use crate::gateway::Gateway;
+use crate::http::problem::{ApiError, DATABASE_UNAVAILABLE, NOT_PUBLISHED, PHOTO_STORE_UNAVAILABLE};
 
 /// Error documents of one code in one minute; the rest is in the process' own log.
 const ERRORS_PER_MINUTE: u32 = 10;
@@ -37,12 +38,33 @@ impl ErrorBudget {
     }
 }
 
-impl Gateway {
+/// Writes log documents.
+pub(crate) struct ActivityLog {
+    outbound: Arc<dyn Outbound>,
+    clock: Arc<dyn Clock>,
+    /// With the environment's prefix.
+    topic: String,
+    schema_id: u32,
+    errors: ErrorBudget,
+}
+
+impl ActivityLog {
+    /// A log; `schema_id` is the registry's of `ActivityLogged`.
+    pub(crate) fn new(
+        outbound: Arc<dyn Outbound>,
+        clock: Arc<dyn Clock>,
+        topic_prefix: &str,
+        schema_id: u32,
+    ) -> Self {
+        let topic = format!("{topic_prefix}{}", ActivityLogged::TOPIC.name());
+        Self { outbound, clock, topic, schema_id, errors: ErrorBudget::default() }
+    }
+
     /// Records that an upload was taken; `at` is where its event stands. The document's id derives from the event's: publishing
     /// the event again records nothing new.
     pub(crate) fn record_upload(&self, event: &UploadReceived, at: Delivered) {
         let header = &event.header;
-        let micros = (self.now().0 - header.accepted_at.0).max(0);
+        let micros = (self.clock.now().0 - header.accepted_at.0).max(0);
         self.record(
             &UploadProcessingLog {
                 upload_id: header.upload_id.to_string(),
@@ -69,14 +91,14 @@ impl Gateway {
 
     /// Records a fault of ours.
     pub(crate) fn record_error(&self, error: &ApiError) {
-        let (_, code, title) = error.answer();
-        let now = self.now();
-        if !self.error_budget().take(code, now) {
+        let problem = error.problem();
+        let now = self.clock.now();
+        if !self.errors.take(problem.code, now) {
             return;
         }
-        let error_type = match error {
-            ApiError::DatabaseUnavailable { .. } => "database",
-            ApiError::NotPublished { .. } | ApiError::PhotoStoreUnavailable { .. } => "external_service",
+        let error_type = match problem {
+            DATABASE_UNAVAILABLE => "database",
+            NOT_PUBLISHED | PHOTO_STORE_UNAVAILABLE => "external_service",
             _ => "system",
         };
         let mut stack_trace = error.causes();
@@ -84,8 +106,8 @@ impl Gateway {
         self.record(
             &ErrorLog {
                 error_type: error_type.to_owned(),
-                error_code: code.to_owned(),
-                error_message: title.to_owned(),
+                error_code: problem.code.to_owned(),
+                error_message: problem.title.to_owned(),
                 stack_trace,
                 user_id: None,
                 module: "ingest".to_owned(),
@@ -93,23 +115,26 @@ impl Gateway {
                 resolved: false,
                 resolution_notes: None,
             },
-            EventId(Self::fresh_id()),
+            EventId(Uuid::now_v7()),
             now,
         );
     }
 
     fn record<D: LogDocument>(&self, document: &D, event_id: EventId, at: Micros) {
         let bytes = document.activity(event_id, 0, at).map_err(|error| error.to_string()).and_then(|event| {
-            let bytes = codec::encode(self.parts().schemas.activity_logged, &event);
+            let bytes = codec::encode(self.schema_id, &event);
             bytes.map(|bytes| (event.key(), bytes)).map_err(|error| error.to_string())
         });
-        let topic = format!("{}{}", self.config().topic_prefix, ActivityLogged::TOPIC.name());
         let sent = bytes.and_then(|(key, payload)| {
-            let message =
-                Message { topic: &topic, key: Some(key.as_bytes()), payload: Some(&payload), headers: &[] };
+            let message = Message {
+                topic: &self.topic,
+                key: Some(key.as_bytes()),
+                payload: Some(&payload),
+                headers: &[],
+            };
             // Nobody waits for this acknowledgement.
             let ack = Ack::Waiter(oneshot::channel().0);
-            self.parts().outbound.send(&message, ack).map_err(|_| "the producer did not take it".to_owned())
+            self.outbound.send(&message, ack).map_err(|_| "the producer did not take it".to_owned())
         });
         if let Err(error) = sent {
             tracing::warn!(collection = D::COLLECTION.name, error, "a log document is lost");

@@ -1,97 +1,153 @@
-//! `POST /v1/rewards/{id}/claim`: a driver asks for a reward. One claim a reward: asking again gives the first answer again.
+//! `POST /v1/rewards/{id}/claim`: a driver asks for a reward. One claim per reward: asking again gives the first answer again.
+
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use runtime::clock::Clock;
 use schemas::events::RewardClaimed;
 use schemas::ids::{EventId, Micros, RewardId, UploadId, UserId, natural};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
+use utoipa::ToSchema;
 use uuid::Uuid;
-use warp::http::StatusCode;
-use warp::reply::Response;
 
-use crate::accept::json_response;
-use crate::body::Body;
-use crate::error::ApiError;
-use crate::gateway::{Caller, Gateway};
+use crate::auth::admission::Caller;
+use crate::http::operation::Operation;
+use crate::http::problem::{
+    ApiError, MAINTENANCE, NO_WALLET, Problem, REWARD_NOT_FOUND, REWARD_SETTLED, UNEXPECTED_BODY,
+};
+use crate::http::reply::Taken;
+use crate::http::request::{Extract, Path, PathParameter, Request, RequestBody, State, uuid_schema};
 use crate::outbox::announce;
-use crate::payout::instant;
+use crate::queries::payout::instant;
 
 /// Bytes of a claim's body, which says nothing: an empty object and the white space of a client that sets it out.
-pub(crate) const CLAIM_BYTES: u64 = 64;
+const CLAIM_BYTES: u64 = 64;
 /// Days in which an upload's reward may be claimed before the tables show it: a review may take a month.
 const DAYS: i64 = 45;
 /// Uploads that are looked through for such a reward: 45 days x 20 a day. 900 hashes take below a millisecond.
 const CANDIDATES: i64 = 900;
 
-/// A stored claim.
-type Claim = (Uuid, DateTime<Utc>);
+/// What the route itself refuses.
+pub(crate) const REFUSALS: &[Problem] = &[MAINTENANCE, NO_WALLET, REWARD_SETTLED];
 
-impl Gateway {
-    /// The route.
-    pub(crate) async fn post_claim(
-        &self,
-        caller: &Caller,
-        reward: RewardId,
-        mut body: Body,
-    ) -> Result<Response, ApiError> {
-        if !says_nothing(&body.whole().await?) {
-            return Err(ApiError::UnexpectedBody);
-        }
-        self.claim(caller, reward).await
-    }
+/// What claiming works with.
+pub(crate) struct Claims {
+    pub(crate) pool: PgPool,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The registry's id of `RewardClaimed`.
+    pub(crate) schema_id: u32,
+}
 
-    /// 202 for the first claim, 200 for every other.
-    async fn claim(&self, caller: &Caller, reward: RewardId) -> Result<Response, ApiError> {
-        let mut tx = self.pool().begin().await?;
-        if let Some(claim) = stored(&mut tx, caller.user, reward).await? {
-            return Ok(answer(reward, claim, StatusCode::OK));
-        }
-        if !caller.writable {
-            return Err(ApiError::Maintenance);
-        }
-        let now = self.now();
-        claimable(&mut tx, caller.user, reward, now).await?;
-        let wallet: Option<Uuid> =
-            sqlx::query_scalar("select id from user_wallets where user_id = $1 and is_primary")
-                .bind(caller.user.0)
-                .fetch_optional(&mut *tx)
-                .await?;
-        let wallet = wallet.ok_or(ApiError::NoWallet)?;
-        let event = RewardClaimed {
-            event_id: EventId(natural(&format!("claim/{reward}"))),
-            occurred_at: now,
-            reward_id: reward,
-            user_id: caller.user,
-            wallet_id: wallet,
-        };
-        let made = sqlx::query(
-            "insert into reward_claims (reward_id, user_id, wallet_id, event_id, claimed_at) values ($1, $2, $3, $4, $5)
-             on conflict (reward_id) do nothing",
-        )
-        .bind(reward.0)
-        .bind(caller.user.0)
-        .bind(wallet)
-        .bind(event.event_id.0)
-        .bind(now.to_utc())
-        .execute(&mut *tx)
-        .await?;
-        if made.rows_affected() == 0 {
-            // Another request was faster while this one waited for its row.
-            let claim = stored(&mut tx, caller.user, reward).await?.ok_or(ApiError::RewardNotFound)?;
-            return Ok(answer(reward, claim, StatusCode::OK));
-        }
-        announce(&mut tx, self.parts().schemas.reward_claimed, &event, now).await?;
-        tx.commit().await?;
-        Ok(answer(reward, (wallet, now.to_utc()), StatusCode::ACCEPTED))
+/// A claim.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Claim {
+    reward_id: Uuid,
+    #[schema(pattern = "^claimed$")]
+    status: &'static str,
+    wallet_id: Uuid,
+    #[schema(format = DateTime)]
+    claimed_at: String,
+}
+
+impl PathParameter for RewardId {
+    const MISSING: Problem = REWARD_NOT_FOUND;
+
+    fn schema() -> Value {
+        uuid_schema()
     }
 }
 
+/// No body, or an empty JSON object.
+pub(crate) struct NoBody;
+
+impl<S: Sync> Extract<S> for NoBody {
+    async fn extract(state: &S, request: &mut Request) -> Result<Self, ApiError> {
+        let RequestBody(mut body) = RequestBody::extract(state, request).await?;
+        body.allow(CLAIM_BYTES, || UNEXPECTED_BODY.error());
+        if is_empty(&body.whole().await?) { Ok(Self) } else { Err(UNEXPECTED_BODY.error()) }
+    }
+
+    fn describe(operation: &mut Operation) {
+        <RequestBody as Extract<S>>::describe(operation);
+        let empty = json!({ "type": "object", "maxProperties": 0 });
+        operation.body(false, json!({ "application/json": { "schema": empty } }));
+        operation.problems(&[UNEXPECTED_BODY]);
+    }
+}
+
+/// The route: 202 for the first claim, 200 for every other.
+pub(crate) async fn post(
+    State(claims): State<Arc<Claims>>,
+    caller: Caller,
+    Path(reward): Path<RewardId>,
+    _: NoBody,
+) -> Result<Taken<Claim>, ApiError> {
+    let mut tx = claims.pool.begin().await?;
+    if let Some(claim) = stored(&mut tx, caller.user, reward).await? {
+        return Ok(answer(false, claim));
+    }
+    if !caller.writable {
+        return Err(MAINTENANCE.error());
+    }
+    let now = claims.clock.now();
+    claimable(&mut tx, caller.user, reward, now).await?;
+    let wallet: Option<Uuid> =
+        sqlx::query_scalar("select id from user_wallets where user_id = $1 and is_primary")
+            .bind(caller.user.0)
+            .fetch_optional(&mut *tx)
+            .await?;
+    let event = RewardClaimed {
+        event_id: EventId(natural(&format!("claim/{reward}"))),
+        occurred_at: now,
+        reward_id: reward,
+        user_id: caller.user,
+        wallet_id: wallet.ok_or_else(|| NO_WALLET.error())?,
+    };
+    if !insert(&mut tx, &event).await? {
+        // Another request was faster while this one waited for its row.
+        let claim = stored(&mut tx, caller.user, reward).await?.ok_or_else(|| REWARD_NOT_FOUND.error())?;
+        return Ok(answer(false, claim));
+    }
+    announce(&mut tx, claims.schema_id, &event, now).await?;
+    tx.commit().await?;
+    Ok(answer(true, claim(reward, event.wallet_id, now.to_utc())))
+}
+
+/// Stores a claim; false where the reward is claimed already.
+async fn insert(tx: &mut PgConnection, event: &RewardClaimed) -> Result<bool, sqlx::Error> {
+    let made = sqlx::query(
+        "insert into reward_claims (reward_id, user_id, wallet_id, event_id, claimed_at) values ($1, $2, $3, $4, $5)
+         on conflict (reward_id) do nothing",
+    )
+    .bind(event.reward_id.0)
+    .bind(event.user_id.0)
+    .bind(event.wallet_id)
+    .bind(event.event_id.0)
+    .bind(event.occurred_at.to_utc())
+    .execute(tx)
+    .await?;
+    Ok(made.rows_affected() == 1)
+}
+
 async fn stored(tx: &mut PgConnection, user: UserId, reward: RewardId) -> Result<Option<Claim>, sqlx::Error> {
-    sqlx::query_as("select wallet_id, claimed_at from reward_claims where reward_id = $1 and user_id = $2")
-        .bind(reward.0)
-        .bind(user.0)
-        .fetch_optional(tx)
-        .await
+    let found: Option<(Uuid, DateTime<Utc>)> = sqlx::query_as(
+        "select wallet_id, claimed_at from reward_claims where reward_id = $1 and user_id = $2",
+    )
+    .bind(reward.0)
+    .bind(user.0)
+    .fetch_optional(tx)
+    .await?;
+    Ok(found.map(|(wallet_id, claimed_at)| claim(reward, wallet_id, claimed_at)))
+}
+
+fn claim(reward: RewardId, wallet_id: Uuid, claimed_at: DateTime<Utc>) -> Claim {
+    Claim { reward_id: reward.0, status: "claimed", wallet_id, claimed_at: instant(claimed_at) }
+}
+
+fn answer(now: bool, document: Claim) -> Taken<Claim> {
+    Taken { now, location: None, document }
 }
 
 /// Refuses a reward that is not the caller's, or is past claiming. One that the tables do not show yet is the caller's when it is that
@@ -108,13 +164,13 @@ async fn claimable(
             .fetch_optional(&mut *tx)
             .await?;
     match known {
-        Some((owner, _)) if owner != user.0 => Err(ApiError::RewardNotFound),
+        Some((owner, _)) if owner != user.0 => Err(REWARD_NOT_FOUND.error()),
         Some((_, Some(status))) if ["distributed", "cancelled"].contains(&status.as_str()) => {
-            Err(ApiError::RewardSettled { status })
+            Err(REWARD_SETTLED.because(format!("the reward is {status} already: there is nothing to claim")))
         }
         Some(_) => Ok(()),
         None if is_expected(tx, user, reward, now).await? => Ok(()),
-        None => Err(ApiError::RewardNotFound),
+        None => Err(REWARD_NOT_FOUND.error()),
     }
 }
 
@@ -141,22 +197,10 @@ async fn is_expected(
     Ok(uploads.into_iter().any(|upload| RewardId::of(UploadId(upload)) == reward))
 }
 
-/// No body, or an empty JSON object.
-fn says_nothing(body: &[u8]) -> bool {
+fn is_empty(body: &[u8]) -> bool {
     let body = body.trim_ascii();
     body.is_empty()
         || serde_json::from_slice::<Map<String, Value>>(body).is_ok_and(|object| object.is_empty())
-}
-
-fn answer(reward: RewardId, (wallet_id, claimed_at): Claim, status: StatusCode) -> Response {
-    let mut response = json_response(&json!({
-        "reward_id": reward,
-        "status": "claimed",
-        "wallet_id": wallet_id,
-        "claimed_at": instant(claimed_at),
-    }));
-    *response.status_mut() = status;
-    response
 }
 
 #[cfg(test)]
@@ -164,8 +208,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_claim_says_nothing_in_its_body() {
-        assert!(["", " \n", "{}", "{ }\n"].iter().all(|body| says_nothing(body.as_bytes())));
-        assert!(["null", "[]", "{", "{\"amount\":\"5\"}"].iter().all(|body| !says_nothing(body.as_bytes())));
+    fn a_claim_is_empty_in_its_body() {
+        assert!(["", " \n", "{}", "{ }\n"].iter().all(|body| is_empty(body.as_bytes())));
+        assert!(["null", "[]", "{", "{\"amount\":\"5\"}"].iter().all(|body| !is_empty(body.as_bytes())));
     }
 }

@@ -1,4 +1,4 @@
-//! What the gateway is told: caps, timeouts and rates, each with its arithmetic.
+//! Settings of the gateway: caps, timeouts and rates, each with its arithmetic.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -27,14 +27,14 @@ pub struct GatewayConfig {
     pub trusted_proxies: Vec<IpAddr>,
     /// Whether the stream of a verified upload stays open until its reward is paid; false ends it at the verdict.
     pub follow_rewards: bool,
-    /// Who may tell of the chain; none where no chain is watched.
+    /// Who may report steps of the chain; none where no chain is watched.
     pub chain: Option<ChainAccess>,
 }
 
 /// How the watcher of a chain is known.
 #[derive(Clone, Debug)]
 pub struct ChainAccess {
-    /// The network that is told of.
+    /// The network that is watched.
     pub genesis_id: String,
     /// Shared with the watcher.
     pub secret: SecretString,
@@ -121,6 +121,9 @@ pub struct Timeouts {
     pub place: Duration,
     /// Time between two rounds of the sweeper.
     pub sweep: Duration,
+    /// A reservation that stays unpublished for longer, while the producer publishes nothing, takes the gateway's readiness. Three times
+    /// the age at which the sweeper takes it up.
+    pub unpublished: Duration,
     /// Time between two looks at the tables for an event stream.
     pub poll: Duration,
     /// An event stream ends after this time; the client resumes with `Last-Event-ID`.
@@ -141,6 +144,7 @@ impl Default for Timeouts {
             drain: Duration::from_secs(5),
             place: Duration::from_secs(5),
             sweep: Duration::from_secs(5),
+            unpublished: Duration::from_secs(60),
             poll: Duration::from_millis(500),
             stream: Duration::from_secs(600),
             shutdown: Duration::from_secs(20),

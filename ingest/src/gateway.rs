@@ -1,37 +1,42 @@
-//! The gateway's parts, put together once and shared by every connection.
+//! The gateway, put together once from its dependencies: what each handler works with is made here, and handed out to them by type.
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use runtime::clock::Clock;
 use runtime::health::Health;
+use runtime::metrics::Exporter;
 use runtime::producer::Outbound;
-use schemas::ids::{Micros, UserId};
+use schemas::events::{Event as _, UploadReceived};
 use sqlx::PgPool;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use uuid::Uuid;
-use warp::http::HeaderMap;
-use warp::http::header::AUTHORIZATION;
-use warp::reply::Response;
+use tokio_util::sync::CancellationToken;
 
-use crate::activity::ErrorBudget;
-use crate::check::PhotoCheck;
+use crate::activity::ActivityLog;
+use crate::auth::admission::Admission;
+use crate::auth::keys::KeySet;
+use crate::auth::rate::Limiter;
+use crate::chain::events::ChainIntake;
+use crate::claims::Claims;
 use crate::config::GatewayConfig;
-use crate::error::ApiError;
-use crate::keys::{Claims, KeySet};
+use crate::http::places::Places;
+use crate::http::problem::ApiError;
+use crate::http::request::Provide;
 use crate::metrics::GatewayMetrics;
-use crate::rate::{Key, Limiter};
-use crate::routes::{ROUTES, UNMATCHED};
-use crate::server::Peer;
-use crate::store::PhotoStore;
-use crate::token::SchemaIds;
+use crate::queries::live::Streams;
+use crate::schema_ids::SchemaIds;
+use crate::uploads::check::PhotoCheck;
+use crate::uploads::post::Uploads;
+use crate::uploads::publish::Publisher;
+use crate::uploads::reserve::Reservations;
+use crate::uploads::store::PhotoStore;
+use crate::uploads::sweep::Sweeper;
 
-/// What the gateway works with.
-pub struct Parts {
+/// What the gateway depends on.
+pub struct Dependencies {
     /// Postgres.
     pub pool: PgPool,
-    /// Kafka; its patience should not be above [`crate::config::Timeouts::publish`].
+    /// Kafka; its delivery timeout should not be above [`crate::config::Timeouts::publish`].
     pub outbound: Arc<dyn Outbound>,
     /// Where photos are kept.
     pub photos: PhotoStore,
@@ -51,201 +56,143 @@ pub struct Parts {
 
 /// The gateway; cheap to clone.
 #[derive(Clone)]
-pub struct Gateway(Arc<Inner>);
-
-struct Inner {
-    config: GatewayConfig,
-    parts: Parts,
-    limiter: Limiter,
-    uploads: Arc<Semaphore>,
-    checks: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
-    batches: Arc<Semaphore>,
-    errors: ErrorBudget,
-}
-
-/// Who asks, and from where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Caller {
-    pub(crate) user: UserId,
-    pub(crate) address: IpAddr,
-    /// False while uploads are paused.
-    pub(crate) writable: bool,
+pub struct Gateway {
+    pub(crate) config: Arc<GatewayConfig>,
+    pub(crate) health: Health,
+    pub(crate) metrics: GatewayMetrics,
+    pub(crate) log: Arc<ActivityLog>,
+    pub(crate) streams: Arc<Streams>,
+    pub(crate) sweeper: Arc<Sweeper>,
+    pool: PgPool,
+    admission: Arc<Admission>,
+    uploads: Arc<Uploads>,
+    claims: Arc<Claims>,
+    intake: Arc<ChainIntake>,
 }
 
 impl Gateway {
-    /// Puts the parts together.
+    /// Puts it together.
     #[must_use]
-    pub fn new(config: GatewayConfig, parts: Parts) -> Self {
-        let places = |count: usize| Arc::new(Semaphore::new(count));
-        Self(Arc::new(Inner {
-            limiter: Limiter::default(),
-            uploads: places(config.limits.uploads),
-            checks: places(config.limits.checks),
-            streams: places(config.limits.streams),
-            batches: places(config.limits.batches),
-            errors: ErrorBudget::default(),
-            config,
-            parts,
-        }))
-    }
-
-    /// The settings.
-    #[must_use]
-    pub fn config(&self) -> &GatewayConfig {
-        &self.0.config
-    }
-
-    /// Liveness and readiness.
-    #[must_use]
-    pub fn health(&self) -> &Health {
-        &self.0.parts.health
-    }
-
-    pub(crate) fn parts(&self) -> &Parts {
-        &self.0.parts
-    }
-
-    pub(crate) fn pool(&self) -> &PgPool {
-        &self.0.parts.pool
-    }
-
-    pub(crate) fn now(&self) -> Micros {
-        self.0.parts.clock.now()
-    }
-
-    pub(crate) fn error_budget(&self) -> &ErrorBudget {
-        &self.0.errors
-    }
-
-    /// A place among the uploads being read.
-    pub(crate) async fn upload_place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.place(&self.0.uploads).await
-    }
-
-    /// A place among the photos being checked.
-    pub(crate) async fn check_place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.place(&self.0.checks).await
-    }
-
-    /// A place among the batches of chain events being taken.
-    pub(crate) async fn batch_place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.place(&self.0.batches).await
-    }
-
-    /// A place among the event streams: at once or not at all, as they last long.
-    pub(crate) fn stream_place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.0.streams.clone().try_acquire_owned().map_err(|_| ApiError::Busy { retry_after: 10 })
-    }
-
-    async fn place(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
-        let wait = self.0.config.timeouts.place;
-        match tokio::time::timeout(wait, places.clone().acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            _ => Err(ApiError::Busy { retry_after: 5 }),
+    pub fn new(config: GatewayConfig, dependencies: Dependencies) -> Self {
+        let (limits, timeouts) = (config.limits, config.timeouts);
+        let log = Arc::new(activity_log(&config, &dependencies));
+        let publisher = Arc::new(publisher(&config, &dependencies, log.clone()));
+        let uploads = Arc::new(uploads(&config, &dependencies, publisher.clone()));
+        let intake = Arc::new(chain_intake(&config, &dependencies));
+        let Dependencies { pool, photos, keys, clock, metrics, health, schemas, .. } = dependencies;
+        Self {
+            sweeper: Arc::new(Sweeper { publisher, photos, timeouts, health: health.clone() }),
+            streams: Arc::new(Streams {
+                pool: pool.clone(),
+                places: Places::new(limits.streams, timeouts.place),
+                timeouts,
+                follow_rewards: config.follow_rewards,
+                stop: CancellationToken::new(),
+            }),
+            claims: Arc::new(Claims {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                schema_id: schemas.reward_claimed,
+            }),
+            admission: Arc::new(Admission {
+                pool: pool.clone(),
+                keys,
+                clock,
+                limiter: Limiter::default(),
+                rates: config.rates,
+                trusted_proxies: config.trusted_proxies.clone(),
+            }),
+            config: Arc::new(config),
+            health,
+            metrics,
+            log,
+            pool,
+            uploads,
+            intake,
         }
     }
 
-    /// Who asks: address within its rate, token valid, user within their rate, account and session active; the database is
-    /// asked last.
-    pub(crate) async fn admit(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<Caller, ApiError> {
-        let address = self.address(headers, peer);
-        let rates = &self.0.config.rates;
-        self.take(Key::ApiAddress(Key::network(address)), rates.api_per_address)?;
-        let claims = self.0.parts.keys.check(bearer(headers)?, self.now())?;
-        self.take(Key::ApiUser(claims.sub), rates.api_per_user)?;
-        let writable = self.account(&claims).await?;
-        Ok(Caller { user: claims.sub, address, writable })
-    }
-
-    /// Within the rates of uploads.
-    pub(crate) fn admit_upload(&self, caller: &Caller) -> Result<(), ApiError> {
-        if !caller.writable {
-            return Err(ApiError::Maintenance);
-        }
-        let rates = &self.0.config.rates;
-        self.take(Key::UploadAddress(Key::network(caller.address)), rates.uploads_per_address)?;
-        self.take(Key::UploadUser(caller.user), rates.uploads_per_user)
-    }
-
-    fn take(&self, key: Key, rate: crate::config::Rate) -> Result<(), ApiError> {
-        let taken = self.0.limiter.take(key, rate, self.now());
-        taken.map_err(|retry_after| ApiError::RateLimited { retry_after })
-    }
-
-    /// Whether uploads are taken; an error where the account or the session is not in order.
-    async fn account(&self, claims: &Claims) -> Result<bool, ApiError> {
-        let row: Option<(bool, Option<bool>, bool)> = sqlx::query_as(
-            "select u.is_active, s.is_active, exists (select from system_config where maintenance_mode)
-             from users u left join user_sessions s on s.id = $2 and s.user_id = u.id where u.id = $1",
-        )
-        .bind(claims.sub.0)
-        .bind(claims.sid)
-        .fetch_optional(self.pool())
-        .await?;
-        match row {
-            Some((true, Some(true), maintenance)) => Ok(!maintenance),
-            Some((false, ..)) => Err(ApiError::AccountLocked),
-            Some(_) => Err(ApiError::TokenInvalid("its session has ended")),
-            None => Err(ApiError::TokenInvalid("its account does not exist")),
-        }
-    }
-
-    /// The client's address: the peer, or behind trusted proxies the last address that none of them has.
-    fn address(&self, headers: &HeaderMap, peer: Option<Peer>) -> IpAddr {
-        let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip().to_canonical());
-        let trusted = &self.0.config.trusted_proxies;
-        if !trusted.contains(&peer) {
-            return peer;
-        }
-        let forwarded: Vec<IpAddr> = headers
-            .get_all("x-forwarded-for")
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|address| address.trim().parse().ok())
-            .collect();
-        forwarded.into_iter().rev().find(|address| !trusted.contains(address)).unwrap_or(peer)
-    }
-
-    /// Counts and times a request, turns an error into its problem document, and records a fault of ours.
-    pub(crate) async fn answer(
-        &self,
-        route: &'static str,
-        work: impl Future<Output = Result<Response, ApiError>>,
-    ) -> Response {
-        debug_assert!(route == UNMATCHED || ROUTES.iter().any(|(_, known)| *known == route), "{route}");
-        let begun = Instant::now();
-        let response = work.await.unwrap_or_else(|error| self.refuse(route, error));
-        self.count(route, &response, begun.elapsed());
-        response
-    }
-
-    pub(crate) fn count(&self, route: &str, response: &Response, took: Duration) {
-        let metrics = &self.0.parts.metrics;
-        metrics.http_requests.with_label_values(&[route, response.status().as_str()]).inc();
-        metrics.http_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
-    }
-
-    fn refuse(&self, route: &str, error: ApiError) -> Response {
-        // Being busy or in maintenance is no fault; what has a cause is.
-        if std::error::Error::source(&error).is_some() {
-            tracing::error!(route, code = error.answer().1, error = %error.causes(), "request failed");
-            self.record_error(&error);
-        } else {
-            tracing::debug!(route, code = error.answer().1, "request refused");
-        }
-        error.into_response()
-    }
-
-    /// An id for what has no event: UUIDv7.
-    pub(crate) fn fresh_id() -> Uuid {
-        Uuid::now_v7()
+    /// Publishes reservations older than `grace` that a crash or a silent Kafka left behind, and says how many. One gateway
+    /// at a time, under an advisory lock. `grace` must not be below the publish timeout, or requests are overtaken.
+    ///
+    /// # Errors
+    /// [`ApiError`] of the first that could not be published; the rest waits for the next round.
+    pub async fn republish_reserved(&self, grace: Duration) -> Result<usize, ApiError> {
+        self.sweeper.publisher.republish_reserved(grace).await
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
-    let value = headers.get(AUTHORIZATION).ok_or(ApiError::TokenMissing)?;
-    let (scheme, token) = value.to_str().ok().and_then(|value| value.split_once(' ')).unwrap_or_default();
-    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(ApiError::TokenMissing) }
+fn activity_log(config: &GatewayConfig, dependencies: &Dependencies) -> ActivityLog {
+    let Dependencies { outbound, clock, schemas, .. } = dependencies;
+    ActivityLog::new(outbound.clone(), clock.clone(), &config.topic_prefix, schemas.activity_logged)
+}
+
+fn publisher(config: &GatewayConfig, dependencies: &Dependencies, log: Arc<ActivityLog>) -> Publisher {
+    Publisher {
+        pool: dependencies.pool.clone(),
+        outbound: dependencies.outbound.clone(),
+        clock: dependencies.clock.clone(),
+        log,
+        topic: format!("{}{}", config.topic_prefix, UploadReceived::TOPIC.name()),
+        timeout: config.timeouts.publish,
+        failed: AtomicBool::new(false),
+    }
+}
+
+fn uploads(config: &GatewayConfig, dependencies: &Dependencies, publisher: Arc<Publisher>) -> Uploads {
+    let reservations = Reservations {
+        pool: dependencies.pool.clone(),
+        clock: dependencies.clock.clone(),
+        schema_id: dependencies.schemas.upload_received,
+        rules_version: config.rules_version.clone(),
+    };
+    Uploads {
+        photos: dependencies.photos.clone(),
+        check: dependencies.check.clone(),
+        reservations,
+        publisher,
+        limits: config.limits,
+        reading: Places::new(config.limits.uploads, config.timeouts.place),
+        checking: Places::new(config.limits.checks, config.timeouts.place),
+        base_url: config.base_url.clone(),
+    }
+}
+
+fn chain_intake(config: &GatewayConfig, dependencies: &Dependencies) -> ChainIntake {
+    ChainIntake {
+        pool: dependencies.pool.clone(),
+        clock: dependencies.clock.clone(),
+        metrics: dependencies.metrics.clone(),
+        schemas: dependencies.schemas,
+        access: config.chain.clone(),
+        limits: config.limits,
+        timeouts: config.timeouts,
+        places: Places::new(config.limits.batches, config.timeouts.place),
+    }
+}
+
+macro_rules! provides {
+    ($($type:ty: $field:ident;)*) => {
+        $(impl Provide<$type> for Gateway {
+            fn provide(&self) -> $type {
+                self.$field.clone()
+            }
+        })*
+    };
+}
+provides! {
+    PgPool: pool;
+    Health: health;
+    Arc<GatewayConfig>: config;
+    Arc<Admission>: admission;
+    Arc<Uploads>: uploads;
+    Arc<Streams>: streams;
+    Arc<Claims>: claims;
+    Arc<ChainIntake>: intake;
+}
+
+impl Provide<Exporter> for Gateway {
+    fn provide(&self) -> Exporter {
+        self.metrics.exporter.clone()
+    }
 }

@@ -1,52 +1,38 @@
-//! The gateway: photos come in over HTTP, are kept durably, and go to Kafka as `uploads.received`; what became of them goes
-//! out again.
+//! The gateway: photos come in over HTTP, are kept durably, and go to Kafka as `uploads.received`; clients ask here what became of them.
 //!
-//! An upload's way, file by file: [`server`] accepts the connection and cuts slow ones; `routes` finds the handler; `gateway`
-//! admits the caller (rates, token, account); `body` and `form` stream the multipart body; [`store`] hashes and keeps the
-//! photo; [`check`] looks at its bytes; `reserve` decides in one transaction what the event says; `publish` sends it and lets
-//! the sweeper send what a crash left behind; `accept` ties them together. `status`, `list`, `rewards` and `live` answer
-//! questions; `claims` takes what drivers ask for, `batch` and `chain_events` what the watcher of the chain tells.
+//! [`routes`] is the table of routes: from a row follow dispatch, metrics and `/openapi.json`. A handler is an async function; what it
+//! needs of the request and of the gateway are its arguments, which [`http`] reads in their order. [`auth`] says who asks, [`uploads`]
+//! takes photos (its own page shows the way of one, file by file), [`queries`] answers from the tables, [`claims`] takes what drivers ask
+//! for and [`chain`] what the watcher of the chain reports. [`gateway`] puts all of it together, [`serve`] serves it.
 
-#![allow(clippy::result_large_err, reason = "an ApiError is made once a request and never on a hot path")]
-
-mod accept;
+mod accounts;
 mod activity;
-mod batch;
-mod body;
-mod chain_events;
-pub mod check;
+mod auth;
+mod chain;
 mod claims;
 pub mod config;
-pub mod error;
-mod fields;
-mod form;
-pub mod gateway;
-pub mod keys;
-mod list;
-mod live;
+mod gateway;
+mod http;
 pub mod metrics;
-pub mod openapi;
+mod ops;
 mod outbox;
-mod payout;
-mod publish;
-mod rate;
-mod reserve;
-mod rewards;
+mod queries;
 mod routes;
-pub mod server;
-mod stall;
-mod status;
-pub mod store;
-pub mod token;
-pub mod wallets;
+mod schema_ids;
+mod serve;
+mod uploads;
 
-pub use check::{HeaderCheck, PhotoCheck};
+pub use accounts::{token, wallets};
+pub use auth::keys;
 pub use config::GatewayConfig;
-pub use gateway::{Gateway, Parts};
+pub use gateway::{Dependencies, Gateway};
+pub use http::problem;
 pub use keys::{KeySet, Role, SigningKey};
-pub use routes::ROUTES;
-pub use server::serve;
-pub use store::PhotoStore;
+pub use schema_ids::SchemaIds;
+pub use serve::serve;
+pub use uploads::check::{HeaderCheck, PhotoCheck};
+pub use uploads::store;
+pub use uploads::store::PhotoStore;
 
 #[cfg(test)]
 mod server_tests;

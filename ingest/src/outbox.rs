@@ -6,8 +6,7 @@ use schemas::events::Event;
 use schemas::ids::Micros;
 use sqlx::PgConnection;
 
-use crate::error::ApiError;
-use crate::token::TokenError;
+use crate::http::problem::{ApiError, INTERNAL};
 
 /// Why an event was not announced.
 #[derive(Debug, thiserror::Error)]
@@ -23,17 +22,8 @@ pub(crate) enum OutboxError {
 impl From<OutboxError> for ApiError {
     fn from(error: OutboxError) -> Self {
         match error {
-            OutboxError::Codec(error) => Self::Internal { source: error.into() },
+            OutboxError::Codec(error) => INTERNAL.caused_by(error),
             OutboxError::Database(error) => error.into(),
-        }
-    }
-}
-
-impl From<OutboxError> for TokenError {
-    fn from(error: OutboxError) -> Self {
-        match error {
-            OutboxError::Codec(error) => Self::Codec(error),
-            OutboxError::Database(error) => Self::Database(error),
         }
     }
 }

@@ -1,208 +1,115 @@
-//! The routes: the only file that knows warp's filters.
+//! The table of routes. A row is all that dispatch, metrics, 404, 405, `Allow` and `/openapi.json` know of a route: method, path, summary
+//! and handler, whose argument and answer types say the rest, and the problems that the handler itself answers with.
 
-use std::convert::Infallible;
+use std::sync::Arc;
 
-use bytes::Buf;
-use futures::Stream;
-use schemas::ids::UploadId;
-use tokio_util::sync::CancellationToken;
-use warp::filters::BoxedFilter;
-use warp::http::HeaderMap;
-use warp::reply::Response;
-use warp::{Filter, Rejection};
-
-use crate::accept::json_response;
-use crate::body::Body;
-use crate::claims::CLAIM_BYTES;
-use crate::config::Timeouts;
-use crate::error::ApiError;
+use crate::config::GatewayConfig;
 use crate::gateway::Gateway;
-use crate::list::PageQuery;
-use crate::openapi;
-use crate::server::Peer;
-use crate::status::one;
+use crate::http::handler::{Route, get, post};
+use crate::http::openapi::{About, document};
+use crate::http::problem::{ApiError, BUSY};
+use crate::http::reply::{AnyJson, Json};
+use crate::http::request::State;
+use crate::{chain, claims, ops, queries, uploads};
 
-/// Method and template of the gateway's own routes, as metrics and the OpenAPI document name them.
-pub const ROUTES: [(&str, &str); 8] = [
-    ("post", "/v1/uploads"),
-    ("get", "/v1/uploads"),
-    ("get", "/v1/uploads/{id}"),
-    ("get", "/v1/uploads/{id}/events"),
-    ("get", "/v1/rewards"),
-    ("post", "/v1/rewards/{id}/claim"),
-    ("post", "/v1/chain/events"),
-    ("get", "/openapi.json"),
-];
-
-/// What metrics call a request that no route took.
-pub(crate) const UNMATCHED: &str = "unmatched";
-
-/// All routes of the role.
-pub fn routes(gateway: Gateway, stop: CancellationToken) -> BoxedFilter<(Response,)> {
-    let ops = runtime::ops::routes(gateway.health().clone(), gateway.parts().metrics.exporter.clone());
-    let uploads = post_upload(gateway.clone()).or(list(gateway.clone())).unify();
-    let upload = status(gateway.clone()).or(events(gateway.clone(), stop)).unify();
-    let described = openapi(gateway.clone());
-    let rewards = rewards(gateway.clone()).or(claim(gateway.clone())).unify();
-    let rewards = rewards.or(chain_events(gateway.clone())).unify();
-    let served = uploads.or(upload).unify().or(rewards).unify().or(described).unify().or(ops).unify();
-    served.recover(move |rejection| refuse(gateway.clone(), rejection)).unify().boxed()
+/// The table.
+pub(crate) fn table() -> Vec<Route<Gateway>> {
+    vec![
+        post("/v1/uploads", "Send a photo of an odometer", uploads::post::post)
+            .description(
+                "The photo (JPEG, PNG or WebP) is kept as received. The same photo of the same user again \
+                 gives the first answer, unless that upload failed.",
+            )
+            .refuses(uploads::post::REFUSALS),
+        get("/v1/uploads", "Your uploads, newest first", queries::uploads::list),
+        get("/v1/uploads/{id}", "What became of an upload", queries::uploads::show),
+        get("/v1/uploads/{id}/events", "An upload's progress as server-sent events", queries::live::events)
+            .description(
+                "stage, decided, reward, and payout with each confirmation until the reward is settled; \
+                 data is an Upload.",
+            )
+            .refuses(&[BUSY]),
+        get("/v1/rewards", "Your rewards, newest first", queries::rewards::list),
+        post("/v1/rewards/{id}/claim", "Ask for a reward to be paid to your wallet", claims::post)
+            .description(
+                "Asking again gives the first answer again. A reward may be claimed before it shows: as soon \
+                 as its upload was accepted, unless that was rejected or failed.",
+            )
+            .refuses(claims::REFUSALS),
+        post("/v1/chain/events", "For the watcher of the chain", chain::events::post)
+            .description("Blocks as they are adopted and undone, signed: HMAC-SHA256 over time and body.")
+            .refuses(chain::events::REFUSALS),
+        get("/openapi.json", "This document", openapi),
+        get("/livez", "Whether every loop makes progress or idles", ops::livez).uncounted(),
+        get("/readyz", "Whether the role may take work", ops::readyz).uncounted(),
+        get("/metrics", "Prometheus metrics", ops::metrics).uncounted(),
+    ]
 }
 
-fn with(gateway: Gateway) -> impl Filter<Extract = (Gateway,), Error = Infallible> + Clone {
-    warp::any().map(move || gateway.clone())
+async fn openapi(State(config): State<Arc<GatewayConfig>>) -> Result<Json<AnyJson>, ApiError> {
+    Ok(Json(AnyJson(document(&about(&config), &table()))))
 }
 
-fn request() -> impl Filter<Extract = (HeaderMap, Option<Peer>), Error = Infallible> + Copy {
-    warp::header::headers_cloned().and(warp::ext::optional::<Peer>())
-}
-
-fn post_upload(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
-    warp::path!("v1" / "uploads")
-        .and(warp::post())
-        .and(with(gateway))
-        .and(request())
-        .and(warp::body::stream())
-        .then(|gateway: Gateway, headers, peer, body| async move {
-            let body = limited(&gateway, body);
-            gateway.answer("/v1/uploads", gateway.post_upload(headers, peer, body)).await
-        })
-}
-
-fn limited<B: Buf>(
-    gateway: &Gateway,
-    stream: impl Stream<Item = Result<B, warp::Error>> + Send + 'static,
-) -> Body {
-    let config = gateway.config();
-    Body::new(stream, &config.limits, &config.timeouts)
-}
-
-fn list(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
-    warp::path!("v1" / "uploads").and(warp::get()).and(with(gateway)).and(request()).and(query()).then(
-        |gateway: Gateway, headers: HeaderMap, peer, query: String| async move {
-            let work = async {
-                let caller = gateway.admit(&headers, peer).await?;
-                let query = PageQuery::parse(&query)?;
-                Ok(json_response(&gateway.list(caller.user, query).await?))
-            };
-            gateway.answer("/v1/uploads", work).await
-        },
-    )
-}
-
-fn rewards(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
-    warp::path!("v1" / "rewards").and(warp::get()).and(with(gateway)).and(request()).and(query()).then(
-        |gateway: Gateway, headers: HeaderMap, peer, query: String| async move {
-            let work = async {
-                let caller = gateway.admit(&headers, peer).await?;
-                let query = PageQuery::parse(&query)?;
-                Ok(json_response(&gateway.rewards(caller.user, query).await?))
-            };
-            gateway.answer("/v1/rewards", work).await
-        },
-    )
-}
-
-fn claim(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
-    warp::path!("v1" / "rewards" / String / "claim")
-        .and(warp::post())
-        .and(with(gateway))
-        .and(request())
-        .and(warp::body::stream())
-        .then(|id: String, gateway: Gateway, headers: HeaderMap, peer, body| async move {
-            let timeouts = &gateway.config().timeouts;
-            let body = Body::capped(body, CLAIM_BYTES, |_| ApiError::UnexpectedBody, timeouts);
-            let work = async {
-                let caller = gateway.admit(&headers, peer).await?;
-                let reward = id.parse().map_err(|_| ApiError::RewardNotFound)?;
-                gateway.post_claim(&caller, reward, body).await
-            };
-            gateway.answer("/v1/rewards/{id}/claim", work).await
-        })
-}
-
-fn chain_events(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
-    warp::path!("v1" / "chain" / "events")
-        .and(warp::post())
-        .and(with(gateway))
-        .and(request())
-        .and(warp::body::stream())
-        .then(|gateway: Gateway, headers: HeaderMap, _peer, body| async move {
-            let config = gateway.config();
-            let too_large = |limit| ApiError::BatchTooLarge { limit };
-            let timeouts = Timeouts { body_total: config.timeouts.batch, ..config.timeouts };
-            let body = Body::capped(body, config.limits.chain_bytes, too_large, &timeouts);
-            gateway.answer("/v1/chain/events", gateway.chain_events(&headers, body)).await
-        })
-}
-
-/// The query, empty where there is none.
-fn query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
-    warp::query::raw().or(warp::any().map(String::new)).unify()
-}
-
-fn status(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
-    warp::path!("v1" / "uploads" / String)
-        .and(warp::get())
-        .and(with(gateway))
-        .and(request())
-        .and(query())
-        .then(|id: String, gateway: Gateway, headers: HeaderMap, peer, query: String| async move {
-            let work = async {
-                let caller = gateway.admit(&headers, peer).await?;
-                no_parameters(&query)?;
-                let found = one(gateway.pool(), caller.user, upload_id(&id)?).await?;
-                Ok(json_response(&found.ok_or(ApiError::UploadNotFound)?.document()))
-            };
-            gateway.answer("/v1/uploads/{id}", work).await
-        })
-}
-
-fn events(
-    gateway: Gateway,
-    stop: CancellationToken,
-) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
-    warp::path!("v1" / "uploads" / String / "events")
-        .and(warp::get())
-        .and(with(gateway))
-        .and(request())
-        .and(warp::any().map(move || stop.clone()))
-        .then(|id: String, gateway: Gateway, headers: HeaderMap, peer, stop| async move {
-            let work = async {
-                let caller = gateway.admit(&headers, peer).await?;
-                let last = headers.get("last-event-id");
-                let last = last.map(|id| id.to_str().unwrap_or_default().to_owned());
-                gateway.events(caller.user, upload_id(&id)?, last, stop).await
-            };
-            gateway.answer("/v1/uploads/{id}/events", work).await
-        })
-}
-
-fn openapi(gateway: Gateway) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
-    warp::path!("openapi.json").and(warp::get()).and(with(gateway)).then(|gateway: Gateway| async move {
-        let document = openapi::document(gateway.config());
-        gateway.answer("/openapi.json", async { Ok(json_response(&document)) }).await
-    })
-}
-
-/// An id that is no UUID is no upload either.
-fn upload_id(text: &str) -> Result<UploadId, ApiError> {
-    text.parse().map_err(|_| ApiError::UploadNotFound)
-}
-
-fn no_parameters(query: &str) -> Result<(), ApiError> {
-    match url::form_urlencoded::parse(query.as_bytes()).next() {
-        Some((name, _)) => Err(ApiError::UnknownParameter(name.chars().take(64).collect())),
-        None => Ok(()),
+fn about(config: &GatewayConfig) -> About {
+    About {
+        title: "Milestream",
+        description: format!(
+            "Send a photo of an odometer ({} bytes at most); follow what becomes of it.",
+            config.limits.photo_bytes
+        ),
+        server: config.base_url.clone(),
     }
 }
 
-/// What no route took.
-async fn refuse(gateway: Gateway, rejection: Rejection) -> Result<Response, Infallible> {
-    let error = if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
-        ApiError::MethodNotAllowed
-    } else {
-        ApiError::RouteNotFound
-    };
-    Ok(gateway.answer(UNMATCHED, async { Err(error) }).await)
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn described() -> Value {
+        document(&about(&GatewayConfig::new("http://localhost")), &table())
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn walk(value: &Value, document: &Value) {
+            if let Some(target) = value["$ref"].as_str() {
+                assert!(document.pointer(target.trim_start_matches('#')).is_some(), "{target}");
+            }
+            let children = value.as_object().map(|map| map.values().collect::<Vec<_>>());
+            for child in
+                children.or_else(|| value.as_array().map(|list| list.iter().collect())).unwrap_or_default()
+            {
+                walk(child, document);
+            }
+        }
+        let document = described();
+        walk(&document, &document);
+    }
+
+    #[test]
+    fn every_row_has_a_template_of_its_own_or_a_method_of_its_own() {
+        let (mut paths, mut rows) = (matchit::Router::new(), std::collections::BTreeSet::new());
+        for route in table() {
+            assert!(rows.insert((route.path, route.method.to_string())), "{} {}", route.method, route.path);
+            if !rows.iter().any(|(path, method)| *path == route.path && *method != route.method.as_str()) {
+                paths.insert(route.path, ()).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn an_operation_says_what_its_handlers_types_say() {
+        let document = described();
+        let show = &document["paths"]["/v1/uploads/{id}"]["get"];
+        assert_eq!(show["parameters"][0]["name"], "id");
+        let answer = &show["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
+        assert_eq!(answer, "#/components/schemas/Upload");
+        let refused: Vec<&str> = show["responses"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(refused, ["200", "400", "401", "403", "404", "429", "500", "503"]);
+        let upload = &document["components"]["schemas"]["Upload"];
+        assert_eq!(upload["properties"]["reading"]["type"], serde_json::json!(["string", "null"]));
+        assert_eq!(document["paths"]["/livez"]["get"]["security"], serde_json::json!([]));
+    }
 }

@@ -13,8 +13,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::token::SchemaIds;
-use crate::{Gateway, GatewayConfig, HeaderCheck, KeySet, Parts, PhotoStore, SigningKey, serve};
+use crate::{
+    Dependencies, Gateway, GatewayConfig, HeaderCheck, KeySet, PhotoStore, SchemaIds, SigningKey, serve,
+};
 
 struct Running {
     address: SocketAddr,
@@ -32,7 +33,7 @@ async fn start(change: impl FnOnce(&mut GatewayConfig)) -> Running {
     let mut config = GatewayConfig::new("http://gateway.test");
     config.timeouts.header = Duration::from_millis(200);
     change(&mut config);
-    let parts = Parts {
+    let dependencies = Dependencies {
         // Nothing listens there: a test that needs the database shows as 503.
         pool: PgPoolOptions::new()
             .acquire_timeout(Duration::from_millis(200))
@@ -56,7 +57,7 @@ async fn start(change: impl FnOnce(&mut GatewayConfig)) -> Running {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-    let served = tokio::spawn(serve(listener, Gateway::new(config, parts), stop.clone()));
+    let served = tokio::spawn(serve(listener, Gateway::new(config, dependencies), stop.clone()));
     Running { address, stop, served, outbound, health, _folder: folder }
 }
 
@@ -129,6 +130,24 @@ async fn unknown_routes_methods_and_missing_tokens_are_problem_documents() {
         assert!(answer.contains("application/problem+json"), "{answer}");
     }
     assert!(running.outbound.sent().is_empty());
+}
+
+#[tokio::test]
+async fn every_route_answers_head_without_a_body_and_names_its_methods() {
+    let running = start(|_| {}).await;
+    let ask = async |line: &str| {
+        let request = format!("{line} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        exchange(running.address, &request).await.0.to_ascii_lowercase()
+    };
+    let head = ask("HEAD /livez").await;
+    assert!(head.starts_with("http/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
+    for (line, status) in [("OPTIONS /v1/uploads", 204), ("PUT /v1/uploads/", 405)] {
+        let answer = ask(line).await;
+        assert!(answer.starts_with(&format!("http/1.1 {status}")), "{line}: {answer}");
+        assert!(answer.contains("\r\nallow: get, head, options, post\r\n"), "{line}: {answer}");
+    }
+    let other = ask("GET /v1%2Fuploads").await;
+    assert!(other.starts_with("http/1.1 404"), "an encoded slash is part of a name: {other}");
 }
 
 #[tokio::test]

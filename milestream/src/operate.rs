@@ -6,8 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use ingest::keys::SigningKey;
-use ingest::token::SchemaIds;
+use ingest::{SchemaIds, SigningKey};
 use runtime::Engine;
 use runtime::clock::{Clock as _, SystemClock};
 use runtime::dead_letter::header;

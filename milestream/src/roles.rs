@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use ingest::config::{GatewayConfig, Rate, Rates};
-use ingest::gateway::Gateway;
-use ingest::keys::KeySet;
 use ingest::metrics::GatewayMetrics;
-use ingest::store::PhotoStore;
+use ingest::{Dependencies, Gateway, HeaderCheck, KeySet, PhotoStore};
 use processors::pipeline::{Kind, STAGES};
 use runtime::clock::{Clock, SystemClock};
 use runtime::fence::Guards;
@@ -249,11 +247,11 @@ async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: Cance
         format!("keys.jwks_file {}: run `milestream keys generate`", config.keys.jwks_file.display())
     })?;
     let producer = engine.producer("ingest", DELIVERY_TIMEOUT)?;
-    let parts = ingest::gateway::Parts {
+    let dependencies = Dependencies {
         pool,
         outbound: Arc::new(producer),
         photos: open_photos(config)?,
-        check: Arc::new(ingest::check::HeaderCheck),
+        check: Arc::new(HeaderCheck),
         keys: KeySet::from_jwks(&keys)?,
         clock: Arc::new(SystemClock),
         metrics: GatewayMetrics::register(&engine.metrics.exporter)?,
@@ -264,7 +262,7 @@ async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: Cance
         .await
         .with_context(|| format!("ingest.listen {}: choose another port or address", section.listen))?;
     tracing::info!(listen = %section.listen, "gateway");
-    ingest::serve(listener, Gateway::new(gateway_config(config)?, parts), stop).await;
+    ingest::serve(listener, Gateway::new(gateway_config(config)?, dependencies), stop).await;
     Ok(())
 }
 

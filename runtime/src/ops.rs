@@ -14,14 +14,30 @@ pub fn routes(
     health: Health,
     exporter: Exporter,
 ) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone {
-    let (live, ready) = (health.clone(), health);
-    let livez = warp::path!("livez").map(move || {
-        let stalled = live.stalled(Instant::now());
-        answer(stalled.is_empty(), &format!("stalled: {}", stalled.join(", ")))
-    });
-    let readyz = warp::path!("readyz").map(move || answer(ready.is_ready(), "not ready"));
-    let metrics = warp::path!("metrics").map(move || warp::reply::Reply::into_response(exporter.render()));
+    let (for_live, for_ready) = (health.clone(), health);
+    let livez = warp::path!("livez").map(move || live(&for_live));
+    let readyz = warp::path!("readyz").map(move || ready(&for_ready));
+    let metrics = warp::path!("metrics").map(move || render(&exporter));
     warp::get().and(livez.or(readyz).unify().or(metrics).unify())
+}
+
+/// `/livez`: 200, or 503 with the names of what stands still.
+#[must_use]
+pub fn live(health: &Health) -> Response {
+    let stalled = health.stalled(Instant::now());
+    answer(stalled.is_empty(), &format!("stalled: {}", stalled.join(", ")))
+}
+
+/// `/readyz`: 200, or 503 where the role may take no work.
+#[must_use]
+pub fn ready(health: &Health) -> Response {
+    answer(health.is_ready(), "not ready")
+}
+
+/// `/metrics`: everything that is counted, in Prometheus' text format.
+#[must_use]
+pub fn render(exporter: &Exporter) -> Response {
+    warp::reply::Reply::into_response(exporter.render())
 }
 
 fn answer(good: bool, complaint: &str) -> Response {

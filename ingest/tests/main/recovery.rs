@@ -140,3 +140,25 @@ async fn a_database_that_is_gone_is_a_503_and_an_error_document_without_details_
     assert_eq!(bench.kafka.documents("error_logs")[0]["error_code"], "database_unavailable");
     bench.assert_nothing_left();
 }
+
+#[tokio::test]
+async fn a_gateway_whose_producer_publishes_no_reserved_upload_for_too_long_is_not_ready_until_it_does() {
+    let bench = Bench::start_with(|config| {
+        config.timeouts.publish = Duration::from_millis(50);
+        config.timeouts.sweep = Duration::from_millis(50);
+        config.timeouts.unpublished = Duration::from_millis(500);
+    })
+    .await;
+    let (_, token) = bench.driver().await;
+    bench.kafka.set_silent(true);
+    bench.post(&token, &Form::photo(&jpeg(1))).await.assert_problem(503, "not_published");
+    let until = async |status| {
+        while bench.get("/readyz", "").await.status != status {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), until(503)).await.unwrap();
+    bench.kafka.set_silent(false);
+    tokio::time::timeout(Duration::from_secs(60), until(200)).await.unwrap();
+    assert_eq!(bench.kafka.uploads().len(), 1);
+}

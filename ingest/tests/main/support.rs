@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{Rgb, RgbImage};
-use ingest::token::{SchemaIds, issue};
-use ingest::{Gateway, GatewayConfig, HeaderCheck, KeySet, Parts, PhotoStore, Role, SigningKey, serve};
+use ingest::token::issue;
+use ingest::{
+    Dependencies, Gateway, GatewayConfig, HeaderCheck, KeySet, PhotoStore, Role, SchemaIds, SigningKey, serve,
+};
 use runtime::clock::{Clock as _, SystemClock};
 use runtime::health::Health;
 use runtime::producer::{Ack, Message, NotTaken, Outbound};
@@ -141,7 +143,7 @@ impl Bench {
         change(&mut config);
         let gateway = Gateway::new(
             config,
-            Parts {
+            Dependencies {
                 pool: pool.clone(),
                 outbound: kafka.clone(),
                 photos: PhotoStore::open(url.as_str(), true, []).unwrap(),

@@ -1,0 +1,4 @@
+//! What operators do to accounts by command: tokens and wallets.
+
+pub mod token;
+pub mod wallets;

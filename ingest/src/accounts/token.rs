@@ -1,0 +1,208 @@
+//! Issuing tokens for operators (`milestream token`): the account, its session and the token in one transaction.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
+use schemas::codec::CodecError;
+use schemas::events::AccountChanged;
+use schemas::ids::{EventId, Micros, UserId, natural};
+use schemas::logs::{AuthLog, LogDocument as _};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::auth::keys::{AUDIENCE, Claims, ISSUER, KeyError, Role, SigningKey};
+use crate::outbox::{OutboxError, announce};
+use crate::schema_ids::SchemaIds;
+
+/// Longest life of a token: its session ends then.
+const TTL_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+/// Why no token was issued.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The account is locked.
+    #[error("the account {0} is locked")]
+    Locked(UserId),
+    /// Not 1 second to 7 days.
+    #[error("a token lives 1 second to 7 days")]
+    Ttl,
+    /// The key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// An event does not encode: a bug of ours.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// A document does not encode: a bug of ours.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The database.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+impl From<OutboxError> for TokenError {
+    fn from(error: OutboxError) -> Self {
+        match error {
+            OutboxError::Codec(error) => Self::Codec(error),
+            OutboxError::Database(error) => Self::Database(error),
+        }
+    }
+}
+
+/// Issues a token; makes the account (`driver-` and the first 8 hex digits of the id, level basic) with its preferences where
+/// there is none, and announces both through the outbox.
+///
+/// # Errors
+/// [`TokenError`]; nothing is written then.
+pub async fn issue(
+    pool: &PgPool,
+    key: &SigningKey,
+    schemas: SchemaIds,
+    (user, role): (UserId, Role),
+    ttl: Duration,
+    now: Micros,
+) -> Result<String, TokenError> {
+    if ttl.as_secs() == 0 || ttl > TTL_MAX {
+        return Err(TokenError::Ttl);
+    }
+    let iat = now.0.div_euclid(1_000_000);
+    let claims = Claims {
+        iss: ISSUER.to_owned(),
+        aud: AUDIENCE.to_owned(),
+        sub: user,
+        role,
+        iat,
+        exp: iat + i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
+        sid: Uuid::now_v7(),
+    };
+    let token = key.sign(&claims)?;
+    let mut tx = pool.begin().await?;
+    account(&mut tx, schemas, user, now).await?;
+    sqlx::query("update users set last_login_at = $2, updated_at = $2 where id = $1")
+        .bind(user.0)
+        .bind(now.to_utc())
+        .execute(&mut *tx)
+        .await?;
+    session(&mut tx, &claims, &token, now.to_utc()).await?;
+    let log = AuthLog {
+        user_id: Some(user.to_string()),
+        action: "login".to_owned(),
+        wallet_address: None,
+        ip_address: None,
+        user_agent: None,
+        success: true,
+        error_message: None,
+        session_duration: None,
+        metadata: json!({ "session_id": claims.sid, "method": "operator", "role": role }),
+    };
+    let log = log.activity(EventId(Uuid::now_v7()), 0, now)?;
+    announce(&mut tx, schemas.activity_logged, &log, now).await?;
+    tx.commit().await?;
+    Ok(token)
+}
+
+/// Makes the account with its preferences where there is none, locks its row, and announces it where it is new.
+pub(crate) async fn account(
+    tx: &mut PgConnection,
+    schemas: SchemaIds,
+    user: UserId,
+    now: Micros,
+) -> Result<(), TokenError> {
+    let at = now.to_utc();
+    let username = format!("driver-{}", &user.0.simple().to_string()[..8]);
+    // xmax is 0 exactly for a row that this statement inserted. A row that a sink inserted first has no name yet.
+    let (made, is_active, level): (bool, bool, String) = sqlx::query_as(
+        "insert into users (id, username, created_at, updated_at) values ($1, $2, $3, $3)
+         on conflict (id) do update set username = coalesce(users.username, excluded.username)
+         returning xmax = 0, is_active, verification_level::text",
+    )
+    .bind(user.0)
+    .bind(username)
+    .bind(at)
+    .fetch_one(&mut *tx)
+    .await?;
+    if !is_active {
+        return Err(TokenError::Locked(user));
+    }
+    preferences(tx, user, at).await?;
+    if made {
+        let event = AccountChanged {
+            event_id: EventId(Uuid::now_v7()),
+            user_id: user,
+            occurred_at: now,
+            is_active,
+            verification_level: level,
+        };
+        announce(tx, schemas.account_changed, &event, now).await?;
+    }
+    Ok(())
+}
+
+async fn preferences(tx: &mut PgConnection, user: UserId, at: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    let off = json!({ "enabled": false, "events": [] });
+    sqlx::query(
+        "insert into user_preferences (id, user_id, notification_preferences, dashboard_settings, reward_preferences,
+           created_at, updated_at) values ($1, $2, $3, $4, $5, $6, $6) on conflict (user_id) do nothing",
+    )
+    .bind(natural(&format!("user_preferences/{user}")))
+    .bind(user.0)
+    .bind(json!({ "email": off, "sms": off, "push": off, "webhook": off }))
+    .bind(json!({
+        "theme": "system",
+        "language": "en",
+        "privacy": { "leaderboard": false, "keep_exif_location": false, "analytics": true }
+    }))
+    .bind(json!({
+        "auto_claim": true,
+        "min_claim": "0",
+        "personal_limits": { "daily": null, "weekly": null, "monthly": null }
+    }))
+    .bind(at)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn session(
+    tx: &mut PgConnection,
+    claims: &Claims,
+    token: &str,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    // An operator's token is not refreshed: the hash is that of a random secret nobody has.
+    let nobodys: [u8; 32] = rand::random();
+    let minute = now.with_second(0).and_then(|at| at.with_nanosecond(0)).unwrap_or(now);
+    sqlx::query(
+        "insert into user_sessions (id, user_id, session_token, refresh_token, expires_at, created_at, is_active,
+           last_activity) values ($1, $2, $3, $4, $5, $6, true, $7)",
+    )
+    .bind(claims.sid)
+    .bind(claims.sub.0)
+    .bind(fingerprint(token.as_bytes()))
+    .bind(fingerprint(&nobodys))
+    .bind(now + TimeDelta::days(7))
+    .bind(now)
+    .bind(minute)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// `sha256:` and 64 hex digits.
+fn fingerprint(secret: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(secret)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_has_71_characters_and_not_the_secret() {
+        let print = fingerprint(b"secret");
+        assert_eq!(print.len(), 71);
+        assert!(print.starts_with("sha256:") && !print.contains("secret"));
+    }
+}

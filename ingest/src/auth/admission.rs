@@ -1,0 +1,121 @@
+//! Admission: who asks, and whether they may ask now.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use runtime::clock::Clock;
+use schemas::ids::UserId;
+use sqlx::PgPool;
+use warp::http::HeaderMap;
+
+use super::address::client_address;
+use super::keys::{Claims, KeySet};
+use super::rate::{Key, Limiter};
+use crate::config::{Rate, Rates};
+use crate::http::operation::Operation;
+use crate::http::problem::{
+    ACCOUNT_LOCKED, ApiError, MAINTENANCE, RATE_LIMITED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_MISSING,
+};
+use crate::http::request::{Extract, Peer, Provide, Request, text};
+
+/// Who asks, and from where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) user: UserId,
+    pub(crate) address: IpAddr,
+    /// False while uploads are paused.
+    pub(crate) writable: bool,
+}
+
+/// A caller who may upload now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Uploader(pub(crate) Caller);
+
+/// What callers are checked against.
+pub(crate) struct Admission {
+    pub(crate) pool: PgPool,
+    pub(crate) keys: KeySet,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) limiter: Limiter,
+    pub(crate) rates: Rates,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub(crate) trusted_proxies: Vec<IpAddr>,
+}
+
+impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Caller {
+    async fn extract(state: &S, request: &mut Request) -> Result<Self, ApiError> {
+        state.provide().admit(&request.headers, request.peer).await
+    }
+
+    fn describe(operation: &mut Operation) {
+        operation.secured();
+        operation.problems(&[TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, ACCOUNT_LOCKED, RATE_LIMITED]);
+    }
+}
+
+impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Uploader {
+    async fn extract(state: &S, request: &mut Request) -> Result<Self, ApiError> {
+        let admission = state.provide();
+        let caller = admission.admit(&request.headers, request.peer).await?;
+        admission.admit_upload(&caller)?;
+        Ok(Self(caller))
+    }
+
+    fn describe(operation: &mut Operation) {
+        <Caller as Extract<S>>::describe(operation);
+        operation.problems(&[MAINTENANCE]);
+    }
+}
+
+impl Admission {
+    /// Who asks: address within its rate, token valid, user within their rate, account and session active; the database is
+    /// asked last.
+    async fn admit(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<Caller, ApiError> {
+        let address = client_address(headers, peer, &self.trusted_proxies);
+        self.take(Key::ApiAddress(Key::network(address)), self.rates.api_per_address)?;
+        let claims = self.keys.check(bearer(headers)?, self.clock.now())?;
+        self.take(Key::ApiUser(claims.sub), self.rates.api_per_user)?;
+        let writable = self.account(&claims).await?;
+        Ok(Caller { user: claims.sub, address, writable })
+    }
+
+    /// Within the rates of uploads.
+    fn admit_upload(&self, caller: &Caller) -> Result<(), ApiError> {
+        if !caller.writable {
+            return Err(MAINTENANCE.error());
+        }
+        self.take(Key::UploadAddress(Key::network(caller.address)), self.rates.uploads_per_address)?;
+        self.take(Key::UploadUser(caller.user), self.rates.uploads_per_user)
+    }
+
+    fn take(&self, key: Key, rate: Rate) -> Result<(), ApiError> {
+        let refused = |seconds| {
+            RATE_LIMITED.because(format!("too many requests: wait {seconds} s")).retry_after(seconds)
+        };
+        self.limiter.take(key, rate, self.clock.now()).map_err(refused)
+    }
+
+    /// Whether uploads are taken; an error where the account or the session is not in order.
+    async fn account(&self, claims: &Claims) -> Result<bool, ApiError> {
+        let row: Option<(bool, Option<bool>, bool)> = sqlx::query_as(
+            "select u.is_active, s.is_active, exists (select from system_config where maintenance_mode)
+             from users u left join user_sessions s on s.id = $2 and s.user_id = u.id where u.id = $1",
+        )
+        .bind(claims.sub.0)
+        .bind(claims.sid)
+        .fetch_optional(&self.pool)
+        .await?;
+        match row {
+            Some((true, Some(true), maintenance)) => Ok(!maintenance),
+            Some((false, ..)) => Err(ACCOUNT_LOCKED.error()),
+            Some(_) => Err(TOKEN_INVALID.because("the token is not valid: its session has ended")),
+            None => Err(TOKEN_INVALID.because("the token is not valid: its account does not exist")),
+        }
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let value = text(headers, "authorization").and_then(|value| value.split_once(' '));
+    let (scheme, token) = value.ok_or_else(|| TOKEN_MISSING.error())?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(TOKEN_MISSING.error()) }
+}

@@ -1,0 +1,303 @@
+//! Bearer tokens: EdDSA JWTs (RFC 8037), signed with one key and checked against a set of public keys (RFC 7517).
+
+use std::collections::HashMap;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use schemas::ids::{Micros, UserId};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::http::problem::{ApiError, TOKEN_EXPIRED, TOKEN_INVALID};
+
+/// `iss` of every token.
+pub const ISSUER: &str = "milestream";
+/// `aud` of every token.
+pub const AUDIENCE: &str = "milestream-api";
+/// A token's issuer may have a clock this many seconds ahead.
+const SKEW_S: i64 = 60;
+/// Keys of a set: a rotation needs two; more only cost memory.
+const KEYS_MAX: usize = 16;
+/// Bytes of a token; ours have about 420.
+const TOKEN_MAX: usize = 4096;
+
+/// What a token's bearer may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Sends photos.
+    Driver,
+    /// Decides reviews.
+    Reviewer,
+    /// Runs the system.
+    Operator,
+}
+
+impl std::str::FromStr for Role {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "driver" => Ok(Self::Driver),
+            "reviewer" => Ok(Self::Reviewer),
+            "operator" => Ok(Self::Operator),
+            _ => Err(format!("role {text:?} is not driver, reviewer or operator")),
+        }
+    }
+}
+
+/// A token's claims. `exp` and `iat` are seconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claims {
+    /// [`ISSUER`].
+    pub iss: String,
+    /// [`AUDIENCE`].
+    pub aud: String,
+    /// The user.
+    pub sub: UserId,
+    /// The role.
+    pub role: Role,
+    /// Issued at.
+    pub iat: i64,
+    /// Expires at.
+    pub exp: i64,
+    /// The session, `user_sessions.id`.
+    pub sid: Uuid,
+}
+
+/// Why a key is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Not a PKCS#8 PEM of an Ed25519 key.
+    #[error("the signing key is not the PKCS#8 PEM of an Ed25519 key")]
+    SigningKey,
+    /// Not a JWKS of Ed25519 keys.
+    #[error("the key set is not usable: {0}")]
+    KeySet(String),
+    /// The token could not be made.
+    #[error("the token could not be signed")]
+    Sign,
+}
+
+/// The key that signs tokens. Never printed.
+#[derive(Clone)]
+pub struct SigningKey {
+    key: ed25519_dalek::SigningKey,
+    encoding: EncodingKey,
+    kid: String,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SigningKey({}, [redacted])", self.kid)
+    }
+}
+
+impl SigningKey {
+    /// A new random key.
+    ///
+    /// # Errors
+    /// [`KeyError::SigningKey`] never in practice.
+    pub fn generate() -> Result<Self, KeyError> {
+        Self::of(ed25519_dalek::SigningKey::from_bytes(&rand::random()))
+    }
+
+    /// The key of a PKCS#8 PEM, as `openssl genpkey -algorithm ed25519` writes it.
+    ///
+    /// # Errors
+    /// [`KeyError::SigningKey`].
+    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        Self::of(ed25519_dalek::SigningKey::from_pkcs8_pem(pem).map_err(|_| KeyError::SigningKey)?)
+    }
+
+    fn of(key: ed25519_dalek::SigningKey) -> Result<Self, KeyError> {
+        let der = key.to_pkcs8_der().map_err(|_| KeyError::SigningKey)?;
+        let encoding = EncodingKey::from_ed_der(der.as_bytes());
+        let kid = hex::encode(&Sha256::digest(key.verifying_key().as_bytes())[..8]);
+        Ok(Self { key, encoding, kid })
+    }
+
+    /// The PEM to keep in a file of mode 0600, and nowhere else.
+    ///
+    /// # Errors
+    /// [`KeyError::SigningKey`] never in practice.
+    pub fn expose_pem(&self) -> Result<String, KeyError> {
+        let pem = self.key.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::SigningKey)?;
+        Ok(pem.as_str().to_owned())
+    }
+
+    /// The key set that checks this key's tokens, as JSON.
+    #[must_use]
+    pub fn jwks(&self) -> String {
+        let x = URL_SAFE_NO_PAD.encode(self.key.verifying_key().as_bytes());
+        serde_json::json!({ "keys": [
+            { "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": self.kid, "x": x }
+        ]})
+        .to_string()
+    }
+
+    /// Signs a token.
+    ///
+    /// # Errors
+    /// [`KeyError::Sign`].
+    pub fn sign(&self, claims: &Claims) -> Result<String, KeyError> {
+        let header = Header { kid: Some(self.kid.clone()), ..Header::new(Algorithm::EdDSA) };
+        jsonwebtoken::encode(&header, claims, &self.encoding).map_err(|_| KeyError::Sign)
+    }
+}
+
+/// The public keys that tokens are checked with, by `kid`.
+#[derive(Clone, Debug)]
+pub struct KeySet(HashMap<String, DecodingKey>);
+
+#[derive(Deserialize)]
+struct Jwks {
+    keys: Vec<Jwk>,
+}
+
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    crv: String,
+    kid: String,
+    x: String,
+}
+
+impl KeySet {
+    /// The set of a JWKS document with 1 to 16 Ed25519 keys.
+    ///
+    /// # Errors
+    /// [`KeyError::KeySet`].
+    pub fn from_jwks(json: &str) -> Result<Self, KeyError> {
+        let fail = |detail: String| KeyError::KeySet(detail);
+        let set: Jwks = serde_json::from_str(json).map_err(|error| fail(error.to_string()))?;
+        let mut keys = HashMap::new();
+        for key in set.keys {
+            let bytes = URL_SAFE_NO_PAD.decode(&key.x).unwrap_or_default();
+            if key.kty != "OKP" || key.crv != "Ed25519" || bytes.len() != 32 {
+                return Err(fail(format!("key {:?} is not an Ed25519 public key", key.kid)));
+            }
+            let decoding =
+                DecodingKey::from_ed_components(&key.x).map_err(|error| fail(error.to_string()))?;
+            if keys.insert(key.kid.clone(), decoding).is_some() {
+                return Err(fail(format!("key {:?} is there twice", key.kid)));
+            }
+        }
+        if !(1..=KEYS_MAX).contains(&keys.len()) {
+            return Err(fail(format!("{} keys, 1 to {KEYS_MAX} are wanted", keys.len())));
+        }
+        Ok(Self(keys))
+    }
+
+    /// The claims of a valid token.
+    ///
+    /// # Errors
+    /// [`TOKEN_INVALID`] or [`TOKEN_EXPIRED`].
+    pub fn check(&self, token: &str, now: Micros) -> Result<Claims, ApiError> {
+        if token.len() > TOKEN_MAX {
+            return Err(invalid("it is too long"));
+        }
+        let shape = |_| invalid("it is no JWT of ours");
+        let header = jsonwebtoken::decode_header(token).map_err(shape)?;
+        if header.alg != Algorithm::EdDSA {
+            return Err(invalid("its algorithm is not EdDSA"));
+        }
+        let key = header.kid.and_then(|kid| self.0.get(&kid));
+        let key = key.ok_or_else(|| invalid("it was signed with a key that is not known"))?;
+        let mut rules = Validation::new(Algorithm::EdDSA);
+        rules.set_issuer(&[ISSUER]);
+        rules.set_audience(&[AUDIENCE]);
+        rules.set_required_spec_claims(&["exp", "sub", "iss", "aud"]);
+        // Against our own clock below, so that tests can set it.
+        rules.validate_exp = false;
+        let wrong = |_| invalid("its signature or a claim is wrong");
+        let claims = jsonwebtoken::decode::<Claims>(token, key, &rules).map_err(wrong)?.claims;
+        let now = now.0 / 1_000_000;
+        if claims.exp <= now {
+            return Err(TOKEN_EXPIRED.error());
+        }
+        if claims.iat > now + SKEW_S {
+            return Err(invalid("it was issued in the future"));
+        }
+        Ok(claims)
+    }
+}
+
+fn invalid(detail: &str) -> ApiError {
+    TOKEN_INVALID.because(format!("the token is not valid: {detail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Micros = Micros(1_770_000_000_000_000);
+
+    fn claims() -> Claims {
+        Claims {
+            iss: ISSUER.into(),
+            aud: AUDIENCE.into(),
+            sub: UserId(Uuid::from_u128(7)),
+            role: Role::Driver,
+            iat: 1_770_000_000,
+            exp: 1_770_000_060,
+            sid: Uuid::from_u128(8),
+        }
+    }
+
+    fn code(keys: &KeySet, token: &str, now: Micros) -> &'static str {
+        keys.check(token, now).unwrap_err().code()
+    }
+
+    #[test]
+    fn a_token_passes_until_it_expires_and_only_under_its_own_key() {
+        let key = SigningKey::from_pem(&SigningKey::generate().unwrap().expose_pem().unwrap()).unwrap();
+        let keys = KeySet::from_jwks(&key.jwks()).unwrap();
+        let token = key.sign(&claims()).unwrap();
+        assert_eq!(keys.check(&token, NOW).unwrap(), claims());
+        assert_eq!(code(&keys, &token, Micros(NOW.0 + 60_000_000)), "token_expired");
+        let other = SigningKey::generate().unwrap();
+        assert_eq!(code(&keys, &other.sign(&claims()).unwrap(), NOW), "token_invalid");
+        assert!(!format!("{key:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn a_changed_token_another_algorithm_and_wrong_claims_are_refused() {
+        let key = SigningKey::generate().unwrap();
+        let keys = KeySet::from_jwks(&key.jwks()).unwrap();
+        let token = key.sign(&claims()).unwrap();
+        let (head, signature) = token.rsplit_once('.').unwrap();
+        assert_eq!(code(&keys, &format!("{head}x.{signature}"), NOW), "token_invalid");
+        let body = head.split_once('.').unwrap().1;
+        let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
+        assert_eq!(code(&keys, &format!("{none}.{body}."), NOW), "token_invalid");
+        let header = Header { kid: Some(key.kid.clone()), ..Header::new(Algorithm::HS256) };
+        // The public key as an HMAC secret: the classic confusion.
+        let secret = EncodingKey::from_secret(key.key.verifying_key().as_bytes());
+        let confused = jsonwebtoken::encode(&header, &claims(), &secret).unwrap();
+        assert_eq!(code(&keys, &confused, NOW), "token_invalid");
+        for wrong in [
+            Claims { aud: "other".into(), ..claims() },
+            Claims { iss: "other".into(), ..claims() },
+            Claims { iat: 1_770_000_061, ..claims() },
+        ] {
+            assert_eq!(code(&keys, &key.sign(&wrong).unwrap(), NOW), "token_invalid");
+        }
+        assert_eq!(code(&keys, &"x".repeat(5000), NOW), "token_invalid");
+    }
+
+    #[test]
+    fn a_key_set_needs_one_to_sixteen_ed25519_keys() {
+        for bad in [
+            r#"{"keys":[]}"#,
+            r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"AAAA"}]}"#,
+            r#"{"keys":[{"kty":"RSA","crv":"","kid":"a","x":""}]}"#,
+            "{}",
+        ] {
+            assert!(KeySet::from_jwks(bad).is_err(), "{bad}");
+        }
+    }
+}

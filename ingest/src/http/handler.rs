@@ -1,0 +1,135 @@
+//! Rows of the table of routes. A handler is an async function whose arguments are read from the request in their order and whose result
+//! is the answer; both describe themselves to the OpenAPI document.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use warp::http::Method;
+use warp::reply::Response;
+
+use super::operation::Operation;
+use super::problem::{ApiError, Problem};
+use super::reply::Reply;
+use super::request::{Extract, Request};
+
+type Answer = BoxFuture<'static, Result<Response, ApiError>>;
+type Call<S> = Arc<dyn Fn(S, Request) -> Answer + Send + Sync>;
+
+/// A row: method, path, handler, and what the OpenAPI document says.
+#[derive(Clone)]
+pub(crate) struct Route<S> {
+    pub(crate) method: Method,
+    /// The template, as metrics and the OpenAPI document name it: `/v1/uploads/{id}`.
+    pub(crate) path: &'static str,
+    pub(crate) summary: &'static str,
+    pub(crate) description: &'static str,
+    pub(crate) describe: fn(&mut Operation),
+    pub(crate) refusals: &'static [Problem],
+    /// Whether metrics count its requests.
+    pub(crate) counted: bool,
+    pub(crate) call: Call<S>,
+}
+
+/// `GET path`; HEAD is answered by the same handler.
+pub(crate) fn get<S: Send + Sync + 'static, A: 'static>(
+    path: &'static str,
+    summary: &'static str,
+    handler: impl Handler<S, A>,
+) -> Route<S> {
+    route(Method::GET, path, summary, handler)
+}
+
+/// `POST path`.
+pub(crate) fn post<S: Send + Sync + 'static, A: 'static>(
+    path: &'static str,
+    summary: &'static str,
+    handler: impl Handler<S, A>,
+) -> Route<S> {
+    route(Method::POST, path, summary, handler)
+}
+
+fn route<S: Send + Sync + 'static, A: 'static, H: Handler<S, A>>(
+    method: Method,
+    path: &'static str,
+    summary: &'static str,
+    handler: H,
+) -> Route<S> {
+    Route {
+        method,
+        path,
+        summary,
+        description: "",
+        describe: H::describe,
+        refusals: &[],
+        counted: true,
+        call: Arc::new(move |state: S, request: Request| handler.clone().call(state, request)),
+    }
+}
+
+impl<S> Route<S> {
+    /// More than the summary says.
+    pub(crate) fn description(mut self, text: &'static str) -> Self {
+        self.description = text;
+        self
+    }
+
+    /// Problems that the handler itself answers with, beside those of its arguments.
+    pub(crate) fn refuses(mut self, problems: &'static [Problem]) -> Self {
+        self.refusals = problems;
+        self
+    }
+
+    /// Metrics leave it out: probes come every few seconds and would drown what people ask for.
+    pub(crate) fn uncounted(mut self) -> Self {
+        self.counted = false;
+        self
+    }
+
+    /// The operation's description.
+    pub(crate) fn operation(&self) -> Operation {
+        let mut operation = Operation::default();
+        (self.describe)(&mut operation);
+        operation.problems(self.refusals);
+        operation
+    }
+}
+
+/// An async function of up to six [`Extract`]s to a [`Reply`].
+pub(crate) trait Handler<S, A>: Clone + Send + Sync + 'static {
+    fn call(self, state: S, request: Request) -> Answer;
+    fn describe(operation: &mut Operation);
+}
+
+macro_rules! handlers {
+    ($($argument:ident)*) => {
+        impl<S, F, R, W, $($argument),*> Handler<S, ($($argument,)*)> for F
+        where
+            S: Send + Sync + 'static,
+            F: Fn($($argument),*) -> W + Clone + Send + Sync + 'static,
+            W: Future<Output = Result<R, ApiError>> + Send + 'static,
+            R: Reply + 'static,
+            $($argument: Extract<S> + 'static,)*
+        {
+            #[allow(non_snake_case, unused_mut, unused_variables, reason = "a function may have no argument")]
+            fn call(self, state: S, mut request: Request) -> Answer {
+                async move {
+                    $(let $argument = $argument::extract(&state, &mut request).await?;)*
+                    self($($argument),*).await?.into_response()
+                }
+                .boxed()
+            }
+
+            fn describe(operation: &mut Operation) {
+                $($argument::describe(operation);)*
+                R::describe(operation);
+            }
+        }
+    };
+}
+handlers!();
+handlers!(A1);
+handlers!(A1 A2);
+handlers!(A1 A2 A3);
+handlers!(A1 A2 A3 A4);
+handlers!(A1 A2 A3 A4 A5);

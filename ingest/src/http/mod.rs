@@ -1,0 +1,13 @@
+//! The HTTP side of the gateway, which knows nothing of uploads: connections, requests, the table of routes with its dispatch, answers,
+//! problem documents and the OpenAPI document.
+
+pub(crate) mod body;
+pub(crate) mod handler;
+pub(crate) mod openapi;
+pub(crate) mod operation;
+pub(crate) mod places;
+pub mod problem;
+pub(crate) mod reply;
+pub(crate) mod request;
+pub(crate) mod router;
+pub(crate) mod server;

@@ -1,0 +1,314 @@
+//! Every problem that a client can meet, as one table. A row is written once; the problem document (RFC 9457), the status and headers of
+//! the answer and the responses of the OpenAPI document follow from it.
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+use warp::http::StatusCode;
+use warp::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use warp::reply::Response;
+
+/// A source that is logged and never shown.
+pub type Source = Box<dyn Error + Send + Sync>;
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: u16,
+    /// What programs tell problems apart by; never changes.
+    pub code: &'static str,
+    /// A title for people.
+    pub title: &'static str,
+    /// A sentence, where the refusal has none of its own.
+    pub detail: &'static str,
+    /// Seconds after which to try again, where the refusal has none of its own.
+    pub retry_after: Option<u64>,
+    /// `WWW-Authenticate` of a 401.
+    pub challenge: Option<&'static str>,
+}
+
+/// The challenge of everything that a token opens.
+const BEARER: &str = "Bearer";
+/// The challenge of the watcher's batches.
+const HMAC: &str = "Milestream-HMAC-SHA256";
+
+macro_rules! problems {
+    ($($name:ident = $status:literal, $code:literal, $title:literal, $detail:literal $(, $extra:ident: $value:expr)*;)*) => {
+        $(
+            #[doc = $detail]
+            pub const $name: Problem = Problem {
+                $($extra: Some($value),)*
+                ..Problem { status: $status, code: $code, title: $title, detail: $detail, retry_after: None, challenge: None }
+            };
+        )*
+        /// The table.
+        pub const PROBLEMS: &[Problem] = &[$($name),*];
+    };
+}
+
+problems! {
+    NOT_FOUND = 404, "not_found", "Not found", "there is no such route";
+    METHOD_NOT_ALLOWED = 405, "method_not_allowed", "Method not allowed", "the route does not take this method";
+    HEADER_TIMEOUT = 408, "header_timeout", "Head too slow", "the request's head did not end in time";
+    UNKNOWN_PARAMETER = 400, "unknown_parameter", "Unknown query parameter", "the query parameter is not known";
+    INVALID_PARAMETER = 400, "invalid_parameter", "Unusable query parameter", "the parameter is not usable";
+    TOKEN_MISSING = 401, "token_missing", "Token missing", "send a bearer token in the Authorization header", challenge: BEARER;
+    TOKEN_INVALID = 401, "token_invalid", "Token not valid", "the token is not valid", challenge: BEARER;
+    TOKEN_EXPIRED = 401, "token_expired", "Token expired", "the token has expired: ask for a new one", challenge: BEARER;
+    ACCOUNT_LOCKED = 403, "account_locked", "Account locked", "the account is locked: contact support";
+    RATE_LIMITED = 429, "rate_limited", "Too many requests", "too many requests";
+    // Long enough for an operator's switch; clients poll this, so not shorter.
+    MAINTENANCE = 503, "maintenance", "Maintenance", "uploads are paused for maintenance", retry_after: 120;
+    BUSY = 503, "busy", "Busy", "the gateway is busy", retry_after: 5;
+    UNSUPPORTED_MEDIA_TYPE = 415, "unsupported_media_type", "Not a multipart form", "send the photo as multipart/form-data";
+    MALFORMED_FORM = 400, "malformed_form", "Malformed form", "the body is not a well-formed multipart form";
+    INCOMPLETE_BODY = 400, "incomplete_body", "Incomplete body", "the body ended before it was whole";
+    BODY_TIMEOUT = 408, "body_timeout", "Body too slow", "the body came too slowly";
+    BODY_TOO_LARGE = 413, "body_too_large", "Body too large", "the body is larger than the route takes";
+    PHOTO_TOO_LARGE = 413, "photo_too_large", "Photo too large", "the photo has too many bytes";
+    UNKNOWN_FIELD = 400, "unknown_field", "Unknown field", "the form has no such field";
+    MISSING_FIELD = 400, "missing_field", "Missing field", "a field is missing";
+    REPEATED_FIELD = 400, "repeated_field", "Repeated field", "a field is there more than once";
+    FIELD_TOO_LONG = 400, "field_too_long", "Field too long", "a field has too many bytes";
+    INVALID_FIELD = 422, "invalid_field", "Unusable field", "a field is not usable";
+    EMPTY_FILE = 400, "empty_file", "Empty file", "the photo is an empty file";
+    UNSUPPORTED_FORMAT = 415, "unsupported_format", "Not a photo", "the photo is no JPEG, PNG or WebP";
+    // A picture that would unpack beyond the pixel cap is a picture all the same: 422, not 415.
+    TOO_MANY_PIXELS = 422, "unsupported_format", "Photo too big to open", "the photo has too many pixels";
+    TRUNCATED_IMAGE = 422, "truncated_image", "Photo cut off", "the photo is cut off";
+    LOW_RESOLUTION = 422, "low_resolution", "Photo too small", "the photo has too few pixels";
+    PHOTO_REFUSED = 422, "photo_refused", "Photo refused", "the photo is not usable";
+    IDEMPOTENCY_KEY_INVALID = 400, "idempotency_key_invalid", "Unusable Idempotency-Key", "an Idempotency-Key is 1 to 255 visible ASCII characters";
+    IDEMPOTENCY_KEY_REUSED = 422, "idempotency_key_reused", "Idempotency-Key reused", "this Idempotency-Key was used with another photo";
+    VEHICLE_NOT_FOUND = 404, "vehicle_not_found", "Vehicle not found", "there is no such vehicle of yours";
+    UPLOAD_NOT_FOUND = 404, "upload_not_found", "Upload not found", "there is no such upload of yours";
+    UNEXPECTED_BODY = 400, "unexpected_body", "Unexpected body", "a claim takes no body, or an empty JSON object";
+    REWARD_NOT_FOUND = 404, "reward_not_found", "Reward not found", "there is no such reward of yours";
+    REWARD_SETTLED = 409, "reward_settled", "Nothing to claim", "the reward is paid or cancelled: there is nothing to claim";
+    NO_WALLET = 409, "no_wallet", "No wallet", "you have no wallet to be paid to: link one, then claim again";
+    CHAIN_DISABLED = 404, "chain_disabled", "No chain is watched", "no chain is watched here: set chain.genesis_id and chain.watch_secret";
+    BAD_SIGNATURE = 401, "bad_signature", "Signature not valid", "the batch is not signed with the secret that this gateway knows", challenge: HMAC;
+    STALE_BATCH = 401, "stale_batch", "Batch too old", "the batch was signed too long ago or in the future", challenge: HMAC;
+    WRONG_NETWORK = 422, "wrong_network", "Another network", "the batch is about another network than the one that is watched here";
+    BATCH_TOO_LARGE = 413, "batch_too_large", "Batch too large", "the batch has too many bytes";
+    MALFORMED_BATCH = 400, "malformed_batch", "Malformed batch", "the batch does not read";
+    INVALID_STEP = 422, "invalid_step", "Unusable step", "a step cannot be true";
+    CHAIN_GAP = 409, "chain_gap", "Steps are missing", "the batch does not begin with the next step: ask where to go on with an empty batch";
+    NOT_PUBLISHED = 503, "not_published", "Not queued yet", "the photo is stored, but could not be queued: send it again for the same upload", retry_after: 5;
+    DATABASE_UNAVAILABLE = 503, "database_unavailable", "Database unavailable", "a database does not answer", retry_after: 5;
+    PHOTO_STORE_UNAVAILABLE = 503, "photo_store_unavailable", "Photo store unavailable", "the photo store does not answer", retry_after: 5;
+    INTERNAL = 500, "internal", "Internal error", "something went wrong on our side";
+}
+
+impl Problem {
+    /// A refusal with the row's own sentence.
+    #[must_use]
+    pub fn error(self) -> ApiError {
+        let detail = Cow::Borrowed(self.detail);
+        ApiError(Box::new(Refusal {
+            problem: self,
+            detail,
+            field: None,
+            upload_id: None,
+            retry_after: self.retry_after,
+            source: None,
+        }))
+    }
+
+    /// A refusal with a sentence of its own.
+    #[must_use]
+    pub fn because(self, detail: impl Into<Cow<'static, str>>) -> ApiError {
+        let mut error = self.error();
+        error.0.detail = detail.into();
+        error
+    }
+
+    /// A fault of ours: its source is logged and never shown.
+    #[must_use]
+    pub fn caused_by(self, source: impl Into<Source>) -> ApiError {
+        let mut error = self.error();
+        error.0.source = Some(source.into());
+        error
+    }
+
+    /// The documents' `type`.
+    fn kind(self) -> String {
+        format!("/problems/{}", self.code)
+    }
+}
+
+/// Why a request was not served.
+#[derive(Debug)]
+pub struct ApiError(Box<Refusal>);
+
+#[derive(Debug)]
+struct Refusal {
+    problem: Problem,
+    detail: Cow<'static, str>,
+    field: Option<String>,
+    upload_id: Option<String>,
+    retry_after: Option<u64>,
+    source: Option<Source>,
+}
+
+/// A problem document.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upload_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+}
+
+impl ApiError {
+    /// Names the field, parameter or step (its `seq`) at fault.
+    #[must_use]
+    pub fn field(mut self, name: impl Into<String>) -> Self {
+        self.0.field = Some(name.into());
+        self
+    }
+
+    /// Names the upload that is stored all the same.
+    #[must_use]
+    pub fn upload(mut self, id: impl ToString) -> Self {
+        self.0.upload_id = Some(id.to_string());
+        self
+    }
+
+    /// Says when to try again, in seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
+    }
+
+    /// The row of the table.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        self.0.problem
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.0.problem.status
+    }
+
+    /// The code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.0.problem.code
+    }
+
+    /// The problem document.
+    #[must_use]
+    pub fn document(&self) -> Value {
+        let Refusal { problem, detail, field, upload_id, retry_after, .. } = &*self.0;
+        let document = Document {
+            kind: problem.kind(),
+            title: problem.title,
+            status: problem.status,
+            detail,
+            code: problem.code,
+            field: field.as_deref(),
+            upload_id: upload_id.as_deref(),
+            retry_after: *retry_after,
+        };
+        // Text and numbers always encode.
+        serde_json::to_value(&document).unwrap_or_default()
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn into_response(self) -> Response {
+        let mut response = Response::new(self.document().to_string().into());
+        let status = StatusCode::from_u16(self.status());
+        *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.0.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(challenge) = self.0.problem.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        response
+    }
+
+    /// The error with its causes, for logs only.
+    #[must_use]
+    pub fn causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = self.source();
+        while let Some(cause) = next {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            next = cause.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.detail)
+    }
+}
+
+impl Error for ApiError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn Error + 'static))
+    }
+}
+
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Tls, WorkerCrashed};
+        // Class 57: the server is going down or starting; 53: out of a resource; 08: connection.
+        let passing = match &error {
+            Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed => true,
+            sqlx::Error::Database(database) => database
+                .code()
+                .is_some_and(|code| ["57", "53", "08"].iter().any(|class| code.starts_with(class))),
+            _ => false,
+        };
+        if passing { DATABASE_UNAVAILABLE.caused_by(error) } else { INTERNAL.caused_by(error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_problem_names_its_code_and_what_applies_and_hides_its_cause() {
+        let error = DATABASE_UNAVAILABLE.caused_by("password=secret");
+        let document = error.document();
+        assert_eq!(document["code"], "database_unavailable");
+        assert_eq!(document["retry_after"], 5);
+        assert!(!document.to_string().contains("secret"));
+        assert!(error.causes().contains("secret"), "the log keeps the cause");
+        assert_eq!(MISSING_FIELD.error().field("photo").document()["field"], "photo");
+    }
+
+    #[test]
+    fn no_two_rows_have_a_status_and_a_code_in_common_and_every_401_has_a_challenge() {
+        let rows: BTreeSet<_> = PROBLEMS.iter().map(|problem| (problem.status, problem.code)).collect();
+        assert_eq!(rows.len(), PROBLEMS.len());
+        assert!(PROBLEMS.iter().all(|problem| (problem.status == 401) == problem.challenge.is_some()));
+    }
+}

@@ -1,0 +1,8 @@
+//! Answers to questions, from the materialized tables.
+
+pub(crate) mod live;
+pub(crate) mod page;
+pub(crate) mod payout;
+pub(crate) mod rewards;
+pub(crate) mod status;
+pub(crate) mod uploads;

@@ -1,0 +1,37 @@
+//! Serving a gateway.
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::gateway::Gateway;
+use crate::http::problem::ApiError;
+use crate::http::router::Router;
+use crate::http::server::Server;
+use crate::routes::table;
+
+/// Serves until `stop`, then lets open requests end within the shutdown budget. Runs the sweeper of reserved uploads beside
+/// it: a gateway that takes uploads also sees to those that a crash left behind.
+pub async fn serve(listener: TcpListener, gateway: Gateway, stop: CancellationToken) {
+    let (timeouts, log) = (gateway.config.timeouts, gateway.log.clone());
+    let on_fault = Arc::new(move |error: &ApiError| log.record_error(error));
+    let router = Router::new(gateway.clone(), table(), timeouts, gateway.metrics.clone(), on_fault);
+    let server = Server {
+        connections: gateway.config.limits.connections,
+        timeouts,
+        routes: router.filter(),
+        health: gateway.health.clone(),
+    };
+    let beside = {
+        let stop = stop.clone();
+        async move {
+            let streams = async {
+                stop.cancelled().await;
+                gateway.streams.stop.cancel();
+            };
+            tokio::join!(gateway.sweeper.run(stop.clone()), streams);
+        }
+    };
+    server.run(listener, beside, stop).await;
+}

@@ -1,0 +1,210 @@
+//! `POST /v1/uploads`: read, check, keep, reserve, publish, answer.
+
+use std::sync::Arc;
+
+use schemas::ids::{UploadId, UserId};
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+use uuid::Uuid;
+use warp::http::HeaderMap;
+
+use super::check::PhotoCheck;
+use super::fields;
+use super::form::{FormFields, FormReader, UploadForm, photo_too_large};
+use super::publish::Publisher;
+use super::reserve::{Reservations, Reserved, Wanted};
+use super::store::{Incoming, PhotoStore};
+use crate::auth::admission::Uploader;
+use crate::config::Limits;
+use crate::http::body::Body;
+use crate::http::operation::Operation;
+use crate::http::places::Places;
+use crate::http::problem::{
+    ApiError, BUSY, EMPTY_FILE, FIELD_TOO_LONG, IDEMPOTENCY_KEY_INVALID, IDEMPOTENCY_KEY_REUSED, INTERNAL,
+    INVALID_FIELD, LOW_RESOLUTION, MALFORMED_FORM, MISSING_FIELD, NOT_PUBLISHED, PHOTO_REFUSED,
+    PHOTO_STORE_UNAVAILABLE, PHOTO_TOO_LARGE, Problem, REPEATED_FIELD, TOO_MANY_PIXELS, TRUNCATED_IMAGE,
+    UNKNOWN_FIELD, UNSUPPORTED_FORMAT, UNSUPPORTED_MEDIA_TYPE, VEHICLE_NOT_FOUND,
+};
+use crate::http::reply::Taken;
+use crate::http::request::{Extract, Headers, Request, RequestBody, State, content_length, text};
+
+/// Characters of a W3C `traceparent`, version 00.
+const TRACEPARENT_CHARS: usize = 55;
+
+/// What the route may refuse an upload for.
+pub(crate) const REFUSALS: &[Problem] = &[
+    BUSY,
+    EMPTY_FILE,
+    FIELD_TOO_LONG,
+    IDEMPOTENCY_KEY_REUSED,
+    INVALID_FIELD,
+    LOW_RESOLUTION,
+    MALFORMED_FORM,
+    MISSING_FIELD,
+    NOT_PUBLISHED,
+    PHOTO_REFUSED,
+    PHOTO_STORE_UNAVAILABLE,
+    PHOTO_TOO_LARGE,
+    REPEATED_FIELD,
+    TOO_MANY_PIXELS,
+    TRUNCATED_IMAGE,
+    UNKNOWN_FIELD,
+    UNSUPPORTED_FORMAT,
+    UNSUPPORTED_MEDIA_TYPE,
+    VEHICLE_NOT_FOUND,
+];
+
+/// What taking an upload works with.
+pub(crate) struct Uploads {
+    pub(crate) photos: PhotoStore,
+    pub(crate) check: Arc<dyn PhotoCheck>,
+    pub(crate) reservations: Reservations,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) limits: Limits,
+    /// For bodies being read.
+    pub(crate) reading: Places,
+    /// For photos being checked.
+    pub(crate) checking: Places,
+    /// Where clients reach the gateway.
+    pub(crate) base_url: String,
+}
+
+/// Where an upload that is accepted can be followed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Accepted {
+    upload_id: Uuid,
+    #[schema(pattern = "^uploaded$")]
+    status: &'static str,
+    #[schema(format = "uri")]
+    status_url: String,
+    #[schema(format = "uri")]
+    events_url: String,
+}
+
+/// `Idempotency-Key`, where it is sent.
+pub(crate) struct IdempotencyKey(Option<String>);
+
+impl<S: Sync> Extract<S> for IdempotencyKey {
+    async fn extract(_state: &S, request: &mut Request) -> Result<Self, ApiError> {
+        let sent = request.headers.get("idempotency-key");
+        let key = sent.map(|value| fields::idempotency_key(value.to_str().unwrap_or_default()));
+        Ok(Self(key.transpose()?))
+    }
+
+    fn describe(operation: &mut Operation) {
+        operation.parameter(
+            "header",
+            "Idempotency-Key",
+            json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
+            "The same key with the same photo gives the first answer, with another photo 422; kept 30 days",
+        );
+        operation.problems(&[IDEMPOTENCY_KEY_INVALID]);
+    }
+}
+
+/// The form as the body has it.
+pub(crate) struct FormBody(RequestBody);
+
+impl<S: Sync> Extract<S> for FormBody {
+    async fn extract(state: &S, request: &mut Request) -> Result<Self, ApiError> {
+        RequestBody::extract(state, request).await.map(Self)
+    }
+
+    fn describe(operation: &mut Operation) {
+        <RequestBody as Extract<S>>::describe(operation);
+        let form = operation.schema::<UploadForm>();
+        let encoding = json!({ "photo": { "contentType": "image/jpeg, image/png, image/webp" } });
+        operation.body(true, json!({ "multipart/form-data": { "schema": form, "encoding": encoding } }));
+    }
+}
+
+/// The route.
+pub(crate) async fn post(
+    State(uploads): State<Arc<Uploads>>,
+    Uploader(caller): Uploader,
+    Headers(headers): Headers,
+    IdempotencyKey(key): IdempotencyKey,
+    FormBody(RequestBody(mut body)): FormBody,
+) -> Result<Taken<Accepted>, ApiError> {
+    let (photo, form) = uploads.read(&headers, &mut body).await?;
+    let reserved = uploads.keep(caller.user, &photo, &form, key.as_deref()).await;
+    if !matches!(&reserved, Ok(reserved) if reserved.fresh) {
+        uploads.photos.discard(&photo).await;
+    }
+    let reserved = reserved?;
+    let now = uploads.publisher.settle(&reserved, traceparent(&headers)).await?;
+    let document = uploads.accepted(reserved.upload_id);
+    Ok(Taken { now, location: Some(document.status_url.clone()), document })
+}
+
+impl Uploads {
+    async fn read(&self, headers: &HeaderMap, body: &mut Body) -> Result<(Incoming, FormFields), ApiError> {
+        let limits = self.limits;
+        // As every other field is capped by itself, a longer body means a longer photo, and is refused as one.
+        let (longest, too_large) =
+            (limits.photo_bytes + limits.form_overhead_bytes, move || photo_too_large(limits.photo_bytes));
+        if content_length(headers).is_some_and(|length| length > longest) {
+            return Err(too_large());
+        }
+        body.allow(longest, too_large);
+        let _place = self.reading.take().await?;
+        let reader = FormReader { photos: &self.photos, limits, now: self.reservations.clock.now() };
+        reader.read(text(headers, "content-type"), body).await
+    }
+
+    /// From a photo under its temporary key to a reservation.
+    async fn keep(
+        &self,
+        user: UserId,
+        photo: &Incoming,
+        form: &FormFields,
+        idempotency_key: Option<&str>,
+    ) -> Result<Reserved, ApiError> {
+        if let Some(reserved) = self.reservations.earlier(user, photo, form, idempotency_key).await? {
+            return Ok(reserved);
+        }
+        let mime = self.check_photo(photo).await?;
+        let object_key = PhotoStore::key(user, &photo.sha256);
+        // Before the reservation: a reserved event may be published at any time, and its photo must be there then. A reservation
+        // that fails now leaves a photo without an upload, under a key that the same photo sent again will have.
+        self.photos.keep(photo, &object_key).await?;
+        let image_url = self.photos.url_of(&object_key);
+        let wanted = Wanted {
+            user,
+            photo,
+            mime,
+            form,
+            idempotency_key,
+            object_key: &object_key,
+            image_url: &image_url,
+        };
+        self.reservations.reserve(&wanted).await
+    }
+
+    async fn check_photo(&self, photo: &Incoming) -> Result<&'static str, ApiError> {
+        let place = self.checking.take().await?;
+        let bytes = self.photos.read(&photo.key).await?;
+        let check = self.check.clone();
+        let checked = tokio::task::spawn_blocking(move || {
+            let checked = check.check(&bytes);
+            drop((bytes, place));
+            checked
+        });
+        let checked = checked.await.map_err(|error| INTERNAL.caused_by(error))?;
+        checked.map_err(super::check::refusal)
+    }
+
+    fn accepted(&self, upload_id: UploadId) -> Accepted {
+        let status_url = format!("{}/v1/uploads/{upload_id}", self.base_url);
+        let events_url = format!("{status_url}/events");
+        Accepted { upload_id: upload_id.0, status: "uploaded", status_url, events_url }
+    }
+}
+
+/// The client's trace context, if it has the form of version 00.
+fn traceparent(headers: &HeaderMap) -> Option<&str> {
+    let value = text(headers, runtime::worker::TRACEPARENT)?;
+    let hex = |byte: u8| byte == b'-' || byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    (value.len() == TRACEPARENT_CHARS && value.starts_with("00-") && value.bytes().all(hex)).then_some(value)
+}

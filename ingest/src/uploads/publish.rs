@@ -1,0 +1,192 @@
+//! Publishing reservations: at once by the request that made them, later by the sweeper, always the stored bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use runtime::clock::Clock;
+use runtime::producer::{Message, Outbound, send_and_wait};
+use runtime::publish::{Delivered, PublishError};
+use runtime::worker::TRACEPARENT;
+use schemas::codec;
+use schemas::events::{Event as _, UploadReceived};
+use schemas::ids::Micros;
+use sqlx::PgPool;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::reserve::{Reserved, unpublished};
+use crate::activity::ActivityLog;
+use crate::http::problem::{ApiError, NOT_PUBLISHED};
+
+/// Reservations of one round.
+const ROUND: i64 = 100;
+/// Wait between two looks at a reservation that another request is publishing.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What publishing works with.
+pub(crate) struct Publisher {
+    pub(crate) pool: PgPool,
+    pub(crate) outbound: Arc<dyn Outbound>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) log: Arc<ActivityLog>,
+    /// With the environment's prefix.
+    pub(crate) topic: String,
+    /// Longest wait for Kafka's acknowledgement.
+    pub(crate) timeout: Duration,
+    /// Whether the newest publication failed.
+    pub(crate) failed: AtomicBool,
+}
+
+impl Publisher {
+    /// Sees to it that a reservation is on the topic; true where this call put it there.
+    ///
+    /// One that another request has just made is that request's to publish: it gets the publish timeout for it, and only then are
+    /// its bytes published here. A second publication would be harmless (the event id is the same), but noise.
+    pub(crate) async fn settle(
+        &self,
+        reserved: &Reserved,
+        traceparent: Option<&str>,
+    ) -> Result<bool, ApiError> {
+        if reserved.published {
+            return Ok(false);
+        }
+        if !reserved.fresh && self.published_by_another(reserved).await? {
+            return Ok(false);
+        }
+        let published = self.publish(reserved, traceparent).await;
+        published.map_err(|error| not_published(reserved, error))?;
+        Ok(true)
+    }
+
+    async fn published_by_another(&self, reserved: &Reserved) -> Result<bool, ApiError> {
+        let limit = self.timeout;
+        let age = Duration::from_micros((self.clock.now().0 - reserved.reserved_at.0).max(0).unsigned_abs());
+        let end = Instant::now() + limit.saturating_sub(age);
+        loop {
+            let published: bool = sqlx::query_scalar(
+                "select exists (select from photo_hashes where upload_id = $1 and published_at is not null)",
+            )
+            .bind(reserved.upload_id.0)
+            .fetch_one(&self.pool)
+            .await?;
+            if published || Instant::now() >= end {
+                return Ok(published);
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Publishes the stored bytes, waits for all in-sync replicas, and writes that down.
+    async fn publish(&self, reserved: &Reserved, traceparent: Option<&str>) -> Result<(), PublishError> {
+        let key = reserved.user.to_string();
+        let trace = [(TRACEPARENT, traceparent.map(str::as_bytes))];
+        let message = Message {
+            topic: &self.topic,
+            key: Some(key.as_bytes()),
+            payload: Some(&reserved.event),
+            headers: if traceparent.is_some() { &trace } else { &[] },
+        };
+        let delivered = self.send(&message).await?;
+        // The upload is kept and acknowledged from here on. If the mark is lost, the sweeper publishes the same bytes once more.
+        if let Err(error) = self.mark_published(reserved).await {
+            tracing::warn!(error = %error, upload_id = %reserved.upload_id, "published, but not marked so");
+        }
+        self.log_published(reserved, delivered);
+        Ok(())
+    }
+
+    async fn send(&self, message: &Message<'_>) -> Result<Delivered, PublishError> {
+        let sent = timeout(self.timeout, send_and_wait(self.outbound.as_ref(), message)).await;
+        let delivered =
+            sent.unwrap_or_else(|_| Err(PublishError::Timeout("the gateway's own limit".to_owned())));
+        // One that Kafka will never take says nothing of the producer.
+        if !matches!(delivered, Err(PublishError::Refused(_))) {
+            self.failed.store(delivered.is_err(), Ordering::Relaxed);
+        }
+        delivered
+    }
+
+    /// Whether the newest publication failed.
+    pub(crate) fn fails(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether a reservation is older than `age` and not published.
+    pub(crate) async fn overdue(&self, age: Duration) -> Result<bool, sqlx::Error> {
+        Ok(!unpublished(&self.pool, self.before(age), 1).await?.is_empty())
+    }
+
+    /// The instant `age` before now.
+    fn before(&self, age: Duration) -> Micros {
+        let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+        Micros(self.clock.now().0.saturating_sub(age))
+    }
+
+    async fn mark_published(&self, reserved: &Reserved) -> Result<(), sqlx::Error> {
+        // Locks in the order of a reservation, the holder before the photo: the other way round is a deadlock with a second request for
+        // the same photo. The holder is found by the photo's hash, its key.
+        sqlx::query(
+            "with holder as materialized (
+                select f.image_hash from photo_hashes p join photo_first_holders f using (image_hash)
+                where p.upload_id = $1 and f.upload_id = $1 for update of f
+             ), marked as (
+                update photo_hashes set published_at = $2
+                where upload_id = $1 and published_at is null and (select count(*) >= 0 from holder)
+                returning upload_id
+             )
+             update photo_first_holders f set published_at = $2
+             from holder, marked where f.image_hash = holder.image_hash and f.upload_id = marked.upload_id",
+        )
+        .bind(reserved.upload_id.0)
+        .bind(self.clock.now().to_utc())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    fn log_published(&self, reserved: &Reserved, delivered: Delivered) {
+        let event = codec::unframe(&reserved.event)
+            .and_then(|(id, datum)| codec::decode::<UploadReceived>(UploadReceived::schema(), id, datum));
+        match event {
+            Ok(event) => self.log.record_upload(&event, delivered),
+            // Reserved by another release: its stages log it all the same.
+            Err(error) => tracing::warn!(error = %error, "a stored event is not of this release"),
+        }
+    }
+
+    /// Publishes reservations older than `grace` that a crash or a silent Kafka left behind, and says how many. One gateway
+    /// at a time, under an advisory lock. `grace` must not be below the publish timeout, or requests are overtaken.
+    ///
+    /// # Errors
+    /// [`ApiError`] of the first that could not be published; the rest waits for the next round.
+    pub(crate) async fn republish_reserved(&self, grace: Duration) -> Result<usize, ApiError> {
+        let mut lock = self.pool.begin().await?;
+        // Advisory locks are the database's: the schema's name keeps gateways of other schemas (tests, replays) apart.
+        let mine: bool = sqlx::query_scalar(
+            "select pg_try_advisory_xact_lock(hashtext('milestream.reserved/' || current_schema()))",
+        )
+        .fetch_one(&mut *lock)
+        .await?;
+        if !mine {
+            return Ok(0);
+        }
+        let reserved = unpublished(&self.pool, self.before(grace), ROUND).await?;
+        let mut count = 0;
+        for reserved in &reserved {
+            match self.publish(reserved, None).await {
+                Ok(()) => count += 1,
+                // One that Kafka will never take must not hold the others up: it stays, visibly.
+                Err(PublishError::Refused(detail)) => {
+                    tracing::error!(upload_id = %reserved.upload_id, detail, "kafka refuses a reserved upload");
+                }
+                Err(error) => return Err(not_published(reserved, error)),
+            }
+        }
+        lock.rollback().await?;
+        Ok(count)
+    }
+}
+
+fn not_published(reserved: &Reserved, error: PublishError) -> ApiError {
+    NOT_PUBLISHED.caused_by(error).upload(reserved.upload_id)
+}

@@ -1,0 +1,110 @@
+//! The sweeper beside every gateway: reservations that were not published, and what else is left behind.
+
+use std::sync::Arc;
+
+use runtime::backoff::Backoff;
+use runtime::health::Health;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::publish::Publisher;
+use super::store::PhotoStore;
+use crate::config::Timeouts;
+
+/// What is not ready while reservations stay unpublished.
+const COMPONENT: &str = "reserved uploads";
+/// Rounds between two sweeps of the photo store and of old keys: 60 x 5 s = 5 minutes.
+const HOUSEKEEPING: u64 = 60;
+/// An `Idempotency-Key` is kept this long. At 20 uploads a day, 600 rows per user.
+const KEY_DAYS: i64 = 30;
+
+/// What sweeping works with.
+pub(crate) struct Sweeper {
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) photos: PhotoStore,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) health: Health,
+}
+
+impl Sweeper {
+    /// Republishes reservations at start and every few seconds, and removes old incoming photos and idempotency keys, until
+    /// stopped. [`crate::serve`] runs it.
+    pub(crate) async fn run(&self, stop: CancellationToken) {
+        let grace = self.timeouts.publish * 2;
+        let mut backoff = Backoff::default();
+        let mut round: u64 = 0;
+        let mut ready = true;
+        self.health.ready(COMPONENT);
+        while !stop.is_cancelled() {
+            if round.is_multiple_of(HOUSEKEEPING) {
+                self.housekeeping().await;
+            }
+            round += 1;
+            let published = self.publisher.republish_reserved(grace).await;
+            ready = self.judge(ready).await;
+            match published {
+                Ok(count) => {
+                    if count > 0 {
+                        tracing::info!(count, "reserved uploads were published");
+                    }
+                    backoff = Backoff::default();
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = sleep(self.timeouts.sweep) => {}
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error.causes(), "reserved uploads wait");
+                    backoff.wait(&stop).await;
+                }
+            }
+        }
+    }
+
+    /// Whether this gateway should be given uploads: not while reservations wait for longer than the bound and its own producer fails, as
+    /// each further upload would only join them.
+    async fn judge(&self, ready: bool) -> bool {
+        let now_ready = match self.publisher.overdue(self.timeouts.unpublished).await {
+            Ok(overdue) => !(overdue && self.publisher.fails()),
+            // The database is another matter: uploads are refused for it one by one.
+            Err(_) => ready,
+        };
+        match (ready, now_ready) {
+            (true, false) => {
+                let bound_s = self.timeouts.unpublished.as_secs();
+                tracing::error!(
+                    bound_s,
+                    "not ready: reserved uploads are overdue and the producer publishes none"
+                );
+            }
+            (false, true) => {
+                tracing::info!("ready again: no reserved upload is overdue, or one was published");
+            }
+            _ => {}
+        }
+        if now_ready {
+            self.health.ready(COMPONENT)
+        } else {
+            self.health.unready(COMPONENT)
+        }
+        now_ready
+    }
+
+    async fn housekeeping(&self) {
+        // Twice the longest body: what is older belongs to no upload.
+        let age = self.timeouts.body_total * 2;
+        match self.photos.sweep(age).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "incoming photos without an upload were removed"),
+            Err(error) => tracing::warn!(error = %error, "the photo store was not swept"),
+        }
+        let oldest = self.publisher.clock.now().to_utc() - chrono::TimeDelta::days(KEY_DAYS);
+        let removed = sqlx::query("delete from idempotency_keys where created_at < $1")
+            .bind(oldest)
+            .execute(&self.publisher.pool)
+            .await;
+        if let Err(error) = removed {
+            tracing::warn!(error = %error, "old idempotency keys were not removed");
+        }
+    }
+}
