@@ -3,6 +3,7 @@
   python3 photogen.py set OUT --seed 7 --count 60               readable photos with truth.jsonl
   python3 photogen.py set OUT --kind unreadable --tuning        photos that nobody can read, in the typefaces for tuning
   python3 photogen.py set OUT --kind not_accepted               other things than an odometer
+  python3 photogen.py set OUT --cabin                 whole cabins: small displays, lamps, a steering wheel, a hand
   python3 photogen.py examples OUT                    the photos and expected.json of examples/photos, by examples.json
 
 The same seed and package versions give the same files.
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+import cabin
 import camera
 import fonts
 from dashboards import OTHERS, STYLES
@@ -41,12 +43,15 @@ def scene(rng, style, value, unit, shows=None):
                 show_unit=bool(rng.random() < 0.85))
 
 
-def photo(seed, style, value, unit, level="mid", spoil=None, size=(1280, 960), kind="jpeg", orientation=1, shot=0, shows=None):
+def photo(seed, style, value, unit, level="mid", spoil=None, size=(1280, 960), kind="jpeg", orientation=1, shot=0, shows=None, in_cabin=False):
     """One photo: its bytes and its truth. `seed` is the car, `shot` the moment: values with equally many digits stand on
-    the same dashboard."""
+    the same dashboard. `in_cabin` draws the cabin around it."""
     rng = np.random.default_rng(seed)
     what = scene(rng, style, value, unit, shows)
     dashboard, box = (STYLES | OTHERS)[style](rng, what)
+    if in_cabin:
+        dashboard, box = cabin.around(rng, dashboard, box)
+        what["cabin"] = True
     picture, quality, _ = camera.shoot(np.random.default_rng([seed, shot]), dashboard, size, level, spoil, box)
     what.pop("digits", None)
     data = camera.encode(picture, kind, quality, orientation)
@@ -78,21 +83,21 @@ def mixed(kind_of_set, seed, index):
     return settings | dict(style=style, value=None, shows="trip" if what == "trip_meter" else "nothing"), what, prior
 
 
-def make_photo(out, kind_of_set, seed, index, tuning):
+def make_photo(out, kind_of_set, seed, index, tuning=False, in_cabin=False):
     """Writes the index-th photo of a set; its line of the truth file."""
     if tuning:
         fonts.tune()
     settings, what, prior = mixed(kind_of_set, seed, index)
-    data, facts = photo(**settings)
+    data, facts = photo(**settings, in_cabin=in_cabin)
     ending = "jpg" if settings["kind"] == "jpeg" else settings["kind"]
     name = f"{index:04d}-{what}-{settings['style']}.{ending}"
     (out / name).write_bytes(data)
     return json.dumps({"file": name, "class": what, "prior": prior, **facts})
 
 
-def make_set(out, kind_of_set, seed, count, tuning):
+def make_set(out, kind_of_set, seed, count, how):
     with open(out / "truth.jsonl", "w", encoding="utf-8") as truth, ProcessPoolExecutor() as pool:
-        for line in pool.map(partial(make_photo, out, kind_of_set, seed, tuning=tuning), range(count)):
+        for line in pool.map(partial(make_photo, out, kind_of_set, seed, **how), range(count)):
             truth.write(line + "\n")
 
 
@@ -115,10 +120,11 @@ def main():
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--kind", choices=["readable", "unreadable", "not_accepted"], default="readable")
     parser.add_argument("--tuning", action="store_true", help="draw with the typefaces for tuning")
+    parser.add_argument("--cabin", action="store_true", help="draw the cabin around the dashboard")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     if given.what == "set":
-        make_set(given.out, given.kind, given.seed, given.count, given.tuning)
+        make_set(given.out, given.kind, given.seed, given.count, dict(tuning=given.tuning, in_cabin=given.cabin))
     else:
         make_examples(given.out)
 
