@@ -1,6 +1,7 @@
 //! Topics of a test's own on Kafka, with their schemas in the registry.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
@@ -8,10 +9,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use runtime::registry::{Registry, RegistryConfig};
 use runtime::topics;
 use schemas::codec;
-use schemas::events::{
-    BlockAdopted, BlockUndone, Event, ModelDeployed, OdometerRead, PayoutUpdated, RewardCalculated,
-    RewardClaimed, RewardGranted, UploadDecided, UploadGraded, UploadReceived,
-};
+use schemas::events::Event;
 use schemas::topic::Topic;
 use uuid::Uuid;
 
@@ -23,7 +21,9 @@ pub struct Topics {
     pub registry: RegistryConfig,
     pub prefix: String,
     producer: FutureProducer,
-    ids: BTreeMap<&'static str, u32>,
+    client: Registry,
+    /// Schema ids by record type, as far as they were asked for.
+    ids: Mutex<BTreeMap<&'static str, u32>>,
 }
 
 impl Topics {
@@ -34,21 +34,8 @@ impl Topics {
         let prefix = format!("sinks-{}.", Uuid::now_v7().simple());
         let client = Registry::new(&registry).unwrap();
         topics::apply(&kafka, &client, &prefix, 1).await.unwrap();
-        let ids = BTreeMap::from([
-            (UploadReceived::NAME, client.id_of::<UploadReceived>(&prefix).await.unwrap()),
-            (UploadGraded::NAME, client.id_of::<UploadGraded>(&prefix).await.unwrap()),
-            (OdometerRead::NAME, client.id_of::<OdometerRead>(&prefix).await.unwrap()),
-            (UploadDecided::NAME, client.id_of::<UploadDecided>(&prefix).await.unwrap()),
-            (RewardCalculated::NAME, client.id_of::<RewardCalculated>(&prefix).await.unwrap()),
-            (RewardGranted::NAME, client.id_of::<RewardGranted>(&prefix).await.unwrap()),
-            (RewardClaimed::NAME, client.id_of::<RewardClaimed>(&prefix).await.unwrap()),
-            (PayoutUpdated::NAME, client.id_of::<PayoutUpdated>(&prefix).await.unwrap()),
-            (BlockAdopted::NAME, client.id_of::<BlockAdopted>(&prefix).await.unwrap()),
-            (BlockUndone::NAME, client.id_of::<BlockUndone>(&prefix).await.unwrap()),
-            (ModelDeployed::NAME, client.id_of::<ModelDeployed>(&prefix).await.unwrap()),
-        ]);
         let producer = kafka.create().unwrap();
-        Self { kafka, registry, prefix, producer, ids }
+        Self { kafka, registry, prefix, producer, client, ids: Mutex::default() }
     }
 
     /// Publishes a record as it is.
@@ -60,7 +47,17 @@ impl Topics {
 
     /// Publishes an event to its topic.
     pub async fn event<E: Event>(&self, event: &E) {
-        let bytes = codec::encode(self.ids[E::NAME], event).unwrap();
+        let bytes = codec::encode(self.id::<E>().await, event).unwrap();
         self.bytes(E::TOPIC, &event.key(), &bytes).await;
+    }
+
+    async fn id<E: Event>(&self) -> u32 {
+        let known = self.ids.lock().unwrap().get(E::NAME).copied();
+        if let Some(id) = known {
+            return id;
+        }
+        let id = self.client.id_of::<E>(&self.prefix).await.unwrap();
+        self.ids.lock().unwrap().insert(E::NAME, id);
+        id
     }
 }
