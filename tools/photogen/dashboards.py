@@ -2,10 +2,10 @@
 import math
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
 import odometers
-from fonts import FILES, font
+from fonts import font
 
 SIZE = (2560, 1920)
 SANS = ["b612", "lato", "liberation", "opensans", "roboto", "robotocondensed", "dejavu"]

@@ -226,7 +226,8 @@ class LineSet:
             if table:
                 inner = np.interp(at_view / length, *table[:2])
                 at_view = np.where(at_view < 0, at_view, np.where(at_view > grown * length, at_view - (grown - 1) * length, inner * length))
-            turn, shift, lean, bow = (0, 0, 0, 0) if steady else (rng.normal(0, 0.03), rng.normal(0, 0.07) * height, rng.normal(0, 0.08), rng.normal(0, 0.02))
+            turn, shift, lean, bow = (0.0,) * 4 if steady else rng.normal(0, (0.03, 0.07, 0.08, 0.02))
+            shift *= height
             tables.append(at_view - length / 2)
             frames.append((x, y, c, s, tall, turn, shift, lean, bow / max(height, 1)))
             widths.append(wide)

@@ -75,7 +75,9 @@ def first_look(file, photos, i, longest=FIRST):
     size = tuple(multiple(side * longest / max(w, h)) for side in (w, h))
     stretch = np.diag([size[0] / w, size[1] / h, 1.0])
     found = looked(file, photos.canvases[0], i, stretch, size)
-    return [(score, channel, x * w / size[0], y * h / size[1], length * w / size[0], height * w / size[0], c, s) for score, channel, x, y, length, height, c, s in found]
+    across, down = w / size[0], h / size[1]
+    return [(score, channel, x * across, y * down, length * across, height * across, c, s)
+            for score, channel, x, y, length, height, c, s in found]
 
 
 def second_look(file, photos, i, line):
@@ -83,12 +85,13 @@ def second_look(file, photos, i, line):
     row = photos.rows[i]
     _, _, x, y, length, height, c, s = line
     scale = row["near_scale"] / row["whole_scale"]
-    x, y = (x / row["whole_scale"] - row["near_box"][0]) * row["near_scale"], (y / row["whole_scale"] - row["near_box"][1]) * row["near_scale"]
+    x, y = ((v / row["whole_scale"] - edge) * row["near_scale"] for v, edge in zip((x, y), row["near_box"]))
     wide = max(abs(c) * length + abs(s) * height, abs(s) * length + abs(c) * height) * scale * WIDER
     zoom = SECOND / wide
     projection = data.placed(zoom, 0.0, (x, y), (SECOND / 2, SECOND / 2))
     found = looked(file, photos.canvases[1], i, projection, (SECOND, SECOND))
-    return [(score, channel, (fx - SECOND / 2) / zoom + x, (fy - SECOND / 2) / zoom + y, fl / zoom, fh / zoom, fc, fs) for score, channel, fx, fy, fl, fh, fc, fs in found]
+    return [(score, channel, (fx - SECOND / 2) / zoom + x, (fy - SECOND / 2) / zoom + y, fl / zoom, fh / zoom, fc, fs)
+            for score, channel, fx, fy, fl, fh, fc, fs in found]
 
 
 @torch.no_grad()
@@ -117,7 +120,10 @@ def located(network, photos, indices):
             best is not None and (best[1] == 1) == (row["kind"] == "analog"), best[0] if best else 0.0))
         record["ok"] = [bool(v) for v in totals[row["kind"]][-1][:6]]
     names = ["iou50", "holds", "any_holds", "second_iou50", "second_holds", "kind"]
-    figures = {kind: dict(photos=len(rows), **{name: round(float(np.mean([r[n] for r in rows])), 4) for n, name in enumerate(names)}) for kind, rows in totals.items() if rows}
+    figures = {}
+    for kind, rows in totals.items():
+        if rows:
+            figures[kind] = dict(photos=len(rows), **{name: round(float(np.mean([r[n] for r in rows])), 4) for n, name in enumerate(names)})
     figures["trip_only"] = dict(photos=len(trips), total_above_half=round(float(np.mean([t > 0.5 for t in trips])), 4)) if trips else {}
     return dict(figures=figures, photos=out)
 
@@ -158,7 +164,9 @@ def read(network, photos, indices):
             plain = [c - 10 if 11 <= c < 21 else c for c in classes] == [c - 10 if 11 <= c < 21 else c for c in wanted]
             counts.setdefault(name, []).append((classes == wanted, plain, sure))
             out.append(dict(file=photos.rows[i]["file"], line=k, role=name, wanted=said(wanted), read=said(classes), sure=round(sure, 4)))
-    figures = {name: dict(lines=len(rows), exact=round(float(np.mean([r[0] for r in rows])), 4), digits=round(float(np.mean([r[1] for r in rows])), 4),
-                          sure=round(float(np.mean([r[2] > 0.9 for r in rows])), 4),
-                          sure_right=round(float(np.mean([r[0] for r in rows if r[2] > 0.9] or [0])), 4)) for name, rows in counts.items()}
+    figures = {}
+    for name, rows in counts.items():
+        shares = dict(exact=[r[0] for r in rows], digits=[r[1] for r in rows], sure=[r[2] > 0.9 for r in rows],
+                      sure_right=[r[0] for r in rows if r[2] > 0.9] or [0])
+        figures[name] = dict(lines=len(rows), **{share: round(float(np.mean(of)), 4) for share, of in shares.items()})
     return dict(figures=figures, lines=out)

@@ -44,7 +44,8 @@ class Locator(nn.Module):
         self.at8 = nn.Sequential(Inverted(24, 40, 2), *(Inverted(40, 40, 1, 3, 5) for _ in range(2)))
         self.at16 = nn.Sequential(Inverted(40, 80, 2), *(Inverted(80, 80, 1, 4, 5) for _ in range(3)))
         self.at32 = nn.Sequential(Inverted(80, 160, 2), *(Inverted(160, 160, 1, 4, 5) for _ in range(3)))
-        self.side32, self.side16, self.side8, self.side4 = (conv(n, m, 1, act=False) for n, m in ((160, 96), (80, 96), (40, 64), (24, 32)))
+        self.side32, self.side16 = conv(160, 96, 1, act=False), conv(80, 96, 1, act=False)
+        self.side8, self.side4 = conv(40, 64, 1, act=False), conv(24, 32, 1, act=False)
         self.down16, self.down8 = conv(96, 64, 1, act=False), conv(64, 32, 1, act=False)
         self.mix16, self.mix8, self.mix4 = Inverted(96, 96, 1, 2, 5), Inverted(64, 64, 1, 2, 5), Inverted(32, 32, 1, 2, 5)
         self.head = nn.Sequential(conv(32, 48), nn.Conv2d(48, len(MAP), 1))
@@ -87,7 +88,8 @@ class Along(nn.Module):
 
     def __init__(self, channels, size=9):
         super().__init__()
-        self.body = nn.Sequential(conv(channels, channels, (1, size), groups=channels), conv(channels, channels * 2, 1), conv(channels * 2, channels, 1, act=False))
+        self.body = nn.Sequential(
+            conv(channels, channels, (1, size), groups=channels), conv(channels, channels * 2, 1), conv(channels * 2, channels, 1, act=False))
 
     def forward(self, x):
         return x + self.body(x)

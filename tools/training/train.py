@@ -16,14 +16,12 @@ import torch
 from torch.nn import functional as F
 
 import data
-import drawn
 import measure
 import nets
 SEED = 71
 # Which of the maps shows a line of each role: DRUM, DIGITAL, OTHER.
 SCORE = [1, 0, 2]
 SHAPES = [(512, 384), (384, 512), (480, 640), (480, 480), (640, 480), (352, 640), (320, 320)]
-DRAWN_SEED = 7101
 
 
 def one_view(rng, photos, i, size):
@@ -74,7 +72,8 @@ def locator_batch(rng, gen, photos, indices, size):
             flags.append([photos.unsure[i], photos.drawn[i]])
     device = photos.canvases[0].device
     x = data.spoilt(torch.cat(views), gen)
-    return x, torch.tensor(np.stack(lines), device=device), torch.tensor(np.array(boxes), dtype=torch.float32, device=device), torch.tensor(flags, device=device)
+    boxes = torch.tensor(np.array(boxes), dtype=torch.float32, device=device)
+    return x, torch.tensor(np.stack(lines), device=device), boxes, torch.tensor(flags, device=device)
 
 
 def locator_loss(raw, lines, boxes, flags):
@@ -110,7 +109,8 @@ def locator_loss(raw, lines, boxes, flags):
     offset = torch.stack([of(cx) - x[:, 0], of(cy) - y[:, 0]], 1) / nets.CELL
     way = torch.stack([of(s), of(c)], 1)
     off = F.smooth_l1_loss(raw[:, 0:2].float(), offset, reduction="none", beta=0.5).sum(1) * 0.25
-    off = off + F.smooth_l1_loss(raw[:, 2:4].float(), size, reduction="none", beta=0.1).sum(1) + F.smooth_l1_loss(raw[:, 4:6].float(), way, reduction="none", beta=0.2).sum(1)
+    off = off + F.smooth_l1_loss(raw[:, 2:4].float(), size, reduction="none", beta=0.1).sum(1)
+    off = off + F.smooth_l1_loss(raw[:, 4:6].float(), way, reduction="none", beta=0.2).sum(1)
     return focal.sum() / hit.sum().clamp(min=1) + 2.0 * (off * share).sum() / share.sum().clamp(min=1)
 
 
@@ -153,7 +153,8 @@ def trained(given, network, loss_of):
         network = network.to(memory_format=torch.channels_last)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
-    rule = torch.optim.AdamW([dict(params=decayed, weight_decay=0.03), dict(params=others, weight_decay=0.0)], lr=given.rate, **(dict(fused=True) if cuda else {}))
+    groups = [dict(params=decayed, weight_decay=0.03), dict(params=others, weight_decay=0.0)]
+    rule = torch.optim.AdamW(groups, lr=given.rate, **(dict(fused=True) if cuda else {}))
     smooth = Smooth(network, 0.998)
     log, start, total, step = [], time.time(), 0.0, 0
     for step, share in steps_of(given):
