@@ -18,7 +18,7 @@ use schemas::events::{FirstHolder, Stamp, UploadHeader, UploadReceived};
 use schemas::ids::{EventId, Micros, UploadId, UserId, VehicleId, natural};
 use schemas::sealed::{Sealed, UserKey};
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::form::FormFields;
@@ -123,10 +123,10 @@ impl Reservations {
             None => None,
         };
         let upload_id = UploadId(Uuid::now_v7());
-        let (vehicle_id, kind) = vehicle(&mut tx, wanted, now).await?;
-        let file_name = seal(&mut tx, wanted, upload_id).await?;
-        let mut stamp = stamp(&mut tx, wanted, kind, file_name).await?;
-        stamp.first_holder = first_holder(&mut tx, wanted, upload_id, failed, now).await?;
+        let vehicle_id = wanted.form.vehicle_id.unwrap_or_else(|| default_vehicle(wanted.user));
+        let facts = facts(&mut tx, wanted, vehicle_id, now).await?;
+        let first_holder = first_holder(&mut tx, wanted, upload_id, failed, now).await?;
+        let stamp = Stamp { first_holder, ..stamp(wanted, upload_id, facts)? };
         let event = UploadReceived { header: self.header(wanted, upload_id, vehicle_id, now), stamp };
         let bytes = codec::encode(self.schema_id, &event).map_err(|error| INTERNAL.caused_by(error))?;
         if !store(&mut tx, wanted, &event.header, &bytes, failed).await? {
@@ -218,31 +218,75 @@ async fn claim_key(tx: &mut PgConnection, wanted: &Wanted<'_>, now: Micros) -> R
     if used == wanted.photo.sha256 { Ok(()) } else { Err(IDEMPOTENCY_KEY_REUSED.error()) }
 }
 
-/// The vehicle and its kind. The first use of an id registers it for the user; only random (v4) and time-ordered (v7) ids can
-/// be, so that nobody takes another's default vehicle, whose id (v5) can be worked out. Bounded by the rate of uploads.
-async fn vehicle(
+/// What the database knows that an event says.
+#[derive(FromRow)]
+struct Facts {
+    kind: Option<String>,
+    key: Option<Vec<u8>>,
+    is_active: bool,
+    created_at: DateTime<Utc>,
+    verification_level: String,
+    wallet_id: Option<Uuid>,
+    wants_claim: bool,
+    revision: Option<i64>,
+    flags: Option<Value>,
+}
+
+/// The facts, in one statement that also makes the vehicle and the user's key where there are none.
+///
+/// The first use of a vehicle's id registers it for the user; only random (v4) and time-ordered (v7) ids can be, so that nobody takes
+/// another's default vehicle, whose id (v5) can be worked out. Bounded by the rate of uploads. The key waits for the vehicle, so that rows
+/// are locked in the order above. Rows that another request commits while this one waits for them are not in the statement's snapshot: a
+/// second look sees them.
+async fn facts(
     tx: &mut PgConnection,
     wanted: &Wanted<'_>,
+    vehicle: VehicleId,
     now: Micros,
-) -> Result<(VehicleId, String), ApiError> {
-    let default = default_vehicle(wanted.user);
-    let id = wanted.form.vehicle_id.unwrap_or(default);
-    if id == default || [4, 7].contains(&id.0.get_version_num()) {
-        sqlx::query(
-            "insert into vehicles (id, user_id, created_at) values ($1, $2, $3) on conflict (id) do nothing",
-        )
-        .bind(id.0)
-        .bind(wanted.user.0)
-        .bind(now.to_utc())
-        .execute(&mut *tx)
-        .await?;
+) -> Result<Facts, ApiError> {
+    let may_register =
+        vehicle == default_vehicle(wanted.user) || [4, 7].contains(&vehicle.0.get_version_num());
+    let mut facts = look(tx, wanted, vehicle, may_register, now).await?;
+    if facts.key.is_none() || (facts.kind.is_none() && may_register) {
+        facts = look(tx, wanted, vehicle, may_register, now).await?;
     }
-    let kind: Option<String> = sqlx::query_scalar("select kind from vehicles where id = $1 and user_id = $2")
-        .bind(id.0)
-        .bind(wanted.user.0)
-        .fetch_optional(tx)
-        .await?;
-    kind.map(|kind| (id, kind)).ok_or_else(vehicle_not_found)
+    if facts.kind.is_none() { Err(vehicle_not_found()) } else { Ok(facts) }
+}
+
+async fn look(
+    tx: &mut PgConnection,
+    wanted: &Wanted<'_>,
+    vehicle: VehicleId,
+    may_register: bool,
+    now: Micros,
+) -> Result<Facts, sqlx::Error> {
+    sqlx::query_as(
+        "with made_vehicle as (
+           insert into vehicles (id, user_id, created_at) select $2, $1, $3 where $4
+           on conflict (id) do nothing returning kind
+         ), made_key as (
+           insert into user_keys (user_id, key) select $1, $5 where (select count(*) >= 0 from made_vehicle)
+           on conflict (user_id) do nothing returning key
+         )
+         select coalesce((select kind from made_vehicle),
+                         (select kind from vehicles where id = $2 and user_id = $1)) as kind,
+                coalesce((select key from made_key), (select key from user_keys where user_id = $1)) as key,
+                u.is_active, u.created_at, u.verification_level::text as verification_level,
+                (select w.id from user_wallets w where w.user_id = u.id and w.is_primary) as wallet_id,
+                coalesce((p.reward_preferences ->> 'auto_claim')::boolean, true) as wants_claim,
+                c.revision, c.feature_flags as flags
+         from users u left join user_preferences p on p.user_id = u.id
+           left join lateral (select revision, feature_flags from system_config
+                              order by revision desc limit 1) c on true
+         where u.id = $1",
+    )
+    .bind(wanted.user.0)
+    .bind(vehicle.0)
+    .bind(now.to_utc())
+    .bind(may_register)
+    .bind(UserKey::generate().expose())
+    .fetch_one(tx)
+    .await
 }
 
 fn vehicle_not_found() -> ApiError {
@@ -254,63 +298,31 @@ pub(crate) fn default_vehicle(user: UserId) -> VehicleId {
     VehicleId(natural(&format!("vehicle/{user}")))
 }
 
-/// The file's name, sealed with the user's key; the key is made on first use.
-async fn seal(
-    tx: &mut PgConnection,
-    wanted: &Wanted<'_>,
-    upload_id: UploadId,
-) -> Result<Option<Sealed>, ApiError> {
-    sqlx::query("insert into user_keys (user_id, key) values ($1, $2) on conflict (user_id) do nothing")
-        .bind(wanted.user.0)
-        .bind(UserKey::generate().expose())
-        .execute(&mut *tx)
-        .await?;
+/// The file's name, sealed with the user's key.
+fn seal(wanted: &Wanted<'_>, upload_id: UploadId, key: Option<&[u8]>) -> Result<Option<Sealed>, ApiError> {
     let Some(name) = &wanted.form.file_name else { return Ok(None) };
-    let key: Vec<u8> = sqlx::query_scalar("select key from user_keys where user_id = $1")
-        .bind(wanted.user.0)
-        .fetch_one(tx)
-        .await?;
-    let sealed = UserKey::from_bytes(&key).and_then(|key| key.seal(upload_id, name));
+    let sealed = UserKey::from_bytes(key.unwrap_or_default()).and_then(|key| key.seal(upload_id, name));
     sealed.map(Some).map_err(|error| INTERNAL.caused_by(error))
 }
 
 /// What is true now and later decisions need; the first holder comes after.
-async fn stamp(
-    tx: &mut PgConnection,
-    wanted: &Wanted<'_>,
-    vehicle_kind: String,
-    original_filename: Option<Sealed>,
-) -> Result<Stamp, ApiError> {
-    type Facts = (bool, DateTime<Utc>, String, Option<Uuid>, bool, Option<i64>, Option<Value>);
-    let (account_active, created_at, verification_level, wallet_id, wants_claim, revision, flags): Facts =
-        sqlx::query_as(
-            "select u.is_active, u.created_at, u.verification_level::text,
-                    (select w.id from user_wallets w where w.user_id = u.id and w.is_primary),
-                    coalesce((p.reward_preferences ->> 'auto_claim')::boolean, true), c.revision, c.feature_flags
-             from users u left join user_preferences p on p.user_id = u.id
-               left join lateral (select revision, feature_flags from system_config
-                                  order by revision desc limit 1) c on true
-             where u.id = $1",
-        )
-        .bind(wanted.user.0)
-        .fetch_one(tx)
-        .await?;
+fn stamp(wanted: &Wanted<'_>, upload_id: UploadId, facts: Facts) -> Result<Stamp, ApiError> {
     // A flag that is not there is on, as the data map's defaults for these two say.
-    let on = |flag: &str| flags.as_ref().and_then(|flags| flags[flag].as_bool()).unwrap_or(true);
+    let on = |flag: &str| facts.flags.as_ref().and_then(|flags| flags[flag].as_bool()).unwrap_or(true);
     Ok(Stamp {
         claimed_mileage: wanted.form.mileage,
         claimed_unit: wanted.form.unit,
         captured_at: wanted.form.captured_at,
-        original_filename,
-        account_active,
-        account_created_at: created_at.into(),
-        verification_level,
-        wallet_id,
-        vehicle_kind,
-        region: "ZZ".to_owned(),
-        auto_claim: wants_claim && on("auto_claim"),
+        original_filename: seal(wanted, upload_id, facts.key.as_deref())?,
+        account_active: facts.is_active,
+        account_created_at: facts.created_at.into(),
+        auto_claim: facts.wants_claim && on("auto_claim"),
         auto_accept: on("ai_verification"),
-        config_revision: revision.unwrap_or(0),
+        verification_level: facts.verification_level,
+        wallet_id: facts.wallet_id,
+        vehicle_kind: facts.kind.unwrap_or_default(),
+        region: "ZZ".to_owned(),
+        config_revision: facts.revision.unwrap_or(0),
         first_holder: None,
     })
 }

@@ -5,10 +5,11 @@
 //! What a crash leaves under `incoming/` is removed by [`PhotoStore::sweep`]. (A bucket also wants a lifecycle rule that
 //! ends unfinished multipart uploads after a day.)
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path as FsPath, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -31,6 +32,8 @@ const LOCAL_PART: usize = 256 * 1024;
 const BUCKET_PART: usize = 5 * 1024 * 1024;
 /// Longest store URL (data map: image_url is 500, the key 108).
 const URL_MAX: usize = 390;
+/// Users' folders that are remembered as flushed: 10,000 x about 150 bytes = 1.5 MB.
+const FLUSHED_MAX: usize = 10_000;
 /// Objects that one sweep removes at most.
 const SWEEP: usize = 1000;
 
@@ -71,6 +74,8 @@ pub struct PhotoStore {
 struct Local {
     root: PathBuf,
     fsync: bool,
+    /// Folders whose own entries are flushed already, as far as this process knows.
+    flushed: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
 impl PhotoStore {
@@ -96,7 +101,11 @@ impl PhotoStore {
             fs::create_dir_all(root.join("incoming"))?;
             let root = root.canonicalize()?;
             let store = Arc::new(LocalFileSystem::new_with_prefix(&root)?);
-            return Ok(Self { store, local: Some(Local { root, fsync }), url: shown });
+            return Ok(Self {
+                store,
+                local: Some(Local { root, fsync, flushed: Arc::default() }),
+                url: shown,
+            });
         }
         let (store, prefix) =
             object_store::parse_url_opts(&parsed, options).map_err(|error| wrong(error.to_string()))?;
@@ -188,11 +197,26 @@ impl Local {
         }
         fs::rename(from, to)?;
         if self.fsync {
-            // The user's folder, `photos` and the root: each may be new, and an entry lasts once its folder is flushed.
-            for folder in folder.ancestors().take_while(|folder| folder.starts_with(&self.root)) {
-                fs::File::open(folder)?.sync_all()?;
-            }
+            self.flush(folder)?;
         }
+        Ok(())
+    }
+
+    /// Makes a photo's entry last: its folder is flushed each time, the folders above only until they are known to be, since each may be
+    /// new and an entry lasts once its own folder is flushed.
+    fn flush(&self, folder: &FsPath) -> io::Result<()> {
+        fs::File::open(folder)?.sync_all()?;
+        if self.flushed.lock().unwrap_or_else(PoisonError::into_inner).contains(folder) {
+            return Ok(());
+        }
+        for above in folder.ancestors().skip(1).take_while(|above| above.starts_with(&self.root)) {
+            fs::File::open(above)?.sync_all()?;
+        }
+        let mut flushed = self.flushed.lock().unwrap_or_else(PoisonError::into_inner);
+        if flushed.len() >= FLUSHED_MAX {
+            flushed.clear();
+        }
+        flushed.insert(folder.to_owned());
         Ok(())
     }
 
