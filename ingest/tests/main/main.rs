@@ -5,6 +5,7 @@
 mod bad_input;
 mod chain;
 mod claims;
+mod kafka;
 mod live;
 mod recovery;
 mod rewards;

@@ -129,10 +129,18 @@ impl Bench {
 
     /// Starts a gateway with changed settings.
     pub async fn start_with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
+        let kafka = Arc::new(Kafka::default());
+        let mut bench = Self::start_on(kafka.clone(), change).await;
+        bench.kafka = kafka;
+        bench
+    }
+
+    /// The same with another producer; `kafka` stays empty.
+    pub async fn start_on(outbound: Arc<dyn Outbound>, change: impl FnOnce(&mut GatewayConfig)) -> Self {
         let pool = database().await;
         let folder = tempfile::tempdir().unwrap();
         let url = url::Url::from_directory_path(folder.path()).unwrap();
-        let (kafka, key) = (Arc::new(Kafka::default()), SigningKey::generate().unwrap());
+        let key = SigningKey::generate().unwrap();
         let mut config = GatewayConfig::new("http://gateway.test/");
         config.rates.uploads_per_user.requests = 1000;
         config.rates.uploads_per_user.burst = 1000;
@@ -145,7 +153,7 @@ impl Bench {
             config,
             Dependencies {
                 pool: pool.clone(),
-                outbound: kafka.clone(),
+                outbound,
                 photos: PhotoStore::open(url.as_str(), true, []).unwrap(),
                 check: Arc::new(HeaderCheck),
                 keys: KeySet::from_jwks(&key.jwks()).unwrap(),
@@ -158,7 +166,7 @@ impl Bench {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         tokio::spawn(serve(listener, gateway.clone(), stop.clone()));
-        Self { gateway, pool, kafka, key, address, folder, stop }
+        Self { gateway, pool, kafka: Arc::default(), key, address, folder, stop }
     }
 
     /// A token of a new driver.
