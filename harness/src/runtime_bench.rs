@@ -66,7 +66,11 @@ pub fn run(stack: &Stack, records: usize, rounds: usize) -> Result<bool> {
     let registry_config = RegistryConfig::open(stack.schema_registry_url());
     let registry = Registry::new(&registry_config)?;
     let bench = Bench { kafka, registry: registry_config, prefix, records };
-    threads.block_on(runtime::topics::apply(&bench.kafka, &registry, &bench.prefix, 1))?;
+    threads.block_on(runtime::topics::apply(
+        &bench.kafka,
+        &registry,
+        &runtime::topics::Layout::local(&bench.prefix),
+    ))?;
     let (in_id, out_id) = threads.block_on(async {
         let received = registry.id_of::<UploadReceived>(&bench.prefix).await?;
         Ok::<_, anyhow::Error>((received, registry.id_of::<UploadGraded>(&bench.prefix).await?))

@@ -216,9 +216,10 @@ pub enum Wallet {
 /// What to do with topics.
 #[derive(Debug, Subcommand)]
 pub enum Topics {
-    /// Create missing topics and register schemas; refuse an incompatible change or a wrong partition count.
+    /// Create missing topics, make the settings of the others as specified, and register schemas; refuse an incompatible schema
+    /// and another partition count.
     Apply,
-    /// Compare partition counts only.
+    /// Say what differs from the specification, and change nothing.
     Check,
 }
 

@@ -13,6 +13,7 @@ use figment::providers::{Env, Format as _, Serialized, Toml};
 use providers::vault::Keys as Keyring;
 use rdkafka::config::ClientConfig;
 use runtime::registry::RegistryConfig;
+use runtime::topics::Layout;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
@@ -71,8 +72,11 @@ pub struct Kafka {
     pub ssl_ca_location: String,
     /// In front of every topic and group name: several environments can share a cluster.
     pub topic_prefix: String,
-    /// Copies of each record; 3 with `min.insync.replicas=2` in production, 1 on a laptop.
+    /// Copies of each record; 3 in production, where two must have it (`min.insync.replicas`), 1 on a laptop.
     pub replication: i32,
+    /// Partitions of every topic but `chain.events` and `models.deployed`, which have one. Chosen at the first
+    /// `milestream topics apply`; another number is refused ever after.
+    pub partitions: i32,
 }
 
 /// The schema registry.
@@ -259,6 +263,7 @@ impl Default for Kafka {
             ssl_ca_location: String::new(),
             topic_prefix: String::new(),
             replication: 1,
+            partitions: 4,
         }
     }
 }
@@ -442,7 +447,17 @@ impl Config {
         if self.kafka.replication < 1 {
             return refuse("kafka.replication", "at least 1".into());
         }
+        if self.kafka.partitions < 1 {
+            return refuse("kafka.partitions", "at least 1".into());
+        }
         Ok(())
+    }
+
+    /// How the topics are laid out.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        let Kafka { topic_prefix, partitions, replication, .. } = &self.kafka;
+        Layout { prefix: topic_prefix.clone(), partitions: *partitions, replication: *replication }
     }
 
     /// The settings that every Kafka client of this process shares.

@@ -46,7 +46,7 @@ async fn dispatch(command: &Command, config: &Config) -> anyhow::Result<()> {
         Command::Sink { sinks } => roles::run(config, roles::Roles::sinks(sinks)?).await,
         Command::All => roles::run(config, roles::Roles::all(!config.chain.genesis_id.is_empty())).await,
         Command::Topics(Topics::Apply) => operate::apply_topics(config).await,
-        Command::Topics(Topics::Check) => operate::check_topics(config).await,
+        Command::Topics(Topics::Check) => operate::compare_topics(config).await,
         Command::Read(args) => read::run(args),
         Command::Migrate => operate::migrate(config).await,
         Command::Rebuild => operate::rebuild(config).await,

@@ -56,17 +56,31 @@ pub async fn migrate(config: &Config) -> Result<()> {
 /// Creates topics, registers schemas.
 pub async fn apply_topics(config: &Config) -> Result<()> {
     let registry = Registry::new(&config.registry_client())?;
-    let kafka = &config.kafka;
-    runtime::topics::apply(&config.kafka_client(), &registry, &kafka.topic_prefix, kafka.replication).await?;
+    let kafka = config.kafka_client();
+    match runtime::topics::check(&kafka, &config.layout()).await {
+        // A wrong count is not chosen for good.
+        Ok(()) | Err(TopicsError::Missing(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    runtime::settings::choose(&pool(config)?, "kafka.partitions", config.kafka.partitions.to_string())
+        .await?;
+    for difference in runtime::topics::apply(&kafka, &registry, &config.layout()).await? {
+        println!("{difference}: set");
+    }
     println!("topics and schemas are as specified");
     Ok(())
 }
 
-/// Compares partition counts.
-pub async fn check_topics(config: &Config) -> Result<()> {
-    let (client, prefix) = (config.kafka_client(), config.kafka.topic_prefix.clone());
-    tokio::task::spawn_blocking(move || runtime::topics::check(&client, &prefix)).await??;
+/// Compares topics with their specification, and says everything that differs.
+pub async fn compare_topics(config: &Config) -> Result<()> {
+    runtime::topics::compare_all(&config.kafka_client(), &config.layout()).await?;
+    println!("topics are as specified");
     Ok(())
+}
+
+/// Compares partition and replica counts: what every role does before it starts.
+pub async fn check_topics(config: &Config) -> Result<()> {
+    Ok(runtime::topics::check(&config.kafka_client(), &config.layout()).await?)
 }
 
 /// Whether waiting can help: the broker does not answer. A missing topic or a wrong count needs an operator.

@@ -30,6 +30,7 @@ mod pure_by_key;
 pub mod registry;
 pub mod replay;
 pub mod retry;
+pub mod settings;
 pub mod signature;
 pub mod sinking;
 pub mod snapshot;

@@ -6,11 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use apache_avro::Schema;
 use futures::future::BoxFuture;
 use schema_registry_converter::async_impl::schema_registry::{self, SrSettings};
 use schema_registry_converter::schema_registry_common::{SchemaType, SuppliedSchema};
-use schemas::codec::SchemaCache;
+use schemas::codec::{RecordSchema, SchemaCache};
 use schemas::events::Event;
 use schemas::topic::Topic;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -50,8 +49,14 @@ pub enum RegistryError {
 
 /// Finds the schema of an id. A trait so that engine tests run without a registry.
 pub trait SchemaSource: Send + Sync + 'static {
+    /// The schema, where it is known without asking: what happens for almost every record.
+    fn known(&self, id: u32) -> Option<Arc<RecordSchema>> {
+        let _ = id;
+        None
+    }
+
     /// The schema that a record was written with.
-    fn schema(&self, id: u32) -> BoxFuture<'_, Result<Arc<Schema>, RegistryError>>;
+    fn schema(&self, id: u32) -> BoxFuture<'_, Result<Arc<RecordSchema>, RegistryError>>;
 }
 
 /// Where the registry is and who asks.
@@ -149,7 +154,7 @@ impl Registry {
         Ok(())
     }
 
-    async fn fetch(&self, id: u32) -> Result<Arc<Schema>, RegistryError> {
+    async fn fetch(&self, id: u32) -> Result<Arc<RecordSchema>, RegistryError> {
         let unavailable = |error: reqwest::Error| RegistryError::Unavailable(error.to_string());
         let request = self.request(reqwest::Method::GET, &format!("schemas/ids/{id}"));
         let answer = request.send().await.map_err(unavailable)?;
@@ -164,20 +169,24 @@ impl Registry {
         }
         let found: SchemaAnswer =
             answer.error_for_status().map_err(unavailable)?.json().await.map_err(unavailable)?;
-        let schema = Schema::parse_str(&found.schema)
-            .map_err(|error| RegistryError::Unparsable { id, detail: error.to_string() })?;
+        let schema =
+            RecordSchema::parse(&found.schema).map_err(|detail| RegistryError::Unparsable { id, detail })?;
         Ok(Arc::new(schema))
     }
 }
 
 impl SchemaSource for Registry {
-    fn schema(&self, id: u32) -> BoxFuture<'_, Result<Arc<Schema>, RegistryError>> {
+    fn known(&self, id: u32) -> Option<Arc<RecordSchema>> {
+        self.cache.get(id).cloned()
+    }
+
+    fn schema(&self, id: u32) -> BoxFuture<'_, Result<Arc<RecordSchema>, RegistryError>> {
         Box::pin(async move {
-            if let Some(schema) = self.cache.get(id) {
+            if let Some(schema) = self.known(id) {
                 return Ok(schema);
             }
             let schema = self.fetch(id).await?;
-            self.cache.put(id, schema.clone());
+            self.cache.put(id, &schema);
             Ok(schema)
         })
     }

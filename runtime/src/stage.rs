@@ -7,8 +7,7 @@ use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
 
-use apache_avro::Schema;
-use schemas::codec::{self, CodecError};
+use schemas::codec::{self, CodecError, RecordSchema};
 use schemas::events::{ActivityLogged, Event};
 use schemas::reason::Reason;
 use schemas::topic::Topic;
@@ -168,12 +167,12 @@ pub trait Decider: Send + Sync + 'static {
 /// Decodes the record types of a role's topics by the writer schema's full name.
 pub trait FromRecord: Send + Sync + Sized + 'static {
     /// `None` for a record name that this release does not know: the partition halts, visibly.
-    fn from_record(name: &str, schema: &Schema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>>;
+    fn from_record(schema: &RecordSchema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>>;
 }
 
 impl<E: Event> FromRecord for E {
-    fn from_record(name: &str, schema: &Schema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
-        (name == E::NAME).then(|| codec::decode(schema, id, datum))
+    fn from_record(schema: &RecordSchema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
+        (schema.name() == E::NAME).then(|| codec::decode(schema, id, datum))
     }
 }
 

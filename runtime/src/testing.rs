@@ -1,10 +1,9 @@
 //! In-memory source, publisher and schemas: a stage runs from bytes to bytes without a broker.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use apache_avro::Schema;
 use futures::future::BoxFuture;
-use schemas::codec;
+use schemas::codec::{self, RecordSchema};
 use schemas::events::{Event, registry_subjects};
 use tokio::sync::mpsc;
 
@@ -63,13 +62,16 @@ impl MemorySchemas {
 }
 
 impl SchemaSource for MemorySchemas {
-    fn schema(&self, id: u32) -> BoxFuture<'_, Result<Arc<Schema>, RegistryError>> {
+    fn schema(&self, id: u32) -> BoxFuture<'_, Result<Arc<RecordSchema>, RegistryError>> {
         Box::pin(async move {
-            let (_, _, text) =
-                *registry_subjects().get((id as usize).wrapping_sub(1)).ok_or(RegistryError::Unknown(id))?;
-            let schema = Schema::parse_str(text)
-                .map_err(|error| RegistryError::Unparsable { id, detail: error.to_string() })?;
-            Ok(Arc::new(schema))
+            static PARSED: LazyLock<Vec<Result<Arc<RecordSchema>, String>>> = LazyLock::new(|| {
+                registry_subjects().iter().map(|(.., text)| RecordSchema::parse(text).map(Arc::new)).collect()
+            });
+            match PARSED.get((id as usize).wrapping_sub(1)) {
+                Some(Ok(schema)) => Ok(schema.clone()),
+                Some(Err(detail)) => Err(RegistryError::Unparsable { id, detail: detail.clone() }),
+                None => Err(RegistryError::Unknown(id)),
+            }
         })
     }
 }

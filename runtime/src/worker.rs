@@ -155,7 +155,11 @@ impl StageContext {
         };
         let mut retrying = Retrying::new(&record.position, stop);
         let schema = loop {
-            match self.schemas.schema(id).await {
+            let asked = match self.schemas.known(id) {
+                Some(schema) => Ok(schema),
+                None => self.schemas.schema(id).await,
+            };
+            match asked {
                 Ok(schema) => break schema,
                 Err(error @ RegistryError::Unavailable(_)) => {
                     self.retry(&mut retrying, "schema_registry", &error).await?;
@@ -163,12 +167,12 @@ impl StageContext {
                 Err(error) => return Ok(Decoded::Bad(Reason::UnknownSchema, error.to_string())),
             }
         };
-        let name = codec::full_name(&schema);
-        match T::from_record(&name, &schema, id, datum) {
+        match T::from_record(&schema, id, datum) {
             Some(Ok(payload)) => Ok(Decoded::Event(envelope(payload, record))),
             Some(Err(error)) => bad(error),
             None => Err(Halt::Operator(format!(
-                "record {name} at offset {} is not known to this release: deploy the one that knows it, or skip it with an audited command",
+                "record {} at offset {} is not known to this release: deploy the one that knows it, or skip it with an audited command",
+                schema.name(),
                 record.position.offset
             ))),
         }

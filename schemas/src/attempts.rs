@@ -109,11 +109,10 @@ impl ReadingAttempt {
 
 #[cfg(test)]
 mod tests {
-    use apache_avro::Schema;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::codec;
+    use crate::codec::{self, RecordSchema};
     use crate::events::{Event as _, OdometerRead};
 
     fn attempt(outcome: AttemptOutcome, http_status: Option<i32>) -> ReadingAttempt {
@@ -175,7 +174,7 @@ mod tests {
         let fields = schema["fields"].as_array_mut().unwrap();
         let reading = fields.iter_mut().find(|field| field["name"] == "reading").unwrap();
         reading["type"][1]["fields"].as_array_mut().unwrap().retain(|field| field["name"] != "attempts");
-        let before = Schema::parse(&schema).unwrap();
+        let before = RecordSchema::parse(&schema.to_string()).unwrap();
         let mut old = example();
         old["reading"].as_object_mut().unwrap().remove("attempts");
         let event: OdometerRead = serde_json::from_value(old).unwrap();

@@ -1,18 +1,26 @@
 //! Confluent framing and Avro without the `Value` detour: byte 0, the schema id as big-endian `u32`, the datum.
 //!
-//! A record is read with its *writer's* schema straight into the Rust type; fields added later have serde defaults.
+//! A record is read straight into the Rust type by a plan that is made once per (writer's schema, our schema): each release
+//! reads what the next one may write under the registry's rule `FULL_TRANSITIVE`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+mod de;
+mod defaults;
+mod input;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, OnceLock};
 
 use apache_avro::Schema;
-use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::events::Event;
+use self::plan::Plan;
+use crate::ids::{EventId, Micros};
 use crate::reason::Reason;
+use crate::topic::Topic;
 
 /// Magic byte and schema id in front of the datum.
 pub const HEADER_BYTES: usize = 5;
@@ -59,26 +67,96 @@ pub fn unframe(bytes: &[u8]) -> Result<(u32, &[u8]), CodecError> {
     }
 }
 
-/// Appends the framed event to `buffer`.
-///
-/// # Errors
-/// [`CodecError::Encode`] when the event does not fit the schema.
-pub fn encode_with<T: Serialize>(
-    schema: &Schema,
-    schema_id: u32,
-    event: &T,
-    buffer: &mut Vec<u8>,
-) -> Result<(), CodecError> {
-    let encode = |error: apache_avro::Error| CodecError::Encode(error.to_string());
-    buffer.push(0);
-    buffer.extend_from_slice(&schema_id.to_be_bytes());
-    GenericDatumWriter::builder(schema)
-        .human_readable(true)
-        .build()
-        .map_err(encode)?
-        .write_ser(buffer, event)
-        .map_err(encode)?;
-    Ok(())
+/// A record's Avro schema in one version: of this release, or of the one that wrote a record. Holds the plan by which this
+/// release reads it.
+#[derive(Debug)]
+pub struct RecordSchema {
+    avro: Schema,
+    name: String,
+    /// Made at the first record. Records of one name are always read as one event type, so there is one plan.
+    plan: OnceLock<Result<Plan, String>>,
+}
+
+impl RecordSchema {
+    /// A schema by its JSON text.
+    ///
+    /// # Errors
+    /// Avro's own words where the text is not a schema.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let avro = Schema::parse_str(text).map_err(|error| error.to_string())?;
+        let name = avro.name().map_or_else(|| "(unnamed)".to_owned(), |name| name.fullname(None));
+        Ok(Self { avro, name, plan: OnceLock::new() })
+    }
+
+    /// The full name of a record schema; `(unnamed)` for any other.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The schema.
+    #[must_use]
+    pub fn avro(&self) -> &Schema {
+        &self.avro
+    }
+}
+
+/// The schema that this release writes for an event type, with its writer: both made once, for the life of the process.
+pub struct EventSchema {
+    text: String,
+    record: &'static RecordSchema,
+    writer: GenericDatumWriter<'static>,
+}
+
+impl EventSchema {
+    /// A built-in schema.
+    ///
+    /// # Errors
+    /// Avro's own words where the text is not a schema.
+    pub fn built_in(text: String) -> Result<Self, String> {
+        // One for each event type: they are never dropped, so that the writer may borrow from them.
+        let record: &'static RecordSchema = Box::leak(Box::new(RecordSchema::parse(&text)?));
+        let writer = GenericDatumWriter::builder(&record.avro).human_readable(true).build();
+        Ok(Self { text, record, writer: writer.map_err(|error| error.to_string())? })
+    }
+
+    /// The text, as registered.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The schema, as records are read with.
+    #[must_use]
+    pub fn record(&self) -> &'static RecordSchema {
+        self.record
+    }
+}
+
+/// A record type of a topic.
+pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + std::fmt::Debug + 'static {
+    /// The Avro record's full name; the registry subject is `<topic>-<full name>`.
+    const NAME: &'static str;
+    /// The topic that it stands on.
+    const TOPIC: Topic;
+    /// The schema that this release writes, with its writer.
+    fn event_schema() -> &'static EventSchema;
+    /// The schema that this release writes.
+    #[must_use]
+    fn schema() -> &'static RecordSchema {
+        Self::event_schema().record()
+    }
+    /// The schema's text, as registered.
+    #[must_use]
+    fn schema_text() -> &'static str {
+        Self::event_schema().text()
+    }
+    /// The event's id: the same for every redelivery.
+    fn event_id(&self) -> EventId;
+    /// The record key.
+    fn key(&self) -> String;
+    /// When the producer made it.
+    fn occurred_at(&self) -> Micros;
 }
 
 /// The framed event as bytes.
@@ -86,96 +164,64 @@ pub fn encode_with<T: Serialize>(
 /// # Errors
 /// [`CodecError::Encode`] when the event does not fit the schema.
 pub fn encode<E: Event>(schema_id: u32, event: &E) -> Result<Vec<u8>, CodecError> {
-    let mut buffer = Vec::with_capacity(512);
-    encode_with(E::schema(), schema_id, event, &mut buffer)?;
+    // Most events with a header and a stamp take 600 to 1,000 bytes.
+    let mut buffer = Vec::with_capacity(1_024);
+    buffer.push(0);
+    buffer.extend_from_slice(&schema_id.to_be_bytes());
+    let written = E::event_schema().writer.write_ser(&mut buffer, event);
+    written.map_err(|error| CodecError::Encode(error.to_string()))?;
     Ok(buffer)
 }
 
-/// Decodes a datum with its writer's schema; every byte must be used up.
+/// Decodes a datum of any version of the event's schema; every byte must be used up. What a later release added is passed
+/// over, what an earlier one did not write takes its default, and an unknown symbol of an enum becomes the enum's default.
 ///
 /// # Errors
 /// [`CodecError::Datum`].
-pub fn decode<T: DeserializeOwned>(writer: &Schema, schema_id: u32, datum: &[u8]) -> Result<T, CodecError> {
+pub fn decode<E: Event>(writer: &RecordSchema, schema_id: u32, datum: &[u8]) -> Result<E, CodecError> {
     let fail = |detail: String| CodecError::Datum { schema_id, detail };
-    let mut rest = datum;
-    let reader = GenericDatumReader::builder(writer)
-        .human_readable(true)
-        .build()
-        .map_err(|error| fail(error.to_string()))?;
-    let event = reader.read_deser(&mut rest).map_err(|error| fail(error.to_string()))?;
-    if !rest.is_empty() {
-        return Err(fail(format!("{} bytes left over", rest.len())));
+    if writer.name != E::NAME {
+        return Err(fail(format!("{} is not {}", writer.name, E::NAME)));
     }
-    Ok(event)
+    let plan = writer.plan.get_or_init(|| Plan::new(&writer.avro, E::schema().avro()));
+    let plan = plan.as_ref().map_err(|why| fail(why.clone()))?;
+    de::read(plan, datum).map_err(|error| fail(error.to_string()))
 }
 
-/// The full name of a record schema; the type's name for any other.
-#[must_use]
-pub fn full_name(schema: &Schema) -> String {
-    schema.name().map_or_else(|| "(unnamed)".to_owned(), |name| name.fullname(None))
-}
+/// Schemas that [`SchemaCache`] holds: a handful of versions of each record type, far below this.
+const CACHED: usize = 1_024;
 
-/// Schemas by id, as far as they are known: ids never change their meaning, so entries are kept for good.
-/// Bounded by the registry itself: a handful of versions of each record type.
-#[derive(Debug, Default)]
-pub struct SchemaCache(RwLock<HashMap<u32, Arc<Schema>>>);
+/// Schemas by id, as far as they are known: ids never change their meaning, so entries are kept for good. Reading takes no
+/// lock. One beyond [`CACHED`] is not kept.
+#[derive(Debug)]
+pub struct SchemaCache(Box<[Place]>);
+
+/// An id with its schema, once there is one.
+type Place = OnceLock<(u32, Arc<RecordSchema>)>;
+
+impl Default for SchemaCache {
+    fn default() -> Self {
+        Self((0..CACHED).map(|_| OnceLock::new()).collect())
+    }
+}
 
 impl SchemaCache {
+    /// The places that a schema may stand in, the likeliest first: ids are counted up, so most stand in their own.
+    fn places(&self, id: u32) -> impl Iterator<Item = &Place> {
+        let (before, from) = self.0.split_at(id as usize % self.0.len());
+        from.iter().chain(before)
+    }
+
     /// The schema, if known.
     #[must_use]
-    pub fn get(&self, id: u32) -> Option<Arc<Schema>> {
-        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&id).cloned()
+    pub fn get(&self, id: u32) -> Option<&Arc<RecordSchema>> {
+        let filled = self.places(id).map_while(OnceLock::get);
+        filled.filter(|(known, _)| *known == id).map(|(_, schema)| schema).next()
     }
 
     /// Remembers a schema.
-    pub fn put(&self, id: u32, schema: Arc<Schema>) {
-        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(id, schema);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::events::{ActivityLogged, registry_subjects};
-    use crate::ids::{EventId, Micros};
-    use uuid::Uuid;
-
-    fn event() -> ActivityLogged {
-        ActivityLogged {
-            event_id: EventId(Uuid::from_u128(5)),
-            collection: "error_logs".into(),
-            ordinal: 0,
-            occurred_at: Micros(1_700_000_000_000_000),
-            document: "{}".into(),
-        }
-    }
-
-    #[test]
-    fn every_built_in_schema_parses_under_its_name() {
-        for (_, name, text) in registry_subjects() {
-            assert_eq!(full_name(&Schema::parse_str(text).unwrap()), name);
-        }
-    }
-
-    #[test]
-    fn an_event_survives_framing_and_back() {
-        let bytes = encode(9, &event()).unwrap();
-        let (id, datum) = unframe(&bytes).unwrap();
-        assert_eq!(id, 9);
-        assert_eq!(decode::<ActivityLogged>(ActivityLogged::schema(), id, datum).unwrap(), event());
-    }
-
-    #[test]
-    fn a_wrong_magic_byte_a_short_record_and_left_over_bytes_are_told_apart() {
-        assert!(
-            matches!(unframe(&[1, 0, 0, 0, 9, 1]), Err(CodecError::Framing(text)) if text.contains("magic byte 1"))
-        );
-        assert!(matches!(unframe(&[0, 0]), Err(CodecError::Framing(text)) if text.contains("2 bytes")));
-        let mut bytes = encode(9, &event()).unwrap();
-        bytes.push(0);
-        let left_over = decode::<ActivityLogged>(ActivityLogged::schema(), 9, &bytes[HEADER_BYTES..]);
-        assert!(left_over.unwrap_err().to_string().contains("1 bytes left over"));
-        let cut = decode::<ActivityLogged>(ActivityLogged::schema(), 9, &bytes[HEADER_BYTES..20]);
-        assert!(matches!(cut, Err(CodecError::Datum { schema_id: 9, .. })));
+    pub fn put(&self, id: u32, schema: &Arc<RecordSchema>) {
+        // None is free: the next look-up asks the registry again.
+        let _ = self.places(id).find(|place| place.get_or_init(|| (id, schema.clone())).0 == id);
     }
 }

@@ -1,10 +1,13 @@
 //! What is on the wire, and nothing else: topics, typed events with their Avro schemas, ids, the closed set of
 //! reasons, and the documents of the log collections. Knows no Kafka client, no database and no clock.
 
+mod accounts;
+mod activity;
 mod attempts;
 pub mod cipher;
 pub mod codec;
 pub mod events;
+mod header;
 pub mod ids;
 pub mod logs;
 mod models;
@@ -12,4 +15,8 @@ pub mod payouts;
 pub mod reason;
 mod rewards;
 pub mod sealed;
+mod shared;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod topic;
+mod uploads;

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::events::{Stamp, UploadHeader};
+use crate::header::{Stamp, UploadHeader};
 use crate::ids::{EventId, Micros, RewardId, UserId};
 
 /// A driver asked for a granted reward: one a reward, whatever the number of requests.

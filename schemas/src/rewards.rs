@@ -5,7 +5,7 @@
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
-use crate::events::{Stamp, UploadHeader};
+use crate::header::{Stamp, UploadHeader};
 use crate::ids::{Micros, RewardId};
 use crate::reason::Reason;
 

@@ -8,6 +8,7 @@ use schemas::events::{
 };
 use schemas::ids::{EventId, Micros, RewardId, UploadId, UserId, VehicleId, derived};
 use schemas::reason::Reason;
+use schemas::testing::{example, received_example};
 use sinks::postgres::UploadEvent;
 use uuid::Uuid;
 
@@ -31,6 +32,7 @@ impl Story {
         let user_id = UserId(Uuid::from_u128(user));
         let upload = Uuid::from_u128(user * 1_000_000 + u128::try_from(day).unwrap());
         let accepted_at = Micros(START + day * DAY);
+        let received = received_example();
         let header = UploadHeader {
             event_id: EventId(upload),
             upload_id: UploadId(upload),
@@ -43,25 +45,15 @@ impl Story {
             image_url: format!("file:///photos/{user_id}/0f"),
             file_size: 4321,
             mime_type: "image/jpeg".into(),
-            stage_version: "0.1.0".into(),
-            rules_version: "1".into(),
-            root: None,
+            ..received.header
         };
         let stamp = Stamp {
             claimed_mileage: Some(Decimal::new(100_000 + day * 100, 1)),
             claimed_unit: Some(Unit::Km),
-            captured_at: None,
-            original_filename: None,
-            account_active: true,
             account_created_at: Micros(START - DAY),
             verification_level: "basic".into(),
-            wallet_id: None,
-            vehicle_kind: "unknown".into(),
-            region: "ZZ".into(),
-            auto_claim: false,
-            auto_accept: true,
             config_revision: 1,
-            first_holder: None,
+            ..received.stamp
         };
         Self { header, stamp, day, dark: false }
     }
@@ -98,7 +90,7 @@ impl Story {
             stamp: self.stamp.clone(),
             image: Some(ImageSize { width: 4000, height: 3000 }),
             quality: Some(Self::quality()),
-            fault: None,
+            ..example("normal-readable")
         })
     }
 
@@ -152,8 +144,8 @@ impl Story {
             confidence: Some(Decimal::new(979, 3)),
             previous_mileage: Some(miles(self.day - 1)),
             distance_km: verified.then(|| Decimal::new(1_609_344, 5)),
-            baseline: false,
             signals: "{}".into(),
+            ..example("normal-verified")
         })
     }
 
@@ -172,7 +164,7 @@ impl Story {
                 part(PartName::Base, PartKind::Base, Decimal::new(1, 2), Decimal::new(1609, 4)),
                 part(PartName::VerificationLevel, PartKind::Percent, 5.into(), Decimal::new(8045, 6)),
             ],
-            tariff_version: "1".into(),
+            ..example("normal-basic")
         })
     }
 
@@ -199,7 +191,7 @@ impl Story {
             detail: cut.then(|| "a sentence".to_owned()),
             remaining: Decimal::ZERO,
             charges: vec![charge],
-            policy_version: "1".into(),
+            ..example("normal-whole")
         })
     }
 

@@ -33,7 +33,7 @@ impl Topics {
         let registry = RegistryConfig::open(&address("SCHEMA_REGISTRY_URL"));
         let prefix = format!("sinks-{}.", Uuid::now_v7().simple());
         let client = Registry::new(&registry).unwrap();
-        topics::apply(&kafka, &client, &prefix, 1).await.unwrap();
+        topics::apply(&kafka, &client, &topics::Layout::local(&prefix)).await.unwrap();
         let producer = kafka.create().unwrap();
         Self { kafka, registry, prefix, producer, client, ids: Mutex::default() }
     }

@@ -3,10 +3,9 @@
 
 use std::sync::Arc;
 
-use apache_avro::Schema;
 use chrono::{DateTime, Utc};
 use runtime::{Clock, Envelope, FromRecord, Sink, SinkError, StageError};
-use schemas::codec::CodecError;
+use schemas::codec::{CodecError, RecordSchema};
 use schemas::events::{BlockAdopted, BlockUndone, Event as _, RewardClaimed, RewardGranted};
 use schemas::topic::Topic;
 use sqlx::{PgConnection, PgPool};
@@ -32,18 +31,18 @@ pub enum PayoutInput {
 }
 
 impl FromRecord for PayoutInput {
-    fn from_record(name: &str, schema: &Schema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
-        match name {
-            RewardGranted::NAME => RewardGranted::from_record(name, schema, id, datum)
-                .map(|r| r.map(|e| Self::Granted(Box::new(e)))),
+    fn from_record(schema: &RecordSchema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
+        match schema.name() {
+            RewardGranted::NAME => {
+                RewardGranted::from_record(schema, id, datum).map(|r| r.map(|e| Self::Granted(Box::new(e))))
+            }
             RewardClaimed::NAME => {
-                RewardClaimed::from_record(name, schema, id, datum).map(|r| r.map(Self::Claimed))
+                RewardClaimed::from_record(schema, id, datum).map(|r| r.map(Self::Claimed))
             }
-            BlockAdopted::NAME => BlockAdopted::from_record(name, schema, id, datum)
-                .map(|r| r.map(|e| Self::Adopted(Box::new(e)))),
-            BlockUndone::NAME => {
-                BlockUndone::from_record(name, schema, id, datum).map(|r| r.map(Self::Undone))
+            BlockAdopted::NAME => {
+                BlockAdopted::from_record(schema, id, datum).map(|r| r.map(|e| Self::Adopted(Box::new(e))))
             }
+            BlockUndone::NAME => BlockUndone::from_record(schema, id, datum).map(|r| r.map(Self::Undone)),
             _ => None,
         }
     }

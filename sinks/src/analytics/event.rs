@@ -1,8 +1,7 @@
 //! What the sink reads.
 
-use apache_avro::Schema;
 use runtime::FromRecord;
-use schemas::codec::{self, CodecError};
+use schemas::codec::{self, CodecError, RecordSchema};
 use schemas::events::{
     Event, OdometerRead, PayoutUpdated, RewardCalculated, RewardClaimed, RewardGranted, UploadDecided,
     UploadReceived,
@@ -28,11 +27,11 @@ pub enum AnalyticsEvent {
 }
 
 impl FromRecord for AnalyticsEvent {
-    fn from_record(name: &str, schema: &Schema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
-        fn boxed<E: Event>(schema: &Schema, id: u32, datum: &[u8]) -> Result<Box<E>, CodecError> {
+    fn from_record(schema: &RecordSchema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
+        fn boxed<E: Event>(schema: &RecordSchema, id: u32, datum: &[u8]) -> Result<Box<E>, CodecError> {
             codec::decode(schema, id, datum).map(Box::new)
         }
-        match name {
+        match schema.name() {
             UploadReceived::NAME => Some(boxed(schema, id, datum).map(Self::Received)),
             OdometerRead::NAME => Some(boxed(schema, id, datum).map(Self::Read)),
             UploadDecided::NAME => Some(boxed(schema, id, datum).map(Self::Decided)),

@@ -1,8 +1,7 @@
 //! What the sink reads.
 
-use apache_avro::Schema;
 use runtime::FromRecord;
-use schemas::codec::{self, CodecError};
+use schemas::codec::{self, CodecError, RecordSchema};
 use schemas::events::{
     BlockAdopted, BlockUndone, ChainStep, Event as _, ModelDeployed, OdometerRead, PayoutUpdated,
     RewardCalculated, RewardClaimed, RewardGranted, Stamp, UploadDecided, UploadGraded, UploadHeader,
@@ -35,8 +34,8 @@ pub enum UploadEvent {
 }
 
 impl FromRecord for UploadEvent {
-    fn from_record(name: &str, schema: &Schema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
-        match name {
+    fn from_record(schema: &RecordSchema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
+        match schema.name() {
             UploadReceived::NAME => Some(codec::decode(schema, id, datum).map(Self::Received)),
             UploadGraded::NAME => Some(codec::decode(schema, id, datum).map(Self::Graded)),
             OdometerRead::NAME => Some(codec::decode(schema, id, datum).map(Self::Read)),

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use rust_decimal::Decimal;
 use schemas::events::{Candidate, Lighting};
 use schemas::ids::{EventId, Micros, UploadId, UserId, VehicleId};
+use schemas::testing::{example, received_example};
 use uuid::Uuid;
 
 use super::super::fit::trunc2;
@@ -26,29 +27,12 @@ fn header() -> UploadHeader {
         image_url: "file:///photos/u/h".into(),
         file_size: 1234,
         mime_type: "image/jpeg".into(),
-        stage_version: "0.1.0".into(),
-        rules_version: "1".into(),
-        root: None,
+        ..received_example().header
     }
 }
 
 fn stamp() -> Stamp {
-    Stamp {
-        claimed_mileage: None,
-        claimed_unit: None,
-        captured_at: None,
-        original_filename: None,
-        account_active: true,
-        account_created_at: Micros(0),
-        verification_level: "basic".into(),
-        wallet_id: None,
-        vehicle_kind: "unknown".into(),
-        region: "ZZ".into(),
-        auto_claim: false,
-        auto_accept: true,
-        config_revision: 0,
-        first_holder: None,
-    }
+    Stamp { account_created_at: Micros(0), verification_level: "basic".into(), ..received_example().stamp }
 }
 
 fn verified() -> UploadDecided {
@@ -56,8 +40,6 @@ fn verified() -> UploadDecided {
         header: header(),
         stamp: stamp(),
         verdict: Verdict::Verified,
-        reason: None,
-        detail: None,
         unit: Unit::Miles,
         claimed_mileage: Some(decimal("10.999")),
         ai_mileage: Some(decimal("11")),
@@ -65,8 +47,8 @@ fn verified() -> UploadDecided {
         confidence: Some(decimal("0.979")),
         previous_mileage: Some(decimal("10")),
         distance_km: Some(decimal("1.609344")),
-        baseline: false,
         signals: "{}".into(),
+        ..example("normal-verified")
     }
 }
 
@@ -155,7 +137,7 @@ fn a_grade_brings_dimensions_and_quality_and_an_undecodable_photo_neither() {
         stamp: stamp(),
         image: Some(ImageSize { width: 4000, height: 3000 }),
         quality: Some(graded_quality()),
-        fault: None,
+        ..example("normal-readable")
     };
     let rows = graded(&event).unwrap();
     assert_eq!((rows.upload.status, rows.upload.rank), ("processing", 1));

@@ -1,0 +1,320 @@
+//! How a record that was written with one schema is read as another: worked out once per pair of schemas, after "Schema
+//! Resolution" in Avro's specification. A field that the reader does not know is skipped whatever its type, a field that
+//! the writer does not know takes the reader's default, and an enum's unknown symbol becomes the reader's default symbol.
+
+use std::collections::HashMap;
+
+use apache_avro::Schema;
+use apache_avro::schema::{
+    EnumSchema, FixedSchema, InnerDecimalSchema, NamesRef, RecordSchema, ResolvedSchema, UuidSchema,
+};
+
+use super::defaults;
+
+/// Place of a node in [`Plan`].
+pub(super) type NodeId = usize;
+
+/// What stands next in the datum, and as what the reader takes it.
+#[derive(Debug)]
+pub(super) enum Node {
+    Null,
+    Boolean,
+    Int,
+    Long,
+    Float,
+    Double,
+    /// A number of the writer (the node) where the reader has a floating-point one.
+    Real(NodeId),
+    Bytes,
+    String,
+    /// So many bytes.
+    Fixed(usize),
+    /// The reader's symbol for each of the writer's; none for one that the reader neither knows nor has a default for.
+    Enum(Vec<Result<Box<str>, Box<str>>>),
+    Array(NodeId),
+    /// Keys are strings.
+    Map(NodeId),
+    /// The writer's branches.
+    Union(Vec<NodeId>),
+    Record(Vec<Step>),
+    /// What stands here cannot be read by this reader: an error once such a value is met.
+    Never(String),
+}
+
+/// What is done for a field of a record.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Both sides have it.
+    Read { field: Box<str>, node: NodeId },
+    /// Only the writer has it.
+    Skip(NodeId),
+    /// Only the reader has it: its default as a datum.
+    Default { field: Box<str>, node: NodeId, datum: Vec<u8> },
+}
+
+/// How records of a writer's schema are read by a reader's.
+#[derive(Debug)]
+pub(super) struct Plan {
+    nodes: Vec<Node>,
+    pub(super) root: NodeId,
+}
+
+impl Plan {
+    /// Works out the plan.
+    ///
+    /// # Errors
+    /// A sentence that says which part of the writer's schema the reader cannot read.
+    pub(super) fn new(writer: &Schema, reader: &Schema) -> Result<Self, String> {
+        let resolved = |schema| ResolvedSchema::new(schema).map_err(|error| error.to_string());
+        let (writer_names, reader_names) = (resolved(writer)?, resolved(reader)?);
+        let mut resolver = Resolver {
+            writer: writer_names.get_names(),
+            reader: reader_names.get_names(),
+            nodes: Vec::new(),
+            records: HashMap::new(),
+        };
+        let root = resolver.resolve(writer, reader)?;
+        Ok(Self { nodes: resolver.nodes, root })
+    }
+
+    pub(super) fn node(&self, id: NodeId) -> &Node {
+        // Ids come from the resolver alone; one past the end would be a fault of it, and reads as what cannot be read.
+        static NONE: Node = Node::Never(String::new());
+        self.nodes.get(id).unwrap_or(&NONE)
+    }
+}
+
+/// A schema without its logical type, which does not change the bytes.
+#[derive(Clone, Copy)]
+pub(super) enum Physical<'s> {
+    Null,
+    Boolean,
+    Int,
+    Long,
+    Float,
+    Double,
+    Bytes,
+    String,
+    Fixed(&'s FixedSchema),
+    Enum(&'s EnumSchema),
+    Array(&'s Schema),
+    Map(&'s Schema),
+    Record(&'s RecordSchema),
+    Union(&'s [Schema]),
+}
+
+/// The physical type of a schema, with a reference to a named type followed.
+///
+/// # Errors
+/// A reference to a name that is not declared.
+pub(super) fn physical<'s>(names: &NamesRef<'s>, schema: &'s Schema) -> Result<Physical<'s>, String> {
+    Ok(match schema {
+        Schema::Null => Physical::Null,
+        Schema::Boolean => Physical::Boolean,
+        Schema::Int | Schema::Date | Schema::TimeMillis => Physical::Int,
+        Schema::Long
+        | Schema::TimeMicros
+        | Schema::TimestampMillis
+        | Schema::TimestampMicros
+        | Schema::TimestampNanos
+        | Schema::LocalTimestampMillis
+        | Schema::LocalTimestampMicros
+        | Schema::LocalTimestampNanos => Physical::Long,
+        Schema::Float => Physical::Float,
+        Schema::Double => Physical::Double,
+        Schema::Bytes | Schema::BigDecimal | Schema::Uuid(UuidSchema::Bytes) => Physical::Bytes,
+        Schema::String | Schema::Uuid(UuidSchema::String) => Physical::String,
+        Schema::Decimal(decimal) => match &decimal.inner {
+            InnerDecimalSchema::Bytes => Physical::Bytes,
+            InnerDecimalSchema::Fixed(fixed) => Physical::Fixed(fixed),
+        },
+        Schema::Fixed(fixed) | Schema::Duration(fixed) | Schema::Uuid(UuidSchema::Fixed(fixed)) => {
+            Physical::Fixed(fixed)
+        }
+        Schema::Enum(symbols) => Physical::Enum(symbols),
+        Schema::Array(array) => Physical::Array(&array.items),
+        Schema::Map(map) => Physical::Map(&map.types),
+        Schema::Record(record) => Physical::Record(record),
+        Schema::Union(union) => Physical::Union(union.variants()),
+        Schema::Ref { name } => match names.get(name) {
+            Some(Schema::Ref { .. }) | None => return Err(format!("{} is not declared", name.name())),
+            Some(declared) => physical(names, declared)?,
+        },
+    })
+}
+
+impl Physical<'_> {
+    /// Whether two types are the same but for what stands inside them: same kind and, where they have one, same name.
+    fn is_like(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Fixed(one), Self::Fixed(two)) => {
+                one.name.name() == two.name.name() && one.size == two.size
+            }
+            (Self::Enum(one), Self::Enum(two)) => one.name.name() == two.name.name(),
+            (Self::Record(one), Self::Record(two)) => one.name.name() == two.name.name(),
+            _ => std::mem::discriminant(&self) == std::mem::discriminant(&other),
+        }
+    }
+
+    fn label(self) -> String {
+        match self {
+            Self::Null => "null".into(),
+            Self::Boolean => "boolean".into(),
+            Self::Int => "int".into(),
+            Self::Long => "long".into(),
+            Self::Float => "float".into(),
+            Self::Double => "double".into(),
+            Self::Bytes => "bytes".into(),
+            Self::String => "string".into(),
+            Self::Fixed(fixed) => format!("fixed {} of {} bytes", fixed.name.name(), fixed.size),
+            Self::Enum(symbols) => format!("enum {}", symbols.name.name()),
+            Self::Array(_) => "array".into(),
+            Self::Map(_) => "map".into(),
+            Self::Record(record) => format!("record {}", record.name.name()),
+            Self::Union(_) => "union".into(),
+        }
+    }
+}
+
+struct Resolver<'s, 'n> {
+    writer: &'n NamesRef<'s>,
+    reader: &'n NamesRef<'s>,
+    nodes: Vec<Node>,
+    /// Nodes of records by the places of both schemas: a record may contain itself.
+    records: HashMap<(*const RecordSchema, *const RecordSchema), NodeId>,
+}
+
+impl<'s> Resolver<'s, '_> {
+    fn push(&mut self, node: Node) -> NodeId {
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    fn resolve(&mut self, writer: &'s Schema, reader: &'s Schema) -> Result<NodeId, String> {
+        let (writer, reader) = (physical(self.writer, writer)?, physical(self.reader, reader)?);
+        self.resolve_types(writer, reader)
+    }
+
+    fn resolve_types(&mut self, writer: Physical<'s>, reader: Physical<'s>) -> Result<NodeId, String> {
+        use Physical as P;
+        let node = match (writer, reader) {
+            (P::Union(branches), _) => {
+                let branches = branches.iter().map(|branch| self.branch(branch, reader)).collect();
+                Node::Union(branches)
+            }
+            (_, P::Union(branches)) => return self.choose(writer, branches),
+            (P::Null, P::Null) => Node::Null,
+            (P::Boolean, P::Boolean) => Node::Boolean,
+            (P::Int, P::Int | P::Long) => Node::Int,
+            (P::Long, P::Long) => Node::Long,
+            (P::Int, P::Float | P::Double) => Node::Real(self.push(Node::Int)),
+            (P::Long, P::Float | P::Double) => Node::Real(self.push(Node::Long)),
+            (P::Float, P::Float | P::Double) => Node::Float,
+            (P::Double, P::Double) => Node::Double,
+            (P::Bytes | P::String, P::String) => Node::String,
+            (P::Bytes | P::String, P::Bytes) => Node::Bytes,
+            (P::Fixed(fixed), P::Fixed(_)) if writer.is_like(reader) => Node::Fixed(fixed.size),
+            (P::Enum(written), P::Enum(read)) if writer.is_like(reader) => Node::Enum(symbols(written, read)),
+            (P::Array(written), P::Array(read)) => Node::Array(self.resolve(written, read)?),
+            (P::Map(written), P::Map(read)) => Node::Map(self.resolve(written, read)?),
+            (P::Record(written), P::Record(read)) if writer.is_like(reader) => {
+                return self.record(written, read);
+            }
+            _ => return Err(format!("{} cannot be read as {}", writer.label(), reader.label())),
+        };
+        Ok(self.push(node))
+    }
+
+    /// A branch of the writer's union: one that the reader cannot read is an error only once it is met.
+    fn branch(&mut self, branch: &'s Schema, reader: Physical<'s>) -> NodeId {
+        let resolved = physical(self.writer, branch).and_then(|branch| self.resolve_types(branch, reader));
+        resolved.unwrap_or_else(|why| self.push(Node::Never(why)))
+    }
+
+    /// The branch of the reader's union that takes the writer's type: the one like it, or the first that it is promoted to.
+    fn choose(&mut self, writer: Physical<'s>, branches: &'s [Schema]) -> Result<NodeId, String> {
+        let types: Vec<_> =
+            branches.iter().map(|branch| physical(self.reader, branch)).collect::<Result<_, _>>()?;
+        let (like, other): (Vec<_>, Vec<_>) = types.into_iter().partition(|branch| writer.is_like(*branch));
+        let mut why = format!("no branch of the union takes {}", writer.label());
+        for branch in like.into_iter().chain(other) {
+            match self.resolve_types(writer, branch) {
+                Ok(node) => return Ok(node),
+                Err(error) if writer.is_like(branch) => why = error,
+                Err(_) => {}
+            }
+        }
+        Err(why)
+    }
+
+    fn record(&mut self, writer: &'s RecordSchema, reader: &'s RecordSchema) -> Result<NodeId, String> {
+        let key = (std::ptr::from_ref(writer), std::ptr::from_ref(reader));
+        if let Some(node) = self.records.get(&key) {
+            return Ok(*node);
+        }
+        let id = self.push(Node::Never(format!("record {} cannot be read", reader.name.name())));
+        self.records.insert(key, id);
+        match self.steps(writer, reader) {
+            Ok(steps) => {
+                self.nodes[id] = Node::Record(steps);
+                Ok(id)
+            }
+            Err(why) => {
+                self.records.remove(&key);
+                Err(why)
+            }
+        }
+    }
+
+    fn steps(&mut self, writer: &'s RecordSchema, reader: &'s RecordSchema) -> Result<Vec<Step>, String> {
+        let mut steps = Vec::with_capacity(writer.fields.len());
+        let mut read = vec![false; reader.fields.len()];
+        for field in &writer.fields {
+            let same = |known: &apache_avro::schema::RecordField| {
+                known.name == field.name || known.aliases.contains(&field.name)
+            };
+            steps.push(match reader.fields.iter().position(same) {
+                Some(at) if !std::mem::replace(&mut read[at], true) => {
+                    let known = &reader.fields[at];
+                    let node = self
+                        .resolve(&field.schema, &known.schema)
+                        .map_err(|why| format!("{}.{}: {why}", reader.name.name(), known.name))?;
+                    Step::Read { field: known.name.as_str().into(), node }
+                }
+                _ => Step::Skip(self.skip(&field.schema)?),
+            });
+        }
+        for (field, _) in reader.fields.iter().zip(&read).filter(|(_, read)| !**read) {
+            let place = || format!("{}.{}", reader.name.name(), field.name);
+            let default = field
+                .default
+                .as_ref()
+                .ok_or_else(|| format!("{} is not written and has no default", place()))?;
+            let mut datum = Vec::new();
+            defaults::encode(self.reader, &field.schema, default, &mut datum)
+                .map_err(|why| format!("default of {}: {why}", place()))?;
+            let writer = std::mem::replace(&mut self.writer, self.reader);
+            let node = self.resolve(&field.schema, &field.schema);
+            self.writer = writer;
+            steps.push(Step::Default { field: field.name.as_str().into(), node: node?, datum });
+        }
+        Ok(steps)
+    }
+
+    /// The node of what is passed over: the writer's schema read as itself.
+    fn skip(&mut self, schema: &'s Schema) -> Result<NodeId, String> {
+        let reader = std::mem::replace(&mut self.reader, self.writer);
+        let node = self.resolve(schema, schema);
+        self.reader = reader;
+        node
+    }
+}
+
+fn symbols(writer: &EnumSchema, reader: &EnumSchema) -> Vec<Result<Box<str>, Box<str>>> {
+    let known = |symbol: &String| match &reader.default {
+        _ if reader.symbols.contains(symbol) => Ok(symbol.as_str().into()),
+        Some(default) => Ok(default.as_str().into()),
+        None => Err(format!("{} has no symbol {symbol} and no default", reader.name.name()).into()),
+    };
+    writer.symbols.iter().map(known).collect()
+}

@@ -1,0 +1,220 @@
+//! From the photo to the decision: the types of `uploads.*`.
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+
+use crate::attempts::ReadingAttempt;
+use crate::header::{Stamp, Unit, UploadHeader};
+use crate::reason::Reason;
+use crate::sealed::Sealed;
+
+/// Width and height in pixels, upright.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSize {
+    /// Pixels.
+    pub width: i32,
+    /// Pixels.
+    pub height: i32,
+}
+
+/// How the light is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lighting {
+    /// Nothing to complain of.
+    Good,
+    /// Within a factor of two of poor.
+    Fair,
+    /// Hard to read by.
+    Poor,
+}
+
+impl Lighting {
+    /// The label of the column's enum.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Fair => "fair",
+            Self::Poor => "poor",
+        }
+    }
+}
+
+/// Quality of the whole frame, measured on luma at 1,024 px long side.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FrameQuality {
+    /// Mean luma, 0-255.
+    pub mean: f64,
+    /// 5th percentile of luma.
+    pub p5: f64,
+    /// 99th percentile of luma.
+    pub p99: f64,
+    /// Mean Tenengrad.
+    pub tenengrad: f64,
+    /// Share of the largest near-white blob, 0-1.
+    pub blob: f64,
+    /// 0.00-1.00, two decimals.
+    pub score: Decimal,
+    /// Lighting.
+    pub lighting: Lighting,
+    /// Whether blur was detected.
+    pub blur: bool,
+    /// Whether glare was detected.
+    pub glare: bool,
+}
+
+/// Why an upload cannot be read, found before any decision: data, decided by `fraud_check` alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The reason.
+    pub reason: Reason,
+    /// A sentence with the measured value, without personal data.
+    pub detail: String,
+}
+
+/// A value that was really read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The mileage in `unit`, or in the vehicle's unit where none was seen.
+    pub value: Decimal,
+    /// The unit seen beside it.
+    pub unit: Option<Unit>,
+    /// Calibrated agreement, 0-0.99, without any knowledge of earlier readings.
+    pub confidence: Decimal,
+}
+
+/// What the reading stage found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReadingResult {
+    /// The service whose answer this is, as in `ai_service_configs.service_name`.
+    pub service: String,
+    /// Its models and versions, `name@version` joined by commas.
+    pub reader_version: String,
+    /// Milliseconds of the whole stage, all attempts.
+    pub processing_time_ms: i32,
+    /// The best candidate.
+    pub best: Option<Candidate>,
+    /// All candidates, best first, at most 16.
+    pub candidates: Vec<Candidate>,
+    /// Whether two or more odometer values lie within 0.15 of confidence.
+    pub several_readings: bool,
+    /// Whether the first service failed and another was tried.
+    pub fallback_used: bool,
+    /// Detected words, sealed with the user's key, at most 4 KiB in clear.
+    pub detected_text: Option<Sealed>,
+    /// JSON of `upload_verifications.bounding_boxes`.
+    pub bounding_boxes: String,
+    /// Frame and box quality together, 0.00-1.00.
+    pub quality_score: Decimal,
+    /// Lighting with the box metrics.
+    pub lighting: Lighting,
+    /// Blur with the box metrics.
+    pub blur: bool,
+    /// Glare with the box metrics.
+    pub glare: bool,
+    /// Every try of a service for this upload, in order; none where the answer was read for another upload of the photo.
+    #[serde(default)]
+    pub attempts: Vec<ReadingAttempt>,
+}
+
+/// A photo was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadReceived {
+    /// Header.
+    pub header: UploadHeader,
+    /// What was true at acceptance.
+    pub stamp: Stamp,
+}
+
+/// A photo's quality was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UploadGraded {
+    /// Header.
+    pub header: UploadHeader,
+    /// What was true at acceptance.
+    pub stamp: Stamp,
+    /// Null where undecodable.
+    pub image: Option<ImageSize>,
+    /// Null where undecodable.
+    pub quality: Option<FrameQuality>,
+    /// Set where the photo is not worth reading.
+    pub fault: Option<Fault>,
+}
+
+/// A photo was read, or could not be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OdometerRead {
+    /// Header.
+    pub header: UploadHeader,
+    /// What was true at acceptance.
+    pub stamp: Stamp,
+    /// As graded.
+    pub image: Option<ImageSize>,
+    /// As graded.
+    pub quality: Option<FrameQuality>,
+    /// As graded, or found by reading.
+    pub fault: Option<Fault>,
+    /// Null where the photo was not read.
+    pub reading: Option<ReadingResult>,
+}
+
+/// The decision about an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Believed: it moves the vehicle's last verified reading.
+    Verified,
+    /// Turned down for a reason that a driver can act on.
+    Rejected,
+    /// Our fault.
+    Failed,
+    /// Waits for a person; interim.
+    Review,
+}
+
+impl Verdict {
+    /// The stable label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Review => "review",
+        }
+    }
+}
+
+/// An upload was decided.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UploadDecided {
+    /// Header.
+    pub header: UploadHeader,
+    /// What was true at acceptance.
+    pub stamp: Stamp,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Null exactly where verified.
+    pub reason: Option<Reason>,
+    /// A sentence with the values compared, without personal data.
+    pub detail: Option<String>,
+    /// Unit of every mileage in this event: the photo's, the vehicle's, the claim's or km, first known.
+    pub unit: Unit,
+    /// The claim in `unit`.
+    pub claimed_mileage: Option<Decimal>,
+    /// The best reading without prior, in `unit`.
+    pub ai_mileage: Option<Decimal>,
+    /// The accepted mileage; set exactly where verified.
+    pub final_mileage: Option<Decimal>,
+    /// Confidence of the chosen candidate, two decimals.
+    pub confidence: Option<Decimal>,
+    /// The vehicle's last verified mileage in `unit`; null for a baseline.
+    pub previous_mileage: Option<Decimal>,
+    /// Kilometres driven since, unrounded; zero for a baseline; set exactly where verified.
+    pub distance_km: Option<Decimal>,
+    /// Whether this is the vehicle's first verified reading.
+    pub baseline: bool,
+    /// Every signal with its weight: a JSON object, evidence for replays and for a person.
+    pub signals: String,
+}
