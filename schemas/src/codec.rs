@@ -6,6 +6,7 @@
 mod de;
 mod defaults;
 mod input;
+mod physical;
 mod plan;
 #[cfg(test)]
 mod tests;

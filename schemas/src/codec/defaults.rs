@@ -4,7 +4,7 @@ use apache_avro::Schema;
 use apache_avro::schema::NamesRef;
 use serde_json::Value;
 
-use super::plan::{Physical, physical};
+use super::physical::{Physical, physical};
 
 /// Appends the datum of a JSON default.
 ///
