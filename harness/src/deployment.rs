@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use devstack::{Stack, Supervised};
+use processors::pipeline::{Kind, STAGES};
 use uuid::Uuid;
 
 /// Longest wait until every role is ready: the reader loads its networks in well under a second, a consumer joins its
@@ -59,25 +60,21 @@ impl RoleSpec {
     /// One process a role, as in production: those up to the granted reward, and those of the payment.
     #[must_use]
     pub fn every_role() -> Vec<Self> {
-        let payment = [Self::stage("chain_submission", "a"), Self::watch()];
+        let payment = stages(|kind| kind == Kind::Paying).chain([Self::watch()]);
         Self::without_chain().into_iter().chain(payment).collect()
     }
 
     /// The roles that need no chain.
     #[must_use]
     pub fn without_chain() -> Vec<Self> {
-        vec![
-            Self::ingest(),
-            Self::stage("quality_check", "a"),
-            Self::stage("odometer_reading", "a"),
-            Self::stage("fraud_check", "a"),
-            Self::stage("reward_calculation", "a"),
-            Self::stage("limit_check", "a"),
-            Self::sink("postgres"),
-            Self::sink("mongo"),
-            Self::sink("analytics"),
-        ]
+        let sinks = ["postgres", "mongo", "analytics"].map(Self::sink);
+        [Self::ingest()].into_iter().chain(stages(|kind| kind != Kind::Paying)).chain(sinks).collect()
     }
+}
+
+/// An instance of each stage of some kinds, in the order in which an upload passes them.
+fn stages(of: impl Fn(Kind) -> bool) -> impl Iterator<Item = RoleSpec> {
+    STAGES.iter().filter(move |row| of(row.kind)).map(|row| RoleSpec::stage(row.name, "a"))
 }
 
 /// What a deployment is made of.

@@ -1,18 +1,13 @@
-//! THE table: stage → what it reads → what it writes → how it is made. Read this first.
+//! What a row of the table of [stages](crate::STAGES) is, and how a stage is run by its name.
 
 use std::future::Future;
 
-use runtime::{Decider, Engine, Processor, Sink};
+use runtime::{Decider, Processor, Sink};
 use schemas::events::{Event, PayoutUpdated};
 use schemas::topic::Topic;
 
-use crate::chain_submission::consumer::PayoutConsumer;
 pub use crate::dependencies::{Dependencies, RunError};
-use crate::fraud_check::FraudCheck;
-use crate::limit_check::LimitCheck;
-use crate::odometer_reading::{OdometerReading, PostgresAnswers};
-use crate::quality_check::QualityCheck;
-use crate::reward_calculation::RewardCalculation;
+pub use crate::{STAGES, run, visit_pure};
 
 /// How a stage treats what it must remember.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,17 +48,17 @@ pub struct StageRow {
 }
 
 impl StageRow {
-    const fn pure<P: Processor>(meaning: &'static str) -> Self {
+    pub(crate) const fn pure<P: Processor>(meaning: &'static str) -> Self {
         let inputs = const { &[P::In::TOPIC] };
         Self { name: P::NAME, kind: Kind::Pure, inputs, output: P::Out::TOPIC, meaning }
     }
 
-    const fn deciding<D: Decider>(meaning: &'static str) -> Self {
+    pub(crate) const fn deciding<D: Decider>(meaning: &'static str) -> Self {
         let inputs = const { &[D::In::TOPIC] };
         Self { name: D::NAME, kind: Kind::Deciding, inputs, output: D::Out::TOPIC, meaning }
     }
 
-    const fn paying<S: Sink>(meaning: &'static str) -> Self {
+    pub(crate) const fn paying<S: Sink>(meaning: &'static str) -> Self {
         Self { name: S::NAME, kind: Kind::Paying, inputs: S::TOPICS, output: PayoutUpdated::TOPIC, meaning }
     }
 }
@@ -76,37 +71,42 @@ pub trait PureVisitor {
     fn visit<P: Processor>(self, stage: P) -> impl Future<Output = Self::Output>;
 }
 
-/// Makes [`STAGES`] and what goes through them by name.
+/// Makes [`STAGES`] of its rows, and what goes through them by name. A row names kind and type, what the stage does, how it is made, and
+/// what comes before its first record; the rest follows from the type.
 macro_rules! stages {
     ($($kind:ident $stage:ty, $meaning:literal, |$with:ident| $make:expr $(, first $a:ident.$before:ident)?;)*) => {
         /// Every stage, in the order in which an upload passes them.
-        pub const STAGES: &[StageRow] = &[$(StageRow::$kind::<$stage>($meaning)),*];
+        pub const STAGES: &[$crate::pipeline::StageRow] = &[$($crate::pipeline::StageRow::$kind::<$stage>($meaning)),*];
 
         /// Runs a stage until the engine is stopped.
         ///
         /// # Errors
-        /// [`RunError`].
-        pub async fn run(stage: &str, engine: &Engine, dependencies: &Dependencies) -> Result<(), RunError> {
-            $(if stage == StageRow::$kind::<$stage>($meaning).name {
+        /// [`RunError`](crate::dependencies::RunError).
+        pub async fn run(
+            stage: &str,
+            engine: &::runtime::Engine,
+            dependencies: &$crate::dependencies::Dependencies,
+        ) -> Result<(), $crate::dependencies::RunError> {
+            $(if stage == $crate::pipeline::StageRow::$kind::<$stage>($meaning).name {
                 let $with = dependencies;
                 $($with.$before(engine).await?;)?
-                run_stage!($kind, engine, $with, $make);
+                $crate::pipeline::run_stage!($kind, engine, $with, $make);
                 return Ok(());
             })*
-            Err(RunError::UnknownStage(stage.to_owned()))
+            Err($crate::dependencies::RunError::UnknownStage(stage.to_owned()))
         }
 
         /// Makes the pure stage of this name and hands it to `visitor`: for what is done with any of them without an engine.
         ///
         /// # Errors
-        /// [`RunError`], also where no pure stage has this name.
-        pub async fn visit_pure<V: PureVisitor>(
+        /// [`RunError`](crate::dependencies::RunError), also where no pure stage has this name.
+        pub async fn visit_pure<V: $crate::pipeline::PureVisitor>(
             stage: &str,
-            dependencies: &Dependencies,
+            dependencies: &$crate::dependencies::Dependencies,
             visitor: V,
-        ) -> Result<V::Output, RunError> {
-            $(visit_stage!($kind, $stage, stage, dependencies, visitor, |$with| $make);)*
-            Err(RunError::UnknownStage(stage.to_owned()))
+        ) -> Result<V::Output, $crate::dependencies::RunError> {
+            $($crate::pipeline::visit_stage!($kind, $stage, stage, dependencies, visitor, |$with| $make);)*
+            Err($crate::dependencies::RunError::UnknownStage(stage.to_owned()))
         }
     };
 }
@@ -125,7 +125,7 @@ macro_rules! run_stage {
 
 macro_rules! visit_stage {
     (pure, $stage:ty, $name:ident, $dependencies:ident, $visitor:ident, |$with:ident| $make:expr) => {
-        if $name == <$stage as Processor>::NAME {
+        if $name == <$stage as ::runtime::Processor>::NAME {
             let $with = $dependencies;
             return Ok($visitor.visit($make).await);
         }
@@ -133,12 +133,4 @@ macro_rules! visit_stage {
     ($other:ident, $stage:ty, $name:ident, $dependencies:ident, $visitor:ident, |$with:ident| $make:expr) => {};
 }
 
-// Kind and type, what it does, how it is made, and what comes before its first record; the rest of a row follows from the type.
-stages! {
-    pure     QualityCheck, "decodes the photo and measures its quality", |with| with.quality_check();
-    pure     OdometerReading<PostgresAnswers>, "reads the mileage, with all candidates", |with| with.odometer_reading().await?, first with.announce_models;
-    deciding FraudCheck, "decides whether to believe the reading", |with| with.fraud_check();
-    pure     RewardCalculation, "works out what a verified distance earns", |with| with.reward_calculation();
-    deciding LimitCheck, "grants what the budgets of day, week and month hold", |with| with.limit_check();
-    paying   PayoutConsumer, "pays on VeChain and follows each payment to its end", |with| with.chain_submission()?;
-}
+pub(crate) use {run_stage, stages, visit_stage};

@@ -6,11 +6,12 @@ mod support;
 
 use std::sync::Arc;
 
-use processors::chain_submission::consumer::PayoutInput;
-use processors::chain_submission::rows::{Attempt, Part, Transaction};
-use processors::chain_submission::snapshot;
-use processors::chain_submission::transition::{self, Claim, Step};
-use processors::fraud_check::judge::{VehicleState, judge};
+use processors::chain_submission::consume::PayoutInput;
+use processors::chain_submission::ledger::rows::{Attempt, Part, Transaction};
+use processors::chain_submission::ledger::snapshot;
+use processors::chain_submission::ledger::transition::{self, Claim, Step};
+use processors::fraud_check::facts::VehicleState;
+use processors::fraud_check::judge::judge;
 use processors::fraud_check::rules::Rules;
 use processors::limit_check::grant::{Budgets, grant};
 use processors::limit_check::policy::Policy;

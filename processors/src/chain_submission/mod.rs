@@ -1,7 +1,7 @@
 //! `chain_submission`: pays granted rewards on VeChain and follows each payment until it is final.
 //!
-//! Two halves that share nothing but tables. The [consumer] takes grants, claims and blocks and moves rows by the functions of
-//! [transition]; the [submitter] plans, signs and posts under a lease. What makes a reward paid at most once:
+//! Two halves that share nothing but the [ledger]'s tables. [consume] takes grants, claims and blocks and moves rows by the functions
+//! of [`ledger::transition`]; [submit] plans, signs and posts under a lease. What makes a reward paid at most once:
 //!
 //! 1. A reward is in at most one live transaction: a unique index.
 //! 2. A transaction's id is stored before it is signed, its bytes before they are posted, and only stored bytes are posted.
@@ -9,20 +9,13 @@
 //!    the place of one that was signed.
 //! 4. A payment counts as made by the blocks of `chain.events` alone, and an undone block takes that back.
 
-pub mod consumer;
-mod documents;
-pub mod lease;
+pub mod consume;
+pub mod ledger;
 pub mod metrics;
 pub mod network;
-pub mod obstacle;
-pub mod outbox;
-pub mod plan;
-mod planner;
-mod preflight;
-pub mod rows;
-pub mod snapshot;
-pub mod submitter;
-pub mod transition;
+pub mod submit;
+
+pub use self::submit::{obstacle, terms as plan};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,12 +28,12 @@ use schemas::events::{ActivityLogged, PayoutUpdated};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use self::consumer::PayoutConsumer;
+use self::consume::PayoutConsumer;
+use self::ledger::outbox::Schemas;
 use self::metrics::PayoutMetrics;
-use self::obstacle::Obstacle;
-use self::outbox::Schemas;
-use self::plan::Terms;
-use self::submitter::{Settings, Submitter};
+use self::submit::obstacle::Obstacle;
+use self::submit::terms::Terms;
+use self::submit::{Settings, Submitter};
 
 /// Pause between two attempts to open the keystore.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);

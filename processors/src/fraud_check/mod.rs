@@ -2,6 +2,7 @@
 //! vehicles in and decisions out.
 
 mod event;
+pub mod facts;
 pub mod judge;
 pub mod oracle;
 pub mod rules;

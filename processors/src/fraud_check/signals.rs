@@ -6,7 +6,7 @@ use schemas::events::Verdict;
 use schemas::reason::Reason;
 use serde_json::{Value, json};
 
-use super::judge::Facts;
+use super::facts::Facts;
 
 /// Microseconds of an hour.
 const HOUR_US: Decimal = Decimal::from_parts(3_600_000_000, 0, 0, false, 0);

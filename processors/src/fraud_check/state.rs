@@ -9,7 +9,7 @@ use schemas::ids::{Micros, UploadId, UserId, VehicleId};
 use sqlx::types::chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row as _};
 
-use super::judge::VehicleState;
+use super::facts::VehicleState;
 
 /// A vehicle under one owner: a new owner begins with a baseline.
 pub type VehicleKey = (VehicleId, UserId);

@@ -7,7 +7,8 @@ use schemas::ids::{Micros, UploadId, UserId};
 use schemas::reason::Reason;
 use uuid::Uuid;
 
-use super::judge::{Judgement, VehicleState, judge};
+use super::facts::VehicleState;
+use super::judge::{Judgement, judge};
 use super::oracle;
 use super::rules::Rules;
 

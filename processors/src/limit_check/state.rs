@@ -21,26 +21,32 @@ pub fn keys_of(event: &RewardCalculated) -> [BudgetKey; 3] {
     })
 }
 
+/// Reads and locks budgets by their keys, and the active ones of the same users: two look-ups in the indexes of key and active budget,
+/// whose cost does not grow with the table. `$1` to `$3` are the keys' users, types and starts.
+pub const LOAD: &str = "
+select l.user_id, l.limit_type::text, l.period_start, l.period_end, l.limit_amount, l.current_amount, l.is_active,
+    l.created_at, l.updated_at
+from reward_limits l
+join (
+    select * from unnest($1::uuid[], $2::text[]::reward_limits_limit_type[], $3::timestamptz[])
+        as k (user_id, limit_type, period_start)
+    union
+    select user_id, limit_type, period_start from reward_limits where is_active and user_id = any($1)
+) wanted using (user_id, limit_type, period_start)
+order by l.user_id, l.limit_type, l.period_start for update of l";
+
 /// Reads and locks these budgets and the active ones of their users, in key order, so that two transactions never wait
 /// for one another in a circle.
 ///
 /// # Errors
 /// [`StageError`] when Postgres does not answer or holds a type that is none.
 pub async fn load(tx: &mut PgConnection, keys: &BTreeSet<BudgetKey>) -> Result<Budgets, StageError> {
-    let rows = sqlx::query(
-        "select user_id, limit_type::text, period_start, period_end, limit_amount, current_amount, is_active,
-            created_at, updated_at
-         from reward_limits l
-         where (user_id, limit_type::text, period_start)
-                in (select * from unnest($1::uuid[], $2::text[], $3::timestamptz[]))
-            or (is_active and user_id = any($1))
-         order by l.user_id, l.limit_type, l.period_start for update",
-    )
-    .bind(keys.iter().map(|(user, ..)| user.0).collect::<Vec<_>>())
-    .bind(keys.iter().map(|(_, limit_type, _)| limit_type.label()).collect::<Vec<_>>())
-    .bind(keys.iter().map(|(.., start)| start.to_utc()).collect::<Vec<_>>())
-    .fetch_all(tx)
-    .await?;
+    let rows = sqlx::query(LOAD)
+        .bind(keys.iter().map(|(user, ..)| user.0).collect::<Vec<_>>())
+        .bind(keys.iter().map(|(_, limit_type, _)| limit_type.label()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|(.., start)| start.to_utc()).collect::<Vec<_>>())
+        .fetch_all(tx)
+        .await?;
     let mut budgets = Budgets::new();
     for row in rows {
         let instant = |name| Ok::<_, sqlx::Error>(Micros::from(row.try_get::<DateTime<Utc>, _>(name)?));

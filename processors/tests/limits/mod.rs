@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use processors::limit_check::LimitCheck;
+use processors::limit_check::state::LOAD;
 use runtime::ManualClock;
 use runtime::deciding::DecidingWorker;
 use runtime::fence::Guards;
@@ -231,4 +232,39 @@ async fn a_zombie_grants_nothing_and_charges_nothing() {
     assert_eq!((said.sent().len(), late.sent().len()), (5, 0));
     assert_eq!(before, database.limits().await);
     database.drop().await;
+}
+
+/// Users whose budgets fill the table: 300,000 rows, which a scan takes a tenth of a second for.
+const USERS: i32 = 100_000;
+
+#[tokio::test]
+async fn loading_a_batchs_budgets_scans_no_table_however_many_budgets_there_are() {
+    let database = Database::new().await;
+    sqlx::query("insert into users (id) select gen_random_uuid() from generate_series(1, $1)")
+        .bind(USERS)
+        .execute(&database.pool)
+        .await
+        .unwrap();
+    sqlx::raw_sql(
+        "insert into reward_limits (id, user_id, limit_type, period_start, period_end, limit_amount, current_amount, is_active,
+            created_at, updated_at)
+         select gen_random_uuid(), u.id, t.label, now(), now() + interval '1 day', 1, 0, true, now(), now()
+         from users u, unnest(enum_range(null::reward_limits_limit_type)) as t (label);
+         analyze reward_limits",
+    )
+    .execute(&database.pool)
+    .await
+    .unwrap();
+    let users: Vec<Uuid> =
+        sqlx::query_scalar("select id from users limit 200").fetch_all(&database.pool).await.unwrap();
+    let plan: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("explain {LOAD}")))
+        .bind(&users)
+        .bind(vec!["daily"; users.len()])
+        .bind(vec![NOW.to_utc(); users.len()])
+        .fetch_all(&database.pool)
+        .await
+        .unwrap();
+    let plan = plan.join("\n");
+    assert!(!plan.contains("Seq Scan on reward_limits"), "{plan}");
+    assert!(plan.matches("Index").count() >= 2, "{plan}");
 }

@@ -11,9 +11,9 @@ use schemas::logs::{
 use schemas::payouts::{network_label, transaction_row_id};
 use serde_json::{Value, json};
 
-use super::network::REWARDS_POOL;
 use super::rows::{Attempt, Transaction};
 use super::transition::{Step, share};
+use crate::chain_submission::network::REWARDS_POOL;
 use crate::documents::Documents;
 
 /// Every transaction of ours pays rewards.
@@ -139,7 +139,7 @@ fn sent_clause(transaction: &Transaction, clause: usize) -> ContractInteractionL
 }
 
 /// The arguments of a reward's call that differ, by their ABI names; unsigned integers are strings.
-pub(super) fn parameters(app_id: &str, amount: &str, receiver: &str) -> Value {
+pub(in crate::chain_submission) fn parameters(app_id: &str, amount: &str, receiver: &str) -> Value {
     json!({"appId": app_id, "amount": amount, "receiver": receiver})
 }
 

@@ -18,7 +18,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 
 /// The example of a whole grant, as reward `n`.
 fn grant(n: u128) -> RewardGranted {
-    let text = include_str!("../../../schemas/examples/rewards.granted/normal-whole.json");
+    let text = include_str!("../../../../schemas/examples/rewards.granted/normal-whole.json");
     let example: serde_json::Value = serde_json::from_str(text).unwrap();
     let mut event: RewardGranted = serde_json::from_value(example["event"].clone()).unwrap();
     event.header.upload_id = UploadId(Uuid::from_u128(n));

@@ -11,15 +11,15 @@ use schemas::events::PayoutState;
 use schemas::ids::EventId;
 use uuid::Uuid;
 
-use super::consumer::tell_payout;
 use super::lease::Lease;
 use super::obstacle::Obstacle;
-use super::outbox::Outbox;
-use super::plan::{self, PlanError};
+use super::plan::{self, Plan, PlanError};
 use super::preflight::{Candidate, Preflight, preflight};
-use super::rows::{self, Payout};
-use super::submitter::{IN_FLIGHT, Memory, Submitter, Trouble};
-use super::transition::wei;
+use super::sign;
+use super::{IN_FLIGHT, Memory, Submitter, Trouble};
+use crate::chain_submission::ledger::outbox::Outbox;
+use crate::chain_submission::ledger::rows::{self, Payout};
+use crate::chain_submission::ledger::transition::wei;
 use crate::documents::Documents;
 
 impl Submitter {
@@ -41,7 +41,7 @@ impl Submitter {
             return Ok(());
         }
         let now = self.clock.now().to_utc();
-        let left = plan::budget_left(&self.pool, now, &self.settings.terms).await?;
+        let left = sign::budget_left(&self.pool, now, &self.settings.terms).await?;
         let owed = owed.and_then(wei).unwrap_or_default();
         let mut sum = Wei::ZERO;
         let mut affordable = ready;
@@ -77,7 +77,8 @@ impl Submitter {
             return Ok(());
         }
         self.afford_gas(&node, &found, lease).await?;
-        let id = plan::store(&self.pool, lease, &network, signer, &found, &self.settings.terms, now).await?;
+        let plan = Plan { lease, network: &network, signer, found: &found, terms: &self.settings.terms };
+        let id = plan::store(&plan, &self.pool, now).await?;
         tracing::info!(tx = %id, rewards = found.good.len(), "planned");
         Ok(())
     }
@@ -129,7 +130,7 @@ impl Submitter {
         self.change(lease, changed).await
     }
 
-    /// Stores changed payouts that no transaction pays, and tells of them. One that changed meanwhile is left alone.
+    /// Stores changed payouts that no transaction pays, and publishes them. One that changed meanwhile is left alone.
     async fn change(&self, lease: &Lease, changed: Vec<Payout>) -> Result<(), Trouble> {
         if changed.is_empty() {
             return Ok(());
@@ -148,7 +149,7 @@ impl Submitter {
             };
             if before.iter().any(still) {
                 rows::update_payout(&mut tx, payout).await?;
-                tell_payout(self.schemas, payout, now, &mut outbox)?;
+                self.settings.terms.publisher(self.schemas).payout(payout, now, &mut outbox)?;
                 if payout.state == PayoutState::Quarantined {
                     self.metrics.payout_steps.with_label_values(&["quarantined"]).inc();
                 }

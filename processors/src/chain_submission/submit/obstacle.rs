@@ -8,7 +8,7 @@ use chain::keystore::KeystoreError;
 use chain::node::NodeError;
 use chain::{Address, Wei};
 
-use super::network::NetworkError;
+use crate::chain_submission::network::NetworkError;
 
 /// What stands in the way of every payment.
 #[derive(Debug, thiserror::Error)]

@@ -12,11 +12,11 @@ use schemas::logs::ContractInteractionLog;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::documents::parameters;
-use super::network::{Network, REWARDS_POOL};
 use super::obstacle::{Obstacle, shared_cause};
-use super::rows::Payout;
-use super::transition::wei;
+use crate::chain_submission::ledger::documents::parameters;
+use crate::chain_submission::ledger::rows::Payout;
+use crate::chain_submission::ledger::transition::wei;
+use crate::chain_submission::network::{Network, REWARDS_POOL};
 
 /// First version of the pool whose rewards carry metadata.
 const METADATA_SINCE: u32 = 6;

@@ -1,6 +1,14 @@
 //! The loop that plans, signs and posts, under the signer's lease. It decides nothing about what was paid: that is told by
 //! `chain.events` alone.
 
+pub mod lease;
+pub mod obstacle;
+mod plan;
+mod planner;
+mod preflight;
+mod sign;
+pub mod terms;
+
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -18,15 +26,16 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::consumer::tell;
-use super::lease::{LIFE, Lease, LeaseError};
+use self::lease::{LIFE, Lease, LeaseError};
+use self::obstacle::Obstacle;
+use self::plan::PlanError;
+use self::sign::Signing;
+use self::terms::Terms;
+use super::ledger::outbox::{Outbox, Schemas};
+use super::ledger::rows::{self, Which};
+use super::ledger::transition::Step;
 use super::metrics::PayoutMetrics;
 use super::network::Network;
-use super::obstacle::Obstacle;
-use super::outbox::{Outbox, Schemas};
-use super::plan::{self, PlanError, Terms};
-use super::rows::{self, Which};
-use super::transition::Step;
 use crate::documents::Documents;
 
 /// Pause between two rounds: short beside a block, so that batches leave soon after they are due.
@@ -38,7 +47,7 @@ const POST_AGAIN: Duration = Duration::from_secs(5);
 /// How long rows of the network are trusted before they are read again.
 const RELOAD: Duration = Duration::from_secs(60);
 /// Transactions that are in no block yet, at most: a node pools 128 of one account.
-pub(super) const IN_FLIGHT: i64 = 32;
+const IN_FLIGHT: i64 = 32;
 /// How often payouts are counted for the metric.
 const COUNT: Duration = Duration::from_secs(5);
 
@@ -75,7 +84,7 @@ pub struct Submitter {
 
 /// Why a round ended early.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+enum Trouble {
     #[error(transparent)]
     Obstacle(#[from] Obstacle),
     #[error(transparent)]
@@ -102,7 +111,7 @@ impl From<LeaseError> for Trouble {
 
 /// What the loop remembers between rounds: nothing that it could not find again.
 #[derive(Default)]
-pub(super) struct Memory {
+struct Memory {
     lease: Option<(Lease, Instant)>,
     network: Option<(Network, Connections, Instant)>,
     posted: HashMap<String, Instant>,
@@ -191,7 +200,7 @@ impl Submitter {
     }
 
     /// The network's rows, and the first of its nodes that answers.
-    pub(super) async fn node<'a>(&self, memory: &'a mut Memory) -> Result<(&'a Network, Node, u32), Trouble> {
+    async fn node<'a>(&self, memory: &'a mut Memory) -> Result<(&'a Network, Node, u32), Trouble> {
         if memory.network.as_ref().is_none_or(|(.., read)| read.elapsed() >= RELOAD) {
             let network = Network::load(&self.pool, self.settings.genesis).await.map_err(Obstacle::from)?;
             let kept = memory.network.take().filter(|(before, ..)| before.urls == network.urls);
@@ -228,7 +237,7 @@ impl Submitter {
     }
 
     /// Stores what belongs to no change of rows; takes no connection when there is nothing.
-    pub(super) async fn publish(&self, outbox: Outbox) -> Result<(), Trouble> {
+    async fn publish(&self, outbox: Outbox) -> Result<(), Trouble> {
         if !outbox.is_empty() {
             outbox.store(&mut *self.pool.acquire().await?).await?;
         }
@@ -237,20 +246,21 @@ impl Submitter {
 
     /// Signs what is planned, also what a process before this one planned; a plan whose window is half over is given up.
     async fn sign_all(&self, memory: &mut Memory, lease: &Lease) -> Result<(), Trouble> {
-        let unsigned = plan::unsigned(&self.pool, self.signer.address()).await?;
+        let unsigned = sign::unsigned(&self.pool, self.signer.address()).await?;
         if unsigned.is_empty() {
             return Ok(());
         }
         let (.., best) = self.node(memory).await?;
         for planned in unsigned {
             let now = self.clock.now().to_utc();
-            if plan::is_stale(&planned, best) {
-                plan::abandon(&self.pool, lease, &planned, now).await?;
+            if sign::is_stale(&planned, best) {
+                sign::abandon(&self.pool, lease, &planned, now).await?;
                 self.metrics.payout_steps.with_label_values(&["abandoned"]).inc();
                 continue;
             }
             let terms = &self.settings.terms;
-            plan::sign(&self.pool, lease, self.schemas, &self.signer, &planned, terms, now).await?;
+            let signing = Signing { lease, signer: &self.signer, terms, schemas: self.schemas };
+            sign::sign(&signing, &self.pool, &planned, now).await?;
             self.metrics.payout_steps.with_label_values(&["signed"]).inc();
             self.observe_signed(&planned.tx_id, now).await?;
         }
@@ -317,7 +327,7 @@ impl Submitter {
         Ok(())
     }
 
-    /// Applies a step to a transaction and tells of it.
+    /// Applies a step to a transaction and publishes it.
     async fn step(
         &self,
         lease: &Lease,
@@ -331,8 +341,12 @@ impl Submitter {
         for mut transaction in rows::transactions(&mut tx, Which::Ids(&[id.to_owned()])).await? {
             if let Some(step) = apply(&mut transaction, at) {
                 rows::update_transaction(&mut tx, &transaction).await?;
-                let ceiling = i64::try_from(self.settings.terms.gas_ceiling).unwrap_or(i64::MAX);
-                tell(self.schemas, &transaction, step, at, ceiling, &mut outbox)?;
+                self.settings.terms.publisher(self.schemas).transaction(
+                    &transaction,
+                    step,
+                    at,
+                    &mut outbox,
+                )?;
                 self.metrics.payout_steps.with_label_values(&[step.label()]).inc();
             }
         }

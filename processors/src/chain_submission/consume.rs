@@ -1,5 +1,5 @@
-//! The consumer of grants, claims and blocks: each record changes rows and tells of it in one transaction, and the same record
-//! again changes nothing. What it remembers stands in the tables alone.
+//! The consumer of grants, claims and blocks: each record changes rows and publishes the change in one transaction, and the same
+//! record again changes nothing. What it remembers stands in the tables alone.
 
 use std::sync::Arc;
 
@@ -10,12 +10,11 @@ use schemas::events::{BlockAdopted, BlockUndone, Event as _, RewardClaimed, Rewa
 use schemas::topic::Topic;
 use sqlx::{PgConnection, PgPool};
 
-use super::documents;
+use super::ledger::outbox::{Outbox, Schemas};
+use super::ledger::publish::Publisher;
+use super::ledger::rows::{self, Transaction, Which};
+use super::ledger::transition::{Claim, Step, granted};
 use super::metrics::PayoutMetrics;
-use super::outbox::{Outbox, Schemas};
-use super::rows::{self, Payout, Transaction, Which};
-use super::snapshot;
-use super::transition::{Claim, Step, granted};
 
 /// A record of the topics.
 #[derive(Clone, Debug)]
@@ -96,6 +95,10 @@ impl Sink for PayoutConsumer {
 type Taken = (Step, Option<f64>);
 
 impl PayoutConsumer {
+    fn publisher(&self) -> Publisher {
+        Publisher { schemas: self.schemas, gas_ceiling: self.gas_ceiling }
+    }
+
     async fn grant(
         &self,
         tx: &mut PgConnection,
@@ -115,7 +118,7 @@ impl PayoutConsumer {
             return Ok(());
         };
         if rows::insert_payout(tx, &payout).await.map_err(StageError::from)? {
-            outbox.payout(self.schemas, &snapshot::updated(&payout, None, now))?;
+            self.publisher().payout(&payout, now.to_utc(), outbox)?;
         }
         Ok(())
     }
@@ -143,7 +146,7 @@ impl PayoutConsumer {
         // A claim of another user's reward is none: the gateway asks first, and this asks again.
         if payout.user_id == event.user_id.0 && payout.claimed(claim, now.to_utc()) {
             rows::update_payout(tx, &payout).await?;
-            outbox.payout(self.schemas, &snapshot::updated(&payout, None, now))?;
+            self.publisher().payout(&payout, now.to_utc(), outbox)?;
         }
         Ok(())
     }
@@ -168,7 +171,7 @@ impl PayoutConsumer {
             if let Some(step) = found.and_then(|found| transaction.included(block, found)) {
                 let waited = seconds(signed, block.occurred_at.to_utc());
                 steps.push((step, waited));
-                self.tell(tx, &transaction, step, block.occurred_at.to_utc(), outbox).await?;
+                self.store(tx, &transaction, step, block.occurred_at.to_utc(), outbox).await?;
             }
         }
         let at = block.occurred_at.to_utc();
@@ -177,11 +180,11 @@ impl PayoutConsumer {
             let included = transaction.attempt.block_timestamp;
             if let Some(step) = transaction.deeper(block.block.number, at) {
                 steps.push((step, included.and_then(|included| seconds(included, at))));
-                self.tell(tx, &transaction, step, at, outbox).await?;
+                self.store(tx, &transaction, step, at, outbox).await?;
             }
             if let Some(step) = transaction.finalized(block.finalized_number, at) {
                 steps.push((step, None));
-                self.tell(tx, &transaction, step, at, outbox).await?;
+                self.store(tx, &transaction, step, at, outbox).await?;
             }
         }
         Ok(())
@@ -219,7 +222,7 @@ impl PayoutConsumer {
         for mut transaction in rows::transactions(tx, Which::InBlock(&undone.block_id)).await? {
             if let Some(step) = transaction.undone(&undone.block_id, at) {
                 steps.push((step, None));
-                self.tell(tx, &transaction, step, at, outbox).await?;
+                self.store(tx, &transaction, step, at, outbox).await?;
             }
         }
         Ok(())
@@ -294,7 +297,7 @@ impl PayoutConsumer {
         Ok(())
     }
 
-    async fn tell(
+    async fn store(
         &self,
         tx: &mut PgConnection,
         transaction: &Transaction,
@@ -303,8 +306,7 @@ impl PayoutConsumer {
         outbox: &mut Outbox,
     ) -> Result<(), StageError> {
         rows::update_transaction(tx, transaction).await?;
-        tell(self.schemas, transaction, step, at, self.gas_ceiling, outbox)?;
-        Ok(())
+        self.publisher().transaction(transaction, step, at, outbox)
     }
 
     fn count(&self, steps: &[Taken]) {
@@ -325,31 +327,6 @@ impl PayoutConsumer {
 
 /// More than a watcher remembers (400), so that every block that it can undo has its parent here.
 const KEPT_BLOCKS: i64 = 1_000;
-
-/// Puts a step of a transaction into the outbox: a snapshot of each of its payouts, and documents.
-pub(super) fn tell(
-    schemas: Schemas,
-    transaction: &Transaction,
-    step: Step,
-    at: DateTime<Utc>,
-    gas_ceiling: i64,
-    outbox: &mut Outbox,
-) -> Result<(), StageError> {
-    for (clause, payout) in transaction.payouts.iter().enumerate() {
-        outbox.payout(schemas, &snapshot::updated(payout, Some((transaction, clause)), at.into()))?;
-    }
-    outbox.documents(schemas, &documents::of_step(transaction, step, at, gas_ceiling))
-}
-
-/// Tells of a payout that no transaction pays yet.
-pub(super) fn tell_payout(
-    schemas: Schemas,
-    payout: &Payout,
-    at: DateTime<Utc>,
-    outbox: &mut Outbox,
-) -> Result<(), StageError> {
-    outbox.payout(schemas, &snapshot::updated(payout, None, at.into()))
-}
 
 fn seconds(from: DateTime<Utc>, to: DateTime<Utc>) -> Option<f64> {
     (to - from).to_std().ok().map(|waited| waited.as_secs_f64())

@@ -1,0 +1,8 @@
+//! What is known of payouts and their transactions: rows, what changes them, and what is published of each change.
+
+pub mod documents;
+pub mod outbox;
+pub mod publish;
+pub mod rows;
+pub mod snapshot;
+pub mod transition;

@@ -1,0 +1,94 @@
+//! What the checks of an upload compare: its event, its vehicle and the rules, everything converted once.
+
+use rust_decimal::Decimal;
+use schemas::events::{Candidate, OdometerRead, Unit};
+use schemas::ids::{Micros, UploadId};
+use serde::{Deserialize, Serialize};
+
+use super::rules::Rules;
+
+/// Decimals of a kilometre that are kept: millimetres, the scale of `vehicle_readings`. Whole kilometres and whole
+/// miles are exact; a tenth of a mile is rounded by less than half a millimetre, and differences still add up.
+const KM_SCALE: u32 = 6;
+
+/// The last verified reading of a vehicle under one owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VehicleState {
+    /// Last verified reading, kilometres, to the millimetre.
+    pub last_km: Decimal,
+    /// Highest reading ever verified, kilometres: nothing is paid twice below it.
+    pub highest_km: Decimal,
+    /// The unit that it was read in.
+    pub unit: Unit,
+    /// When the odometer showed it: the phone's time where it was believable, else the time of acceptance.
+    pub last_at: Micros,
+    /// The upload that it came from.
+    pub last_upload_id: UploadId,
+}
+
+/// What the checks compare: everything converted once.
+#[derive(Debug)]
+pub(super) struct Facts<'a> {
+    pub event: &'a OdometerRead,
+    pub vehicle: Option<&'a VehicleState>,
+    pub rules: &'a Rules,
+    pub unit: Unit,
+    pub claimed: Option<Decimal>,
+    pub ai: Option<&'a Candidate>,
+    pub chosen: Option<Candidate>,
+    pub previous: Option<Decimal>,
+    /// The chosen value in kilometres, to the millimetre.
+    pub final_km: Option<Decimal>,
+    /// When the odometer showed it: the phone's time where it is believable, else the time of acceptance.
+    pub read_at: Micros,
+}
+
+impl<'a> Facts<'a> {
+    pub fn of(event: &'a OdometerRead, vehicle: Option<&'a VehicleState>, rules: &'a Rules) -> Self {
+        let (header, stamp) = (&event.header, &event.stamp);
+        let believable = |value: Decimal| value >= Decimal::ZERO && value < rules.mileage_end;
+        let reading = event.reading.as_ref();
+        let ai = reading.and_then(|reading| reading.best.as_ref()).filter(|best| believable(best.value));
+        let unit = ai
+            .and_then(|best| best.unit)
+            .or(vehicle.map(|vehicle| vehicle.unit))
+            .or(stamp.claimed_unit)
+            .unwrap_or(Unit::Km);
+        let previous = vehicle.map(|vehicle| (vehicle.last_km / unit.in_km()).round_dp(2));
+        // Values seen beside another unit are another number: they are not compared with this vehicle's.
+        let comparable: Vec<Candidate> = reading
+            .map(|reading| reading.candidates.as_slice())
+            .unwrap_or_default()
+            .iter()
+            .filter(|seen| believable(seen.value) && seen.unit.is_none_or(|own| own == unit))
+            .cloned()
+            .collect();
+        let chosen = reading::choose(&comparable, previous).cloned();
+        let claimed = stamp.claimed_mileage.filter(|claim| believable(*claim)).map(|claim| {
+            let from = stamp.claimed_unit.unwrap_or(unit);
+            if from == unit { claim } else { (claim * from.in_km() / unit.in_km()).round_dp(2) }
+        });
+        let age_us = |captured: Micros| header.accepted_at.0.saturating_sub(captured.0);
+        let read_at = stamp
+            .captured_at
+            .filter(|captured| {
+                (-rules.captured_ahead_us..=rules.captured_back_us).contains(&age_us(*captured))
+            })
+            .unwrap_or(header.accepted_at);
+        let final_km = chosen.as_ref().map(|chosen| (chosen.value * unit.in_km()).round_dp(KM_SCALE));
+        Self { event, vehicle, rules, unit, claimed, ai, chosen, previous, final_km, read_at }
+    }
+
+    /// The vehicle after this reading, were it verified. A display without tenths may show a little less than the last
+    /// reading did: the vehicle never moves back by that.
+    pub fn next_state(&self) -> Option<VehicleState> {
+        let final_km = self.final_km?;
+        Some(VehicleState {
+            last_km: self.vehicle.map_or(final_km, |before| before.last_km.max(final_km)),
+            highest_km: self.vehicle.map_or(final_km, |before| before.highest_km.max(final_km)),
+            unit: self.unit,
+            last_at: self.read_at,
+            last_upload_id: self.event.header.upload_id,
+        })
+    }
+}
