@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod faults;
+mod lifecycle;
 mod proxy;
 mod support;
 
@@ -24,13 +25,13 @@ async fn a_consumer_that_was_told_of_topics_and_no_brokers_is_built_anew_and_con
     let (outbound, _) = producer(&direct);
     publish(&outbound, "frozen", "before").await;
     until("the first record", LIMIT, || role.count() == 1).await;
-    proxy.falsify_once("victim");
+    proxy.falsify_once_and_cut("victim");
     until("the false answer", REFRESHED, || proxy.falsified() == 1).await;
     for n in 0..10 {
         publish(&outbound, "frozen", &n.to_string()).await;
     }
     until("the records behind the false answer", LIMIT, || role.count() == 11).await;
-    eprintln!("rebuilt: {:?}", role.reports.rebuilt());
+    eprintln!("consumer rebuilt: {:?}", role.reports.rebuilt());
     assert!(!role.has_ended());
     until("no lag, as the broker sees it", LIMIT, || {
         let lag = role.reports.lag.lock().unwrap();
@@ -53,7 +54,7 @@ async fn a_producer_that_was_told_of_topics_and_no_brokers_is_built_anew_and_pub
     publish(&outbound, "two", "after").await;
     assert_eq!(proxy.falsified(), 1);
     publish(&outbound, "one", "again").await;
-    eprintln!("rebuilt: {:?}", reports.rebuilt());
+    assert_eq!(reports.rebuilt(), ["frozen"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Kafka's request types that name brokers' addresses in their answers.
 const METADATA: i16 = 3;
@@ -16,7 +17,10 @@ const COMPACT: i16 = 9;
 struct Rules {
     /// The client whose next metadata answer is falsified.
     victim: Option<String>,
+    /// With the false answer every connection ends, as the broker's freeze ends them.
+    cuts: bool,
     falsified: usize,
+    connections: Vec<TcpStream>,
 }
 
 pub struct Proxy {
@@ -53,6 +57,12 @@ impl Proxy {
         self.rules.lock().unwrap().victim = Some(client.to_owned());
     }
 
+    /// The same, and all present connections end right behind it.
+    pub fn falsify_once_and_cut(&self, client: &str) {
+        self.rules.lock().unwrap().cuts = true;
+        self.falsify_once(client);
+    }
+
     pub fn falsified(&self) -> usize {
         self.rules.lock().unwrap().falsified
     }
@@ -62,6 +72,7 @@ fn pair(client: TcpStream, server: TcpStream, ports: (u16, u16), rules: &Arc<Mut
     let asked = Asked::default();
     let (from_client, from_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     let (questions, rules) = (asked.clone(), rules.clone());
+    rules.lock().unwrap().connections.push(client.try_clone().unwrap());
     std::thread::spawn(move || {
         frames(from_client, server, |frame| {
             let name = usize::from(u16::from_be_bytes([frame[8], frame[9]]));
@@ -83,8 +94,19 @@ fn pair(client: TcpStream, server: TcpStream, ports: (u16, u16), rules: &Arc<Mut
             if kind == METADATA && version >= COMPACT && rules.victim.as_deref() == Some(who.as_str()) {
                 remove_brokers(frame);
                 (rules.victim, rules.falsified) = (None, rules.falsified + 1);
+                if rules.cuts {
+                    cut_behind(std::mem::take(&mut rules.connections));
+                }
             }
         });
+    });
+}
+
+/// Ends connections once the answer that is on its way has arrived.
+fn cut_behind(connections: Vec<TcpStream>) {
+    std::thread::spawn(move || {
+        std::thread::park_timeout(Duration::from_millis(200));
+        connections.iter().for_each(|connection| drop(connection.shutdown(Shutdown::Both)));
     });
 }
 

@@ -22,8 +22,12 @@ const SESSION: Duration = Duration::from_secs(6);
 
 /// A Kafka of the test's own.
 pub fn own_kafka() -> Stack {
+    own(&[Part::Kafka])
+}
+
+pub fn own(parts: &[Part]) -> Stack {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local");
-    Stack::start_own(&root, &[Part::Kafka], &|line| eprintln!("clients: {line}")).unwrap()
+    Stack::start_own(&root, parts, &|line| eprintln!("clients: {line}")).unwrap()
 }
 
 pub fn kafka(brokers: &str, client: &str) -> ClientConfig {
