@@ -141,9 +141,10 @@ impl Consumer {
             // An order for the client before it.
             let _ = self.watched.take_order();
             let born = Instant::now();
-            let end = self.live(&consumer)?;
+            let end = self.live(&consumer);
             *self.watched.client() = None;
-            let End::Useless(cause, detail) = end else {
+            let End::Useless(cause, detail) = end.inspect_err(|_| consumer.context().abandon())? else {
+                consumer.context().close();
                 // Here, so that the group knows of it when the role has ended.
                 drop(consumer);
                 return Ok(());

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -17,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::consumer::{self, ConsumerConfig, ConsumerError, Observer};
+use crate::consumer::{self, ConsumerConfig, ConsumerError, Observer, Spawned};
 use crate::dead_letter::DeadLetterLimit;
 use crate::deciding::DecidingWorker;
 use crate::fence::Guards;
@@ -39,8 +38,8 @@ const FENCED_WAIT: Duration = Duration::from_secs(1);
 const PUBLISH_WAIT: Duration = Duration::from_secs(30);
 /// Beyond the drain budget, how long the end of a role waits for the last commit.
 const END_WAIT: Duration = Duration::from_secs(3);
-/// Between two looks at whether the consumer has ended.
-const END_LOOK: Duration = Duration::from_millis(10);
+/// One per partition that is worked on; its assignment comes back with the result.
+type Workers = JoinSet<(Result<(), Halt>, Assignment)>;
 
 /// What a role depends on.
 #[derive(Clone)]
@@ -332,7 +331,7 @@ impl Engine {
             Arc::new(Observed { name, health: self.health.clone(), metrics: self.metrics.clone() });
         let (mut assignments, thread) = consumer::spawn(config, stop.clone(), observer)?;
         self.health.ready(name);
-        let (mut workers, mut pauses) = (JoinSet::new(), FuturesUnordered::new());
+        let (mut workers, mut pauses) = (Workers::new(), FuturesUnordered::new());
         let mut halts = HashSet::new();
         let result = loop {
             tokio::select! {
@@ -350,10 +349,11 @@ impl Engine {
                     Err(_) => break Err(EngineError::Panicked(name)),
                 },
                 Some(()) = pauses.next() => {}
+                () = stop.cancelled() => break Ok(()),
             }
         };
         stop.cancel();
-        self.end(name, workers, thread).await?;
+        self.end(name, workers, pauses, (assignments, thread)).await?;
         result
     }
 
@@ -362,35 +362,37 @@ impl Engine {
     async fn end(
         &self,
         name: &'static str,
-        mut workers: JoinSet<(Result<(), Halt>, Assignment)>,
-        thread: JoinHandle<Result<(), ConsumerError>>,
+        mut workers: Workers,
+        mut pauses: FuturesUnordered<impl Future<Output = ()>>,
+        (mut assignments, thread): Spawned,
     ) -> Result<(), EngineError> {
         let until = Instant::now() + self.config.drain_budget + END_WAIT;
-        while let Ok(Some(ended)) = tokio::time::timeout_at(until, workers.join_next()).await {
-            let Ok((_, assignment)) = ended else { return Err(EngineError::Panicked(name)) };
-            assignment.lane.finish(false);
-        }
-        if !workers.is_empty() {
-            tracing::warn!(
-                stage = name,
-                workers = workers.len(),
-                "records in flight are left to the next owner"
-            );
-            workers.abort_all();
-        }
-        while !thread.is_finished() {
-            if Instant::now() >= until {
-                tracing::warn!(
-                    stage = name,
-                    "the consumer does not end; the group waits for its session timeout"
-                );
-                return Ok(());
+        let mut consumes = true;
+        while consumes || !workers.is_empty() {
+            tokio::select! {
+                Some(ended) = workers.join_next(), if !workers.is_empty() => match ended {
+                    Ok((_, assignment)) => assignment.lane.finish(false),
+                    Err(_) => return Err(EngineError::Panicked(name)),
+                },
+                Some(()) = pauses.next(), if !pauses.is_empty() => {}
+                assignment = assignments.recv(), if consumes => match assignment {
+                    // Too late: nobody begins to work on it.
+                    Some(assignment) => assignment.lane.finish(false),
+                    None => consumes = false,
+                },
+                () = tokio::time::sleep_until(until) => {
+                    tracing::warn!(stage = name, workers = workers.len(),
+                        "kafka does not answer: what is in flight is left to the next owner");
+                    workers.abort_all();
+                    return Ok(());
+                }
             }
-            tokio::time::sleep(END_LOOK).await;
         }
-        match thread.join() {
-            Ok(ended) => Ok(ended?),
-            Err(_) => Err(ConsumerError::Thread(name.to_owned()).into()),
+        // The consumer's last act was to let go of its assignments.
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        match joined {
+            Ok(Ok(ended)) => Ok(ended?),
+            _ => Err(ConsumerError::Thread(name.to_owned()).into()),
         }
     }
 

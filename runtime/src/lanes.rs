@@ -65,7 +65,8 @@ pub(crate) struct Status {
 /// The state of one client, from its start to its end.
 pub(crate) struct Context {
     lanes: Mutex<HashMap<Key, LaneState>>,
-    assignments: mpsc::UnboundedSender<Assignment>,
+    /// None once the client is given up: who waits for assignments must not wait for what is left of it.
+    assignments: Mutex<Option<mpsc::UnboundedSender<Assignment>>>,
     drain_budget: Duration,
     failed: Mutex<Option<KafkaError>>,
     status: Mutex<Status>,
@@ -121,6 +122,7 @@ impl Context {
         observer: Arc<dyn Observer>,
     ) -> Self {
         let (lanes, failed, status) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let assignments = Mutex::new(Some(assignments));
         Self { lanes, assignments, drain_budget, failed, status, observer }
     }
 
@@ -154,9 +156,15 @@ impl Context {
         self.lanes().is_empty()
     }
 
+    /// Makes no assignments any more.
+    pub(crate) fn close(&self) {
+        self.assignments.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// Ends all lanes of a client that is given up, and waits for their workers within the drain budget. Nothing is committed: what
     /// they have finished since the last commit is repeated.
     pub(crate) fn abandon(&self) {
+        self.close();
         let gone: Vec<_> = self.lanes().drain().collect();
         gone.iter().for_each(|(_, state)| state.lane.stop.cancel());
         let until = Instant::now() + self.drain_budget;
@@ -198,7 +206,8 @@ impl Context {
         };
         self.lanes().insert((topic.clone(), partition), state);
         let assignment = Assignment { topic, partition, start, bootstrapped, records, lane };
-        if self.assignments.send(assignment).is_err() {
+        let assignments = self.assignments.lock().unwrap_or_else(PoisonError::into_inner);
+        if assignments.as_ref().is_none_or(|assignments| assignments.send(assignment).is_err()) {
             tracing::warn!(partition, "the engine is gone; nobody works on the partition");
         }
     }
