@@ -52,7 +52,8 @@ async fn a_role_with_records_in_flight_ends_within_its_budget_while_kafka_is_fro
     let stack = own(&[Part::Kafka, Part::Registry]);
     let (kafka, registry) =
         (kafka(stack.kafka_brokers(), "role"), RegistryConfig::open(stack.schema_registry_url()));
-    runtime::topics::apply(&kafka, &Registry::new(&registry).unwrap(), "", 1).await.unwrap();
+    let layout = runtime::topics::Layout::local("");
+    runtime::topics::apply(&kafka, &Registry::new(&registry).unwrap(), &layout).await.unwrap();
     let stop = CancellationToken::new();
     let config = EngineConfig {
         kafka,
