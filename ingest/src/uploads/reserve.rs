@@ -52,6 +52,32 @@ pub(crate) struct Reserved {
     pub(crate) fresh: bool,
 }
 
+/// What is known of a photo that is sent, of its idempotency key and its vehicle.
+#[derive(FromRow)]
+struct Seen {
+    key_photo: Option<String>,
+    vehicle_owner: Option<Uuid>,
+    upload_id: Option<Uuid>,
+    event: Option<Vec<u8>>,
+    reserved_at: Option<DateTime<Utc>>,
+    published: bool,
+    failed: bool,
+}
+
+impl Seen {
+    /// The photo's reservation; none where there is none.
+    fn reserved(self, user: UserId) -> Option<Reserved> {
+        Some(Reserved {
+            upload_id: UploadId(self.upload_id?),
+            user,
+            event: self.event?,
+            reserved_at: self.reserved_at?.into(),
+            published: self.published,
+            fresh: false,
+        })
+    }
+}
+
 type Row = (Uuid, Vec<u8>, DateTime<Utc>, bool, bool);
 
 /// What reserving works with.
@@ -74,28 +100,30 @@ impl Reservations {
         form: &FormFields,
         idempotency_key: Option<&str>,
     ) -> Result<Option<Reserved>, ApiError> {
-        let (key_photo, vehicle_owner): (Option<String>, Option<Uuid>) = sqlx::query_as(
-            "select (select image_hash from idempotency_keys where user_id = $1 and key = $2),
-                    (select user_id from vehicles where id = $3)",
+        let seen: Seen = sqlx::query_as(
+            "select (select image_hash from idempotency_keys where user_id = $1 and key = $2) as key_photo,
+                    (select user_id from vehicles where id = $3) as vehicle_owner,
+                    p.upload_id, p.event, p.reserved_at, p.published_at is not null as published,
+                    coalesce(o.upload_status = 'failed', false) as failed
+             from (select $4::text as image_hash) sent
+               left join photo_hashes p on p.user_id = $1 and p.image_hash = sent.image_hash
+               left join odometer_uploads o on o.id = p.upload_id",
         )
         .bind(user.0)
         .bind(idempotency_key)
         .bind(form.vehicle_id.map(|id| id.0))
+        .bind(&photo.sha256)
         .fetch_one(&self.pool)
         .await?;
-        if key_photo.as_ref().is_some_and(|used| *used != photo.sha256) {
+        if seen.key_photo.as_ref().is_some_and(|used| *used != photo.sha256) {
             return Err(IDEMPOTENCY_KEY_REUSED.error());
         }
-        if vehicle_owner.is_some_and(|owner| owner != user.0) {
+        if seen.vehicle_owner.is_some_and(|owner| owner != user.0) {
             return Err(vehicle_not_found());
         }
-        let mut connection = self.pool.acquire().await?;
-        Ok(match find(&mut connection, user, &photo.sha256).await? {
-            Some((_, true)) | None => None,
-            // The transaction stores the key too.
-            Some(_) if idempotency_key.is_some() && key_photo.is_none() => None,
-            Some((row, false)) => Some(row),
-        })
+        // A key that is not stored yet is stored by the transaction.
+        let settled = !seen.failed && (idempotency_key.is_none() || seen.key_photo.is_some());
+        Ok(seen.reserved(user).filter(|_| settled))
     }
 
     /// Reserves a photo, or finds its reservation.
