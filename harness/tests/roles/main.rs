@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod forwarder;
+mod next_release;
 mod world;
 
 use std::collections::BTreeMap;

@@ -12,8 +12,10 @@ use harness::scenario::{Sample, Scenario, driver_id};
 use rdkafka::config::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use runtime::registry::{Registry, RegistryConfig, subject};
-use schemas::events::registry_subjects;
+use runtime::registry::{Registry, RegistryConfig, SchemaSource as _, subject};
+use runtime::snapshot;
+use schemas::codec;
+use schemas::events::{Event, registry_subjects};
 use schemas::topic::Topic;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -81,6 +83,30 @@ impl World {
         let (_, name, text) = registry_subjects().into_iter().find(|(on, ..)| *on == topic).unwrap();
         let subject = subject(&self.prefix, topic, name);
         self.runtime.block_on(registry.register(&subject, text)).unwrap()
+    }
+
+    /// The id of a schema of a record type; the registry takes it only under the topic's rule.
+    pub fn register<E: Event>(&self, schema: &str) -> u32 {
+        let registry = Registry::new(&RegistryConfig::open(self.stack.schema_registry_url())).unwrap();
+        self.runtime.block_on(registry.register(&subject(&self.prefix, E::TOPIC, E::NAME), schema)).unwrap()
+    }
+
+    /// Every record of a type on its topic, in whichever release's schema.
+    pub fn records<E: Event>(&self) -> Vec<E> {
+        let registry = Registry::new(&RegistryConfig::open(self.stack.schema_registry_url())).unwrap();
+        let records = snapshot::read(&self.kafka, &self.topic(E::TOPIC)).unwrap();
+        let schemas = |id| self.runtime.block_on(registry.schema(id)).unwrap();
+        let decoded = records.iter().filter_map(|record| {
+            let (id, datum) = codec::unframe(record.payload.as_deref().unwrap()).unwrap();
+            let schema = schemas(id);
+            (schema.name() == E::NAME).then(|| codec::decode(&schema, id, datum).unwrap())
+        });
+        decoded.collect()
+    }
+
+    /// A role's consumer group.
+    pub fn group(&self, role: &str) -> String {
+        format!("{}{role}", self.prefix)
     }
 
     /// Writes bytes to a topic; returns their offset.
