@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_client_is_told_with_its_last_words() {
+    fn a_failed_client_is_reported_with_its_last_words() {
         let place = folder(&[]);
         let error = run(place.path(), &["sh", "-c", "echo no such artifact; exit 3"]).unwrap_err();
         assert!(error.to_string().contains("no such artifact"), "{error}");

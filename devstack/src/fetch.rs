@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::client::{FetchError, run, verify, verify_all, which};
-use crate::progress::Steps;
+use crate::progress::Progress;
 
 const KAFKA_POM: &str = include_str!("../parts/kafka/pom.xml");
 const KAFKA_LOCK: &str = include_str!("../parts/kafka/files.sha256");
@@ -41,12 +41,12 @@ pub(crate) struct Prometheus {
 #[derive(Debug)]
 pub(crate) struct Parts {
     root: PathBuf,
-    steps: Steps,
+    progress: Progress,
 }
 
 impl Parts {
-    pub(crate) fn at(root: PathBuf, steps: Steps) -> Self {
-        Self { root, steps }
+    pub(crate) fn at(root: PathBuf, progress: Progress) -> Self {
+        Self { root, progress }
     }
 
     /// The folder with Kafka's jars.
@@ -164,7 +164,9 @@ impl Parts {
         match PROMETHEUS_LOCK.lines().filter_map(|line| line.split_once("  ")).find(|(_, file)| *file == name)
         {
             Some((hash, _)) => verify(&package, hash)?,
-            None => self.steps.say(format!("{name} is not pinned: taken on the signature of the archive")),
+            None => {
+                self.progress.line(format!("{name} is not pinned: taken on the signature of the archive"))
+            }
         }
         run(folder, &["dpkg", "-x", &package.to_string_lossy(), "."])?;
         fs::remove_file(package)?;
@@ -195,7 +197,7 @@ impl Parts {
         if target.is_dir() {
             return Ok(target);
         }
-        let _step = self.steps.begin(format!("fetching {what}"));
+        let _step = self.progress.begin(format!("fetching {what}"));
         fs::create_dir_all(&self.root)?;
         let alone = File::create(self.root.join(format!("{name}.lock")))?;
         alone.lock()?;
@@ -251,8 +253,8 @@ fn go_version(go: &Path) -> Option<(u32, u32, u32)> {
 }
 
 /// `go version go1.26.8 linux/amd64` is (1, 26, 8); a version before its first patch (`go1.27rc1`) has patch 0.
-fn go_numbers(told: &str) -> Option<(u32, u32, u32)> {
-    let version = told.split_whitespace().nth(2)?.strip_prefix("go")?;
+fn go_numbers(output: &str) -> Option<(u32, u32, u32)> {
+    let version = output.split_whitespace().nth(2)?.strip_prefix("go")?;
     let mut numbers = version.split('.').map(|part| {
         let end = part.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(part.len());
         part[..end].parse().ok()
@@ -289,14 +291,14 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::progress::steps;
+    use crate::progress::reported;
 
     #[test]
     fn a_part_is_made_once_however_many_want_it_at_once() {
         let root = tempfile::tempdir().unwrap();
         let made = AtomicU32::new(0);
-        let (steps, _report) = steps();
-        let parts = Parts::at(root.path().join("parts"), steps);
+        let (progress, _report) = reported();
+        let parts = Parts::at(root.path().join("parts"), progress);
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
@@ -314,8 +316,8 @@ mod tests {
     #[test]
     fn a_part_that_fails_is_not_there_and_is_tried_again() {
         let root = tempfile::tempdir().unwrap();
-        let (steps, _report) = steps();
-        let parts = Parts::at(root.path().to_path_buf(), steps);
+        let (progress, _report) = reported();
+        let parts = Parts::at(root.path().to_path_buf(), progress);
         let refused = parts.once("thing-1", "a thing", |draft| {
             fs::write(draft.join("file"), "half")?;
             Err(FetchError::Missing("the other half"))

@@ -31,7 +31,7 @@ done
 "#;
 
 /// Runs a command with the stack's variables in its environment and this process's terminal, passes signals on to it, and
-/// tells its status (128 + n after signal n). Whatever it started ends with it, and with this process, however that ends.
+/// returns its status (128 + n after signal n). Whatever it started ends with it, and with this process, however that ends.
 ///
 /// # Errors
 /// When the program cannot be started.

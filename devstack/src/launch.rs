@@ -13,7 +13,7 @@ use crate::part::Part;
 use crate::ports;
 use crate::postgres::Cluster;
 use crate::process::{Program, Supervised, tail};
-use crate::progress::Steps;
+use crate::progress::Progress;
 use crate::prometheus;
 use crate::ready::answers;
 use crate::run_folder::RunFolder;
@@ -58,12 +58,12 @@ pub(crate) enum RegistryStore {
 pub(crate) struct Launcher<'a> {
     pub(crate) parts: Parts,
     pub(crate) run: &'a RunFolder,
-    pub(crate) steps: Steps,
+    pub(crate) progress: Progress,
 }
 
 impl Launcher<'_> {
     pub(crate) fn postgres(&self) -> Result<Running, StackError> {
-        let step = self.steps.begin("setting up PostgreSQL");
+        let step = self.progress.begin("setting up PostgreSQL");
         let cluster = Cluster::make(self.run)?;
         drop(step);
         // QUIT is its immediate shutdown: after a KILL its shared memory would stay behind.
@@ -174,7 +174,7 @@ impl Launcher<'_> {
         mut plan: impl FnMut() -> Result<Plan, StackError>,
     ) -> Result<Running, StackError> {
         let since = Instant::now();
-        let _step = self.steps.begin(format!("starting {part}"));
+        let _step = self.progress.begin(format!("starting {part}"));
         let name = part.name();
         let running = on_free_ports(|| {
             let Plan { port, url, command, envs } = plan()?;
@@ -183,7 +183,11 @@ impl Launcher<'_> {
             let program = Program { command, envs, log, pidfile, farewell };
             Running::start(part, port, url, program)
         })?;
-        self.steps.say(format!("{part} answers at {} ({:.1} s)", running.url, since.elapsed().as_secs_f64()));
+        self.progress.line(format!(
+            "{part} answers at {} ({:.1} s)",
+            running.url,
+            since.elapsed().as_secs_f64()
+        ));
         Ok(running)
     }
 }

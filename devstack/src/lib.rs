@@ -3,7 +3,7 @@
 //!
 //! Each part can be replaced by a URL from the environment ([`Part::variable`]). Nothing outlives its owner, not even after
 //! `kill -9` of the owner: every part runs under a shell that holds a pipe to the owner and kills the part when the pipe
-//! closes. `devstack/README.md` tells more.
+//! closes. more in `devstack/README.md`.
 
 mod client;
 mod error;

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Runs its arguments in a session of their own and ends with their status. Standard input is a pipe that only the owner
-/// holds, and it closes however the owner ends: then the guard says `$2` (a signal) to the process, gives it 3 s (30 looks
+/// holds, and it closes however the owner ends: then the guard sends `$2` (a signal) to the process, gives it 3 s (30 looks
 /// of 0.1 s) and kills its whole group. `$1` is the file for the process id. The group is killed after a normal end too.
 const WATCH: &str = r#"
 pidfile=$1 farewell=$2
@@ -45,7 +45,7 @@ pub(crate) struct Program {
     pub(crate) envs: Vec<(&'static str, String)>,
     /// Standard output and error are appended here.
     pub(crate) log: PathBuf,
-    /// Tells the process id.
+    /// The process id.
     pub(crate) pidfile: PathBuf,
     /// The signal that the process gets when its owner is gone, e.g. `KILL`.
     pub(crate) farewell: &'static str,
@@ -60,7 +60,7 @@ pub struct Supervised {
 }
 
 impl Supervised {
-    /// Starts `command` with its output appended to `log`; `pidfile` tells its process id.
+    /// Starts `command` with its output appended to `log`; `pidfile` holds its process id.
     ///
     /// # Errors
     /// When the shell or the log file cannot be had. A missing program shows as an early end with status 127.
@@ -109,8 +109,8 @@ impl Supervised {
     pub fn pid(&self) -> Option<u32> {
         let until = Instant::now() + Duration::from_secs(5);
         while self.pid.get().is_none() && Instant::now() < until {
-            let told = std::fs::read_to_string(&self.pidfile).unwrap_or_default();
-            match told.trim().parse() {
+            let text = std::fs::read_to_string(&self.pidfile).unwrap_or_default();
+            match text.trim().parse() {
                 Ok(pid) => return Some(*self.pid.get_or_init(|| pid)),
                 Err(_) => std::thread::park_timeout(Duration::from_millis(5)),
             }
@@ -123,7 +123,7 @@ impl Supervised {
     pub fn is_alive(&self) -> bool {
         self.pid().is_some_and(|pid| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // proc(5): the state and the parent follow the command in parentheses. The parent tells ours from a later
+            // proc(5): the state and the parent follow the command in parentheses. The parent distinguishes ours from a later
             // process with the same id.
             let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
             let alive = fields.next().is_some_and(|state| state != "Z" && state != "X");
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_process_tells_its_status_and_is_not_alive() {
+    fn an_ended_process_has_a_status_and_is_not_alive() {
         let folder = tempfile::tempdir().unwrap();
         let mut process = start(folder.path(), "exit 7");
         let mut status = None;

@@ -1,11 +1,11 @@
-//! What is under way, told in lines: one at once for news, and one every two seconds for what takes longer.
+//! Progress in lines: one at once for news, and one every two seconds for what takes longer.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// How often the steps under way are told, and the age from which they are.
+/// How often the tasks under way are reported, and the age from which they are.
 const EVERY: Duration = Duration::from_secs(2);
 
 enum News {
@@ -14,36 +14,36 @@ enum News {
     Line(String),
 }
 
-/// Where the threads say what they do.
+/// Where threads report what they do.
 #[derive(Clone, Debug)]
-pub(crate) struct Steps(Sender<News>);
+pub(crate) struct Progress(Sender<News>);
 
-/// A step under way; dropping it ends it.
+/// A task under way; dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Step {
+pub(crate) struct Task {
     id: u64,
-    steps: Steps,
+    progress: Progress,
 }
 
 /// Where the lines come from.
 pub(crate) struct Report(Receiver<News>);
 
-pub(crate) fn steps() -> (Steps, Report) {
+pub(crate) fn reported() -> (Progress, Report) {
     let (sender, receiver) = channel();
-    (Steps(sender), Report(receiver))
+    (Progress(sender), Report(receiver))
 }
 
-impl Steps {
-    /// Begins a step, e.g. `fetching Kafka`.
-    pub(crate) fn begin(&self, what: impl Into<String>) -> Step {
+impl Progress {
+    /// Begins a task, e.g. `fetching Kafka`.
+    pub(crate) fn begin(&self, what: impl Into<String>) -> Task {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         self.send(News::Begun(id, what.into()));
-        Step { id, steps: self.clone() }
+        Task { id, progress: self.clone() }
     }
 
-    /// Says a line at once.
-    pub(crate) fn say(&self, line: impl Into<String>) {
+    /// Reports a line at once.
+    pub(crate) fn line(&self, line: impl Into<String>) {
         self.send(News::Line(line.into()));
     }
 
@@ -53,15 +53,15 @@ impl Steps {
     }
 }
 
-impl Drop for Step {
+impl Drop for Task {
     fn drop(&mut self) {
-        self.steps.send(News::Ended(self.id));
+        self.progress.send(News::Ended(self.id));
     }
 }
 
 impl Report {
-    /// Tells until every [`Steps`] and [`Step`] is gone.
-    pub(crate) fn tell(self, line: &dyn Fn(&str)) {
+    /// Prints until every [`Progress`] and [`Task`] is gone.
+    pub(crate) fn print(self, line: &dyn Fn(&str)) {
         let mut under_way = BTreeMap::new();
         let mut next = Instant::now() + EVERY;
         loop {
@@ -81,9 +81,9 @@ impl Report {
     }
 }
 
-/// `fetching Kafka (12 s), starting the registry (3 s)…`, of the steps that are old enough.
-fn summary<'a>(steps: impl Iterator<Item = &'a (String, Instant)>, now: Instant) -> Option<String> {
-    let old: Vec<String> = steps
+/// `fetching Kafka (12 s), starting the registry (3 s)…`, of the tasks that are old enough.
+fn summary<'a>(tasks: impl Iterator<Item = &'a (String, Instant)>, now: Instant) -> Option<String> {
+    let old: Vec<String> = tasks
         .map(|(what, since)| (what, now.saturating_duration_since(*since)))
         .filter(|(_, age)| *age >= EVERY)
         .map(|(what, age)| format!("{what} ({} s)", age.as_secs()))
@@ -96,27 +96,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_of_two_seconds_and_more_are_told_with_their_age() {
+    fn tasks_of_two_seconds_and_more_are_reported_with_their_age() {
         let start = Instant::now();
-        let steps = [("fetching Kafka".to_owned(), start), ("b".to_owned(), start + Duration::from_secs(11))];
-        let told = summary(steps.iter(), start + Duration::from_secs(12));
-        assert_eq!(told.as_deref(), Some("fetching Kafka (12 s)…"));
-        let told = summary(steps.iter(), start + Duration::from_secs(13));
-        assert_eq!(told.as_deref(), Some("fetching Kafka (13 s), b (2 s)…"));
-        assert_eq!(summary(steps.iter(), start), None);
+        let tasks = [("fetching Kafka".to_owned(), start), ("b".to_owned(), start + Duration::from_secs(11))];
+        let reported = summary(tasks.iter(), start + Duration::from_secs(12));
+        assert_eq!(reported.as_deref(), Some("fetching Kafka (12 s)…"));
+        let reported = summary(tasks.iter(), start + Duration::from_secs(13));
+        assert_eq!(reported.as_deref(), Some("fetching Kafka (13 s), b (2 s)…"));
+        assert_eq!(summary(tasks.iter(), start), None);
     }
 
     #[test]
-    fn the_report_ends_with_the_last_step() {
-        let (steps, report) = steps();
-        let step = steps.begin("one");
-        steps.say("hello");
-        drop(steps);
-        let said = std::sync::Mutex::new(Vec::new());
+    fn the_report_ends_with_the_last_task() {
+        let (progress, report) = reported();
+        let task = progress.begin("one");
+        progress.line("hello");
+        drop(progress);
+        let printed = std::sync::Mutex::new(Vec::new());
         std::thread::scope(|scope| {
-            scope.spawn(move || drop(step));
-            report.tell(&|line| said.lock().unwrap().push(line.to_owned()));
+            scope.spawn(move || drop(task));
+            report.print(&|line| printed.lock().unwrap().push(line.to_owned()));
         });
-        assert_eq!(said.into_inner().unwrap(), ["hello"]);
+        assert_eq!(printed.into_inner().unwrap(), ["hello"]);
     }
 }

@@ -12,7 +12,7 @@ use crate::error::{StackError, os};
 use crate::fetch::Parts;
 use crate::launch::{Launcher, RegistryStore, Running};
 use crate::part::Part;
-use crate::progress::{Steps, steps};
+use crate::progress::{Progress, reported};
 use crate::prometheus;
 use crate::run_folder::RunFolder;
 
@@ -37,7 +37,7 @@ pub struct Stack {
 impl Stack {
     /// Starts the usual parts ([`Part::USUAL`]) but those that the environment replaces (see [`Part::variable`]). `root` is
     /// the ignored folder for the fetched parts (`root/parts`), the data of this run (`root/run/NAME`) and the logs
-    /// (`root/logs/NAME`). Says what it does through `progress`, at least every two seconds.
+    /// (`root/logs/NAME`). Reports what it does through `progress`, at least every two seconds.
     ///
     /// # Errors
     /// [`StackError`].
@@ -222,12 +222,12 @@ fn start_all(
     wanted: &Wanted<'_>,
     progress: &dyn Fn(&str),
 ) -> Vec<Result<(Part, Running), StackError>> {
-    let (steps, report): (Steps, _) = steps();
-    let parts = Parts::at(root.join("parts"), steps.clone());
-    let launcher = Launcher { parts, run: folder, steps };
-    let (database, told) = channel();
+    let (tasks, report): (Progress, _) = reported();
+    let parts = Parts::at(root.join("parts"), tasks.clone());
+    let launcher = Launcher { parts, run: folder, progress: tasks };
+    let (database, receiver) = channel();
     let mut store = Some(if wanted.parts.contains(&Part::Postgres) {
-        RegistryStore::Postgres(told)
+        RegistryStore::Postgres(receiver)
     } else {
         RegistryStore::Memory
     });
@@ -261,7 +261,7 @@ fn start_all(
             })
             .collect();
         drop(launcher);
-        report.tell(progress);
+        report.print(progress);
         let join = |(part, thread): (Part, thread::ScopedJoinHandle<'_, Result<Running, StackError>>)| {
             let running = thread.join().unwrap_or(Err(StackError::Panicked(part)))?;
             Ok((part, running))

@@ -20,9 +20,24 @@ use url::Url;
 
 /// What stands for a secret where a configuration is shown.
 const REDACTED: &str = "[redacted]";
+/// Variables by the names that other programs use, and the keys that they set.
+pub const FAMILIAR_NAMES: [(&str, &str); 11] = [
+    ("KAFKA_BROKERS", "kafka.brokers"),
+    ("KAFKA_SECURITY_PROTOCOL", "kafka.security_protocol"),
+    ("KAFKA_SASL_MECHANISM", "kafka.sasl_mechanism"),
+    ("KAFKA_SASL_USERNAME", "kafka.sasl_username"),
+    ("KAFKA_SASL_PASSWORD", "kafka.sasl_password"),
+    ("KAFKA_SSL_CA_LOCATION", "kafka.ssl_ca_location"),
+    ("SCHEMA_REGISTRY_URL", "registry.url"),
+    ("SCHEMA_REGISTRY_USERNAME", "registry.username"),
+    ("SCHEMA_REGISTRY_PASSWORD", "registry.password"),
+    ("DATABASE_URL", "postgres.url"),
+    ("MONGODB_URI", "mongodb.uri"),
+];
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The brokers.
@@ -55,6 +70,7 @@ pub struct Config {
 
 /// The brokers and how to authenticate to them; consumer, producer and admin client share it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Kafka {
     /// Bootstrap servers, `host:port` joined by commas.
@@ -67,6 +83,7 @@ pub struct Kafka {
     pub sasl_username: String,
     /// SASL password.
     #[serde(serialize_with = "redacted")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub sasl_password: SecretString,
     /// Certificate authorities as a PEM file; empty for the system's.
     pub ssl_ca_location: String,
@@ -81,6 +98,7 @@ pub struct Kafka {
 
 /// The schema registry.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct RegistrySection {
     /// Its Confluent-compatible base URL.
@@ -89,15 +107,18 @@ pub struct RegistrySection {
     pub username: String,
     /// Password.
     #[serde(serialize_with = "redacted")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub password: SecretString,
 }
 
 /// PostgreSQL.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Postgres {
     /// `postgres://user:password@host:port/database?sslmode=verify-full&sslrootcert=…`.
     #[serde(serialize_with = "redacted_url")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub url: SecretString,
     /// Connections of this process: four partitions work at once, and the gateway's requests share the rest.
     pub max_connections: u32,
@@ -107,10 +128,12 @@ pub struct Postgres {
 
 /// MongoDB.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Mongodb {
     /// `mongodb://…`, with `tls=true` and credentials where the server has them.
     #[serde(serialize_with = "redacted_url")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub uri: SecretString,
     /// The database of the log collections.
     pub database: String,
@@ -118,6 +141,7 @@ pub struct Mongodb {
 
 /// The photo store.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Photos {
     /// `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`; credentials come from the
@@ -127,9 +151,11 @@ pub struct Photos {
 
 /// The gateway.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Ingest {
     /// Where it listens.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub listen: SocketAddr,
     /// The base of the URLs that it answers with.
     pub public_url: String,
@@ -156,9 +182,10 @@ pub struct Ingest {
 
 /// The engine of stages and sinks.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineSection {
-    /// Unique and stable an instance, so that a restart keeps its partitions; empty for dynamic membership.
+    /// Unique and stable per instance, so that a restart keeps its partitions; empty for dynamic membership.
     pub instance: String,
     /// Milliseconds without a heartbeat after which a member's partitions go to others.
     pub session_timeout_ms: u64,
@@ -173,6 +200,7 @@ pub struct EngineSection {
 
 /// Reading services outside. They are rows of `ai_service_configs`, which `milestream service` writes; their keys are sealed there.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Services {
     /// A file of the keys that seal those of services, 64 hex digits a line: the first seals, all open. `milestream service rotate`
@@ -180,6 +208,7 @@ pub struct Services {
     pub keys_file: PathBuf,
     /// The keys themselves, joined by commas, instead of the file.
     #[serde(serialize_with = "redacted")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub keys: SecretString,
     /// The folder of sealed secrets that are longer than their column (326 bytes).
     pub secrets_folder: PathBuf,
@@ -188,6 +217,7 @@ pub struct Services {
 /// The chain that rewards are paid on. Its nodes and contracts are rows of `network_configs` and `smart_contracts`, which
 /// `milestream networks` and `milestream contracts` write.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Chain {
     /// The network's genesis block id; nodes of another network are refused. Empty: nothing is paid or watched.
@@ -209,31 +239,36 @@ pub struct Chain {
     pub gas_strategy: String,
     /// Shared by gateway and watcher: authenticates the batches of chain events. At least 32 characters.
     #[serde(serialize_with = "redacted")]
+    #[cfg_attr(test, schemars(with = "String"))]
     pub watch_secret: SecretString,
 }
 
 /// The watcher of the chain.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Watch {
     /// The gateway that takes its batches.
     pub gateway_url: String,
     /// Milliseconds between two looks at the node; blocks come every 10 s.
     pub poll_ms: u64,
-    /// Block that a first start begins after: one before the first payment. Later starts go on where the gateway says.
+    /// Block that a first start begins after: one before the first payment. Later starts continue where the gateway's own record ends.
     pub start_block: u32,
 }
 
 /// Health and metrics.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Ops {
     /// Where `/livez`, `/readyz` and `/metrics` listen. The gateway serves them on its own address too.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub listen: SocketAddr,
 }
 
 /// Bearer tokens.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Keys {
     /// Public keys as a JSON Web Key Set.
@@ -244,6 +279,7 @@ pub struct Keys {
 
 /// Logging.
 #[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// `text` or `json`.
@@ -396,24 +432,11 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let known = [
-            ("KAFKA_BROKERS", "kafka.brokers"),
-            ("KAFKA_SECURITY_PROTOCOL", "kafka.security_protocol"),
-            ("KAFKA_SASL_MECHANISM", "kafka.sasl_mechanism"),
-            ("KAFKA_SASL_USERNAME", "kafka.sasl_username"),
-            ("KAFKA_SASL_PASSWORD", "kafka.sasl_password"),
-            ("KAFKA_SSL_CA_LOCATION", "kafka.ssl_ca_location"),
-            ("SCHEMA_REGISTRY_URL", "registry.url"),
-            ("SCHEMA_REGISTRY_USERNAME", "registry.username"),
-            ("SCHEMA_REGISTRY_PASSWORD", "registry.password"),
-            ("DATABASE_URL", "postgres.url"),
-            ("MONGODB_URI", "mongodb.uri"),
-        ];
         let mut figment = Figment::from(Serialized::defaults(Defaults));
         if file.exists() {
             figment = figment.merge(Toml::file_exact(file));
         }
-        for (variable, key) in known {
+        for (variable, key) in FAMILIAR_NAMES {
             if let Some(value) = std::env::var(variable).ok().filter(|value| !value.is_empty()) {
                 figment = figment.merge(Serialized::default(key, value));
             }

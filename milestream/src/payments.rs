@@ -83,7 +83,7 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two looks at the network's rows while they are not usable.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Who may tell the gateway of the chain; none where no network is named.
+/// Who may post the chain's blocks to the gateway; none where no network is named.
 ///
 /// # Errors
 /// For a secret that is too short.

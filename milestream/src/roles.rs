@@ -1,4 +1,4 @@
-//! Runs roles until SIGTERM or Ctrl-C: parts made once, one named task a role, the death of one ends the process.
+//! Runs roles until SIGTERM or Ctrl-C: dependencies made once, one named task per role, the end of one ends the process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use runtime::clock::{Clock, SystemClock};
 use runtime::fence::Guards;
 use runtime::metrics::Metrics;
 use runtime::retry::RetryLimit;
+use runtime::skips::Skips;
 use runtime::{Engine, EngineConfig};
 use schemas::events::ActivityLogged;
 use sinks::analytics::AnalyticsSink;
@@ -23,11 +24,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::commands::topics;
 use crate::config::Config;
-use crate::{operate, payments};
+use crate::{database, payments, schema_ids};
 
 /// The sinks by name.
-const SINKS: [&str; 3] = ["postgres", "mongo", "analytics"];
+pub const SINKS: [&str; 3] = ["postgres", "mongo", "analytics"];
 /// Longest wait of a client for Kafka's acknowledgement; afterwards 503, and the reserved photo is published later.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two attempts to start a role whose database does not answer yet.
@@ -84,7 +86,7 @@ impl Roles {
 fn pick(known: &[&'static str], names: &[String], what: &str) -> Result<Vec<&'static str>> {
     let pick = |name: &String| {
         let found = known.iter().find(|known| *known == name).copied();
-        found.with_context(|| format!("there is no {what} {name:?}: choose of {}", known.join(", ")))
+        found.with_context(|| format!("there is no {what} {name:?}: choose one of {}", known.join(", ")))
     };
     names.iter().map(pick).collect()
 }
@@ -99,8 +101,8 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
     let mut tasks = JoinSet::new();
     serve_ops(config, &engine, stop.clone(), &mut tasks).await?;
     // A wrong partition count ends the process.
-    patiently("kafka", &stop, operate::is_weather, || operate::check_topics(config)).await?;
-    let pool = operate::pool(config)?;
+    patiently("kafka", &stop, topics::is_retryable, || topics::check(config)).await?;
+    let pool = database::pool(config)?;
     if roles.gateway || roles.pays() {
         // The outbox belongs to those who fill it; several relays take turns.
         let (engine, pool) = (engine.clone(), pool.clone());
@@ -115,15 +117,15 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
     if !roles.stages.is_empty() {
         let photos = open_photos(config)?.object_store();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let mut parts = processors::parts::Parts::new(pool.clone(), photos, clock)
+        let mut dependencies = processors::dependencies::Dependencies::new(pool.clone(), photos, clock)
             .with_service_keys(config.service_keys());
         if let Some(payouts) = payments::config(config)? {
-            parts = parts.with_payouts(payouts);
+            dependencies = dependencies.with_payouts(payouts);
         }
         for stage in roles.stages {
-            let (engine, parts) = (engine.clone(), parts.clone());
+            let (engine, dependencies) = (engine.clone(), dependencies.clone());
             tasks.spawn(async move {
-                (stage, processors::pipeline::run(stage, &engine, &parts).await.map_err(Into::into))
+                (stage, processors::pipeline::run(stage, &engine, &dependencies).await.map_err(Into::into))
             });
         }
     }
@@ -189,7 +191,8 @@ fn engine(config: &Config, stop: CancellationToken) -> Result<Engine> {
         retry_limit: RetryLimit { after: Duration::from_millis(config.engine.record_retry_limit_ms) },
         guards: if config.engine.guards == "off" { Guards::Off } else { Guards::On },
     };
-    Ok(Engine::new(engine, Metrics::new()?, Arc::new(SystemClock), stop)?)
+    let skips = Skips::of(database::pool(config)?);
+    Ok(Engine::new(engine, Metrics::new()?, Arc::new(SystemClock), stop)?.with_skips(skips))
 }
 
 async fn serve_ops(
@@ -215,7 +218,7 @@ async fn serve_ops(
 async fn patiently<T, E, F>(
     what: &str,
     stop: &CancellationToken,
-    is_weather: impl Fn(&E) -> bool,
+    is_retryable: impl Fn(&E) -> bool,
     step: impl Fn() -> F,
 ) -> Result<T>
 where
@@ -226,7 +229,7 @@ where
     loop {
         match step().await {
             Ok(done) => return Ok(done),
-            Err(error) if is_weather(&error) && !stop.is_cancelled() => {
+            Err(error) if is_retryable(&error) && !stop.is_cancelled() => {
                 tracing::warn!(error = format!("{error:#}"), "waiting for {what}");
                 tokio::time::sleep(START_AGAIN).await;
             }
@@ -256,7 +259,7 @@ async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: Cance
         clock: Arc::new(SystemClock),
         metrics: GatewayMetrics::register(&engine.metrics.exporter)?,
         health: engine.health.clone(),
-        schemas: operate::schema_ids(engine).await?,
+        schemas: schema_ids::awaited(engine).await?,
     };
     let listener = TcpListener::bind(section.listen)
         .await
@@ -295,9 +298,9 @@ async fn run_sink(
 ) -> Result<()> {
     match sink {
         "postgres" => {
-            let is_weather = |error: &PostgresStartError| matches!(error, PostgresStartError::Postgres(_));
+            let is_retryable = |error: &PostgresStartError| matches!(error, PostgresStartError::Postgres(_));
             let build = || PostgresConfig::default().build(pool.clone());
-            let sink = patiently("postgres", &stop, is_weather, build).await?;
+            let sink = patiently("postgres", &stop, is_retryable, build).await?;
             Ok(engine.run_sink(sink).await?)
         }
         "analytics" => {
@@ -321,11 +324,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_role_is_refused_with_the_names_to_choose_of() {
+    fn an_unknown_role_is_refused_with_the_names_to_choose_from() {
         let error = Roles::stages(&["fraud".to_owned()]).unwrap_err().to_string();
         assert_eq!(
             error,
-            "there is no stage \"fraud\": choose of quality_check, odometer_reading, fraud_check, \
+            "there is no stage \"fraud\": choose one of quality_check, odometer_reading, fraud_check, \
              reward_calculation, limit_check, chain_submission"
         );
         assert!(Roles::sinks(&["postgres".to_owned(), "mongo".to_owned()]).is_ok());

@@ -17,12 +17,6 @@ pub mod quality_check;
 pub mod reward_calculation;
 mod workers;
 
-/// The old name of [`dependencies`], until its last user has the new one.
-pub mod parts {
-    pub use crate::dependencies::Dependencies as Parts;
-    pub use crate::models::SERVICE;
-}
-
 use crate::chain_submission::consume::PayoutConsumer;
 use crate::fraud_check::FraudCheck;
 use crate::limit_check::LimitCheck;

@@ -28,7 +28,7 @@ use crate::worker::{
 };
 
 /// Records of one transaction: a few milliseconds of Postgres, and what a crash repeats at most.
-const BATCH: usize = 200;
+pub(crate) const BATCH: usize = 200;
 
 /// Wait before a record whose decision the database does not take is tried again.
 const GIVEN_UP_WAIT: Duration = Duration::from_secs(5);

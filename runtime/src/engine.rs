@@ -28,6 +28,7 @@ use crate::pure::PureWorker;
 use crate::registry::{Registry, RegistryConfig, RegistryError};
 use crate::retry::RetryLimit;
 use crate::sinking::SinkWorker;
+use crate::skips::Skips;
 use crate::source::Assignment;
 use crate::stage::{Decider, Processor, Sink};
 use crate::worker::{ErrorReport, Halt, StageContext, topic_name};
@@ -116,6 +117,7 @@ pub struct Engine {
     pub health: Health,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
+    skips: Skips,
 }
 
 /// Why a role ended before it was asked to.
@@ -161,7 +163,13 @@ impl Engine {
         let producer =
             Arc::new(KafkaProducer::observed(&config.kafka, DeliveryTimeout::Unlimited, observer)?);
         metrics.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Ok(Self { config, producer, registry, metrics, health, clock, stop })
+        Ok(Self { config, producer, registry, metrics, health, clock, stop, skips: Skips::default() })
+    }
+
+    /// The same engine, which heeds the records that operators have set aside.
+    #[must_use]
+    pub fn with_skips(self, skips: Skips) -> Self {
+        Self { skips, ..self }
     }
 
     /// A producer of its own for `name`, whose records fail after `timeout`; it is watched as the engine's is.
@@ -306,6 +314,7 @@ impl Engine {
             retry_limit: self.config.retry_limit,
             progress: Arc::default(),
             refused: Arc::default(),
+            skips: self.skips.clone(),
         })
     }
 
@@ -423,33 +432,39 @@ impl Engine {
                 return None;
             }
             Err(Halt::Operator(detail)) => {
-                // Kept assigned without progress: the lag shows, and nothing is skipped.
+                // Kept assigned without progress: the lag shows, and nothing is skipped, until an operator does.
                 tracing::error!(stage = name, %topic, partition, offset, detail, "partition halted");
                 halted.set(1);
-                lane.finish(false);
-                return None;
+                None
             }
             Err(Halt::Refused(offset)) => {
                 tracing::error!(stage = name, %topic, partition, offset, "its results are refused: partition begins anew");
-                Duration::ZERO
+                Some(Duration::ZERO)
             }
             Err(Halt::Fenced) => {
                 tracing::warn!(stage = name, %topic, partition, offset, "fenced: another owner decides here");
-                FENCED_WAIT
+                Some(FENCED_WAIT)
             }
             Err(Halt::Publish(error)) => {
                 tracing::error!(stage = name, %topic, partition, offset, error = %error,
                     "partition halted: kafka takes nothing of it; it begins anew in {} s", PUBLISH_WAIT.as_secs());
                 halted.set(1);
-                halts.insert((topic, partition));
+                halts.insert((topic.clone(), partition));
                 self.health.unready(name);
-                PUBLISH_WAIT
+                Some(PUBLISH_WAIT)
+            }
+        };
+        let skips = self.skips.clone();
+        let over = async move {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => skips.added(name, &topic, partition).await,
             }
         };
         Some(async move {
             tokio::select! {
                 () = lane.stop.cancelled() => lane.finish(false),
-                () = tokio::time::sleep(wait) => lane.finish(true),
+                () = over => lane.finish(true),
             }
         })
     }

@@ -22,6 +22,7 @@ use crate::publish::Delivered;
 use crate::registry::SchemaSource;
 use crate::retry::RetryLimit;
 use crate::sinking::SinkWorker;
+use crate::skips::Skips;
 use crate::source::{Assignment, Lane, RawRecord};
 use crate::stage::Sink;
 use crate::worker::{Halt, StageContext};
@@ -105,6 +106,7 @@ type Ranges = HashMap<i32, (i64, i64)>;
 pub struct Replay {
     consumer: Arc<StreamConsumer>,
     topic: Arc<str>,
+    skips: Skips,
 }
 
 impl Replay {
@@ -124,7 +126,13 @@ impl Replay {
             .set("enable.partition.eof", "true")
             .set("queued.max.messages.kbytes", "8192")
             .create()?;
-        Ok(Self { consumer: Arc::new(consumer), topic: topic.into() })
+        Ok(Self { consumer: Arc::new(consumer), topic: topic.into(), skips: Skips::default() })
+    }
+
+    /// The same replay, which passes over the records that operators have set aside for the sink.
+    #[must_use]
+    pub fn with_skips(self, skips: Skips) -> Self {
+        Self { skips, ..self }
     }
 
     /// Offsets from the topic's first records to its ends; some may hold no record.
@@ -156,7 +164,10 @@ impl Replay {
         ranges.retain(|_, (low, end)| low < end);
         self.assign(&ranges)?;
         let skipped = Arc::new(Skipped::default());
-        let worker = Arc::new(SinkWorker { sink, context: context(S::NAME, skipped.clone(), schemas)? });
+        let worker = Arc::new(SinkWorker {
+            sink,
+            context: context(S::NAME, skipped.clone(), schemas, self.skips.clone())?,
+        });
         let mut lanes = Lanes::begin(&self.topic, &ranges, worker, progress);
         let mut read = 0;
         while !lanes.open.is_empty() {
@@ -207,6 +218,7 @@ fn context(
     stage: &'static str,
     outbound: Arc<Skipped>,
     schemas: Arc<dyn SchemaSource>,
+    skips: Skips,
 ) -> Result<StageContext, MetricsError> {
     Ok(StageContext {
         stage,
@@ -221,6 +233,7 @@ fn context(
         retry_limit: RetryLimit::default(),
         progress: Arc::default(),
         refused: Arc::default(),
+        skips,
     })
 }
 

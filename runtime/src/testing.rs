@@ -14,6 +14,7 @@ use crate::producer::{Ack, Message, NotTaken, Outbound};
 use crate::publish::Delivered;
 use crate::registry::{RegistryError, SchemaSource};
 use crate::retry::RetryLimit;
+use crate::skips::Skips;
 use crate::source::{Assignment, Lane, RawRecord};
 use crate::stage::Position;
 use crate::stored::StoredRecord;
@@ -97,6 +98,7 @@ pub fn stage_context(
         retry_limit: RetryLimit::default(),
         progress: Arc::default(),
         refused: Arc::default(),
+        skips: Skips::default(),
     })
 }
 

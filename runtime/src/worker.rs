@@ -19,6 +19,7 @@ use crate::producer::{Ack, Message, Outbound, send};
 use crate::publish::PublishError;
 use crate::registry::{RegistryError, SchemaSource};
 use crate::retry::{Failing, Next, RetryLimit, RoleProgress};
+use crate::skips::Skips;
 use crate::source::{Assignment, LANE_RECORDS, Lane, RawRecord};
 use crate::stage::{Envelope, FromRecord, Position};
 
@@ -57,6 +58,8 @@ pub struct StageContext {
     pub progress: Arc<RoleProgress>,
     /// Records whose results Kafka refuses.
     pub refused: Arc<RefusedRecords>,
+    /// What operators have set aside.
+    pub skips: Skips,
 }
 
 /// Why a worker ended before it was asked to.
@@ -170,10 +173,35 @@ impl StageContext {
         match T::from_record(&schema, id, datum) {
             Some(Ok(payload)) => Ok(Decoded::Event(envelope(payload, record))),
             Some(Err(error)) => bad(error),
+            None => self.unknown(record, schema.name(), stop).await,
+        }
+    }
+
+    /// A record type that this release does not know: for the dead letters where an operator has set the record aside,
+    /// else the partition halts.
+    async fn unknown<T>(
+        &self,
+        record: &RawRecord,
+        name: &str,
+        stop: &CancellationToken,
+    ) -> Result<Decoded<T>, Halt> {
+        let at = &record.position;
+        let mut retrying = Retrying::new(at, stop);
+        let skipped = loop {
+            match self.skips.reason(self.stage, at).await {
+                Ok(skipped) => break skipped,
+                Err(error) => self.retry(&mut retrying, "postgres", &error).await?,
+            }
+        };
+        match skipped {
+            Some(why) => Ok(Decoded::Bad(Reason::OperatorSkip, format!("{name}, skipped: {why}"))),
             None => Err(Halt::Operator(format!(
-                "record {} at offset {} is not known to this release: deploy the one that knows it, or skip it with an audited command",
-                schema.name(),
-                record.position.offset
+                "{name} at {topic}/{partition}@{offset} is not known to this release: deploy one that knows it, or run \
+                 `milestream records skip {stage} {topic} {partition} {offset} --reason TEXT`",
+                topic = at.topic,
+                partition = at.partition,
+                offset = at.offset,
+                stage = self.stage,
             ))),
         }
     }

@@ -16,6 +16,7 @@ pub mod reason;
 mod rewards;
 pub mod sealed;
 mod shared;
+pub mod show;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod topic;

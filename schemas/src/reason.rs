@@ -84,6 +84,8 @@ reasons! {
     BadDatum = "bad_datum", "The producer wrote bytes that do not fit its schema.";
     /// The sink's database refuses the row.
     BadRow = "bad_row", "The event's values do not fit the table: see the dead letter's detail.";
+    /// An operator has set the record aside.
+    OperatorSkip = "operator_skip", "Redrive the dead letter once a release that knows the record's type is deployed.";
     /// A verified reading that moves nothing: the first of a vehicle, or less than ten metres.
     NoDistance = "no_distance", "Nothing to reward yet: the next photo counts from this reading.";
     /// The upload was not verified, so that there is nothing to reward.
@@ -104,6 +106,7 @@ impl Reason {
                 | Self::UnknownSchema
                 | Self::BadDatum
                 | Self::BadRow
+                | Self::OperatorSkip
         )
     }
 }

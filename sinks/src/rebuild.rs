@@ -9,6 +9,7 @@ use runtime::Sink;
 use runtime::backoff::Backoff;
 use runtime::registry::{Registry, RegistryConfig, RegistryError};
 use runtime::replay::{Replay, ReplayError};
+use runtime::skips::Skips;
 use schemas::reason::Reason;
 use schemas::topic::Topic;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, query, query_scalar};
@@ -106,7 +107,7 @@ pub async fn rebuild<S: Sink>(
     let mut replays = Vec::new();
     for topic in S::TOPICS {
         let replay = Replay::new(source.kafka, &format!("{}{}", source.prefix, topic.name()));
-        let replay = replay.map_err(ReplayError::from)?;
+        let replay = replay.map_err(ReplayError::from)?.with_skips(Skips::of(pool.clone()));
         let total = replay.complete().await?;
         replays.push((*topic, replay, total));
     }

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_has_a_name_of_its_own_and_an_unknown_one_is_told_with_those_there_are() {
+    fn every_part_has_a_name_of_its_own_and_an_unknown_one_is_refused_with_those_there_are() {
         for part in Part::ALL {
             assert_eq!(take_parts(&mut words(&format!("--with {}", part.name()))), Ok(vec![part]));
         }

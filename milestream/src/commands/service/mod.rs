@@ -1,109 +1,108 @@
-//! What operators tell of reading services: rows of `ai_service_configs`, their keys sealed. Each change stands in
-//! `system_audit_logs`, written in the same transaction; no key does.
+//! `milestream service`: reading services, rows of `ai_service_configs` with sealed keys. Each change is recorded in
+//! `system_audit_logs`, in the same transaction; no key is.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use processors::odometer_reading::endpoint;
-use processors::parts::SERVICE;
+use clap::{Args, Subcommand};
+use processors::models::SERVICE;
 use providers::vault::{Vault, generate_key, read_secret, secret_of};
 use providers::{Credentials, Limits, Protocol, ServiceConfig, trust};
-use reading::AUTO_ACCEPT;
 use rust_decimal::{Decimal, RoundingStrategy};
-use schemas::ids::natural;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::audit::{Action, audit};
-use crate::cli::SetService;
 use crate::config::Config;
-use crate::operate;
+use crate::database;
 
-/// Priority of a new service: in the middle, so that others go in front and behind.
-const PRIORITY: i32 = 5;
-/// Threshold of a new service outside: sure of itself, and looking like a mileage.
-const THRESHOLD: Decimal = Decimal::from_parts(70, 0, 0, false, 2);
-/// Milliseconds to wait for a new service.
-const TIMEOUT_MS: i32 = 10_000;
+mod row;
+
+use row::{PRIORITY, ROWS, Row, write};
+
 /// Most USD that a call may cost: more is a mistake in the unit.
 const COST_MAX: Decimal = Decimal::ONE_HUNDRED;
 /// Names the lock under which commands that seal keys take turns.
 const LOCK: i64 = 0x6d73_6b65_7973;
 
-/// A row, as far as commands change it.
-#[derive(Clone, Debug, sqlx::FromRow)]
-struct Row {
-    id: Uuid,
-    service_name: String,
-    protocol: Option<String>,
-    endpoint_url: Option<String>,
-    model: Option<String>,
-    is_active: bool,
-    priority: Option<i32>,
-    rate_limit: Option<Value>,
-    cost_per_request: Option<Decimal>,
-    accuracy_threshold: Option<Decimal>,
-    timeout_ms: i32,
-    hedge_ms: Option<i32>,
-    api_key: Option<String>,
-    api_secret: Option<String>,
+/// What to do with reading services.
+#[derive(Debug, Subcommand)]
+pub enum Service {
+    /// List services in the order in which they are asked: priority, state, threshold, cost, name, protocol, address, and the id of
+    /// the key that seals its key.
+    List,
+    /// Add a service, or change it; what is not given stays as it is.
+    Set(Box<SetService>),
+    /// Stop asking a service; `milestream service set` enables it again.
+    Disable {
+        /// Its name.
+        name: String,
+    },
+    /// Seal every key again: with a new key put in front of services.keys_file, or with the first of services.keys where they are
+    /// given themselves. Running stages use it within half a minute.
+    Rotate,
 }
 
-const ROWS: &str = "select id, service_name, protocol, endpoint_url, model, coalesce(is_active, false) as is_active, priority,
-        rate_limit, cost_per_request, accuracy_threshold, timeout_ms, hedge_ms, api_key, api_secret
-    from ai_service_configs where service_name = coalesce($1, service_name) order by priority, service_name for update";
+/// A service and what is known of it.
+#[derive(Debug, Args)]
+pub struct SetService {
+    /// Its name, e.g. `Google Vision`; `Milestream Embedded` is the embedded reader.
+    name: String,
+    /// `google_vision`, `aws_rekognition` or `openai` (any compatible server).
+    #[arg(long)]
+    protocol: Option<String>,
+    /// Its whole address, https and without query, e.g. `https://vision.googleapis.com/v1/images:annotate`.
+    #[arg(long)]
+    endpoint: Option<String>,
+    /// The model to ask for; needed for `openai`.
+    #[arg(long)]
+    model: Option<String>,
+    /// 1 is asked first, 10 last; ties go by name.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=10))]
+    priority: Option<i32>,
+    /// Confidence below which the next service is asked: up to 0.85 for a service outside.
+    #[arg(long)]
+    threshold: Option<Decimal>,
+    /// USD per call at the list price.
+    #[arg(long)]
+    cost: Option<Decimal>,
+    /// Calls per minute of one process; 0 for none at all.
+    #[arg(long)]
+    per_minute: Option<u32>,
+    /// Calls per hour of one process.
+    #[arg(long)]
+    per_hour: Option<u32>,
+    /// Calls per day (UTC) of one process.
+    #[arg(long)]
+    per_day: Option<u32>,
+    /// Milliseconds to wait for an answer.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(100..=60_000))]
+    timeout_ms: Option<i32>,
+    /// Milliseconds after which the next service is asked as well.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(10..=60_000))]
+    hedge_ms: Option<i32>,
+    /// A file with its API key, or AWS' access key id; `-` is standard input.
+    #[arg(long)]
+    key_file: Option<PathBuf>,
+    /// A file with AWS' secret access key; `-` is standard input.
+    #[arg(long)]
+    secret_file: Option<PathBuf>,
+}
 
-impl Row {
-    fn new(name: &str) -> Self {
-        Self {
-            id: natural(name),
-            service_name: name.to_owned(),
-            protocol: None,
-            endpoint_url: None,
-            model: None,
-            is_active: true,
-            priority: Some(PRIORITY),
-            rate_limit: None,
-            cost_per_request: None,
-            accuracy_threshold: Some(THRESHOLD),
-            timeout_ms: TIMEOUT_MS,
-            hedge_ms: None,
-            api_key: None,
-            api_secret: None,
+impl Service {
+    /// Does it.
+    pub async fn run(&self, config: &Config) -> Result<()> {
+        match self {
+            Self::List => list(config).await,
+            Self::Set(service) => set(config, service).await,
+            Self::Disable { name } => disable(config, name).await,
+            Self::Rotate => rotate(config).await,
         }
-    }
-
-    /// The embedded reader's, as the stage takes it where there is no row.
-    fn embedded() -> Result<Self> {
-        // The manifest names the reader's models; none is loaded for it.
-        let models: Vec<String> = reading::models()?.into_iter().map(|model| model.name).collect();
-        Ok(Self {
-            protocol: Some(Protocol::Embedded.label().to_owned()),
-            endpoint_url: Some(endpoint(&models.join(","))),
-            priority: Some(1),
-            rate_limit: Some(json!({"per_minute": null, "per_hour": null, "per_day": null})),
-            cost_per_request: Some(Decimal::ZERO),
-            accuracy_threshold: Some(AUTO_ACCEPT),
-            ..Self::new(SERVICE)
-        })
-    }
-
-    /// What the audit log and an operator may see: everything but the keys, which are named by the key that seals them.
-    fn shown(&self, vault: &Vault) -> Value {
-        let sealed_with =
-            |stored: &Option<String>| stored.as_deref().and_then(|stored| vault.key_of(stored).ok());
-        json!({
-            "protocol": self.protocol, "endpoint_url": self.endpoint_url, "model": self.model,
-            "is_active": self.is_active, "priority": self.priority, "rate_limit": self.rate_limit,
-            "cost_per_request": self.cost_per_request, "accuracy_threshold": self.accuracy_threshold,
-            "timeout_ms": self.timeout_ms, "hedge_ms": self.hedge_ms,
-            "api_key": sealed_with(&self.api_key), "api_secret": sealed_with(&self.api_secret),
-        })
     }
 }
 
@@ -113,14 +112,14 @@ fn action(name: &'static str, severity: &'static str) -> Action {
 
 /// A transaction in which no other command seals keys.
 async fn begin(config: &Config) -> Result<Transaction<'static, Postgres>> {
-    let mut tx = operate::pool(config)?.begin().await?;
+    let mut tx = database::pool(config)?.begin().await?;
     sqlx::query("select pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *tx).await?;
     Ok(tx)
 }
 
-/// Writes the embedded reader down beside the services outside: operators and dashboards see the whole chain. What an operator
+/// Writes the embedded reader down beside the services outside: operators and dashboards see the whole cascade. What an operator
 /// set of it stays; the address names the models of this release.
-pub async fn tell_embedded(config: &Config) -> Result<()> {
+pub async fn record_embedded(config: &Config) -> Result<()> {
     let mut tx = begin(config).await?;
     let ours = Row::embedded()?;
     let found: Option<Row> = sqlx::query_as(ROWS).bind(SERVICE).fetch_optional(&mut *tx).await?;
@@ -140,10 +139,11 @@ pub async fn tell_embedded(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Prints services, a line each.
-pub async fn list(config: &Config) -> Result<()> {
+/// Prints services, one per line.
+async fn list(config: &Config) -> Result<()> {
     let vault = config.service_keys().vault()?;
-    let rows: Vec<Row> = sqlx::query_as(ROWS).bind(None::<String>).fetch_all(&operate::pool(config)?).await?;
+    let rows: Vec<Row> =
+        sqlx::query_as(ROWS).bind(None::<String>).fetch_all(&database::pool(config)?).await?;
     for row in rows {
         let text = |value: Option<Decimal>, places: usize| {
             value.map_or("-".to_owned(), |value| format!("{value:.places$}"))
@@ -165,7 +165,7 @@ pub async fn list(config: &Config) -> Result<()> {
 }
 
 /// Adds a service, or changes it.
-pub async fn set(config: &Config, service: &SetService) -> Result<()> {
+async fn set(config: &Config, service: &SetService) -> Result<()> {
     let (key, secret) = (given(service.key_file.as_deref())?, given(service.secret_file.as_deref())?);
     let mut tx = begin(config).await?;
     if key.is_some() || secret.is_some() {
@@ -268,7 +268,7 @@ fn check(row: &Row, key: Option<&SecretString>, secret: Option<&SecretString>) -
         ensure!(key.is_none() && secret.is_none(), "{SERVICE} has no key");
         return Ok(());
     }
-    let cost = row.cost_per_request.context("--cost: USD a call at the list price")?;
+    let cost = row.cost_per_request.context("--cost: USD per call at the list price")?;
     // A key that is in the row already was checked when it was set.
     let kept = |stored: &Option<String>| stored.as_ref().map(|_| SecretString::from("kept"));
     let config = ServiceConfig {
@@ -290,41 +290,9 @@ fn check(row: &Row, key: Option<&SecretString>, secret: Option<&SecretString>) -
     config.check().with_context(|| row.service_name.clone())
 }
 
-async fn write(tx: &mut PgConnection, row: &Row) -> Result<()> {
-    let service_type = row.protocol.as_deref().and_then(Protocol::of).map(Protocol::service_type);
-    sqlx::query(
-        "insert into ai_service_configs (id, service_name, service_type, api_key, api_secret, endpoint_url, is_active, priority,
-            rate_limit, cost_per_request, accuracy_threshold, created_at, updated_at, protocol, model, timeout_ms, hedge_ms)
-         values ($1, $2, $3::ai_service_configs_service_type, $4, $5, $6, $7, $8, $9, $10, $11, now(), now(), $12, $13, $14, $15)
-         on conflict (service_name) do update set service_type = excluded.service_type, api_key = excluded.api_key,
-            api_secret = excluded.api_secret, endpoint_url = excluded.endpoint_url, is_active = excluded.is_active,
-            priority = excluded.priority, rate_limit = excluded.rate_limit, cost_per_request = excluded.cost_per_request,
-            accuracy_threshold = excluded.accuracy_threshold, updated_at = now(), protocol = excluded.protocol,
-            model = excluded.model, timeout_ms = excluded.timeout_ms, hedge_ms = excluded.hedge_ms",
-    )
-    .bind(row.id)
-    .bind(&row.service_name)
-    .bind(service_type)
-    .bind(&row.api_key)
-    .bind(&row.api_secret)
-    .bind(&row.endpoint_url)
-    .bind(row.is_active)
-    .bind(row.priority)
-    .bind(&row.rate_limit)
-    .bind(row.cost_per_request)
-    .bind(row.accuracy_threshold)
-    .bind(&row.protocol)
-    .bind(&row.model)
-    .bind(row.timeout_ms)
-    .bind(row.hedge_ms)
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// Asks a service no more.
-pub async fn disable(config: &Config, name: &str) -> Result<()> {
-    ensure!(name != SERVICE, "{SERVICE} is part of every chain; its threshold says when the next is asked");
+/// Stops asking a service.
+async fn disable(config: &Config, name: &str) -> Result<()> {
+    ensure!(name != SERVICE, "{SERVICE} is part of every cascade; its threshold says when the next is asked");
     let mut tx = begin(config).await?;
     let vault = config.service_keys().vault()?;
     let found: Option<Row> = sqlx::query_as(ROWS).bind(name).fetch_optional(&mut *tx).await?;
@@ -338,9 +306,9 @@ pub async fn disable(config: &Config, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Seals every key anew. The new key is in the file before a row is sealed with it, and the old ones stay: a stage that reads
+/// Seals every key again. The new key is in the file before a row is sealed with it, and the old ones stay: a stage that reads
 /// between the two opens every row.
-pub async fn rotate(config: &Config) -> Result<()> {
+async fn rotate(config: &Config) -> Result<()> {
     let mut tx = begin(config).await?;
     if config.services.keys.expose_secret().is_empty() {
         add_key(&config.services.keys_file)?;
@@ -350,14 +318,14 @@ pub async fn rotate(config: &Config) -> Result<()> {
     let rows: Vec<Row> = sqlx::query_as(ROWS).bind(None::<String>).fetch_all(&mut *tx).await?;
     let mut replaced = Vec::new();
     for before in rows.into_iter().filter(|row| row.api_key.is_some() || row.api_secret.is_some()) {
-        let anew = |column: &str, stored: &Option<String>| -> Result<Option<String>> {
+        let sealed_again = |column: &str, stored: &Option<String>| -> Result<Option<String>> {
             let Some(stored) = stored else { return Ok(None) };
             let opened = vault.open(before.id, column, stored);
             let opened = opened.with_context(|| format!("{}: {column}", before.service_name))?;
             Ok(Some(vault.seal(before.id, column, &opened)?))
         };
         let (api_key, api_secret) =
-            (anew("api_key", &before.api_key)?, anew("api_secret", &before.api_secret)?);
+            (sealed_again("api_key", &before.api_key)?, sealed_again("api_secret", &before.api_secret)?);
         let after = Row { api_key, api_secret, ..before.clone() };
         write(&mut tx, &after).await?;
         let sealed_with = json!({"sealed_with": current});

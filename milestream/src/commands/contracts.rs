@@ -1,141 +1,70 @@
-//! What operators tell of the chain: its nodes, its contracts, the distributor's key, users' wallets. Each change stands in
-//! `system_audit_logs`, written in the same transaction.
-
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+//! `milestream contracts`: the contracts of networks. Each change is recorded in `system_audit_logs`, in the same transaction.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use chain::contract::Contract;
-use chain::keystore::{Keystore, Password, ScryptCost, generate_key};
 use chain::node::{Limits, Node, Revision};
 use chain::{Address, AppId, BlockId, TxId};
 use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand};
 use processors::chain_submission::network::{APPS, Network, REWARDS_POOL, TOKEN};
-use runtime::clock::{Clock as _, SystemClock};
-use runtime::registry::Registry;
 use rust_decimal::Decimal;
-use schemas::ids::UserId;
 use schemas::payouts::network_label;
-use secrecy::SecretBox;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
-use url::Url;
 use uuid::Uuid;
 
 use crate::audit::{Action, audit};
 use crate::config::Config;
-use crate::{operate, payments};
+use crate::{database, payments};
 
 /// Name in `smart_contracts` of the register of persons.
 const PASSPORT: &str = "VeBetterPassport";
 /// Version of the package that the other contracts' interfaces are of.
 const ABI_PACKAGE: &str = "4.1.0";
-/// Gas that a transaction of ours may ask for, as `network_configs.gas_limit` has it.
-const GAS_LIMIT: i32 = 15_000_000;
-/// Longest pause between two blocks that is believed, s.
-const SLOWEST_BLOCKS: u64 = 60;
+/// A change of a contract, as `system_audit_logs` has it.
+const UPDATE: Action = Action { module: "chain", action: "contract.update", severity: "info" };
 
-/// An action on the chain's rows, as `system_audit_logs` has it.
-fn changed(action: &'static str) -> Action {
-    Action { module: "chain", action, severity: "info" }
+/// What to do with contracts.
+#[derive(Debug, Subcommand)]
+pub enum Contracts {
+    /// Add a contract of the network that chain.genesis_id names, or change it.
+    Add(AddContract),
+    /// List contracts: network, address, active, name.
+    List,
+    /// Read the token's supplies again.
+    Refresh,
 }
 
-/// Adds a node, or changes it.
-pub async fn add_node(
-    config: &Config,
-    rpc_url: &str,
-    websocket_url: Option<&str>,
-    priority: i32,
-) -> Result<()> {
-    ensure!((1..=99).contains(&priority), "--priority: {priority} is not between 1 and 99");
-    for url in [Some(rpc_url), websocket_url].into_iter().flatten() {
-        let parsed = Url::parse(url).with_context(|| "the address is no URL".to_owned())?;
-        let plain = parsed.username().is_empty() && parsed.password().is_none();
-        ensure!(
-            plain,
-            "the address holds a login, which the table would show: use a node or a proxy without one"
-        );
-        ensure!(url.len() <= 500, "the address is longer than 500 characters");
+/// A contract.
+#[derive(Debug, Args)]
+pub struct AddContract {
+    /// `B3TR Token Contract`, `X2EarnRewardsPool`, `X2EarnApps` or `VeBetterPassport`.
+    #[arg(long)]
+    name: String,
+    /// Its address.
+    #[arg(long)]
+    address: String,
+    /// The app whose purse pays; for the pool.
+    #[arg(long, value_name = "ID")]
+    app_id: Option<String>,
+    /// The transaction that created it.
+    #[arg(long, value_name = "ID")]
+    deployed_tx: Option<String>,
+}
+
+impl Contracts {
+    /// Does it.
+    pub async fn run(&self, config: &Config) -> Result<()> {
+        match self {
+            Self::Add(contract) => add(config, contract).await,
+            Self::List => list(config).await,
+            Self::Refresh => refresh(config).await,
+        }
     }
-    let node = Node::new(rpc_url, None, Limits::default())?;
-    let genesis = node.genesis().await.context("the node's genesis block")?;
-    let block_time = block_time(&node).await?;
-    let pool = operate::pool(config)?;
-    let mut tx = pool.begin().await?;
-    let label = network_label(&genesis.to_string());
-    let before: Option<Value> = sqlx::query_scalar(
-        "select jsonb_build_object('websocket_url', websocket_url, 'priority', priority, 'is_active', is_active)
-         from network_configs where genesis_id = $1 and rpc_url = $2 for update",
-    )
-    .bind(genesis.to_string())
-    .bind(rpc_url)
-    .fetch_optional(&mut *tx)
-    .await?;
-    sqlx::query(
-        "insert into network_configs as n (id, network_name, rpc_url, websocket_url, chain_id, block_time, gas_limit, gas_price,
-            is_active, created_at, updated_at, genesis_id, priority)
-         values ($1, $2::network_configs_network_name, $3, $4, $5, $6, $7, 0.00001000, true, now(), now(), $8, $9)
-         on conflict (genesis_id, rpc_url) do update set websocket_url = excluded.websocket_url, block_time = excluded.block_time,
-            priority = excluded.priority, is_active = true, updated_at = now()",
-    )
-    .bind(Uuid::now_v7())
-    .bind(label)
-    .bind(rpc_url)
-    .bind(websocket_url)
-    .bind(i32::from(genesis.chain_tag()))
-    .bind(block_time)
-    .bind(GAS_LIMIT)
-    .bind(genesis.to_string())
-    .bind(priority)
-    .execute(&mut *tx)
-    .await?;
-    let after = json!({"websocket_url": websocket_url, "priority": priority, "is_active": true, "genesis_id": genesis});
-    audit(&mut tx, changed("network.update"), rpc_url, before, after).await?;
-    tx.commit().await?;
-    println!("{label} {genesis} {rpc_url}");
-    Ok(())
-}
-
-/// Seconds between the node's newest blocks, 10 where it has too few: the public networks' interval.
-async fn block_time(node: &Node) -> Result<i32> {
-    let best = node.block(Revision::Best).await?;
-    let Some(best) = best.filter(|best| best.number > 1) else { return Ok(10) };
-    let before = node.block(Revision::Number(best.number - 1)).await?;
-    let seconds = before.map_or(10, |before| best.timestamp.saturating_sub(before.timestamp));
-    Ok(i32::try_from(seconds.clamp(1, SLOWEST_BLOCKS))?)
-}
-
-/// Prints nodes, a line each.
-pub async fn list_nodes(config: &Config) -> Result<()> {
-    let rows: Vec<(String, String, i32, bool)> = sqlx::query_as(
-        "select network_name::text, rpc_url, priority, is_active from network_configs order by genesis_id, priority, rpc_url",
-    )
-    .fetch_all(&operate::pool(config)?)
-    .await?;
-    for (network, url, priority, active) in rows {
-        println!("{network} {url} {priority} {}", if active { "active" } else { "disabled" });
-    }
-    Ok(())
-}
-
-/// Asks a node no more.
-pub async fn disable_node(config: &Config, rpc_url: &str) -> Result<()> {
-    let pool = operate::pool(config)?;
-    let mut tx = pool.begin().await?;
-    let done =
-        sqlx::query("update network_configs set is_active = false, updated_at = now() where rpc_url = $1")
-            .bind(rpc_url)
-            .execute(&mut *tx)
-            .await?;
-    ensure!(done.rows_affected() > 0, "there is no node {rpc_url}: `milestream networks list` shows them");
-    audit(&mut tx, changed("network.update"), rpc_url, None, json!({"is_active": false})).await?;
-    tx.commit().await?;
-    Ok(())
 }
 
 /// What is read from the chain about a contract.
-struct Facts {
+struct Deployed {
     code: Vec<u8>,
     version: String,
     deployed: Option<(DateTime<Utc>, Address)>,
@@ -144,13 +73,8 @@ struct Facts {
 }
 
 /// Adds a contract, or changes it.
-pub async fn add_contract(
-    config: &Config,
-    name: &str,
-    address: &str,
-    app_id: Option<&str>,
-    deployed_tx: Option<&str>,
-) -> Result<()> {
+async fn add(config: &Config, contract: &AddContract) -> Result<()> {
+    let name = contract.name.as_str();
     let (kind, interface) = match name {
         TOKEN => ("token", "Token"),
         REWARDS_POOL => ("reward_distributor", "RewardsPool"),
@@ -158,13 +82,18 @@ pub async fn add_contract(
         PASSPORT => ("governance", "Passport"),
         _ => bail!("--name: choose of {TOKEN}, {REWARDS_POOL}, {APPS}, {PASSPORT}"),
     };
-    let address: Address = Address::parse_checked(address).context("--address")?;
-    let app: Option<AppId> =
-        app_id.map(str::parse).transpose().context("--app-id is not 0x and 64 hex digits")?;
+    let address: Address = Address::parse_checked(&contract.address).context("--address")?;
+    let app: Option<AppId> = contract
+        .app_id
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .context("--app-id is not 0x and 64 hex digits")?;
     ensure!(name != REWARDS_POOL || app.is_some(), "--app-id: the pool needs the app whose purse pays");
-    let deployed: Option<TxId> = deployed_tx.map(str::parse).transpose().context("--deployed-tx")?;
+    let deployed: Option<TxId> =
+        contract.deployed_tx.as_deref().map(str::parse).transpose().context("--deployed-tx")?;
     let genesis = genesis(config)?;
-    let pool = operate::pool(config)?;
+    let pool = database::pool(config)?;
     let node = node(&pool, genesis).await?;
     let facts = facts(&pool, &node, genesis, name, address, deployed).await?;
     let abi: Value = serde_json::from_str(chain::abi::json())?;
@@ -199,7 +128,7 @@ pub async fn add_contract(
     .execute(&mut *tx)
     .await?;
     let after = json!({"contract_address": address, "app_id": app, "abi_version": facts.version, "genesis_id": genesis});
-    audit(&mut tx, changed("contract.update"), name, before, after).await?;
+    audit(&mut tx, UPDATE, name, before, after).await?;
     tx.commit().await?;
     println!("{name} {address} version {}", facts.version);
     Ok(())
@@ -239,7 +168,7 @@ async fn facts(
     name: &str,
     address: Address,
     deployed_tx: Option<TxId>,
-) -> Result<Facts> {
+) -> Result<Deployed> {
     let code = node.code(address, Revision::Best).await?;
     ensure!(!code.is_empty(), "there is no contract at {address} on network {genesis}");
     let contract = Contract::new(node, address, Revision::Best);
@@ -260,7 +189,7 @@ async fn facts(
         (supply, circulating) =
             supplies(pool, node, genesis, address).await.map(|(all, free)| (Some(all), Some(free)))?;
     }
-    Ok(Facts { code, version, deployed, supply, circulating })
+    Ok(Deployed { code, version, deployed, supply, circulating })
 }
 
 /// All B3TR, and those that are not in the pool.
@@ -286,12 +215,12 @@ async fn supplies(
     Ok((all, all - held))
 }
 
-/// Prints contracts, a line each.
-pub async fn list_contracts(config: &Config) -> Result<()> {
+/// Prints contracts, one per line.
+async fn list(config: &Config) -> Result<()> {
     let rows: Vec<(String, String, String, bool)> = sqlx::query_as(
         "select network::text, contract_name, contract_address, is_active from smart_contracts order by genesis_id, contract_name",
     )
-    .fetch_all(&operate::pool(config)?)
+    .fetch_all(&database::pool(config)?)
     .await?;
     for (network, name, address, active) in rows {
         println!("{network} {address} {} {name}", if active { "active" } else { "disabled" });
@@ -299,10 +228,10 @@ pub async fn list_contracts(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Reads the token's supplies anew.
-pub async fn refresh_contracts(config: &Config) -> Result<()> {
+/// Reads the token's supplies again.
+async fn refresh(config: &Config) -> Result<()> {
     let genesis = genesis(config)?;
-    let pool = operate::pool(config)?;
+    let pool = database::pool(config)?;
     let node = node(&pool, genesis).await?;
     let token =
         Network::load(&pool, genesis).await?.token.with_context(|| format!("{TOKEN} is not added yet"))?;
@@ -327,7 +256,7 @@ pub async fn refresh_contracts(config: &Config) -> Result<()> {
     .execute(&mut *tx)
     .await?;
     let after = json!({"total_supply": all, "circulating_supply": free});
-    audit(&mut tx, changed("contract.update"), TOKEN, before, after).await?;
+    audit(&mut tx, UPDATE, TOKEN, before, after).await?;
     tx.commit().await?;
     println!("{TOKEN}: {all} in all, {free} in circulation");
     Ok(())
@@ -348,54 +277,4 @@ async fn node(pool: &PgPool, genesis: BlockId) -> Result<Node> {
     let url =
         url.with_context(|| format!("no node of {genesis} is active: run `milestream networks add` first"))?;
     Ok(Node::new(&url, Some(genesis), Limits::default())?)
-}
-
-/// Puts the distributor's key into its keystore.
-pub fn distributor(config: &Config, import: Option<&Path>, light: bool) -> Result<()> {
-    let (keystore, password_file) = (&config.chain.keystore_file, &config.chain.keystore_password_file);
-    ensure!(!keystore.exists(), "{} exists: it is never overwritten", keystore.display());
-    let key = match import {
-        None => generate_key(),
-        Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-            let mut decoded = Ok(());
-            let key = SecretBox::init_with_mut(|key: &mut [u8; 32]| {
-                decoded = hex::decode_to_slice(text.trim().trim_start_matches("0x"), key);
-            });
-            decoded.with_context(|| format!("{} does not hold 64 hex digits", path.display()))?;
-            key
-        }
-    };
-    for folder in [keystore.parent(), password_file.parent()].into_iter().flatten() {
-        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-    }
-    if !password_file.exists() {
-        let secret: [u8; 32] = rand::random();
-        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(password_file);
-        let mut file = file.with_context(|| format!("write {}", password_file.display()))?;
-        file.write_all(hex::encode(secret).as_bytes())?;
-        file.sync_all()?;
-    }
-    let password = Password::from_file(password_file)?;
-    let cost = if light { ScryptCost::LIGHT } else { ScryptCost::STANDARD };
-    let store = Keystore::encrypt(&key, &password, cost)?;
-    store.write_new(keystore)?;
-    let address = store.address()?.map(|address| address.to_string()).unwrap_or_default();
-    println!("{address} in {}", keystore.display());
-    Ok(())
-}
-
-/// Links a wallet to a user.
-pub async fn add_wallet(config: &Config, user: Uuid, address: &str) -> Result<()> {
-    let registry = Registry::new(&config.registry_client())?;
-    let schemas = operate::registered(&registry, &config.kafka.topic_prefix).await?;
-    let network = match payments::genesis(config)? {
-        Some(genesis) if network_label(&genesis.to_string()) == "vechain_mainnet" => "mainnet",
-        _ => "testnet",
-    };
-    let pool = operate::pool(config)?;
-    let now = SystemClock.now();
-    let id = ingest::wallets::add_wallet(&pool, schemas, UserId(user), address, network, now).await?;
-    println!("{id}");
-    Ok(())
 }

@@ -1,0 +1,108 @@
+//! `milestream keys`: makes the key that signs bearer tokens, and the distributor's key that signs payments.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use chain::keystore::{Keystore, Password, ScryptCost, generate_key};
+use clap::Subcommand;
+use ingest::SigningKey;
+use secrecy::SecretBox;
+
+use crate::config::Config;
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Make a signing key and its key set, unless they exist.
+    Generate,
+    /// Put a distributor's key into chain.keystore_file, encrypted with the password in chain.keystore_password_file, which is made
+    /// if there is none. An existing keystore is never overwritten.
+    Distributor {
+        /// A file with the key in 64 hex digits; without it a new key is made.
+        #[arg(long, value_name = "FILE")]
+        import: Option<PathBuf>,
+        /// Use a cost that a laptop's local chain is happy with, instead of a second and 256 MiB.
+        #[arg(long)]
+        light: bool,
+    },
+}
+
+impl Keys {
+    /// Does it.
+    pub fn run(&self, config: &Config) -> Result<()> {
+        match self {
+            Self::Generate => generate(config),
+            Self::Distributor { import, light } => distributor(config, import.as_deref(), *light),
+        }
+    }
+}
+
+/// Makes a signing key and its key set; keeps those that exist.
+fn generate(config: &Config) -> Result<()> {
+    let (private, public) = (&config.keys.signing_key_file, &config.keys.jwks_file);
+    let key = if private.exists() {
+        read_signing_key(private)?
+    } else {
+        let key = SigningKey::generate()?;
+        write_new(private, &key.expose_pem()?, 0o600)?;
+        key
+    };
+    if !public.exists() {
+        write_new(public, &key.jwks(), 0o644)?;
+    }
+    println!("{} signs, {} checks", private.display(), public.display());
+    Ok(())
+}
+
+fn write_new(path: &Path, text: &str, mode: u32) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    }
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let mut file = file.with_context(|| format!("write {}", path.display()))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("write {}", path.display()))
+}
+
+/// The private key that signs bearer tokens.
+pub fn read_signing_key(path: &Path) -> Result<SigningKey> {
+    let pem = std::fs::read_to_string(path).with_context(|| {
+        format!("keys.signing_key_file {}: run `milestream keys generate`", path.display())
+    })?;
+    Ok(SigningKey::from_pem(&pem)?)
+}
+
+/// Puts the distributor's key into its keystore.
+fn distributor(config: &Config, import: Option<&Path>, light: bool) -> Result<()> {
+    let (keystore, password_file) = (&config.chain.keystore_file, &config.chain.keystore_password_file);
+    ensure!(!keystore.exists(), "{} exists: it is never overwritten", keystore.display());
+    let key = match import {
+        None => generate_key(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+            let mut decoded = Ok(());
+            let key = SecretBox::init_with_mut(|key: &mut [u8; 32]| {
+                decoded = hex::decode_to_slice(text.trim().trim_start_matches("0x"), key);
+            });
+            decoded.with_context(|| format!("{} does not hold 64 hex digits", path.display()))?;
+            key
+        }
+    };
+    if let Some(folder) = keystore.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    }
+    if !password_file.exists() {
+        let secret: [u8; 32] = rand::random();
+        write_new(password_file, &hex::encode(secret), 0o600)?;
+    }
+    let password = Password::from_file(password_file)?;
+    let cost = if light { ScryptCost::LIGHT } else { ScryptCost::STANDARD };
+    let store = Keystore::encrypt(&key, &password, cost)?;
+    store.write_new(keystore)?;
+    let address = store.address()?.map(|address| address.to_string()).unwrap_or_default();
+    println!("{address} in {}", keystore.display());
+    Ok(())
+}

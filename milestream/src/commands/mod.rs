@@ -1,0 +1,124 @@
+//! The command line. One file per command: its arguments, its help and its `run`. A new command is its file, and here a
+//! `mod` line, a variant and a line of [`Command::run`]; `docs/commands.md` is generated from what clap knows.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::roles::{self, Roles};
+
+mod config;
+mod contracts;
+mod dead_letters;
+mod group;
+mod keys;
+pub mod migrate;
+mod networks;
+mod offsets;
+mod process;
+mod read;
+mod rebuild;
+mod records;
+mod service;
+
+mod sink;
+mod token;
+pub mod topics;
+mod wallet;
+
+/// Milestream: from a photo of an odometer to a decision that can be trusted with money.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// The configuration file; it may be absent. `milestream config show` prints every key.
+    #[arg(long, global = true, env = "MILESTREAM_CONFIG", default_value = "milestream.toml")]
+    pub config: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the gateway.
+    Ingest,
+    /// Run one or more stages.
+    Process(process::Process),
+    /// Run one or more sinks.
+    Sink(sink::Sink),
+    /// Run the watcher of the chain.
+    Watch,
+    /// Run every role in one process, for a laptop.
+    All,
+    /// Bring the tables up to date.
+    Migrate,
+    /// Topics and schemas.
+    #[command(subcommand)]
+    Topics(topics::Topics),
+    /// Records of a topic: look at one, or skip one that halts a partition.
+    #[command(subcommand)]
+    Records(records::Records),
+    /// Offsets of the consumer groups of stages and sinks.
+    #[command(subcommand)]
+    Offsets(offsets::Offsets),
+    /// Records that a role could not process.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLetters),
+    /// Empty the materialized tables and fill them again from the topics.
+    Rebuild,
+    /// Keys: the one that signs bearer tokens, and the distributor's.
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Print a bearer token, making the account if there is none.
+    Token(token::Token),
+    /// Reading services.
+    #[command(subcommand)]
+    Service(service::Service),
+    /// Nodes of networks.
+    #[command(subcommand)]
+    Networks(networks::Networks),
+    /// Contracts of networks.
+    #[command(subcommand)]
+    Contracts(contracts::Contracts),
+    /// Wallets of users.
+    #[command(subcommand)]
+    Wallet(wallet::Wallet),
+    /// Read odometers in photos, without any server.
+    Read(read::ReadArgs),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+impl Command {
+    /// Does it.
+    ///
+    /// # Errors
+    /// Whatever the command refuses, as one sentence for the operator.
+    pub async fn run(&self, config: &Config) -> Result<()> {
+        match self {
+            Self::Ingest => roles::run(config, Roles::gateway()).await,
+            Self::Process(process) => process.run(config).await,
+            Self::Sink(sink) => sink.run(config).await,
+            Self::Watch => roles::run(config, Roles::watcher()).await,
+            Self::All => roles::run(config, Roles::all(!config.chain.genesis_id.is_empty())).await,
+            Self::Migrate => migrate::run(config).await,
+            Self::Topics(topics) => topics.run(config).await,
+            Self::Records(records) => records.run(config).await,
+            Self::Offsets(offsets) => offsets.run(config).await,
+            Self::DeadLetters(letters) => letters.run(config).await,
+            Self::Rebuild => rebuild::run(config).await,
+            Self::Keys(keys) => keys.run(config),
+            Self::Token(token) => token.run(config).await,
+            Self::Service(service) => service.run(config).await,
+            Self::Networks(networks) => networks.run(config).await,
+            Self::Contracts(contracts) => contracts.run(config).await,
+            Self::Wallet(wallet) => wallet.run(config).await,
+            Self::Read(photos) => read::run(photos),
+            Self::Config(command) => command.run(config),
+        }
+    }
+}

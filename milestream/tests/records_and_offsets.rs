@@ -1,0 +1,302 @@
+//! `milestream records` and `milestream offsets`, run as an operator runs them, on real roles that halt at a record whose type
+//! this release does not know.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use devstack::Stack;
+use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use runtime::registry::{Registry, RegistryConfig, subject};
+use schemas::events::registry_subjects;
+use schemas::topic::Topic;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+/// Longest wait for anything: a role starts in two seconds, and looks for a skip every five.
+const TIMEOUT: Duration = Duration::from_secs(90);
+/// A record type of a later release, with a sealed field.
+const LATER: &str = r#"{"type": "record", "name": "Guessed", "namespace": "milestream", "fields": [
+    {"name": "user_id", "type": "string"}, {"name": "note", "type": ["null", "string"], "doc": "sealed"}]}"#;
+
+/// Topics, a database and roles of a test's own.
+struct World {
+    runtime: Runtime,
+    stack: Stack,
+    deployment: Deployment,
+    prefix: String,
+    pool: PgPool,
+}
+
+impl World {
+    fn new(name: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local");
+        let stack = Stack::start(&root, &|line| eprintln!("{line}")).unwrap();
+        let unique = format!("{name}_{}", Uuid::now_v7().simple());
+        let (pool, url) = runtime.block_on(async {
+            let server = PgPool::connect(stack.database_url()).await.unwrap();
+            let create = sqlx::AssertSqlSafe(format!("create database {unique}"));
+            sqlx::query(create).execute(&server).await.unwrap();
+            let mut url = url::Url::parse(stack.database_url()).unwrap();
+            url.set_path(&unique);
+            (PgPool::connect(url.as_str()).await.unwrap(), url.to_string())
+        });
+        let folder = make_folder(&stack.folder().join(&unique)).unwrap();
+        let prefix = format!("{unique}.");
+        let settings = vec![
+            ("DATABASE_URL".to_owned(), url),
+            ("MILESTREAM_KAFKA__TOPIC_PREFIX".to_owned(), prefix.clone()),
+        ];
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_milestream"));
+        let config = DeploymentConfig { program, logs: stack.logs().join(&unique), folder, settings };
+        let deployment = Deployment::prepare(&stack, config).unwrap();
+        Self { runtime, stack, deployment, prefix, pool }
+    }
+
+    fn run(&self, command: &[&str]) -> String {
+        self.deployment.command(command).unwrap()
+    }
+
+    fn refused(&self, command: &[&str]) -> String {
+        self.deployment.command(command).unwrap_err().to_string()
+    }
+
+    fn kafka(&self) -> ClientConfig {
+        let mut kafka = ClientConfig::new();
+        kafka.set("bootstrap.servers", self.stack.kafka_brokers());
+        kafka
+    }
+
+    /// Writes a record of this type; returns its offset.
+    fn write(&self, topic: Topic, name: &str, schema: &str, datum: &[u8]) -> i64 {
+        let registry = Registry::new(&RegistryConfig::open(self.stack.schema_registry_url())).unwrap();
+        let subject = subject(&self.prefix, topic, name);
+        let id = self.runtime.block_on(registry.register(&subject, schema)).unwrap();
+        let payload = [&[0][..], &id.to_be_bytes(), datum].concat();
+        let name = format!("{}{}", self.prefix, topic.name());
+        let record = FutureRecord::to(&name).partition(0).key("driver").payload(&payload);
+        self.runtime
+            .block_on(async {
+                let producer: FutureProducer = self.kafka().create().unwrap();
+                producer.send(record, TIMEOUT).await
+            })
+            .unwrap()
+            .offset
+    }
+
+    fn later(&self, topic: Topic) -> i64 {
+        self.write(topic, "milestream.Guessed", LATER, &[2, b'u', 2, 6, b'x', b'y', b'z'])
+    }
+
+    fn one(&self, sql: &'static str) -> Value {
+        self.runtime.block_on(sqlx::query_scalar(sql).fetch_one(&self.pool)).unwrap()
+    }
+
+    fn execute(&self, sql: &'static str) {
+        self.runtime.block_on(sqlx::query(sql).execute(&self.pool)).unwrap();
+    }
+
+    fn until(&mut self, what: &str, look: impl Fn(&Self) -> bool) {
+        let until = Instant::now() + TIMEOUT;
+        while !look(self) {
+            assert!(Instant::now() < until, "waited {TIMEOUT:?} for {what}");
+            std::thread::park_timeout(Duration::from_millis(200));
+        }
+    }
+
+    fn is_halted(&self, role: &str, stage: &str, topic: Topic) -> bool {
+        let line = format!(
+            "milestream_partition_halted{{partition=\"0\",stage=\"{stage}\",topic=\"{}{}\"}} 1",
+            self.prefix,
+            topic.name()
+        );
+        self.deployment.metrics(role).is_ok_and(|metrics| metrics.contains(&line))
+    }
+
+    /// What `offsets show` says of partition 0.
+    fn place(&self, stage: &str, topic: Topic) -> String {
+        let start = format!("{stage} {}{}/0 ", self.prefix, topic.name());
+        let shown = self.run(&["offsets", "show", stage]);
+        shown.lines().find_map(|line| line.strip_prefix(&start)).unwrap().to_owned()
+    }
+
+    /// Ends a stage and waits until its group has no member: that of an instance with a name leaves with its session's end.
+    fn stop(&mut self, stage: &str) {
+        self.deployment.terminate(&format!("{stage}-a"), Duration::from_secs(20)).unwrap();
+        let (client, group) =
+            (self.kafka().create::<BaseConsumer>().unwrap(), format!("{}{stage}", self.prefix));
+        self.until("the end of the session", |_| {
+            let groups = client.fetch_group_list(Some(&group), TIMEOUT).unwrap();
+            groups.groups().iter().all(|group| group.state() == "Empty")
+        });
+    }
+
+    fn finish(self) {
+        self.deployment.stop();
+        self.stack.stop();
+    }
+}
+
+/// A record type that this release writes to a topic: its name and schema.
+fn known(topic: Topic) -> (&'static str, &'static str) {
+    let (_, name, schema) = registry_subjects().into_iter().find(|(on, ..)| *on == topic).unwrap();
+    (name, schema)
+}
+
+fn skip<'a>(stage: &'a str, topic: &'a str, offset: &'a str) -> [&'a str; 8] {
+    ["records", "skip", stage, topic, "0", offset, "--reason", "the release that knows it comes next week"]
+}
+
+#[test]
+fn a_record_of_an_unknown_type_halts_every_kind_of_role_until_an_operator_sets_it_aside_as_a_dead_letter() {
+    let mut world = World::new("skipped");
+    let cases = [
+        ("quality_check", Topic::UploadsReceived, "quality_check-a"),
+        ("fraud_check", Topic::UploadsReadings, "fraud_check-a"),
+        ("postgres", Topic::UploadsReceived, "postgres-sink"),
+    ];
+    for topic in [Topic::UploadsReceived, Topic::UploadsReadings] {
+        assert_eq!(world.later(topic), 0);
+    }
+    for role in [
+        RoleSpec::stage("quality_check", "a"),
+        RoleSpec::stage("fraud_check", "a"),
+        RoleSpec::sink("postgres"),
+    ] {
+        world.deployment.start(role).unwrap();
+    }
+    world.deployment.wait_ready().unwrap();
+
+    let shown: Value =
+        serde_json::from_str(&world.run(&["records", "show", "uploads.readings", "0", "0"])).unwrap();
+    assert_eq!(shown["record"], "milestream.Guessed");
+    assert_eq!(shown["fields"], json!({"user_id": "u", "note": "[sealed]"}));
+    assert_eq!((&shown["key"], &shown["offset"]), (&json!("driver"), &json!(0)));
+
+    for (stage, topic, role) in cases {
+        world.until("the halt", |world| world.is_halted(role, stage, topic));
+        let log = std::fs::read_to_string(world.deployment.log_file(role)).unwrap();
+        let command =
+            format!("milestream records skip {stage} {}{} 0 0 --reason", world.prefix, topic.name());
+        assert!(log.contains(&command), "{log}");
+        // The name as the message has it, with the environment's prefix.
+        world.run(&skip(stage, &format!("{}{}", world.prefix, topic.name()), "0"));
+        world.until("the record's end", |world| world.place(stage, topic).starts_with("next 1 end 1 lag 0"));
+        world.until("the halt's end", |world| !world.is_halted(role, stage, topic));
+        let listed = world.run(&["dead-letters", "list", "--stage", stage]);
+        assert!(listed.contains("operator_skip") && listed.contains("comes next week"), "{listed}");
+        let again = world.refused(&skip(stage, topic.name(), "0"));
+        assert!(again.contains("its next record is 1"), "{again}");
+    }
+    let stored = world.one("select to_jsonb(d) from decisions d where stage = 'fraud_check'");
+    assert_eq!((&stored["outcome"], &stored["reason"]), (&json!("dead_letter"), &json!("operator_skip")));
+    assert!(world.place("fraud_check", Topic::UploadsReadings).ends_with("decided_upto 1"));
+    let audited = world.one(
+        "select jsonb_agg(jsonb_build_array(action_details->'before'->>'record', action_details->'after'->>'reason'))
+         from system_audit_logs where module = 'pipeline' and action = 'record.skip'",
+    );
+    let one = json!(["milestream.Guessed", "the release that knows it comes next week"]);
+    assert_eq!(audited, json!([one, one, one]));
+    world.finish();
+}
+
+#[test]
+fn a_record_is_refused_for_skipping_where_it_is_known_absent_or_of_another_topic() {
+    let world = World::new("refused");
+    let (name, schema) = known(Topic::ActivityLogs);
+    let event = schemas::events::ActivityLogged {
+        event_id: schemas::ids::EventId(Uuid::now_v7()),
+        collection: "error_logs".into(),
+        ordinal: 0,
+        occurred_at: schemas::ids::Micros(1),
+        document: "{}".into(),
+    };
+    let framed = schemas::codec::encode(0, &event).unwrap();
+    world.write(Topic::ActivityLogs, name, schema, &framed[schemas::codec::HEADER_BYTES..]);
+    let known = world.refused(&skip("mongo", "activity.logs", "0"));
+    assert!(
+        known.contains("milestream.ActivityLogged is known to this release: skipped, it would be lost"),
+        "{known}"
+    );
+    let absent = world.refused(&skip("mongo", "activity.logs", "1"));
+    assert!(absent.contains("holds the offsets 0 to 0, not 1"), "{absent}");
+    let other = world.refused(&skip("fraud_check", "uploads.graded", "0"));
+    assert!(other.contains("fraud_check does not read uploads.graded: it reads uploads.readings"), "{other}");
+    assert_eq!(world.one("select to_jsonb(count(*)) from skipped_records"), 0);
+    world.finish();
+}
+
+#[test]
+fn offsets_go_back_for_a_stopped_role_and_nowhere_else_and_are_aligned_with_what_a_stage_has_decided() {
+    let mut world = World::new("offsets");
+    let reset = |stage| ["offsets", "reset", stage, "--reason", "a bug is mended"];
+    for topic in [Topic::UploadsReceived, Topic::UploadsReadings] {
+        let (name, schema) = known(topic);
+        world.write(topic, name, schema, &[]);
+    }
+    for stage in ["quality_check", "fraud_check"] {
+        world.deployment.start(RoleSpec::stage(stage, "a")).unwrap();
+    }
+    world.deployment.wait_ready().unwrap();
+    // A datum that does not decode is a dead letter of its own.
+    world.until("both records' end", |world| {
+        world.place("quality_check", Topic::UploadsReceived).starts_with("next 1")
+            && world.place("fraud_check", Topic::UploadsReadings).starts_with("next 1")
+    });
+    let running = world.refused(&reset("quality_check"));
+    assert!(running.contains("Stop every instance of the stage"), "{running}");
+    let deciding = world.refused(&reset("fraud_check"));
+    assert!(deciding.contains("`milestream offsets align fraud_check`"), "{deciding}");
+    world.stop("quality_check");
+    world.stop("fraud_check");
+
+    let forward =
+        [&reset("quality_check")[..], &["--topic", "uploads.received", "--partition", "0", "--to", "7"]]
+            .concat();
+    let forward = world.refused(&forward);
+    assert!(forward.contains("7 lies ahead of the next record, 1: 6 records would be lost"), "{forward}");
+    world.run(&reset("quality_check"));
+    assert_eq!(world.place("quality_check", Topic::UploadsReceived), "next 0 end 1 lag 1");
+    let audited = world.one(
+        "select action_details from system_audit_logs where module = 'pipeline' and action = 'offsets.reset'",
+    );
+    assert_eq!(audited["before"]["offsets"][0]["offset"], 1);
+    assert_eq!(
+        (&audited["after"]["offsets"][0]["offset"], &audited["after"]["reason"]),
+        (&json!(0), &json!("a bug is mended"))
+    );
+
+    assert!(world.run(&["offsets", "align", "fraud_check"]).contains("is aligned"));
+    assert!(world.refused(&["offsets", "align", "quality_check"]).contains("stores no decisions"));
+    // The group has forgotten: what may not have been published is published again.
+    let group = format!("{}fraud_check", world.prefix);
+    world.runtime.block_on(async {
+        let admin: AdminClient<DefaultClientContext> = world.kafka().create().unwrap();
+        admin.delete_groups(&[&group], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+    });
+    assert!(world.place("fraud_check", Topic::UploadsReadings).starts_with("next - end 1 lag 1"));
+    world.run(&["offsets", "align", "fraud_check"]);
+    assert!(world.place("fraud_check", Topic::UploadsReadings).starts_with("next 0 end 1"));
+    world.deployment.start_again("fraud_check-a").unwrap();
+    world.until("what is published again", |world| {
+        world.place("fraud_check", Topic::UploadsReadings).starts_with("next 1")
+    });
+    world.stop("fraud_check");
+    // The database is older than the group.
+    world.execute("delete from decisions");
+    world.execute("update stage_offsets set decided_upto = 0");
+    world.run(&["offsets", "align", "fraud_check"]);
+    assert!(
+        world.place("fraud_check", Topic::UploadsReadings).starts_with("next 0 end 1 lag 1 decided_upto 0")
+    );
+    world.finish();
+}
