@@ -120,7 +120,7 @@ impl Bench {
             event.header.occurred_at = Micros(i64::try_from(n)?);
             let payload = codec::encode(schema_id, &event)?;
             size = payload.len();
-            self.send(&producer, &self.input(), &event.key(), &payload, TRACEPARENT.as_bytes())?;
+            Self::send(&producer, &self.input(), &event.key(), &payload, TRACEPARENT.as_bytes())?;
         }
         producer.flush(PATIENCE).context("fill the input topic")?;
         Ok(size)
@@ -145,7 +145,7 @@ impl Bench {
             let event = graded(&received);
             let trace =
                 message.headers().and_then(|headers| headers.iter().next()?.value).unwrap_or_default();
-            self.send(&producer, &output, &event.key(), &codec::encode(schema_id, &event)?, trace)?;
+            Self::send(&producer, &output, &event.key(), &codec::encode(schema_id, &event)?, trace)?;
         }
         producer.flush(PATIENCE).context("flush")?;
         self.rate(started)
@@ -170,14 +170,19 @@ impl Bench {
         let emitted = engine.metrics.outcomes.with_label_values(&["relay", "emit", "none"]);
         let started = cpu_seconds()?;
         let running = engine.clone();
-        let role = tokio::task::spawn(async move { running.run_processor(Relay).await });
+        let mut role = JoinSet::new();
+        role.spawn(async move { running.run_processor(Relay).await });
         let until = Instant::now() + PATIENCE;
         while emitted.get() < self.records as u64 {
-            ensure!(Instant::now() < until && !role.is_finished(), "the engine stopped at {}", emitted.get());
+            ensure!(
+                Instant::now() < until && role.try_join_next().is_none(),
+                "the engine stopped at {}",
+                emitted.get()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         stop.cancel();
-        role.await??;
+        role.join_all().await.into_iter().collect::<Result<(), _>>()?;
         self.rate(started)
     }
 
@@ -232,14 +237,7 @@ impl Bench {
         config.create().context("producer")
     }
 
-    fn send(
-        &self,
-        producer: &BaseProducer,
-        topic: &str,
-        key: &str,
-        payload: &[u8],
-        trace: &[u8],
-    ) -> Result<()> {
+    fn send(producer: &BaseProducer, topic: &str, key: &str, payload: &[u8], trace: &[u8]) -> Result<()> {
         let headers = OwnedHeaders::new().insert(Header { key: "traceparent", value: Some(trace) });
         let mut record = BaseRecord::to(topic).key(key).payload(payload).headers(headers);
         loop {

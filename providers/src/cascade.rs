@@ -248,26 +248,18 @@ impl Service {
                 Ok(reading) => self.answered(self.untold(hedged), reading),
                 Err(error) => self.failed(self.untold(hedged), &error),
             },
-            Some(remote) => self.ask(remote, photo, hedged, started, now).await,
+            Some(remote) => self.ask(remote, photo, self.untold(hedged), now).await,
         };
         tried.attempt.spent_ms = started.milliseconds_to(now());
         tried
     }
 
-    /// One call of a service outside, if breaker and budget allow it.
-    async fn ask<P: Photo>(
-        &self,
-        remote: &Remote,
-        photo: &P,
-        hedged: bool,
-        started: Micros,
-        now: &Now,
-    ) -> Tried {
-        let permit = match self.guard.admit(&self.config.limits, started) {
+    /// One call of an external service, if breaker and budget allow it.
+    async fn ask<P: Photo>(&self, remote: &Remote, photo: &P, mut attempt: Attempt, now: &Now) -> Tried {
+        let permit = match self.guard.admit(&self.config.limits, now()) {
             Ok(permit) => permit,
-            Err(error) => return self.failed(self.untold(hedged), &error),
+            Err(error) => return self.failed(attempt, &error),
         };
-        let mut attempt = self.untold(hedged);
         let sent = match photo.outside().await {
             Ok(sent) => sent,
             Err(error) => return self.failed(attempt, &error),

@@ -40,13 +40,12 @@ impl Watched {
     }
 }
 
-/// A step of a follower as the gateway takes it. Heights and counts of a chain are far below 2^31.
+/// A step of a follower as the gateway takes it, on the network of this genesis block whose final block has this number. Heights and counts of a chain are far below 2^31.
 #[must_use]
 pub fn told(
     step: &Step,
     seq: i64,
-    genesis_id: &str,
-    finalized: u32,
+    (genesis_id, finalized): (&str, u32),
     watched: &Watched,
     now: Micros,
 ) -> ChainStep {
@@ -188,7 +187,7 @@ mod tests {
 
     fn adopted(transactions: Vec<BlockTx>) -> BlockAdopted {
         let step = Step::Adopted { block: Box::new(block(transactions)), adoption: 2 };
-        match told(&step, 5, "0xge", 3, &WATCHED, Micros(11)) {
+        match told(&step, 5, ("0xge", 3), &WATCHED, Micros(11)) {
             ChainStep::Adopted(step) => step,
             ChainStep::Undone(step) => panic!("{step:?}"),
         }
@@ -224,7 +223,7 @@ mod tests {
         assert_eq!((step.block.number, step.block.timestamp), (7, Micros(1_700_000_000_000_000)));
         assert_eq!(step.event_id, ChainStep::Adopted(step.clone()).derived_id());
         let undone = Step::Undone { block_id: block(vec![]).id, adoption: 2 };
-        let ChainStep::Undone(undone) = told(&undone, 6, "0xge", 3, &WATCHED, Micros(11)) else {
+        let ChainStep::Undone(undone) = told(&undone, 6, ("0xge", 3), &WATCHED, Micros(11)) else {
             panic!("undone")
         };
         assert_eq!((undone.number, undone.block_id, undone.adoption), (7, step.block.id, 2));

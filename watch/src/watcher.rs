@@ -350,7 +350,7 @@ impl<G: Gateway> Watcher<G> {
         let (genesis, now) = (self.config.genesis.to_string(), self.clock.now());
         let numbered = (seq + 1..).zip(steps);
         let told: Vec<ChainStep> = numbered
-            .map(|(seq, step)| told(step, seq, &genesis, finalized, &self.config.watched, now))
+            .map(|(seq, step)| told(step, seq, (&genesis, finalized), &self.config.watched, now))
             .collect();
         let mut last = seq;
         for part in parts(&told)? {

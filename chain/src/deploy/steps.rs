@@ -70,7 +70,8 @@ pub async fn deploy(
         create(&operator, "pool and passport", pool_and_passport(artifacts, &base, &built, who)?).await?;
 
     let app_id = AppId(keccak256(plan.app_name.as_bytes()));
-    let clauses = set_up(&base, &built, &proxies, who, plan, app_id);
+    let contracts = Contracts { base: &base, built: &built, proxies: &proxies };
+    let clauses = set_up(&contracts, who, plan, app_id);
     let receipt = operator.send("setting up the app", clauses).await?;
     Ok(Deployment {
         genesis_id: operator.genesis(),
@@ -224,11 +225,16 @@ fn proxy(artifacts: &Artifacts, implementation: Address, data: Vec<u8>) -> Resul
     artifacts.init_code("B3TRProxy", &BTreeMap::new(), &arguments)
 }
 
+/// What was created, by the step that created it.
+struct Contracts<'a> {
+    base: &'a Addresses,
+    built: &'a Addresses,
+    proxies: &'a Addresses,
+}
+
 /// All calls, in one transaction: all take effect or none does.
 fn set_up(
-    base: &Addresses,
-    built: &Addresses,
-    proxies: &Addresses,
+    Contracts { base, built, proxies }: &Contracts<'_>,
     admin: Address,
     plan: &Plan,
     app: AppId,
