@@ -19,6 +19,7 @@ use runtime::{Engine, EngineConfig, Envelope, Processor, StageError, SystemClock
 use schemas::codec;
 use schemas::events::{Event as _, UploadGraded, UploadReceived};
 use schemas::ids::Micros;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

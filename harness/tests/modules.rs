@@ -1,5 +1,5 @@
-//! No two modules of a crate need each other, beyond a module and what lies inside it: each can be read, tested and
-//! moved without the other.
+//! How the sources are built, which no lint of the compiler sees. No two modules of a crate need each other, beyond a module
+//! and what lies inside it: each can be read, tested and moved without the other.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 #[path = "modules/graph.rs"]
@@ -48,6 +48,36 @@ fn no_module_is_in_an_import_circle() {
     }
     assert!(found.is_empty(), "modules that need each other:\n{}", found.join("\n"));
     assert!(untangled.is_empty(), "untangled, take them from the list: {}", untangled.join(", "));
+}
+
+/// What no source outside tests may name, and what to use instead.
+const FORBIDDEN: [(&str, &str); 4] = [
+    (
+        "tokio::spawn",
+        "a task that nobody waits for dies unseen: spawn it in a JoinSet that ends with its owner",
+    ),
+    (
+        "tokio::task::spawn",
+        "a task that nobody waits for dies unseen: spawn it in a JoinSet that ends with its owner",
+    ),
+    ("warp::body::bytes", "it reads a body of any length into memory: use the gateway's capped body"),
+    ("warp::body::json", "it reads a body of any length into memory: use the gateway's capped body"),
+];
+
+#[test]
+fn no_source_spawns_a_task_that_nobody_waits_for_reads_an_endless_body_or_publishes_names_unseen() {
+    let mut found = Vec::new();
+    for folder in crates() {
+        let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        for (module, path) in Crate::parse(&folder.join("src")).written() {
+            let forbidden = FORBIDDEN.iter().find(|(forbidden, _)| forbidden == path).map(|(_, why)| *why);
+            let glob = path.starts_with("pub use ").then_some("name what is published");
+            if let Some(why) = forbidden.or(glob) {
+                found.push(format!("{name}::{}: {path}: {why}", module.join("::")));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]

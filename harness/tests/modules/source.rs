@@ -16,6 +16,8 @@ pub struct Crate {
     named: BTreeMap<Module, Vec<Module>>,
     /// What a name that a module publishes for another stands for.
     published: BTreeMap<(Module, String), Module>,
+    /// Every path as it is written, with its module: `tokio::spawn`, `pub use a::*`.
+    written: Vec<(Module, String)>,
 }
 
 impl Crate {
@@ -41,6 +43,11 @@ impl Crate {
         graph
     }
 
+    /// Every path as it is written outside tests, with its module: `tokio::spawn`, `pub use a::*`.
+    pub fn written(&self) -> &[(Module, String)] {
+        &self.written
+    }
+
     fn file(&mut self, file: &Path, children: &Path, module: &Module) {
         let text = std::fs::read_to_string(file).unwrap();
         let parsed = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -54,9 +61,11 @@ impl Crate {
                 Item::Mod(inner) => self.inner(inner, children, module),
                 other if is_test(attributes(other)) => {}
                 other => {
-                    let mut names = Names { module, paths: Vec::new(), published: Vec::new() };
+                    let mut names =
+                        Names { module, paths: Vec::new(), published: Vec::new(), written: Vec::new() };
                     names.visit_item(other);
                     self.named.entry(module.clone()).or_default().extend(names.paths);
+                    self.written.extend(names.written.into_iter().map(|path| (module.clone(), path)));
                     for (name, path) in names.published {
                         self.published.insert((module.clone(), name), path);
                     }
@@ -105,6 +114,7 @@ struct Names<'a> {
     module: &'a Module,
     paths: Vec<Module>,
     published: Vec<(String, Module)>,
+    written: Vec<String>,
 }
 
 impl Names<'_> {
@@ -129,11 +139,17 @@ impl Names<'_> {
             UseTree::Group(group) => group.items.iter().for_each(|tree| self.tree(tree, before, public)),
             UseTree::Name(name) => self.leaf(&with(&name.ident), &name.ident, public),
             UseTree::Rename(rename) => self.leaf(&with(&rename.ident), &rename.rename, public),
-            UseTree::Glob(_) => self.paths.push(self.absolute(before)),
+            UseTree::Glob(_) => {
+                if public {
+                    self.written.push(format!("pub use {}::*", before.join("::")));
+                }
+                self.paths.push(self.absolute(before));
+            }
         }
     }
 
     fn leaf(&mut self, path: &[String], name: &syn::Ident, public: bool) {
+        self.written.push(path.join("::"));
         let path = self.absolute(path);
         if public {
             self.published.push((name.to_string(), path));
@@ -150,6 +166,7 @@ impl<'ast> Visit<'ast> for Names<'_> {
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let segments: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        self.written.push(segments.join("::"));
         if matches!(segments.first().map(String::as_str), Some("crate" | "super")) {
             self.paths.push(self.absolute(&segments));
         }
