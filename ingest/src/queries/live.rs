@@ -11,6 +11,7 @@ use schemas::ids::{UploadId, UserId};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use warp::http::StatusCode;
@@ -119,18 +120,24 @@ impl<S: Sync> Extract<S> for LastEventId {
 }
 
 /// Events, or 204 where the client has seen the final one: it tells an `EventSource` not to come again.
-pub(crate) struct Events(Option<mpsc::Receiver<Event>>);
+pub(crate) struct Events(Option<Followed>);
+
+/// What the task that looks has seen. The task ends with it.
+struct Followed {
+    events: mpsc::Receiver<Event>,
+    _looking: JoinSet<()>,
+}
 
 impl Reply for Events {
     fn into_response(self) -> Result<Response, ApiError> {
-        let Some(receiver) = self.0 else {
+        let Some(followed) = self.0 else {
             let mut response = Response::default();
             *response.status_mut() = StatusCode::NO_CONTENT;
             return Ok(response);
         };
-        let stream = stream::unfold(receiver, |mut receiver| async move {
-            let event = receiver.recv().await?;
-            Some((Ok::<_, Infallible>(event), receiver))
+        let stream = stream::unfold(followed, |mut followed| async move {
+            let event = followed.events.recv().await?;
+            Some((Ok::<_, Infallible>(event), followed))
         });
         let mut response = warp::sse::reply(warp::sse::keep_alive().stream(stream)).into_response();
         // nginx and its kin would hold small events back.
@@ -159,10 +166,11 @@ pub(crate) async fn events(
     if is_final(&status, streams.follow_rewards) && reached <= last {
         return Ok(Events(None));
     }
-    let (events, receiver) = mpsc::channel(WAITING);
+    let (events, seen) = mpsc::channel(WAITING);
     let following = Following { streams, user: caller.user, upload, last, events, _place: place };
-    tokio::spawn(following.run(status));
-    Ok(Events(Some(receiver)))
+    let mut looking = JoinSet::new();
+    looking.spawn(following.run(status));
+    Ok(Events(Some(Followed { events: seen, _looking: looking })))
 }
 
 impl Following {

@@ -4,4 +4,4 @@ mod config;
 mod document;
 mod service;
 mod sink;
-pub use {config::*, service::is_retryable, sink::*};
+pub use {config::MongoConfig, service::is_retryable, sink::MongoSink};
