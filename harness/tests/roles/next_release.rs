@@ -174,5 +174,6 @@ fn check(world: &World, uploads: &[Uuid], repeated: &BTreeMap<&str, usize>) {
         world.records::<OdometerRead>().len(),
     );
     assert_eq!(alone, UPLOADS + 1);
-    assert!(repeated.len() >= 8, "{repeated:?}");
+    // One photo again and again earns nothing: there are no rewards.
+    assert!(repeated.len() >= 7, "{repeated:?}");
 }
