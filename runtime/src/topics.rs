@@ -70,9 +70,9 @@ pub enum TopicsError {
     /// The registry refuses a schema.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// A built-in specification does not parse.
-    #[error("specification: {0}")]
-    Specification(String),
+    /// The thread that asks the cluster died.
+    #[error("thread")]
+    Thread(#[from] tokio::task::JoinError),
 }
 
 fn lines(differences: &[Difference]) -> String {
@@ -117,23 +117,23 @@ impl Layout {
         Self { prefix: prefix.to_owned(), partitions: 4, replication: 1 }
     }
 
-    fn specifications(&self) -> Result<Vec<Specification>, TopicsError> {
+    fn specifications(&self) -> Vec<Specification> {
         Topic::ALL.iter().map(|topic| self.specification(*topic)).collect()
     }
 
-    fn specification(&self, topic: Topic) -> Result<Specification, TopicsError> {
-        let spec = topic.spec().map_err(|error| TopicsError::Specification(error.to_string()))?;
-        Ok(Specification {
+    fn specification(&self, topic: Topic) -> Specification {
+        let spec = topic.spec();
+        Specification {
             name: format!("{}{}", self.prefix, topic.name()),
             partitions: spec.partitions.unwrap_or(self.partitions),
             replication: self.replication,
             settings: [
-                ("cleanup.policy", spec.cleanup_policy),
+                ("cleanup.policy", spec.cleanup_policy.to_owned()),
                 // All but one: a broker may be away, and what was acknowledged is on another one still.
                 ("min.insync.replicas", (self.replication - 1).max(1).to_string()),
                 ("retention.ms", spec.retention_ms.to_string()),
             ],
-        })
+        }
     }
 }
 
@@ -162,7 +162,7 @@ pub async fn apply(
     layout: &Layout,
 ) -> Result<Vec<Difference>, TopicsError> {
     let admin: Admin = kafka.create()?;
-    let specifications = layout.specifications()?;
+    let specifications = layout.specifications();
     for specification in &specifications {
         create(&admin, specification).await?;
     }
@@ -173,8 +173,7 @@ pub async fn apply(
     }
     for (topic, record, text) in registry_subjects() {
         let subject = subject(&layout.prefix, topic, record);
-        let rule = topic.spec().map_err(|error| TopicsError::Specification(error.to_string()))?.compatibility;
-        registry.set_compatibility(&subject, &rule).await?;
+        registry.set_compatibility(&subject, topic.spec().compatibility).await?;
         registry.register(&subject, text).await?;
     }
     Ok(set)
@@ -256,9 +255,9 @@ fn compare(specification: &Specification, entries: &[ConfigEntry]) -> Vec<Differ
 /// # Errors
 /// [`TopicsError::PartitionCount`], [`TopicsError::Replication`] and [`TopicsError::Missing`].
 pub async fn check(kafka: &ClientConfig, layout: &Layout) -> Result<(), TopicsError> {
-    let (kafka, specifications) = (kafka.clone(), layout.specifications()?);
+    let (kafka, specifications) = (kafka.clone(), layout.specifications());
     let checked = tokio::task::spawn_blocking(move || check_counts(&kafka, specifications)).await;
-    checked.map_err(|error| TopicsError::Specification(error.to_string()))?
+    checked?
 }
 
 fn check_counts(kafka: &ClientConfig, specifications: Vec<Specification>) -> Result<(), TopicsError> {
@@ -293,7 +292,7 @@ pub async fn compare_all(kafka: &ClientConfig, layout: &Layout) -> Result<(), To
     check(kafka, layout).await?;
     let admin: Admin = kafka.create()?;
     let mut different = Vec::new();
-    for specification in layout.specifications()? {
+    for specification in layout.specifications() {
         different.extend(compare(&specification, &settings(&admin, &specification.name).await?));
     }
     if different.is_empty() { Ok(()) } else { Err(TopicsError::Different(different)) }

@@ -1,14 +1,15 @@
-//! The topics. One line of [`topics!`] names a topic; its key, partition count and retention stand in
-//! `topics/<name>.yaml`, and the records on it in `events!`.
+//! The topics, each declared once: one line of [`topics!`] is its name, key, partition count and retention; the records on it
+//! stand in `events!`.
 
-use serde::{Deserialize, Serialize};
+/// The key of what belongs to a user: one user's records stay in order. Equal partition counts keep users together.
+const USER: &str = "user_id, lower-case UUID text";
 
 macro_rules! topics {
-    ($($topic:ident = $name:literal;)*) => {
+    ($($(#[$meaning:meta])+ $topic:ident = $name:literal, $specification:expr;)*) => {
         /// A topic of the pipeline.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Topic {
-            $(#[doc = concat!("`", $name, "`: see `topics/", $name, ".yaml`.")] $topic,)*
+            $(#[doc = concat!("`", $name, "`")] #[doc = ""] $(#[$meaning])+ $topic,)*
         }
 
         impl Topic {
@@ -17,59 +18,91 @@ macro_rules! topics {
 
             /// The name in Kafka, without the environment's prefix.
             #[must_use]
-            pub fn name(self) -> &'static str {
+            pub const fn name(self) -> &'static str {
                 match self { $(Topic::$topic => $name,)* }
             }
 
-            /// The text of the topic's YAML file, as built in.
+            /// How the topic is kept.
             #[must_use]
-            pub fn yaml(self) -> &'static str {
-                match self { $(Topic::$topic => include_str!(concat!("../topics/", $name, ".yaml")),)* }
+            pub const fn spec(self) -> TopicSpec {
+                match self { $(Topic::$topic => $specification,)* }
             }
         }
     };
 }
 
 topics! {
-    UploadsReceived = "uploads.received";
-    UploadsGraded = "uploads.graded";
-    UploadsReadings = "uploads.readings";
-    UploadsDecided = "uploads.decided";
-    RewardsCalculated = "rewards.calculated";
-    RewardsGranted = "rewards.granted";
-    PayoutsUpdated = "payouts.updated";
-    ChainEvents = "chain.events";
-    ActivityLogs = "activity.logs";
-    DeadLetters = "dead-letters";
-    AccountsChanged = "accounts.changed";
-    ModelsDeployed = "models.deployed";
+    /// A photo was accepted with 202: it is durable in the photo store and will be decided exactly once.
+    UploadsReceived = "uploads.received", TopicSpec::keyed(USER);
+    /// The photo's quality was measured; an unreadable photo travels on with its fault.
+    UploadsGraded = "uploads.graded", TopicSpec::keyed(USER);
+    /// What was read from the photo: the best reading and all candidates, or why there is none.
+    UploadsReadings = "uploads.readings", TopicSpec::keyed(USER);
+    /// What was decided about the upload, with the evidence; one final decision per upload.
+    UploadsDecided = "uploads.decided", TopicSpec::keyed(USER);
+    /// What an upload earns by the tariff, with every factor; before any budget.
+    RewardsCalculated = "rewards.calculated", TopicSpec::keyed(USER);
+    /// What of a reward is granted within the daily, weekly and monthly budgets, with the charge to each; and drivers' claims.
+    RewardsGranted = "rewards.granted", TopicSpec::keyed(USER);
+    /// How a granted reward is paid: a snapshot of the payout and of its newest transaction at every change.
+    PayoutsUpdated = "payouts.updated", TopicSpec::keyed("reward_id, lower-case UUID text");
+    /// Blocks of the chain as they are adopted and undone, with the transactions that have to do with our app. One partition:
+    /// the chain itself carries less than 30 rewards a second.
+    ChainEvents = "chain.events", TopicSpec::keyed("the network's genesis id").partitions(1);
+    /// Documents for the log collections.
+    ActivityLogs = "activity.logs", TopicSpec::keyed("the document's own event id").kept_days(7);
+    /// Records that a role could not process: original key, bytes and headers, with the cause in further headers.
+    DeadLetters = "dead-letters", TopicSpec::keyed("the original key").of_any_bytes();
+    /// The newest state of each account: ids and flags only.
+    AccountsChanged = "accounts.changed", TopicSpec::keyed(USER).compacted();
+    /// Which versions of which models read photos. One partition: one record per model and deployment, and the same again at
+    /// every start.
+    ModelsDeployed = "models.deployed",
+        TopicSpec::keyed("model_name and model_version, joined by @").partitions(1).compacted();
 }
 
-/// What `topics/*.yaml` says of a topic.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+/// How a topic is kept. Without further words its records are kept for good, in as many partitions as the deployment has chosen,
+/// and a new schema must be readable by every earlier one and read every earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicSpec {
-    /// What a record means, in a sentence.
-    pub description: String,
     /// What the record key is.
-    pub key: String,
+    pub key: &'static str,
     /// The partition count where it is not the deployment's: a start on another count is refused.
     pub partitions: Option<i32>,
     /// Milliseconds that a record is kept; -1 for good.
     pub retention_ms: i64,
     /// `delete` or `compact`.
-    pub cleanup_policy: String,
+    pub cleanup_policy: &'static str,
     /// The registry's compatibility rule for its subjects.
-    pub compatibility: String,
+    pub compatibility: &'static str,
 }
 
-impl Topic {
-    /// The topic's specification.
-    ///
-    /// # Errors
-    /// When the built-in YAML does not parse; a unit test holds that it does.
-    pub fn spec(self) -> Result<TopicSpec, serde_yaml_ng::Error> {
-        serde_yaml_ng::from_str(self.yaml())
+impl TopicSpec {
+    const fn keyed(key: &'static str) -> Self {
+        Self {
+            key,
+            partitions: None,
+            retention_ms: -1,
+            cleanup_policy: "delete",
+            compatibility: "FULL_TRANSITIVE",
+        }
+    }
+
+    const fn partitions(self, count: i32) -> Self {
+        Self { partitions: Some(count), ..self }
+    }
+
+    const fn kept_days(self, days: i64) -> Self {
+        Self { retention_ms: days * 24 * 60 * 60 * 1_000, ..self }
+    }
+
+    const fn compacted(self) -> Self {
+        Self { cleanup_policy: "compact", ..self }
+    }
+
+    /// Its records have no schema of ours.
+    const fn of_any_bytes(self) -> Self {
+        Self { compatibility: "NONE", ..self }
     }
 }
 
@@ -78,18 +111,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_topic_has_a_specification() {
-        for topic in Topic::ALL {
-            let spec = topic.spec().unwrap();
-            assert!(spec.partitions.is_none_or(|partitions| partitions > 0));
-            assert!(["delete", "compact"].contains(&spec.cleanup_policy.as_str()));
-        }
-    }
-
-    #[test]
     fn topics_with_the_user_as_key_have_the_deployments_partition_count() {
         for topic in Topic::ALL {
-            let spec = topic.spec().unwrap();
+            let spec = topic.spec();
             assert!(!spec.key.starts_with("user_id") || spec.partitions.is_none(), "{topic:?}");
         }
     }

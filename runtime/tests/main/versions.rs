@@ -11,7 +11,7 @@ use crate::{registry, unique_prefix};
 
 struct Subject {
     name: String,
-    rule: String,
+    rule: &'static str,
     today: &'static str,
     versions: Versions,
 }
@@ -26,7 +26,7 @@ impl EachEvent for Subjects {
     fn event<E: Event>(&mut self) {
         self.all.push(Subject {
             name: subject(&self.prefix, E::TOPIC, E::NAME),
-            rule: E::TOPIC.spec().unwrap().compatibility,
+            rule: E::TOPIC.spec().compatibility,
             today: E::schema_text(),
             versions: versions::<E>(),
         });
@@ -42,7 +42,7 @@ async fn follows_today(
     next: &str,
 ) -> Result<u32, RegistryError> {
     let name = format!("{}-{n}", subject.name);
-    registry.set_compatibility(&name, &subject.rule).await.unwrap();
+    registry.set_compatibility(&name, subject.rule).await.unwrap();
     registry.register(&name, subject.today).await.unwrap();
     registry.register(&name, next).await
 }
