@@ -41,7 +41,7 @@ pub(crate) fn opinions(
 }
 
 /// The part of a quad between two places along it, in widths of the quad; they may lie outside.
-fn between(quad: &Quad, from: f32, to: f32) -> Quad {
+pub(crate) fn between(quad: &Quad, from: f32, to: f32) -> Quad {
     let on = |[a, b]: [[f32; 2]; 2], share: f32| [a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share];
     let (upper, lower) = ([quad[0], quad[1]], [quad[3], quad[2]]);
     [on(upper, from), on(upper, to), on(lower, to), on(lower, from)]

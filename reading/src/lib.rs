@@ -2,7 +2,7 @@
 //! which number is the mileage and how sure that is.
 //!
 //! In the order of work: [`inspect`] (header only), [`decode`], [`grade`], [`Reader::read`], and later [`choose`].
-//! The three neural networks are embedded in the program; nothing is fetched. Knows no Kafka, no database, no clock and
+//! Five neural networks are embedded in the program, two of them for the closer look that is tried out; nothing is fetched. Knows no Kafka, no database, no clock and
 //! nothing of earlier readings.
 
 mod agree;
@@ -14,11 +14,14 @@ mod crop;
 mod decode;
 mod detect;
 mod digits;
+mod focus;
 mod format;
 mod geometry;
 mod inspect;
 mod ladder;
+mod line_reader;
 mod lines;
+mod locate;
 mod models;
 mod network;
 mod pass;
@@ -42,4 +45,4 @@ pub use lines::from_lines;
 pub use models::{Model, models};
 pub use quality::{Graded, grade};
 pub use reader::{AUTO_ACCEPT, Reader, ReaderError};
-pub use reading::{Line, Reading, Role};
+pub use reading::{Evidence, Line, Reading, Role};

@@ -33,7 +33,7 @@ pub fn from_lines(lines: &[Line], frame: &FrameQuality, ceiling: f64) -> Reading
         let confidence = ceiling * claimed * looks(&number, value);
         // Best first: a value that stands in two lines is kept where it looks more like a mileage.
         if confidence >= FLOOR && values.iter().all(|known| known.value != value) {
-            values.push(Value { value, unit: number.unit, confidence, line: number.line });
+            values.push(Value { value, unit: number.unit, confidence, line: number.line, evidence: None });
         }
     }
     values.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));

@@ -13,6 +13,7 @@ use crate::{
     digits::opinions,
     geometry::{Quad, centre, distance, grow, height, overlap, width},
     network::{Network, NetworkError, Thread},
+    reading::Evidence,
     recognise::{Classes, Glyph, ROWS, WIDEST, recognise, text},
     select::{Number, Read, candidates, extends, numbers, pitch, row},
     votes::Votes,
@@ -30,6 +31,10 @@ const MILLION: (u64, f64) = (1_000_000, 0.6);
 /// From which confidence on a longer value in another box says that a digit is cut off, and the most that both are worth
 /// then: not enough to be accepted.
 const CUT: (f64, f64) = (0.4, 0.75);
+/// What a look at the whole photo adds to a closer one that gave the same value.
+const AGREED: f64 = 0.35;
+/// The line reader's share from which what it read at a place counts.
+const HEARD: f64 = 0.5;
 /// How often a number's ends may be moved outward.
 const LONGER: usize = 2;
 
@@ -39,6 +44,14 @@ pub(crate) struct Networks {
     pub recogniser: Network,
     pub classes: Classes,
     pub digits: Network,
+    /// None where the whole photo alone is read.
+    pub close: Option<Close>,
+}
+
+/// The networks of the closer look.
+pub(crate) struct Close {
+    pub locator: Network,
+    pub line_reader: Network,
 }
 
 /// A value that was read, and where.
@@ -52,6 +65,8 @@ pub(crate) struct Value {
     pub confidence: f64,
     /// The line that it was read from.
     pub line: usize,
+    /// What speaks for it, where it was looked at closely.
+    pub evidence: Option<Evidence>,
 }
 
 /// What a pass found.
@@ -68,6 +83,12 @@ impl Found {
         self.values.first().map_or(0.0, |best| best.confidence)
     }
 
+    /// Whether the best value is as sure as this, and the digit reader's opinions of it as well.
+    pub fn is_plain(&self, (least, opinions): (f64, f64)) -> bool {
+        let best = self.values.first().filter(|best| best.confidence >= least);
+        best.and_then(|best| best.evidence.as_ref()).is_some_and(|evidence| evidence.opinions >= opinions)
+    }
+
     /// Adds what another pass over the same picture found. A value that both read keeps the surer one's confidence: they
     /// share picture and networks, so that they agree on the same mistakes.
     pub fn add(&mut self, other: Self) {
@@ -78,6 +99,45 @@ impl Found {
             keep(&mut self.values, value);
         }
         self.rank();
+    }
+
+    /// Makes the values surer that another look, at the whole photo, gave as well, unless a digit is in doubt.
+    pub fn agree_with(&mut self, whole: &Self) {
+        for value in &mut self.values {
+            let doubt = value.evidence.as_ref().is_none_or(|evidence| evidence.doubt);
+            let same = whole.values.iter().find(|known| {
+                known.value == value.value
+                    && overlap(&whole.lines[known.line].quad, &self.lines[value.line].quad)
+            });
+            if let Some(same) = same.filter(|_| !doubt) {
+                value.confidence = (value.confidence + AGREED * same.confidence).min(1.0);
+            }
+        }
+        self.rank();
+    }
+
+    /// Whether this closer look read something where the whole photo gave a value, and nothing that speaks against it: other
+    /// digits, one more, or a wheel of tenths at its end. Part of its digits speaks for it: the place's ends are less sure.
+    pub fn supports(&self, whole: &Self, value: &Value) -> bool {
+        let text = value.value.to_string();
+        let here = |known: &&Value| overlap(&whole.lines[value.line].quad, &self.lines[known.line].quad);
+        let evidence = self.values.iter().filter(here).filter_map(|known| known.evidence.as_ref());
+        let read: Vec<&Evidence> = evidence.filter(|evidence| evidence.lines >= HEARD).collect();
+        let agrees = |evidence: &&Evidence| {
+            let digits = evidence.digits.trim_start_matches('0');
+            text.contains(digits) && !(evidence.tenths && digits == text)
+        };
+        !read.is_empty() && read.iter().all(agrees)
+    }
+
+    /// Drops what this look took for a value and a closer one knows to end with a wheel of tenths.
+    pub fn without_tenths_of(&mut self, closer: &Self) {
+        let with_tenths = |value: &Value, known: &Value| {
+            let evidence = known.evidence.as_ref().filter(|evidence| evidence.tenths);
+            evidence.is_some_and(|evidence| evidence.digits.parse() == Ok(value.value))
+                && overlap(&self.lines[value.line].quad, &closer.lines[known.line].quad)
+        };
+        self.values.retain(|value| !closer.values.iter().any(|known| with_tenths(value, known)));
     }
 
     /// Puts the surest value first, unless another box shows that a digit is cut off it. The one with the digit comes first
@@ -92,7 +152,10 @@ impl Found {
                 && overlap(&self.lines[best.line].quad, &self.lines[other.line].quad)
         };
         if let Some(index) = others.iter().position(longer) {
-            self.values[..=index + 1].rotate_right(1);
+            // A closer look has tried whether a digit more belongs there.
+            if best.evidence.is_none() && others[index].evidence.is_none() {
+                self.values[..=index + 1].rotate_right(1);
+            }
             for value in &mut self.values {
                 value.confidence = value.confidence.min(CUT.1);
             }
@@ -103,7 +166,9 @@ impl Found {
 /// Adds a value, or what makes it surer.
 fn keep(values: &mut Vec<Value>, value: Value) {
     match values.iter_mut().find(|known| known.value == value.value) {
-        Some(known) if known.confidence >= value.confidence => {}
+        Some(known) if known.confidence >= value.confidence => {
+            known.evidence = known.evidence.take().or(value.evidence);
+        }
         Some(known) => *known = value,
         None => values.push(value),
     }
@@ -205,6 +270,7 @@ impl Pass<'_> {
             unit: number.unit,
             confidence: agreement * looks(&number, value),
             line: number.line,
+            evidence: None,
         };
         Ok(votes.agreement().map(value).collect())
     }
@@ -275,7 +341,7 @@ impl Found {
             let (right, bottom) = (left + 100.0, top + 20.0);
             let quad = [[left, top], [right, top], [right, bottom], [left, bottom]];
             lines.push(Read { quad, glyphs: Vec::new() });
-            found.push(Value { value, unit: None, confidence, line });
+            found.push(Value { value, unit: None, confidence, line, evidence: None });
         }
         Self { lines, values: found }
     }

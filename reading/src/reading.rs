@@ -58,11 +58,46 @@ pub struct Line {
     pub role: Role,
 }
 
+/// What speaks for a value that was looked at closely. Shares are 0-1.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Evidence {
+    /// All digits that were read, a wheel of tenths included.
+    pub digits: String,
+    /// The line reader's cuts that read them, weighed by their least sure digit.
+    pub lines: f64,
+    /// The recogniser's copies that read them, weighed in the same way.
+    pub copies: f64,
+    /// The digit reader's opinions that are the same.
+    pub opinions: f64,
+    /// How sure the locator is that the line is the total.
+    pub total: f64,
+    /// How sure the locator is that it is another line.
+    pub other: f64,
+    /// Whether it is a drum.
+    pub drum: bool,
+    /// Whether it is decided if the last wheel is one of tenths.
+    pub tenths_decided: bool,
+    /// Whether the last digits are tenths.
+    pub tenths: bool,
+    /// Whether a digit more may belong to it.
+    pub longer: bool,
+    /// Whether its form is a trip meter's.
+    pub trip: bool,
+    /// Whether its digits stand unevenly, as those of two numbers do.
+    pub uneven: bool,
+    /// Whether a point was seen among its digits.
+    pub point: bool,
+    /// Whether a digit, its wheel or the line's role is in doubt: then no agreement makes it sure.
+    pub doubt: bool,
+}
+
 /// What came of reading a photo.
 #[derive(Clone, Debug)]
 pub struct Reading {
     /// The best candidate.
     pub best: Option<Candidate>,
+    /// What speaks for it, where it was looked at closely.
+    pub evidence: Option<Evidence>,
     /// All candidates, best first, at most 16.
     pub candidates: Vec<Candidate>,
     /// Whether two or more odometer values lie within 0.15 of confidence.
@@ -168,6 +203,7 @@ mod tests {
         };
         Reading {
             best: None,
+            evidence: None,
             candidates: Vec::new(),
             several: false,
             lines: texts.iter().map(line).collect(),

@@ -52,7 +52,7 @@ pub(crate) fn recognise(
 }
 
 /// Blue first, each value from -1 to 1.
-fn planes(strip: &Strip, columns: usize) -> Vec<f32> {
+pub(crate) fn planes(strip: &Strip, columns: usize) -> Vec<f32> {
     let mut planes = vec![0.0; 3 * strip.height * columns];
     for (channel, plane) in planes.chunks_exact_mut(strip.height * columns).enumerate() {
         for (row, pixels) in plane.chunks_exact_mut(columns).zip(strip.pixels.chunks_exact(strip.width)) {

@@ -36,6 +36,9 @@ pub struct ReadArgs {
     /// Print one JSON object a line.
     #[arg(long)]
     json: bool,
+    /// Look closely at the place of the total first, as no service does yet: to measure it.
+    #[arg(long)]
+    closer: bool,
     /// The vehicle's last verified reading, or a file with one JSON object a line: {"file": …, "previous": …}. It chooses
     /// among what was read; the reading without it is told as well.
     #[arg(long, value_name = "N|FILE")]
@@ -138,7 +141,7 @@ pub fn run(args: &ReadArgs) -> anyhow::Result<()> {
     let truth = args.truth.as_deref().map(accuracy::truth).transpose()?;
     let mut gallery = args.gallery.clone().map(gallery::Gallery::new).transpose()?;
     let previous = previous(args.previous.as_ref())?;
-    let reader = Reader::embedded()?;
+    let reader = if args.closer { Reader::closer() } else { Reader::embedded() }?;
     let mut table = truth.map(accuracy::Table::new);
     for together in files.chunks(usize::from(args.threads)) {
         let one = |file: &PathBuf| read(&reader, file, previous(&name(file)), args.annotate.as_deref());

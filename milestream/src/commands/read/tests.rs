@@ -7,6 +7,7 @@ fn candidate(value: u64, hundredths: i64) -> Candidate {
 fn outcome(file: &str, candidates: Vec<Candidate>, several: bool) -> Outcome {
     let reading = Reading {
         best: candidates.first().cloned(),
+        evidence: None,
         candidates,
         several,
         lines: Vec::new(),
