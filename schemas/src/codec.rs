@@ -193,7 +193,7 @@ pub fn decode<E: Event>(writer: &RecordSchema, schema_id: u32, datum: &[u8]) -> 
 const CACHED: usize = 1_024;
 
 /// Schemas by id, as far as they are known: ids never change their meaning, so entries are kept for good. Reading takes no
-/// lock. One beyond [`CACHED`] is not kept.
+/// lock. One beyond `CACHED` is not kept.
 #[derive(Debug)]
 pub struct SchemaCache(Box<[Place]>);
 

@@ -1,4 +1,4 @@
-//! Every record type: one line of [`events!`] names its type and its topic, and everything else follows from that. The record's
+//! Every record type: one line of `events!` names its type and its topic, and everything else follows from that. The record's
 //! name is `milestream.` and the type's name, its schema stands in `avro/<type>.avsc`, with the type's fields in its order.
 //!
 //! Decimals are strings in Avro: exact at any scale, without the padding traps of Avro's decimal type. Instants are

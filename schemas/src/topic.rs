@@ -1,4 +1,4 @@
-//! The topics, each declared once: one line of [`topics!`] is its name, key, partition count and retention; the records on it
+//! The topics, each declared once: one line of `topics!` is its name, key, partition count and retention; the records on it
 //! stand in `events!`.
 
 /// The key of what belongs to a user: one user's records stay in order. Equal partition counts keep users together.
