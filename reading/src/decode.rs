@@ -9,7 +9,7 @@ use schemas::{
 };
 
 use crate::{
-    inspect::{FileInfo, fault, open, undecodable},
+    inspect::{FileInfo, fault, open, size, undecodable},
     plane::shrunk,
 };
 
@@ -63,12 +63,6 @@ pub struct Jpeg {
     pub bytes: Vec<u8>,
     /// Its width and height; pixels.
     pub size: ImageSize,
-}
-
-/// Sides are at most 12,000 pixels, so the conversion never saturates.
-pub(crate) fn size(width: u32, height: u32) -> ImageSize {
-    let side = |pixels: u32| i32::try_from(pixels).unwrap_or(i32::MAX);
-    ImageSize { width: side(width), height: side(height) }
 }
 
 /// Decodes a photo and turns it upright by its EXIF orientation.

@@ -8,7 +8,7 @@ use schemas::{
     reason::Reason,
 };
 
-use crate::{decode::size, format::Format};
+use crate::format::Format;
 
 /// The longest side that is decoded; pixels.
 const LONGEST_SIDE: u32 = 12_000;
@@ -45,6 +45,12 @@ impl FileInfo {
     pub fn size(&self) -> ImageSize {
         size(self.width, self.height)
     }
+}
+
+/// Sides are at most 12,000 pixels, so the conversion never saturates.
+pub(crate) fn size(width: u32, height: u32) -> ImageSize {
+    let side = |pixels: u32| i32::try_from(pixels).unwrap_or(i32::MAX);
+    ImageSize { width: side(width), height: side(height) }
 }
 
 /// Checks a file's header: format, end marker, dimensions. Decodes no pixels and takes memory for one copy of the file.

@@ -33,7 +33,6 @@ mod recognise;
 mod select;
 mod tenths;
 mod votes;
-mod words;
 
 pub use annotate::annotate;
 pub use boxes::BoxMetrics;

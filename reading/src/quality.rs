@@ -13,8 +13,8 @@ use schemas::{
 
 use crate::{
     boxes::BoxMetrics,
-    decode::{Photo, size},
-    inspect::fault,
+    decode::Photo,
+    inspect::{fault, size},
     plane::{Plane, components, luma, mean, percentile, shrunk, squared_gradients},
 };
 

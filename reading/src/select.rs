@@ -2,10 +2,13 @@
 
 use schemas::events::Unit;
 
+mod words;
+
+use words::{ELSEWHERE, elsewhere};
+
 use crate::{
     geometry::{Quad, axes, centre, height, width},
     recognise::Glyph,
-    words::{ELSEWHERE, elsewhere},
 };
 
 /// A line with its characters.

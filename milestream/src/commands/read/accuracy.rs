@@ -4,43 +4,9 @@ use std::{collections::BTreeMap, fmt::Write as _, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use rust_decimal::Decimal;
-use serde::Deserialize;
 
-use super::{Outcome, labels::Label, lines, name};
-
-/// The class of photos that hold a reading; all others must not be accepted.
-pub const READABLE: &str = "readable";
-
-/// What a photo shows: a line of the truth file of a generated set.
-#[derive(Deserialize)]
-pub struct Truth {
-    pub file: String,
-    pub class: String,
-    pub style: String,
-    /// The integer part; none where the photo has no odometer.
-    pub value: Option<u64>,
-    /// The digit on the wheel of tenths.
-    pub tenth: Option<u64>,
-    /// The vehicle's last verified reading.
-    pub prior: Option<u64>,
-}
-
-/// A line of either kind of file.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum TruthLine {
-    Drawn(Truth),
-    Labelled(Label),
-}
-
-/// Reads a truth file or a file of labels; by file name.
-pub fn truth(path: &Path) -> anyhow::Result<BTreeMap<String, Truth>> {
-    let truth = |line| match line {
-        TruthLine::Drawn(truth) => truth,
-        TruthLine::Labelled(label) => label.into(),
-    };
-    Ok(lines::<TruthLine>(path)?.into_iter().map(truth).map(|truth| (truth.file.clone(), truth)).collect())
-}
+use super::truth::{READABLE, Truth};
+use super::{Outcome, name};
 
 /// Lower ends of the rows that tell how often a confidence was right.
 const CONFIDENCES: [Decimal; 7] = [

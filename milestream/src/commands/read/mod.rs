@@ -22,8 +22,8 @@ use serde::Deserialize;
 
 mod accuracy;
 mod gallery;
-mod labels;
 mod show;
+mod truth;
 
 const NO_CPU_TIME: &str = "cannot measure the CPU time";
 
@@ -138,7 +138,7 @@ pub fn run(args: &ReadArgs) -> anyhow::Result<()> {
     if args.annotate.is_some() && files.len() != 1 {
         bail!("--annotate draws on one photo, and {} were given", files.len());
     }
-    let truth = args.truth.as_deref().map(accuracy::truth).transpose()?;
+    let truth = args.truth.as_deref().map(truth::read).transpose()?;
     let mut gallery = args.gallery.clone().map(gallery::Gallery::new).transpose()?;
     let previous = previous(args.previous.as_ref())?;
     let reader = if args.closer { Reader::closer() } else { Reader::embedded() }?;

@@ -61,7 +61,7 @@ fn the_table_counts_strictly_forgives_tenths_beside_and_uses_the_prior() {
         {"file":"b.jpg","class":"readable","style":"screen","value":777,"tenth":null,"prior":0}
         {"file":"c.jpg","class":"motion","style":"drum","value":9,"tenth":null,"prior":0}"#;
     fs::write(&path, truth).unwrap();
-    let mut table = accuracy::Table::new(accuracy::truth(&path).unwrap());
+    let mut table = accuracy::Table::new(truth::read(&path).unwrap());
     fs::remove_dir_all(&folder).unwrap();
     table.add(&outcome("x/a.jpg", vec![candidate(123_456, 85), candidate(12_345, 10)], false)).unwrap();
     table.add(&outcome("b.jpg", vec![candidate(777, 99)], false)).unwrap();
@@ -106,7 +106,7 @@ fn a_drums_label_ends_with_its_tenths_and_a_displays_point_says_that_it_is_a_tri
         {"file":"trip.jpg","kind":"digital","label":"49.3"}
         {"file":"zero.jpg","kind":"digital","label":"0"}"#;
     fs::write(&path, labels).unwrap();
-    let truth = accuracy::truth(&path).unwrap();
+    let truth = truth::read(&path).unwrap();
     fs::remove_file(&path).unwrap();
     let told = |file: &str| (truth[file].class.as_str(), truth[file].value, truth[file].tenth);
     assert_eq!(told("drum.jpg"), ("readable", Some(3_537), Some(6)));

@@ -1,10 +1,7 @@
 //! Words that tell a number on a receipt, a label or paper from one on a dashboard.
 
-use crate::{
-    geometry::height,
-    recognise::Glyph,
-    select::{Read, aligned},
-};
+use super::{Read, aligned};
+use crate::{geometry::height, recognise::Glyph};
 
 /// Words that stand on dashboards beside the mileage, in the languages of most cars. A radio's names, dates and menus may be any
 /// words, so no list of them would do: they count only where a receipt has them.

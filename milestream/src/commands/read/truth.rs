@@ -1,8 +1,45 @@
-//! The labels of real photos, as the truth that the accuracy table compares with.
+//! What photos show: the truth file of a generated set, or the labels of real photos. The accuracy table compares with it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Deserialize;
 
-use super::accuracy::{READABLE, Truth};
+use super::lines;
+
+/// The class of photos that hold a reading; all others must not be accepted.
+pub const READABLE: &str = "readable";
+
+/// What a photo shows: a line of the truth file of a generated set.
+#[derive(Deserialize)]
+pub struct Truth {
+    pub file: String,
+    pub class: String,
+    pub style: String,
+    /// The integer part; none where the photo has no odometer.
+    pub value: Option<u64>,
+    /// The digit on the wheel of tenths.
+    pub tenth: Option<u64>,
+    /// The vehicle's last verified reading.
+    pub prior: Option<u64>,
+}
+
+/// A line of either kind of file.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TruthLine {
+    Drawn(Truth),
+    Labelled(Label),
+}
+
+/// Reads a truth file or a file of labels; by file name.
+pub fn read(path: &Path) -> anyhow::Result<BTreeMap<String, Truth>> {
+    let truth = |line| match line {
+        TruthLine::Drawn(truth) => truth,
+        TruthLine::Labelled(label) => label.into(),
+    };
+    Ok(lines::<TruthLine>(path)?.into_iter().map(truth).map(|truth| (truth.file.clone(), truth)).collect())
+}
 
 /// The class of photos whose display shows another number than the total.
 const TRIP_METER: &str = "trip_meter";
