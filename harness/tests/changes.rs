@@ -127,7 +127,7 @@ fn every_change_on_a_page_applies_touches_few_files_and_compiles() {
         println!("{page}: {} files, at most {at_most}", files.len());
         assert!((1..=at_most).contains(&files.len()), "docs/changes/{page} touches {files:#?}");
     }
-    cargo(&tree, &["check", "--workspace", "--all-targets", "--offline", "--quiet"]);
+    cargo(&tree, &["check", "--workspace", "--all-targets", "--all-features", "--offline", "--quiet"]);
 }
 
 #[test]
