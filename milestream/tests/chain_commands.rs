@@ -213,7 +213,7 @@ fn what_cannot_be_a_node_or_a_contract_is_refused_and_nothing_is_written() {
         ("http://127.0.0.1:1", "genesis block"),
         // A server of another kind.
         (registry.as_str(), "genesis block"),
-        ("no url", "no URL"),
+        ("no url", "not a URL"),
     ] {
         let refused = world.refused(&[&node[..], &[url]].concat());
         // Before it stands the command line, with all that it holds.

@@ -139,7 +139,7 @@ async fn a_service_is_added_changed_listed_and_disabled_and_each_change_is_audit
     let all = world.one("select jsonb_agg(action_details) from system_audit_logs").await.to_string();
     assert!(!all.contains("AIza") && !all.contains("v1."), "{all}");
     let refused = world.refused(&["service", "disable", "Milestream Embedded"]);
-    assert!(refused.contains("part of every chain"), "{refused}");
+    assert!(refused.contains("part of every cascade"), "{refused}");
 }
 
 #[tokio::test]

@@ -248,15 +248,18 @@ impl Service {
                 Ok(reading) => self.answered(self.untold(hedged), reading),
                 Err(error) => self.failed(self.untold(hedged), &error),
             },
-            Some(remote) => self.ask(remote, photo, self.untold(hedged), now).await,
+            Some(remote) => self.ask(remote, photo, hedged, now).await,
         };
         tried.attempt.spent_ms = started.milliseconds_to(now());
         tried
     }
 
     /// One call of an external service, if breaker and budget allow it.
-    async fn ask<P: Photo>(&self, remote: &Remote, photo: &P, mut attempt: Attempt, now: &Now) -> Tried {
-        let permit = match self.guard.admit(&self.config.limits, now()) {
+    async fn ask<P: Photo>(&self, remote: &Remote, photo: &P, hedged: bool, now: &Now) -> Tried {
+        let permit = self.guard.admit(&self.config.limits, now());
+        // Behind the permit, which may have half opened the breaker that the attempt names.
+        let mut attempt = self.untold(hedged);
+        let permit = match permit {
             Ok(permit) => permit,
             Err(error) => return self.failed(attempt, &error),
         };
