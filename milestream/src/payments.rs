@@ -8,7 +8,7 @@ use chain::{BlockId, Wei};
 use ingest::config::ChainAccess;
 use processors::chain_submission::PayoutConfig;
 use processors::chain_submission::network::{Network, NetworkError};
-use processors::chain_submission::plan::{Strategy, Terms};
+use processors::chain_submission::submit::terms::{Strategy, Terms};
 use runtime::Engine;
 use runtime::clock::SystemClock;
 use schemas::events::ActivityLogged;

@@ -5,7 +5,7 @@ use image::RgbImage;
 
 use crate::{
     geometry::{Point, Quad, axes, grow, height, scale, smallest_rectangle, spanned, width},
-    network::{Network, NetworkError, Thread},
+    network::{Network, NetworkError, Thread, input_size},
     plane::{Plane, components, resize},
 };
 
@@ -47,11 +47,9 @@ pub(crate) fn detect(
     Ok(boxes(&map).into_iter().map(|quad| scale(&quad, x, y)).collect())
 }
 
-/// The size that the network sees: its strides ask for multiples of 32.
+/// The size that the network sees; a small photo is not enlarged.
 fn network_size(width: u32, height: u32, long_side: u32) -> (u32, u32) {
-    let shrink = (long_side as f32 / width.max(height) as f32).min(1.0);
-    let side = |pixels: u32| ((pixels as f32 * shrink / 32.0).round() as u32).max(1) * 32;
-    (side(width), side(height))
+    input_size(width, height, (long_side as f32 / width.max(height) as f32).min(1.0))
 }
 
 fn planes(picture: &RgbImage) -> Vec<f32> {

@@ -51,11 +51,26 @@ pub(crate) fn grow(quad: &Quad, left: f32, right: f32, across: f32) -> Quad {
 
 /// Whether two quads share a place: their centres are nearer than half their sizes added, along and across the first.
 pub(crate) fn overlap(a: &Quad, b: &Quad) -> bool {
+    let [along, down] = apart(a, b);
+    along.abs() < (width(a) + width(b)) / 2.0 && down.abs() < (height(a) + height(b)) / 2.0
+}
+
+/// The share of their joint area that two quads have in common, the second taken to lie in the direction of the first.
+pub(crate) fn shared(a: &Quad, b: &Quad) -> f32 {
+    let [along, down] = apart(a, b);
+    let common = |offset: f32, a: f32, b: f32| {
+        ((a / 2.0).min(offset + b / 2.0) - (-a / 2.0).max(offset - b / 2.0)).max(0.0)
+    };
+    let both = common(along, width(a), width(b)) * common(down, height(a), height(b));
+    both / (width(a) * height(a) + width(b) * height(b) - both).max(f32::EPSILON)
+}
+
+/// The way from one centre to the other, along the first box and down it.
+fn apart(a: &Quad, b: &Quad) -> [f32; 2] {
     let (along, down) = axes(a);
     let (from, to) = (centre(a), centre(b));
     let apart = [to[0] - from[0], to[1] - from[1]];
-    (apart[0] * along[0] + apart[1] * along[1]).abs() < (width(a) + width(b)) / 2.0
-        && (apart[0] * down[0] + apart[1] * down[1]).abs() < (height(a) + height(b)) / 2.0
+    [along, down].map(|axis| apart[0] * axis[0] + apart[1] * axis[1])
 }
 
 pub(crate) fn scale(quad: &Quad, x: f32, y: f32) -> Quad {

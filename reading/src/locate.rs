@@ -1,10 +1,10 @@
-//! Finds the lines that may hold the mileage: a small network of our own (`tools/locator`), trained on dashboards.
+//! Finds the lines that may hold the mileage: a small network of our own (`tools/training`), trained on dashboards.
 
 use image::{RgbImage, imageops};
 
 use crate::{
-    geometry::{Quad, axes, centre, height, scale, width},
-    network::{Network, NetworkError, Output, Thread},
+    geometry::{Quad, centre, height, scale, shared, width},
+    network::{Network, NetworkError, Output, Thread, input_size},
     plane::resize,
 };
 
@@ -99,11 +99,9 @@ fn seen(
     Ok(distinct(places.collect()))
 }
 
-/// The photo stretched to fill exactly these multiples of 32, small ones enlarged.
+/// The size that the photo is stretched to fill; a small one is enlarged.
 fn network_size(width: u32, height: u32) -> (u32, u32) {
-    let long = width.max(height) as f32;
-    let side = |pixels: u32| ((pixels as f32 * LONG_SIDE as f32 / long / 32.0).round() as u32).max(1) * 32;
-    (side(width), side(height))
+    input_size(width, height, LONG_SIDE as f32 / width.max(height) as f32)
 }
 
 /// The cells that are surer of a kind of line than the eight around them.
@@ -162,19 +160,6 @@ fn distinct(mut places: Vec<Place>) -> Vec<Place> {
         }
     }
     kept
-}
-
-/// The share of their joint area that two quads have in common, the second taken to lie in the direction of the first.
-pub(crate) fn shared(a: &Quad, b: &Quad) -> f32 {
-    let (along, down) = axes(a);
-    let (from, to) = (centre(a), centre(b));
-    let apart = [to[0] - from[0], to[1] - from[1]];
-    let common = |direction: [f32; 2], a: f32, b: f32| {
-        let offset = apart[0] * direction[0] + apart[1] * direction[1];
-        ((a / 2.0).min(offset + b / 2.0) - (-a / 2.0).max(offset - b / 2.0)).max(0.0)
-    };
-    let both = common(along, width(a), width(b)) * common(down, height(a), height(b));
-    both / (width(a) * height(a) + width(b) * height(b) - both).max(f32::EPSILON)
 }
 
 #[cfg(test)]

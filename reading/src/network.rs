@@ -30,6 +30,12 @@ pub(crate) struct Output {
     pub values: Vec<f32>,
 }
 
+/// A picture's size by a factor, as networks take it: their strides ask for multiples of 32.
+pub(crate) fn input_size(width: u32, height: u32, factor: f32) -> (u32, u32) {
+    let side = |pixels: u32| ((pixels as f32 * factor / 32.0).round() as u32).max(1) * 32;
+    (side(width), side(height))
+}
+
 impl Network {
     pub fn load(onnx: &'static [u8]) -> Result<Self, NetworkError> {
         Ok(Self(Model::load_static_slice(onnx)?))

@@ -15,7 +15,7 @@ pub mod metrics;
 pub mod network;
 pub mod submit;
 
-pub use self::submit::{obstacle, terms as plan};
+pub use self::submit::obstacle;
 
 use std::path::PathBuf;
 use std::sync::Arc;
