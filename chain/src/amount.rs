@@ -13,7 +13,7 @@ pub const COIN_DECIMALS: u32 = 18;
 /// Decimal places that rewards are kept with: every grant is a multiple of 10^-8 B3TR = 10^10 wei.
 pub const GRID_DECIMALS: u32 = 8;
 
-/// Wei in one step of the 8-decimals grid: 10^(18 - 8).
+/// Wei in one unit of the 8-decimals grid: 10^(18 - 8).
 pub const GRID_WEI: u64 = 10_u64.pow(COIN_DECIMALS - GRID_DECIMALS);
 
 /// Why an amount is refused. Nothing is ever rounded silently.
@@ -105,8 +105,8 @@ impl Wei {
     /// # Errors
     /// [`AmountError::TooLarge`] as for [`Wei::to_coins`].
     pub fn to_coins_cut(self) -> Result<Decimal, AmountError> {
-        let step = U256::from(GRID_WEI);
-        Self(self.0 / step * step).to_coins()
+        let unit = U256::from(GRID_WEI);
+        Self(self.0 / unit * unit).to_coins()
     }
 
     /// True for a multiple of 10^10 wei.
@@ -272,12 +272,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_amount_on_the_grid_survives_both_directions(steps in 0_u64..) {
-            let b3tr = Decimal::from_i128_with_scale(i128::from(steps), GRID_DECIMALS);
+        fn any_amount_on_the_grid_survives_both_directions(units in 0_u64..) {
+            let b3tr = Decimal::from_i128_with_scale(i128::from(units), GRID_DECIMALS);
             let wei = Wei::from_b3tr(b3tr).unwrap();
             prop_assert!(wei.is_on_grid());
             prop_assert_eq!(wei.to_b3tr().unwrap(), b3tr);
-            prop_assert_eq!(wei.to_u128().unwrap(), u128::from(steps) * u128::from(GRID_WEI));
+            prop_assert_eq!(wei.to_u128().unwrap(), u128::from(units) * u128::from(GRID_WEI));
         }
 
         #[test]
@@ -288,7 +288,7 @@ mod tests {
         }
 
         #[test]
-        fn cutting_loses_less_than_one_step_and_never_gains(wei in 0_u128..(1 << 95)) {
+        fn cutting_loses_less_than_one_unit_and_never_gains(wei in 0_u128..(1 << 95)) {
             let cut = Wei::from_coins(Wei::from(wei).to_coins_cut().unwrap()).unwrap().to_u128().unwrap();
             prop_assert!(cut <= wei && wei - cut < u128::from(GRID_WEI));
         }

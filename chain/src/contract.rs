@@ -10,7 +10,7 @@ use crate::node::{Node, NodeError, Revision};
 /// Why a read gave no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContractError {
-    /// The node gave no usable answer.
+    /// The node gave no usable response.
     #[error(transparent)]
     Node(#[from] NodeError),
     /// There is no contract at the address: a wrong address, or the right one on another network.
@@ -26,9 +26,9 @@ pub enum ContractError {
         /// Its reason, or the EVM's word.
         refusal: Refusal,
     },
-    /// The contract answered with something else than the function returns.
-    #[error("the contract at {address} gave no answer that fits {call}")]
-    Answer {
+    /// The contract responded with something else than the function returns.
+    #[error("the contract at {address} gave no response that fits {call}")]
+    Response {
         /// The contract.
         address: Address,
         /// The function's signature.
@@ -62,7 +62,7 @@ impl<'a> Contract<'a> {
             return Err(ContractError::NoCode(address));
         }
         C::abi_decode_returns_validate(&outcome.data)
-            .map_err(|_| ContractError::Answer { address, call: signature })
+            .map_err(|_| ContractError::Response { address, call: signature })
     }
 
     /// B3TR: what an account holds.
@@ -158,7 +158,7 @@ impl<'a> Contract<'a> {
     /// # Errors
     /// Any [`ContractError`].
     pub async fn is_person(&self, who: Address) -> Result<bool, ContractError> {
-        self.read(Passport::isPersonCall { user: account(who) }).await.map(|answer| answer.person)
+        self.read(Passport::isPersonCall { user: account(who) }).await.map(|response| response.person)
     }
 
     /// Passport: true when the account is on the list of known cheaters.

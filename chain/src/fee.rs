@@ -12,7 +12,7 @@ const TARGET_PERCENT: u64 = 75;
 /// A block without gas lowers the fee by 1/8, a full one raises it by a third of that (`thor.BaseFeeChangeDenominator`).
 const CHANGE_DENOMINATOR: u64 = 8;
 
-/// The base fee of the block after one with `base_fee`, `gas_limit` and `gas_used`. It rises by at most 1/24 a block: what is
+/// The base fee of the block after one with `base_fee`, `gas_limit` and `gas_used`. It rises by at most 1/24 per block: what is
 /// signed with twice the present fee stays acceptable for 17 full blocks (ln 2 / ln(25/24) = 16.98).
 #[must_use]
 pub fn next_base_fee(base_fee: Wei, gas_limit: u64, gas_used: u64) -> Wei {

@@ -3,12 +3,12 @@
 use blake2::digest::consts::U32;
 use blake2::{Blake2b, Digest};
 
-/// blake2b with 32 bytes of output over the concatenation of `parts` (Thor `thor.Blake2b`).
+/// blake2b with 32 bytes of output over the concatenation of `pieces` (Thor `thor.Blake2b`).
 #[must_use]
-pub fn blake2b256(parts: &[&[u8]]) -> [u8; 32] {
+pub fn blake2b256(pieces: &[&[u8]]) -> [u8; 32] {
     let mut hasher = Blake2b::<U32>::new();
-    for part in parts {
-        hasher.update(part);
+    for piece in pieces {
+        hasher.update(piece);
     }
     hasher.finalize().into()
 }
@@ -37,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn hashing_in_parts_equals_hashing_the_whole() {
+    fn hashing_in_pieces_equals_hashing_the_whole() {
         assert_eq!(blake2b256(&[b"ab", b"", b"c"]), blake2b256(&[b"abc"]));
     }
 }

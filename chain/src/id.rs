@@ -1,5 +1,5 @@
 //! Addresses and 32-byte ids as types of their own, so that a block id cannot be passed where a transaction id is meant.
-//! All print as `0x` and lower-case hex, the form that a Thor node answers with, and read and write JSON the same way.
+//! All print as `0x` and lower-case hex, the form that a Thor node responds with, and read and write JSON the same way.
 
 use std::fmt;
 use std::str::FromStr;

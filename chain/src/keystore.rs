@@ -1,5 +1,5 @@
 //! The signer's key at rest: Web3 Secret Storage, version 3 (the format of geth, VeWorld and the VeChain SDK), with scrypt,
-//! aes-128-ctr and a keccak-256 check value. A wrong password and a damaged file cannot be told apart, by design of the format.
+//! aes-128-ctr and a keccak-256 check value. A wrong password and a damaged file cannot be distinguished, by design of the format.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -33,7 +33,7 @@ pub enum KeystoreError {
     File {
         /// The file.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The operating system's error.
         source: std::io::Error,
     },
     /// The text is no keystore: no JSON, a field missing, a wrong length.
@@ -423,7 +423,7 @@ mod tests {
             changed(&keystore, |j| j["address"] = "00".repeat(20).into()),
             Err(KeystoreError::Address { .. })
         ));
-        // A damaged iv is not covered by the check value: another key comes out, and the address tells.
+        // A damaged iv is not covered by the check value: another key comes out, and the address shows it.
         let iv = changed(&keystore, |j| j["crypto"]["cipherparams"]["iv"] = "00".repeat(16).into());
         assert!(matches!(iv, Err(KeystoreError::Address { .. } | KeystoreError::Key(_))));
         assert!(matches!(Keystore::from_json("<html>"), Err(KeystoreError::Format(_))));

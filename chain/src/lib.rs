@@ -24,4 +24,4 @@ pub use amount::{AmountError, Wei};
 pub use id::{Address, AppId, BlockId, IdError, TxId};
 pub use node::{Node, NodeError};
 pub use signer::{Signature, Signer, SignerError};
-pub use tx::{BlockRef, Body, Clause, Fees, SignedTx, TxError};
+pub use tx::{BlockRef, Clause, Fees, SignedTx, TxError, UnsignedTx};

@@ -10,14 +10,14 @@ use std::sync::OnceLock;
 
 use alloy_primitives::U256;
 use chain::keystore::{Keystore, Password, ScryptCost, generate_key};
-use chain::{Address, BlockRef, Body, Clause, Fees, SignedTx, Signer, TxId, Wei};
+use chain::{Address, BlockRef, Clause, Fees, SignedTx, Signer, TxId, UnsignedTx, Wei};
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-/// Bodies to compare.
-const BODIES: usize = 1_200;
+/// Transactions to compare.
+const CASES: usize = 1_200;
 
 /// The folder that holds `node_modules`, installed from the lock file once a run.
 fn installed() -> &'static Path {
@@ -26,7 +26,7 @@ fn installed() -> &'static Path {
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk");
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sdk");
         std::fs::create_dir_all(&folder).unwrap();
-        for file in ["package.json", "package-lock.json", "answer.mjs"] {
+        for file in ["package.json", "package-lock.json", "oracle.mjs"] {
             std::fs::copy(sources.join(file), folder.join(file)).unwrap();
         }
         // What an earlier run installed from the same lock file is used again.
@@ -46,11 +46,11 @@ fn installed() -> &'static Path {
     })
 }
 
-/// Asks the oracle all questions and gives its answers in order.
+/// Asks the oracle all questions and gives its responses in order.
 fn ask(questions: &[Value]) -> Vec<Value> {
     let folder = installed();
     let mut oracle = Command::new("node")
-        .arg(folder.join("answer.mjs"))
+        .arg(folder.join("oracle.mjs"))
         .arg(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -63,12 +63,12 @@ fn ask(questions: &[Value]) -> Vec<Value> {
     let output = oracle.wait_with_output().unwrap();
     writer.join().unwrap();
     assert!(output.status.success(), "the oracle failed: {}", output.status);
-    let answers: Vec<Value> = serde_json::Deserializer::from_slice(&output.stdout)
+    let responses: Vec<Value> = serde_json::Deserializer::from_slice(&output.stdout)
         .into_iter()
-        .map(|answer| answer.expect("the oracle answers in JSON lines"))
+        .map(|response| response.expect("the oracle responds in JSON lines"))
         .collect();
-    assert_eq!(answers.len(), questions.len(), "one answer to each question");
-    answers
+    assert_eq!(responses.len(), questions.len(), "one response to each question");
+    responses
 }
 
 /// Mostly small, often zero, sometimes huge: where encodings of integers go wrong.
@@ -98,7 +98,7 @@ fn clause(rng: &mut StdRng) -> Clause {
     Clause { to, value: wei(rng), data: data(rng) }
 }
 
-fn body(rng: &mut StdRng) -> Body {
+fn unsigned(rng: &mut StdRng) -> UnsignedTx {
     let clauses = (0..rng.random_range(0..5)).map(|_| clause(rng)).collect();
     let (a, b) = (wei(rng), wei(rng));
     let fees = if rng.random_bool(0.5) {
@@ -106,7 +106,7 @@ fn body(rng: &mut StdRng) -> Body {
     } else {
         Fees::Dynamic { max_priority_fee_per_gas: a.min(b), max_fee_per_gas: a.max(b) }
     };
-    let mut body = Body {
+    let mut unsigned = UnsignedTx {
         chain_tag: rng.random(),
         block_ref: BlockRef(number(rng)),
         expiration: rng.random::<u32>() >> rng.random_range(0..32),
@@ -117,26 +117,26 @@ fn body(rng: &mut StdRng) -> Body {
         nonce: number(rng),
         delegated: rng.random_bool(0.4),
     };
-    body.gas = body.intrinsic_gas().saturating_add(number(rng));
-    body
+    unsigned.gas = unsigned.intrinsic_gas().saturating_add(number(rng));
+    unsigned
 }
 
 fn hex_of(bytes: &[u8]) -> String {
     format!("0x{}", hex::encode(bytes))
 }
 
-/// The body as the library's `TransactionBody`.
-fn body_json(body: &Body) -> Value {
-    let clauses: Vec<_> = body
+/// The transaction as the library's `TransactionBody`.
+fn unsigned_json(unsigned: &UnsignedTx) -> Value {
+    let clauses: Vec<_> = unsigned
         .clauses
         .iter()
         .map(|c| json!({ "to": c.to, "value": c.value.to_hex(), "data": hex_of(&c.data) }))
         .collect();
     let mut json = json!({
-        "chainTag": body.chain_tag, "blockRef": format!("{:#018x}", body.block_ref.0), "expiration": body.expiration,
-        "clauses": clauses, "gas": body.gas.to_string(), "dependsOn": body.depends_on, "nonce": format!("{:#x}", body.nonce),
+        "chainTag": unsigned.chain_tag, "blockRef": format!("{:#018x}", unsigned.block_ref.0), "expiration": unsigned.expiration,
+        "clauses": clauses, "gas": unsigned.gas.to_string(), "dependsOn": unsigned.depends_on, "nonce": format!("{:#x}", unsigned.nonce),
     });
-    match body.fees {
+    match unsigned.fees {
         Fees::Legacy { gas_price_coef } => json["gasPriceCoef"] = gas_price_coef.into(),
         Fees::Dynamic { max_priority_fee_per_gas, max_fee_per_gas } => {
             json["type"] = chain::tx::DYNAMIC_FEE_TYPE.into();
@@ -144,14 +144,14 @@ fn body_json(body: &Body) -> Value {
             json["maxFeePerGas"] = max_fee_per_gas.to_hex().into();
         }
     }
-    if body.delegated {
+    if unsigned.delegated {
         json["reserved"] = json!({ "features": 1 });
     }
     json
 }
 
 struct Case {
-    body: Body,
+    unsigned: UnsignedTx,
     keys: [String; 2],
     signed: SignedTx,
 }
@@ -164,55 +164,55 @@ fn case(rng: &mut StdRng) -> Case {
         hex_of(&key)
     });
     let [origin, payer] = [0, 1].map(|i| Signer::from_hex(&keys[i]).unwrap());
-    let body = body(rng);
-    let signed = if body.delegated {
-        SignedTx::sign_delegated(body.clone(), &origin, &payer)
+    let unsigned = unsigned(rng);
+    let signed = if unsigned.delegated {
+        SignedTx::sign_delegated(unsigned.clone(), &origin, &payer)
     } else {
-        SignedTx::sign(body.clone(), &origin)
+        SignedTx::sign(unsigned.clone(), &origin)
     };
-    Case { body, keys, signed: signed.unwrap() }
+    Case { unsigned, keys, signed: signed.unwrap() }
 }
 
 #[test]
-fn bytes_hashes_ids_and_signers_of_random_bodies_equal_those_of_vechains_own_library() {
+fn bytes_hashes_ids_and_signers_of_random_transactions_equal_those_of_vechains_own_library() {
     let seed: u64 = rand::random();
     let mut rng = StdRng::seed_from_u64(seed);
-    let cases: Vec<_> = (0..BODIES).map(|_| case(&mut rng)).collect();
+    let cases: Vec<_> = (0..CASES).map(|_| case(&mut rng)).collect();
     let makings = cases.iter().map(|case| {
-        let mut question = json!({ "body": body_json(&case.body), "key": case.keys[0] });
-        if case.body.delegated {
+        let mut question = json!({ "body": unsigned_json(&case.unsigned), "key": case.keys[0] });
+        if case.unsigned.delegated {
             question["payer"] = case.keys[1].clone().into();
         }
         question
     });
     let readings = cases.iter().map(|case| json!({ "decode": hex_of(&case.signed.encode()) }));
-    let answers = ask(&makings.chain(readings).collect::<Vec<_>>());
-    let (made, read) = answers.split_at(cases.len());
+    let responses = ask(&makings.chain(readings).collect::<Vec<_>>());
+    let (made, read) = responses.split_at(cases.len());
 
     for (index, ((case, made), read)) in cases.iter().zip(made).zip(read).enumerate() {
-        let (body, signed) = (&case.body, &case.signed);
-        let who = format!("body {index} of seed {seed}: {body:?}\n made {made}\n read {read}");
-        assert_eq!(made["unsigned"], hex_of(&body.encode_unsigned()), "{who}");
-        assert_eq!(made["hash"], body.signing_hash().to_string(), "{who}");
+        let (unsigned, signed) = (&case.unsigned, &case.signed);
+        let who = format!("transaction {index} of seed {seed}: {unsigned:?}\n made {made}\n read {read}");
+        assert_eq!(made["unsigned"], hex_of(&unsigned.encode_unsigned()), "{who}");
+        assert_eq!(made["hash"], unsigned.signing_hash().to_string(), "{who}");
         assert_eq!(made["raw"], hex_of(&signed.encode()), "{who}");
-        assert_eq!(made["intrinsicGas"], body.intrinsic_gas(), "{who}");
-        for answer in [made, read] {
-            assert_eq!(answer["id"], body.id(signed.origin()).to_string(), "{who}");
-            assert_eq!(answer["origin"], signed.origin().to_string(), "{who}");
-            assert_eq!(answer["gasPayer"], signed.gas_payer().to_string(), "{who}");
-            assert_eq!(answer["raw"], made["raw"], "{who}");
+        assert_eq!(made["intrinsicGas"], unsigned.intrinsic_gas(), "{who}");
+        for response in [made, read] {
+            assert_eq!(response["id"], unsigned.id(signed.origin()).to_string(), "{who}");
+            assert_eq!(response["origin"], signed.origin().to_string(), "{who}");
+            assert_eq!(response["gasPayer"], signed.gas_payer().to_string(), "{who}");
+            assert_eq!(response["raw"], made["raw"], "{who}");
         }
         let theirs = hex::decode(&made["raw"].as_str().unwrap()[2..]).unwrap();
         assert_eq!(SignedTx::decode(&theirs).as_ref(), Ok(signed), "{who}");
     }
-    let of_kind = |kind: fn(&Body) -> bool| cases.iter().filter(|case| kind(&case.body)).count();
+    let of_kind = |kind: fn(&UnsignedTx) -> bool| cases.iter().filter(|case| kind(&case.unsigned)).count();
     for (name, count) in [
         ("legacy", of_kind(|b| matches!(b.fees, Fees::Legacy { .. }))),
         ("dynamic fee", of_kind(|b| matches!(b.fees, Fees::Dynamic { .. }))),
         ("delegated", of_kind(|b| b.delegated)),
         ("dependent", of_kind(|b| b.depends_on.is_some())),
     ] {
-        assert!(count > BODIES / 10, "only {count} {name} bodies of seed {seed}");
+        assert!(count > CASES / 10, "only {count} {name} transactions of seed {seed}");
     }
 }
 
@@ -224,13 +224,13 @@ fn keystores_open_in_both_directions() {
     let password = Password::new(text.to_owned().into());
     let ours = Keystore::encrypt(&key, &password, ScryptCost::LIGHT).unwrap();
     let ours: Value = serde_json::from_str(&ours.to_json().unwrap()).unwrap();
-    let answers = ask(&[
+    let responses = ask(&[
         json!({ "keystore": ours, "password": text }),
         json!({ "encrypt": hex_of(key.expose_secret()), "password": text }),
         json!({ "keystore": ours, "password": "another" }),
     ]);
-    assert_eq!(answers[0]["key"], hex_of(key.expose_secret()), "the library opens our keystore");
-    let theirs = Keystore::from_json(&answers[1]["keystore"].to_string()).unwrap();
+    assert_eq!(responses[0]["key"], hex_of(key.expose_secret()), "the library opens our keystore");
+    let theirs = Keystore::from_json(&responses[1]["keystore"].to_string()).unwrap();
     assert_eq!(theirs.open(&password).unwrap().address(), signer.address(), "we open the library's keystore");
-    assert!(answers[2]["error"].is_string(), "a wrong password opens nothing");
+    assert!(responses[2]["error"].is_string(), "a wrong password opens nothing");
 }

@@ -16,7 +16,7 @@ use chain::node::{
     BadTransaction, Criterion, EventFilter, Limits, Node, NodeError, Rejection, Revision, Simulation,
     failing_clause,
 };
-use chain::{Address, BlockId, BlockRef, Body, Clause, Fees, SignedTx, Signer, TxId, Wei};
+use chain::{Address, BlockId, BlockRef, Clause, Fees, SignedTx, Signer, TxId, UnsignedTx, Wei};
 
 fn node() -> Node {
     let url = std::env::var("THOR_URL").expect(
@@ -51,8 +51,8 @@ fn deployment() -> &'static Deployment {
     })
 }
 
-/// The answer to bytes that are on the chain: success for as long as the pool still keeps its copy (a block or two), then this.
-async fn answer_once_settled(node: &Node, raw: &[u8], id: TxId) -> NodeError {
+/// The response to bytes that are on the chain: success for as long as the pool still keeps its copy (a block or two), then this.
+async fn response_once_settled(node: &Node, raw: &[u8], id: TxId) -> NodeError {
     for _ in 0..300 {
         match node.send(raw).await {
             Ok(same) => assert_eq!(same, id),
@@ -63,10 +63,10 @@ async fn answer_once_settled(node: &Node, raw: &[u8], id: TxId) -> NodeError {
     panic!("the pool still keeps {id} after 30 s");
 }
 
-/// A body that a node takes at once: current reference, enough gas and fees.
-async fn body(node: &Node, clauses: Vec<Clause>) -> Body {
+/// A transaction that a node takes at once: current reference, enough gas and fees.
+async fn unsigned(node: &Node, clauses: Vec<Clause>) -> UnsignedTx {
     let best = node.block(Revision::Best).await.unwrap().unwrap();
-    Body {
+    UnsignedTx {
         chain_tag: node.genesis().await.unwrap().chain_tag(),
         block_ref: BlockRef::from(best.id),
         expiration: 32,
@@ -96,17 +96,17 @@ fn three_rewards_in_one_transaction_are_paid_to_the_wei_under_the_id_known_befor
         .collect();
     run(async {
         let clauses = calls.iter().map(|call| call.plain(at.rewards_pool)).collect();
-        let body = body(&node, clauses).await;
+        let unsigned = unsigned(&node, clauses).await;
         let distributor = signer(1);
-        let planned = body.id(distributor.address());
-        let raw = SignedTx::sign(body, &distributor).unwrap().encode();
+        let planned = unsigned.id(distributor.address());
+        let raw = SignedTx::sign(unsigned, &distributor).unwrap().encode();
         assert_eq!(node.send(&raw).await.unwrap(), planned);
         assert_eq!(node.send(&raw).await.unwrap(), planned, "the same bytes again are the same transaction");
 
         let receipt =
             Operator::new(&node, &distributor).await.unwrap().wait("paying", planned).await.unwrap();
         assert_eq!(receipt.meta.tx_origin, distributor.address());
-        assert_eq!(answer_once_settled(&node, &raw, planned).await, NodeError::Rejected(Rejection::Known));
+        assert_eq!(response_once_settled(&node, &raw, planned).await, NodeError::Rejected(Rejection::Known));
         assert_eq!(
             node.receipt(planned, Some(at.genesis_id)).await,
             Ok(None),
@@ -135,7 +135,7 @@ fn three_rewards_in_one_transaction_are_paid_to_the_wei_under_the_id_known_befor
             assert_eq!(token.token_balance(call.receiver).await, Ok(call.amount));
         }
 
-        // The same block, read whole, tells the same: clauses, logs, places.
+        // The same block, read whole, holds the same: clauses, logs, places.
         let block = node.expanded_block(Revision::Id(receipt.meta.block_id)).await.unwrap().unwrap();
         let tx = block.transactions.iter().find(|tx| tx.id == planned).unwrap();
         for ((clause, output), call) in tx.clauses.iter().zip(&tx.outputs).zip(&calls) {
@@ -194,31 +194,35 @@ fn legacy_delegated_and_dependent_transactions_are_taken_under_their_planned_ids
     run(async {
         let operator = Operator::new(&node, &origin).await.unwrap();
         let nothing = vec![Clause::call(Address([1; 20]), vec![])];
-        let base = body(&node, nothing).await;
-        let first = Body { fees: Fees::Legacy { gas_price_coef: 255 }, ..base.clone() };
-        let second =
-            Body { depends_on: Some(first.id(origin.address())), delegated: true, nonce: 2, ..base.clone() };
-        let third = Body {
+        let base = unsigned(&node, nothing).await;
+        let first = UnsignedTx { fees: Fees::Legacy { gas_price_coef: 255 }, ..base.clone() };
+        let second = UnsignedTx {
+            depends_on: Some(first.id(origin.address())),
+            delegated: true,
+            nonce: 2,
+            ..base.clone()
+        };
+        let third = UnsignedTx {
             fees: Fees::Legacy { gas_price_coef: 1 },
             depends_on: Some(second.id(origin.address())),
             delegated: true,
             ..base
         };
         // Backwards: a dependent one waits in the pool for what it depends on.
-        for body in [&third, &second] {
-            let signed = SignedTx::sign_delegated(body.clone(), &origin, &payer).unwrap();
-            assert_eq!(node.send(&signed.encode()).await.unwrap(), body.id(origin.address()));
+        for unsigned in [&third, &second] {
+            let signed = SignedTx::sign_delegated(unsigned.clone(), &origin, &payer).unwrap();
+            assert_eq!(node.send(&signed.encode()).await.unwrap(), unsigned.id(origin.address()));
         }
         let waiting = node.transaction(third.id(origin.address()), true, None).await.unwrap().unwrap();
         assert_eq!((waiting.meta, waiting.delegator), (None, Some(payer.address())));
         let signed = SignedTx::sign(first.clone(), &origin).unwrap();
         assert_eq!(node.send(&signed.encode()).await.unwrap(), first.id(origin.address()));
         let mut numbers = Vec::new();
-        for (body, gas_payer) in
+        for (unsigned, gas_payer) in
             [(first, origin.address()), (second, payer.address()), (third, payer.address())]
         {
-            let receipt = operator.wait("nothing", body.id(origin.address())).await.unwrap();
-            assert_eq!((receipt.gas_payer, receipt.gas_used), (gas_payer, body.intrinsic_gas()));
+            let receipt = operator.wait("nothing", unsigned.id(origin.address())).await.unwrap();
+            assert_eq!((receipt.gas_payer, receipt.gas_used), (gas_payer, unsigned.intrinsic_gas()));
             numbers.push(receipt.meta.block_number);
         }
         assert!(numbers.is_sorted(), "{numbers:?}");
@@ -312,7 +316,7 @@ fn a_follower_walks_a_real_chain_block_by_block_and_sees_the_set_up() {
 }
 
 #[test]
-fn places_of_logs_counted_in_a_whole_block_equal_those_that_the_log_search_tells() {
+fn places_of_logs_counted_in_a_whole_block_equal_those_that_the_log_search_finds() {
     let (node, at) = (node(), deployment());
     run(async {
         // Two transactions with two logging clauses each; with luck in one block, and right in any case.
@@ -330,22 +334,22 @@ fn places_of_logs_counted_in_a_whole_block_equal_those_that_the_log_search_tells
                 .logs()
                 .map(|log| (log.tx.id, log.tx_index, log.clause_index, log.log_index, log.event.clone()))
                 .collect();
-            let told = node.events(&EventFilter::blocks(number, number, vec![])).await.unwrap();
-            let told: Vec<_> = told
+            let found = node.events(&EventFilter::blocks(number, number, vec![])).await.unwrap();
+            let found: Vec<_> = found
                 .into_iter()
                 .map(|log| {
                     (log.meta.tx_id, log.meta.tx_index, log.meta.clause_index, log.meta.log_index, log.event)
                 })
                 .collect();
-            assert_eq!(counted, told);
+            assert_eq!(counted, found);
             assert!(counted.len() >= 6, "three logs a reward");
         }
     });
 }
 
 /// Signs without the builder's checks: what it refuses must reach the node here.
-fn unchecked(body: &Body, signature: &[u8]) -> Vec<u8> {
-    let unsigned = body.encode_unsigned();
+fn unchecked(unsigned: &UnsignedTx, signature: &[u8]) -> Vec<u8> {
+    let unsigned = unsigned.encode_unsigned();
     let (kind, mut list) = unsigned.split_at(1);
     assert_eq!(kind, [chain::tx::DYNAMIC_FEE_TYPE]);
     let mut items = alloy_rlp::Header::decode_bytes(&mut list, true).unwrap().to_vec();
@@ -369,33 +373,39 @@ fn the_pools_refusals_arrive_as_the_kinds_that_say_what_to_do() {
     let node = node();
     run(async {
         let key = signer(2);
-        let good = body(&node, vec![Clause::call(Address([1; 20]), vec![])]).await;
-        let sign = |body: &Body| key.sign_prehash(body.signing_hash().as_bytes()).unwrap().0;
-        let post = async |body: Body| node.send(&unchecked(&body, &sign(&body))).await.unwrap_err();
+        let good = unsigned(&node, vec![Clause::call(Address([1; 20]), vec![])]).await;
+        let sign = |unsigned: &UnsignedTx| key.sign_prehash(unsigned.signing_hash().as_bytes()).unwrap().0;
+        let post = async |unsigned: UnsignedTx| {
+            node.send(&unchecked(&unsigned, &sign(&unsigned))).await.unwrap_err()
+        };
         let bad = NodeError::BadTransaction;
         let rejected = NodeError::Rejected;
         let one_wei = Wei::from(1);
 
-        assert_eq!(post(Body { chain_tag: 0x4a, ..good.clone() }).await, bad(BadTransaction::ChainTag));
-        assert_eq!(post(Body { gas: 20_999, ..good.clone() }).await, bad(BadTransaction::GasTooLow));
+        assert_eq!(post(UnsignedTx { chain_tag: 0x4a, ..good.clone() }).await, bad(BadTransaction::ChainTag));
+        assert_eq!(post(UnsignedTx { gas: 20_999, ..good.clone() }).await, bad(BadTransaction::GasTooLow));
         let upside_down = Fees::Dynamic { max_priority_fee_per_gas: Wei::from(2), max_fee_per_gas: one_wei };
         assert_eq!(
-            post(Body { fees: upside_down, ..good.clone() }).await,
+            post(UnsignedTx { fees: upside_down, ..good.clone() }).await,
             bad(BadTransaction::PriorityAboveMax)
         );
         let cheap = Fees::Dynamic { max_priority_fee_per_gas: one_wei, max_fee_per_gas: one_wei };
-        assert_eq!(post(Body { fees: cheap, ..good.clone() }).await, rejected(Rejection::BaseFee));
+        assert_eq!(post(UnsignedTx { fees: cheap, ..good.clone() }).await, rejected(Rejection::BaseFee));
         assert_eq!(
-            post(Body { block_ref: BlockRef(0), expiration: 0, ..good.clone() }).await,
+            post(UnsignedTx { block_ref: BlockRef(0), expiration: 0, ..good.clone() }).await,
             rejected(Rejection::Expired)
         );
         let ahead = BlockRef(u64::from(good.block_ref.number() + 1_000_000) << 32);
-        assert_eq!(post(Body { block_ref: ahead, ..good.clone() }).await, rejected(Rejection::RefAhead));
         assert_eq!(
-            post(Body { gas: u64::MAX / 2, ..good.clone() }).await,
+            post(UnsignedTx { block_ref: ahead, ..good.clone() }).await,
+            rejected(Rejection::RefAhead)
+        );
+        assert_eq!(
+            post(UnsignedTx { gas: u64::MAX / 2, ..good.clone() }).await,
             rejected(Rejection::GasAboveBlockLimit)
         );
-        let long = Body { clauses: vec![Clause::call(Address([1; 20]), vec![0; 70_000])], ..good.clone() };
+        let long =
+            UnsignedTx { clauses: vec![Clause::call(Address([1; 20]), vec![0; 70_000])], ..good.clone() };
         assert_eq!(post(long).await, rejected(Rejection::TooLarge));
 
         let signature = sign(&good);

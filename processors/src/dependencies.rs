@@ -35,7 +35,7 @@ pub enum RunError {
         "chain.genesis_id is empty: name the network to pay on, or run the stages without chain_submission"
     )]
     NoNetwork,
-    /// The engine ended before it was told to.
+    /// The engine ended before it was asked to.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

@@ -39,7 +39,7 @@ impl Documents {
 }
 
 /// How one stage went for one upload.
-pub(crate) struct Step<'a> {
+pub(crate) struct StageRun<'a> {
     /// `validation`, `ai_processing` or `verification`.
     pub name: &'static str,
     /// When the work began; it ended when the event was made.
@@ -60,24 +60,24 @@ pub(crate) struct Step<'a> {
 pub(crate) fn processing<E: Event>(
     record: &Envelope<E>,
     made: &UploadHeader,
-    step: &Step<'_>,
+    stage_run: &StageRun<'_>,
 ) -> UploadProcessingLog {
-    let failed = step.reason.filter(|reason| reason.is_our_fault());
+    let failed = stage_run.reason.filter(|reason| reason.is_our_fault());
     UploadProcessingLog {
         upload_id: made.upload_id.to_string(),
         user_id: made.user_id.to_string(),
-        processing_stage: step.name.to_owned(),
-        stage_duration: step.started.milliseconds_to(made.occurred_at),
+        processing_stage: stage_run.name.to_owned(),
+        stage_duration: stage_run.started.milliseconds_to(made.occurred_at),
         success: failed.is_none(),
-        error_message: failed.map(|reason| sentence(reason, step.detail)),
+        error_message: failed.map(|reason| sentence(reason, stage_run.detail)),
         file_size: made.file_size,
-        image_dimensions: step.image.map(dimensions),
+        image_dimensions: stage_run.image.map(dimensions),
         processing_metadata: json!({
             "stage_version": made.stage_version,
-            "rules_version": step.rules_version,
-            "verdict": step.verdict,
-            "reason": step.reason.map(Reason::label),
-            "queue_ms": (step.started.0 / 1_000).saturating_sub(record.timestamp_ms).max(0),
+            "rules_version": stage_run.rules_version,
+            "verdict": stage_run.verdict,
+            "reason": stage_run.reason.map(Reason::label),
+            "queue_ms": (stage_run.started.0 / 1_000).saturating_sub(record.timestamp_ms).max(0),
             "partition": record.position.partition,
             "offset": record.position.offset,
         }),

@@ -1,7 +1,7 @@
-//! Which models read photos: said when `odometer_reading` starts, on `models.deployed`.
+//! Which models read photos: published when `odometer_reading` starts, on `models.deployed`.
 //!
-//! When a version took over is kept in `model_deployments`: a restart and a second instance say the same bytes again. A version that
-//! comes back after another, and one of which the manifest says something new, takes over again, under an id of its own.
+//! When a version took over is kept in `model_deployments`: a restart and a second instance publish the same bytes again. A version that
+//! comes back after another, and one of which the manifest holds something new, takes over again, under an id of its own.
 
 use chrono::{DateTime, Utc};
 use reading::{Model, ReaderError};
@@ -22,7 +22,7 @@ pub enum AnnounceError {
     /// The embedded models do not load.
     #[error("the reader")]
     Reader(#[from] ReaderError),
-    /// The engine ended before it was told to.
+    /// The engine ended before it was asked to.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::workers::Workers;
 
-/// Bytes that are fetched at most: twice the largest body that the gateway takes, so that a wrong object in the store
+/// Bytes that are fetched at most: twice the largest request body that the gateway takes, so that a wrong object in the store
 /// cannot fill the memory.
 const BYTES_MAX: u64 = 32 << 20;
 /// Bytes of photos that are in memory or on their way at once, all partitions together: eight of 4 MB, or two of the
@@ -60,7 +60,7 @@ impl Photos {
     /// durable, so one that is gone was erased, or is our fault.
     ///
     /// # Errors
-    /// [`StageError`] when the store does not answer: the record is tried again.
+    /// [`StageError`] when the store does not respond: the record is tried again.
     pub async fn fetch(&self, header: &UploadHeader) -> Result<Result<Fetched, Fault>, StageError> {
         let Ok(path) = Path::parse(&header.object_key) else {
             return Ok(Err(processing_failed("the photo's key is no path")));

@@ -10,7 +10,7 @@ use schemas::logs::{AiServiceLog, ImageQualityLog};
 use schemas::reason::Reason;
 use serde_json::{Value, json};
 
-use crate::documents::{self, Documents, Step};
+use crate::documents::{self, Documents, StageRun};
 use crate::models::SERVICE;
 use crate::photos::{PhotoContext, processing_failed};
 use crate::workers::PHOTOS_IN_FLIGHT;
@@ -71,7 +71,7 @@ impl QualityCheck {
         let root = Root { partition: record.position.partition, offset: record.position.offset };
         let header = header.next(Self::NAME, crate::VERSION, now, root);
         let mut documents = Documents::about(header.event_id, now);
-        let step = Step {
+        let stage_run = StageRun {
             name: "validation",
             started,
             image: examined.size,
@@ -80,7 +80,7 @@ impl QualityCheck {
             detail: examined.fault.as_ref().map(|fault| fault.detail.as_str()),
             rules_version: self.0.rules_version,
         };
-        documents.add(0, &documents::processing(record, &header, &step));
+        documents.add(0, &documents::processing(record, &header, &stage_run));
         if let Some(document) = examined.quality_document(&header) {
             documents.add(0, &document);
         }

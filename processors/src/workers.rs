@@ -16,7 +16,7 @@ pub(crate) const PHOTOS_IN_FLIGHT: usize = 8;
 /// pixel, and as much again while it is turned upright.
 const PLACE_PIXELS: u64 = 13_000_000;
 
-/// Places for work on pixels: one a core. A picture takes a place for every 13 million pixels begun, so the places bound the
+/// Places for work on pixels: one per core. A picture takes a place for every 13 million pixels begun, so the places bound the
 /// memory: on two cores two pictures of 13 million pixels, or one of the largest, which has 40 million.
 #[derive(Clone, Debug)]
 pub(crate) struct Workers {
@@ -47,7 +47,7 @@ impl Workers {
     }
 
     /// Runs `work` on a thread of its own once there is room for a picture of this size. Who asked first is served
-    /// first. A panic is an answer, not an error: the same photo would
+    /// first. A panic is a result, not an error: the same photo would
     /// panic for ever, and one bad photo must not hold up the partition.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_is_an_answer_and_gives_its_place_back() {
+    async fn a_panic_is_a_result_and_gives_its_place_back() {
         let workers = Workers::with_places(1);
         let panics: fn() -> i32 = || panic!("a decoder's bug");
         assert_eq!(workers.run(None, panics).await.unwrap(), Err(Panicked));

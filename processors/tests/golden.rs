@@ -7,9 +7,9 @@ mod support;
 use std::sync::Arc;
 
 use processors::chain_submission::consume::PayoutInput;
-use processors::chain_submission::ledger::rows::{Attempt, Part, Transaction};
+use processors::chain_submission::ledger::rows::{Attempt, PaidClause, Transaction};
 use processors::chain_submission::ledger::snapshot;
-use processors::chain_submission::ledger::transition::{self, Claim, Step};
+use processors::chain_submission::ledger::transition::{self, Change, Claim};
 use processors::fraud_check::facts::VehicleState;
 use processors::fraud_check::judge::judge;
 use processors::fraud_check::rules::Rules;
@@ -90,7 +90,7 @@ fn fraud_check(example: &Example) -> Value {
         last_at: Micros(event.header.accepted_at.0 - 10 * 86_400_000_000),
         last_upload_id: UploadId(Uuid::from_u128(1)),
     };
-    let told = |vehicle: Option<&VehicleState>| {
+    let outcome = |vehicle: Option<&VehicleState>| {
         let judgement = judge(&event, vehicle, &Rules::current());
         json!({
             "verdict": judgement.verdict, "reason": judgement.reason, "detail": judgement.detail,
@@ -99,7 +99,7 @@ fn fraud_check(example: &Example) -> Value {
             "distance_km": judgement.distance_km, "baseline": judgement.baseline, "signals": judgement.signals,
         })
     };
-    json!({"first": told(None), "after_50001_km": told(Some(&known))})
+    json!({"first": outcome(None), "after_50001_km": outcome(Some(&known))})
 }
 
 struct RunOver<'a>(&'a Example);
@@ -122,7 +122,7 @@ impl PureVisitor for RunOver<'_> {
 fn limit_check(example: &Example) -> Value {
     let event: RewardCalculated = example.event();
     let policy = Policy::in_force(event.header.accepted_at);
-    let told = |budgets: &mut Budgets| {
+    let outcome = |budgets: &mut Budgets| {
         let grant = grant(&event, budgets, policy, Micros(0)).unwrap();
         json!({
             "granted": grant.amount, "reason": grant.reason, "detail": grant.detail, "remaining": grant.remaining,
@@ -132,7 +132,7 @@ fn limit_check(example: &Example) -> Value {
     let before = RewardCalculated { base: 28.into(), bonus: 0.into(), ..event.clone() };
     let mut used = Budgets::new();
     grant(&before, &mut used, policy, Micros(0)).unwrap();
-    json!({"first": told(&mut Budgets::new()), "after_28_b3tr": told(&mut used)})
+    json!({"first": outcome(&mut Budgets::new()), "after_28_b3tr": outcome(&mut used)})
 }
 
 /// A grant becomes a payout, a claim is applied to one that waits for it, and a block to the transaction that pays `normal-whole`.
@@ -154,8 +154,8 @@ fn chain_submission(example: &Example) -> Value {
         BlockAdopted::NAME => {
             let (block, mut transaction) = (example.event::<BlockAdopted>(), sent());
             let found = block.transactions.iter().find(|found| found.id == transaction.attempt.tx_id);
-            let step = found.and_then(|found| transaction.included(&block, found));
-            told(&transaction, step, block.occurred_at)
+            let change = found.and_then(|found| transaction.included(&block, found));
+            of_change(&transaction, change, block.occurred_at)
         }
         BlockUndone::NAME => {
             let (undone, mut transaction) = (example.event::<BlockUndone>(), sent());
@@ -163,16 +163,16 @@ fn chain_submission(example: &Example) -> Value {
                 examples(Topic::ChainEvents).into_iter().find(|example| example.name == "normal-adopted");
             let block: BlockAdopted = adopted.unwrap().event();
             transaction.included(&block, &block.transactions[0]);
-            let step = transaction.undone(&undone.block_id, undone.occurred_at.to_utc());
-            told(&transaction, step, undone.occurred_at)
+            let change = transaction.undone(&undone.block_id, undone.occurred_at.to_utc());
+            of_change(&transaction, change, undone.occurred_at)
         }
-        other => panic!("say here what {other} does"),
+        other => panic!("write here what {other} does"),
     }
 }
 
-fn told(transaction: &Transaction, step: Option<Step>, at: Micros) -> Value {
+fn of_change(transaction: &Transaction, change: Option<Change>, at: Micros) -> Value {
     let event = snapshot::updated(&transaction.payouts[0], Some((transaction, 0)), at);
-    json!({"step": step.map(Step::label), "event": event})
+    json!({"step": change.map(Change::label), "event": event})
 }
 
 fn whole() -> RewardGranted {
@@ -188,7 +188,7 @@ fn sent() -> Transaction {
     let number = |name: &str| attempt[name].as_i64().unwrap();
     payout.state = PayoutState::InFlight;
     payout.tx_id = Some(text("tx_id"));
-    let part = Part {
+    let clause = PaidClause {
         tx_id: text("tx_id"),
         clause_index: 0,
         reward_id: payout.reward_id,
@@ -236,7 +236,7 @@ fn sent() -> Transaction {
         history: Json(Vec::new()),
         revision: 1,
     };
-    let mut transaction = Transaction { attempt, parts: vec![part], payouts: vec![payout] };
+    let mut transaction = Transaction { attempt, clauses: vec![clause], payouts: vec![payout] };
     transaction.sent(at);
     transaction
 }
@@ -292,8 +292,8 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// Leaves out what may differ: the release, ciphertexts, what the machine was used for, and the last digits of measured floats and of the network's
-/// confidence, which follow the machine's vector unit.
+/// Leaves out what may differ: the release, ciphertexts, what the machine was used for, and the last digits of measured floats
+/// and of the network's confidence, which follow the machine's vector unit.
 fn redact(value: &mut Value) {
     match value {
         Value::Object(fields) => {

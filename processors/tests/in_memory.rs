@@ -182,7 +182,7 @@ async fn each_verified_distance_earns_one_reward_and_every_verified_upload_has_i
     let grants = grant::fold(&rewards);
     assert_eq!(grants.len(), 1);
     assert_eq!(grants[&rewards[0].reward_id].amount, rewards[0].total());
-    // And a second run says the same bytes.
+    // And a second run publishes the same bytes.
     assert_eq!(pure(dependencies.reward_calculation(), decisions()).await, sent);
 }
 

@@ -142,7 +142,7 @@ async fn two_uploads_of_one_vehicle_in_a_batch_see_each_other_and_a_repeat_is_dr
     let mut lane = assignment(TOPIC, batch());
     worker.run(&mut lane).await.unwrap();
     assert_eq!(lane.lane.frontier(), 4);
-    let told: Vec<_> = decided(&outbound.sent())
+    let published: Vec<_> = decided(&outbound.sent())
         .iter()
         .map(|event| (event.verdict, event.distance_km, event.baseline))
         .collect();
@@ -151,7 +151,7 @@ async fn two_uploads_of_one_vehicle_in_a_batch_see_each_other_and_a_repeat_is_dr
         (Verdict::Verified, Some(90.into()), false),
         (Verdict::Rejected, None, false),
     ];
-    assert_eq!(told, expected, "a baseline, 90 km, and a rollback behind it");
+    assert_eq!(published, expected, "a baseline, 90 km, and a rollback behind it");
     let state = database.state().await;
     assert_eq!(state["vehicles"][0]["last_km"], 50_400.0);
     assert_eq!(state["decisions"][2]["outcome"], "drop");
@@ -194,7 +194,7 @@ async fn zombie(
     while sqlx::query_scalar::<_, i64>(epoch).fetch_optional(&database.pool).await.unwrap().is_none() {
         tokio::task::yield_now().await;
     }
-    let (successor, said) = database.worker("successor", guards, NOW);
+    let (successor, published) = database.worker("successor", guards, NOW);
     successor.run(&mut assignment(TOPIC, batch())).await.unwrap();
     let before = database.state().await;
     for record in batch() {
@@ -205,27 +205,30 @@ async fn zombie(
     if guards == Guards::On {
         assert_eq!(before, database.state().await, "the sleeper changes nothing");
     }
-    (ended, decided(&said.sent()), decided(&late.sent()))
+    (ended, decided(&published.sent()), decided(&late.sent()))
 }
 
 #[tokio::test]
-async fn a_zombie_is_fenced_says_nothing_and_changes_nothing() {
+async fn a_zombie_is_fenced_publishes_nothing_and_changes_nothing() {
     let database = Database::new().await;
-    let (ended, said, late) = zombie(&database, Guards::On).await;
+    let (ended, published, late) = zombie(&database, Guards::On).await;
     assert!(matches!(ended, Err(Halt::Fenced)), "{ended:?}");
-    assert_eq!((said.len(), late.len()), (3, 0));
+    assert_eq!((published.len(), late.len()), (3, 0));
     database.drop().await;
 }
 
 #[tokio::test]
 async fn without_the_guards_the_same_zombie_decides_every_upload_a_second_time_and_otherwise() {
     let database = Database::new().await;
-    let (ended, said, late) = zombie(&database, Guards::Off).await;
+    let (ended, published, late) = zombie(&database, Guards::Off).await;
     assert!(ended.is_ok(), "{ended:?}");
-    let upload = said[0].header.upload_id;
+    let upload = published[0].header.upload_id;
     let again = late.iter().find(|event| event.header.upload_id == upload).unwrap();
-    assert_eq!(said[0].verdict, Verdict::Verified);
-    assert_ne!(again.verdict, said[0].verdict, "the vehicle has moved on: the same photo is a rollback now");
+    assert_eq!(published[0].verdict, Verdict::Verified);
+    assert_ne!(
+        again.verdict, published[0].verdict,
+        "the vehicle has moved on: the same photo is a rollback now"
+    );
     database.drop().await;
 }
 
@@ -273,7 +276,7 @@ async fn an_answer_is_kept_before_it_is_published_and_sealed_anew_for_another_up
 }
 
 #[tokio::test]
-async fn every_start_says_the_same_of_a_model_until_another_version_takes_over() {
+async fn every_start_publishes_the_same_of_a_model_until_another_version_takes_over() {
     let database = Database::new().await;
     let models = reading::models().unwrap();
     let at = |seconds: i64| Micros(NOW.0 + seconds * 1_000_000).to_utc();
@@ -306,7 +309,7 @@ async fn every_start_says_the_same_of_a_model_until_another_version_takes_over()
 }
 
 #[tokio::test]
-async fn an_answer_that_was_paid_for_is_kept_under_its_chain_and_a_restarted_stage_pays_no_second_time() {
+async fn an_answer_that_was_paid_for_is_kept_under_its_cascade_and_a_restarted_stage_pays_no_second_time() {
     let database = Database::new().await;
     let line = [("123456 km", [0.3, 0.4, 0.7, 0.5], 1.0)];
     let server = Server::start(Answer::json(&testing::google(&line, 640.0, 480.0))).await.unwrap();
@@ -329,17 +332,17 @@ async fn an_answer_that_was_paid_for_is_kept_under_its_chain_and_a_restarted_sta
     let example = examples(Topic::UploadsGraded).into_iter().find(|e| e.name == "edge-no-number").unwrap();
     let graded: UploadGraded = example.event();
     put(store.as_ref(), &graded.header, photo("tiles")).await;
-    let mut told = Vec::new();
+    let mut published = Vec::new();
     for _ in 0..2 {
         let stage = dependencies.odometer_reading().await.unwrap();
-        told.push(emitted(stage.process(&support::record(graded.clone(), 0)).await.unwrap()));
+        published.push(emitted(stage.process(&support::record(graded.clone(), 0)).await.unwrap()));
     }
-    assert_eq!((server.calls(), &told[0]), (1, &told[1]));
-    assert_eq!(told[0].reading.as_ref().unwrap().service, "Google Vision");
-    let chains: Vec<String> =
+    assert_eq!((server.calls(), &published[0]), (1, &published[1]));
+    assert_eq!(published[0].reading.as_ref().unwrap().service, "Google Vision");
+    let cascades: Vec<String> =
         sqlx::query_scalar("select chain from reading_results").fetch_all(&database.pool).await.unwrap();
-    assert_eq!(chains.iter().map(String::len).collect::<Vec<_>>(), [16]);
-    // Without the service the chain is the embedded reader alone, and its answer another one.
+    assert_eq!(cascades.iter().map(String::len).collect::<Vec<_>>(), [16]);
+    // Without the service the cascade is the embedded reader alone, and its answer another one.
     sqlx::query("update ai_service_configs set is_active = false").execute(&database.pool).await.unwrap();
     let stage = dependencies.odometer_reading().await.unwrap();
     let alone = emitted(stage.process(&support::record(graded, 0)).await.unwrap());
@@ -391,7 +394,7 @@ async fn an_upload_that_can_never_be_decided_is_decided_as_failed_and_the_600_be
     database.drop().await;
 }
 
-/// Takes what is small; says of what is large what Kafka says, and of one key that the brokers are away.
+/// Takes what is small; refuses what is large as Kafka does, and one key as if the brokers were away.
 #[derive(Default)]
 struct Choosy {
     taken: MemoryOutbound,

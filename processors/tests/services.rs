@@ -132,7 +132,7 @@ async fn a_fallback_is_in_the_event_and_in_the_logs_with_its_reason_and_cost() {
         ]
     );
     let fallbacks = documents(&logs, "fallback_logs");
-    let told: Vec<_> = fallbacks
+    let published: Vec<_> = fallbacks
         .iter()
         .map(|log| {
             ["primary_service", "fallback_service", "trigger_reason", "primary_error"]
@@ -140,7 +140,7 @@ async fn a_fallback_is_in_the_event_and_in_the_logs_with_its_reason_and_cost() {
         })
         .collect();
     assert_eq!(
-        told,
+        published,
         [
             [
                 "Milestream Embedded",
@@ -187,7 +187,7 @@ async fn a_kill_after_the_answer_is_kept_and_before_it_is_published_costs_no_sec
 }
 
 #[tokio::test]
-async fn another_chain_is_another_answer_and_another_key_or_limit_is_not() {
+async fn another_cascade_is_another_answer_and_another_key_or_limit_is_not() {
     let server = Server::start(google()).await.unwrap();
     let mut service = row("Google Vision", "google_vision", 2, &server.url);
     let world = World::new(vec![service.clone()]).await;

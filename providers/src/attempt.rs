@@ -1,4 +1,4 @@
-//! What is told of a service that was tried.
+//! What is reported of a service that was tried.
 
 use rust_decimal::Decimal;
 use schemas::events::Candidate;

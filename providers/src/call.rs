@@ -17,7 +17,7 @@ const NAME_MAX: usize = 64;
 pub struct Sent {
     /// The photo upright, without metadata.
     pub jpeg: Jpeg,
-    /// The upright photo's own size; pixels. Boxes are told in its pixels.
+    /// The upright photo's own size; pixels. Boxes are given in its pixels.
     pub photo: ImageSize,
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.:/".contains(*c)).take(NAME_MAX).collect()
 }
 
-/// Parses JSON. What is wrong with it may quote what stands in the photo, so only the kind is told.
+/// Parses JSON. What is wrong with it may quote what stands in the photo, so only the kind is reported.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, CallError> {
     serde_json::from_slice(body).map_err(|error| {
         CallError::BadResponse(match error.classify() {

@@ -19,7 +19,7 @@ use crate::remote::Remote;
 use crate::trust::{self, AGREES_FROM};
 use crate::{Attempt, CallError, Failure};
 
-/// Tells the time.
+/// Gives the time.
 pub type Now = Arc<dyn Fn() -> Micros + Send + Sync>;
 
 /// A photo as the cascade needs it.
@@ -76,7 +76,7 @@ struct Tried {
 }
 
 impl Cascade {
-    /// A cascade of these services, by priority and name. One that cannot be asked is left out and told of. Breakers and budgets go
+    /// A cascade of these services, by priority and name. One that cannot be asked is left out and reported. Breakers and budgets go
     /// on from those of `before`, where service and address are the same.
     #[must_use]
     pub fn new(
@@ -198,8 +198,8 @@ async fn after(delay: Option<Duration>) {
 }
 
 impl Service {
-    /// An attempt with nothing told yet.
-    fn untold(&self, hedged: bool) -> Attempt {
+    /// An attempt with nothing reported yet.
+    fn begun(&self, hedged: bool) -> Attempt {
         let config = &self.config;
         Attempt {
             service: config.name.clone(),
@@ -230,7 +230,7 @@ impl Service {
 
     /// A call that nobody waits for any more: the service may charge for it.
     fn abandoned(&self, hedged: bool, spent_ms: f64) -> Tried {
-        let mut tried = self.failed(self.untold(hedged), &CallError::Abandoned);
+        let mut tried = self.failed(self.begun(hedged), &CallError::Abandoned);
         tried.attempt.spent_ms = spent_ms;
         tried
     }
@@ -245,8 +245,8 @@ impl Service {
     async fn attempt<P: Photo>(&self, photo: &P, hedged: bool, started: Micros, now: &Now) -> Tried {
         let mut tried = match &self.remote {
             None => match photo.read().await {
-                Ok(reading) => self.answered(self.untold(hedged), reading),
-                Err(error) => self.failed(self.untold(hedged), &error),
+                Ok(reading) => self.answered(self.begun(hedged), reading),
+                Err(error) => self.failed(self.begun(hedged), &error),
             },
             Some(remote) => self.ask(remote, photo, hedged, now).await,
         };
@@ -258,7 +258,7 @@ impl Service {
     async fn ask<P: Photo>(&self, remote: &Remote, photo: &P, hedged: bool, now: &Now) -> Tried {
         let permit = self.guard.admit(&self.config.limits, now());
         // Behind the permit, which may have half opened the breaker that the attempt names.
-        let mut attempt = self.untold(hedged);
+        let mut attempt = self.begun(hedged);
         let permit = match permit {
             Ok(permit) => permit,
             Err(error) => return self.failed(attempt, &error),

@@ -116,14 +116,14 @@ pub enum ConfigError {
 }
 
 impl ServiceConfig {
-    /// The service's part in the key of kept answers: what decides about the answer. Limits, cost and keys do not.
+    /// The service's share of the key of kept answers: what decides about the answer. Limits, cost and keys do not.
     pub(crate) fn identity(&self) -> String {
         let model = self.model.as_deref().unwrap_or_default();
         let Self { name, protocol, endpoint, threshold, .. } = self;
         format!("{name}\n{}\n{endpoint}\n{model}\n{}\n", protocol.label(), threshold.normalize())
     }
 
-    /// Tells apart two configurations in anything, keys included; one cannot go back from it to a key.
+    /// Distinguishes two configurations in anything, keys included; one cannot go back from it to a key.
     pub(crate) fn fingerprint(&self) -> [u8; 32] {
         let exposed = |secret: &Option<SecretString>| {
             secret.as_ref().map(|secret| Sha256::digest(secret.expose_secret().as_bytes()))

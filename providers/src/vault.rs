@@ -47,7 +47,7 @@ pub enum VaultError {
     File {
         /// The file.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The operating system's error.
         source: std::io::Error,
     },
 }
@@ -169,8 +169,8 @@ impl Vault {
             return Err(VaultError::BadSecret);
         }
         let sealed = cipher::seal(&key.bytes, &place(row, column), secret).ok_or(VaultError::DoesNotOpen)?;
-        let body = URL_SAFE_NO_PAD.encode(sealed);
-        Ok(format!("v1.{}.{body}", key.id))
+        let ciphertext = URL_SAFE_NO_PAD.encode(sealed);
+        Ok(format!("v1.{}.{ciphertext}", key.id))
     }
 
     /// Opens what stands in a row's column.
@@ -179,10 +179,10 @@ impl Vault {
     /// [`VaultError`].
     pub fn open(&self, row: Uuid, column: &str, stored: &str) -> Result<SecretString, VaultError> {
         let text = self.text(stored)?;
-        let (id, body) = parts(&text).ok_or(VaultError::DoesNotOpen)?;
+        let (id, ciphertext) = split(&text).ok_or(VaultError::DoesNotOpen)?;
         let key = self.keys.iter().find(|key| key.id == id);
         let key = key.ok_or_else(|| VaultError::UnknownKey(id.chars().take(8).collect()))?;
-        let bytes = URL_SAFE_NO_PAD.decode(body).map_err(|_| VaultError::DoesNotOpen)?;
+        let bytes = URL_SAFE_NO_PAD.decode(ciphertext).map_err(|_| VaultError::DoesNotOpen)?;
         let opened = cipher::open(&key.bytes, &place(row, column), &bytes).ok_or(VaultError::DoesNotOpen)?;
         Ok(std::str::from_utf8(&opened).map_err(|_| VaultError::BadSecret)?.into())
     }
@@ -193,7 +193,7 @@ impl Vault {
     /// [`VaultError`].
     pub fn key_of(&self, stored: &str) -> Result<String, VaultError> {
         let text = self.text(stored)?;
-        parts(&text).map(|(id, _)| id.to_owned()).ok_or(VaultError::DoesNotOpen)
+        split(&text).map(|(id, _)| id.to_owned()).ok_or(VaultError::DoesNotOpen)
     }
 
     /// Removes the file that a column no longer names; a column that names none has none.
@@ -225,7 +225,7 @@ fn place(row: Uuid, column: &str) -> Vec<u8> {
     [row.as_bytes().as_slice(), column.as_bytes()].concat()
 }
 
-fn parts(text: &str) -> Option<(&str, &str)> {
+fn split(text: &str) -> Option<(&str, &str)> {
     text.trim_end().strip_prefix("v1.")?.split_once('.')
 }
 

@@ -1,4 +1,4 @@
-//! Clauses that move B3TR, and reading them back: what a transaction pays is told by its bytes, not by what we remember.
+//! Clauses that move B3TR, and reading them back: what a transaction pays is read from its bytes, not from what we remember.
 
 use alloy_sol_types::SolCall;
 
@@ -59,16 +59,16 @@ impl RewardCall {
     /// `distributeRewardWithProof`: texts are escaped for the JSON that the contract builds.
     #[must_use]
     pub fn with_proof(&self, pool: Address, proof: &Proof) -> Clause {
-        let parts = ProofParts::of(proof);
+        let lists = ProofLists::of(proof);
         let call = RewardsPool::distributeRewardWithProofCall {
             appId: word(self.app),
             amount: amount(self.amount),
             receiver: account(self.receiver),
-            proofTypes: parts.types,
-            proofValues: parts.values,
-            impactCodes: parts.codes,
-            impactValues: parts.amounts,
-            description: parts.description,
+            proofTypes: lists.types,
+            proofValues: lists.values,
+            impactCodes: lists.codes,
+            impactValues: lists.amounts,
+            description: lists.description,
         };
         Clause::call(pool, call.abi_encode())
     }
@@ -76,16 +76,16 @@ impl RewardCall {
     /// `distributeRewardWithProofAndMetadata`: `metadata` is emitted as it is given.
     #[must_use]
     pub fn with_metadata(&self, pool: Address, proof: &Proof, metadata: &str) -> Clause {
-        let parts = ProofParts::of(proof);
+        let lists = ProofLists::of(proof);
         let call = RewardsPool::distributeRewardWithProofAndMetadataCall {
             appId: word(self.app),
             amount: amount(self.amount),
             receiver: account(self.receiver),
-            proofTypes: parts.types,
-            proofValues: parts.values,
-            impactCodes: parts.codes,
-            impactValues: parts.amounts,
-            description: parts.description,
+            proofTypes: lists.types,
+            proofValues: lists.values,
+            impactCodes: lists.codes,
+            impactValues: lists.amounts,
+            description: lists.description,
             metadata: metadata.to_owned(),
         };
         Clause::call(pool, call.abi_encode())
@@ -114,7 +114,7 @@ impl RewardCall {
     }
 }
 
-struct ProofParts {
+struct ProofLists {
     types: Vec<String>,
     values: Vec<String>,
     codes: Vec<String>,
@@ -122,7 +122,7 @@ struct ProofParts {
     description: String,
 }
 
-impl ProofParts {
+impl ProofLists {
     fn of(proof: &Proof) -> Self {
         Self {
             types: proof.evidence.iter().map(|(kind, _)| kind.as_str().to_owned()).collect(),

@@ -40,7 +40,7 @@ pub enum ContractEvent {
         /// Who asked for it.
         distributor: Address,
     },
-    /// What was said of a reward, beside [`ContractEvent::RewardDistributed`].
+    /// What was logged of a reward, beside [`ContractEvent::RewardDistributed`].
     RewardMetadata {
         /// B3TR in wei.
         amount: Wei,
@@ -321,10 +321,10 @@ mod tests {
             prop_assert_eq!(ContractEvent::decode(&log_of(&paid)), Some(ContractEvent::RewardDistributed {
                 amount: Wei(amount), app: AppId(app), receiver: Address(receiver), proof: text.clone(), distributor: Address(by),
             }));
-            let said = RewardsPool::RewardMetadata {
+            let emitted = RewardsPool::RewardMetadata {
                 amount, appId: app.into(), receiver: receiver.into(), metadata: text.clone(), distributor: by.into(),
             };
-            prop_assert_eq!(ContractEvent::decode(&log_of(&said)), Some(ContractEvent::RewardMetadata {
+            prop_assert_eq!(ContractEvent::decode(&log_of(&emitted)), Some(ContractEvent::RewardMetadata {
                 amount: Wei(amount), app: AppId(app), receiver: Address(receiver), metadata: text, distributor: Address(by),
             }));
         }

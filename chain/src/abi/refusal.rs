@@ -79,16 +79,16 @@ impl fmt::Display for Refusal {
 /// What the text of a failed `require` means: those of `X2EarnRewardsPool` 4 to 8, which names no custom errors. Funds are missing in
 /// several phrases ("app has insufficient available funds", "insufficient funds on contract", "not enough funds in the rewards pool").
 fn required(text: &str) -> Cause {
-    let says = |words: &str| text.contains(words);
-    if says("distribution is paused") {
+    let contains = |words: &str| text.contains(words);
+    if contains("distribution is paused") {
         Cause::Paused
-    } else if says("not a reward distributor") {
+    } else if contains("not a reward distributor") {
         Cause::NotDistributor
-    } else if says("app does not exist") {
+    } else if contains("app does not exist") {
         Cause::UnknownApp
-    } else if says("insufficient") || says("not enough funds") {
+    } else if contains("insufficient") || contains("not enough funds") {
         Cause::NoFunds
-    } else if says("Invalid impact key") {
+    } else if contains("Invalid impact key") {
         Cause::InvalidImpactKey
     } else {
         Cause::Other
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_returns_nothing_is_told_in_the_evms_word() {
+    fn a_call_that_returns_nothing_is_reported_in_the_evms_word() {
         let refusal = Refusal::decode(&[], "out of gas");
         assert_eq!((refusal.cause, refusal.to_string().as_str()), (Cause::Other, "out of gas"));
     }

@@ -2,16 +2,16 @@
 //!
 //! The contracts are those of `@vechain/vebetterdao-contracts` 4.1.0, compiled by `contracts/compile.mjs`. Two of their
 //! partners, the allocation voting and the Galaxy NFT, are not needed to pay a reward and are replaced by a ten-byte
-//! contract that answers 1 to everything.
+//! contract that returns 1 to everything.
 
+mod actions;
 mod artifacts;
 mod interface;
 mod operator;
-mod steps;
 
+pub use actions::deploy;
 pub use artifacts::Artifacts;
 pub use operator::Operator;
-pub use steps::deploy;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ const PUBLIC_CHAIN_TAGS: [u8; 2] = [0x4a, 0x27];
 /// Why the contracts could not be put on the chain.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
-    /// The node gave no usable answer.
+    /// The node gave no usable response.
     #[error(transparent)]
     Node(#[from] NodeError),
     /// A transaction could not be built or signed.
@@ -52,29 +52,29 @@ pub enum DeployError {
         /// What it said.
         reason: String,
     },
-    /// A step's clause fails.
-    #[error("{step} fails{}: {reason}", clause.map(|n| format!(" at clause {n}")).unwrap_or_default())]
+    /// An action's clause fails.
+    #[error("{action} fails{}: {reason}", clause.map(|n| format!(" at clause {n}")).unwrap_or_default())]
     Reverted {
-        /// The step.
-        step: String,
+        /// The action.
+        action: String,
         /// The clause, from 0, when the simulation showed it.
         clause: Option<usize>,
         /// The contract's reason.
         reason: String,
     },
     /// A transaction was sent and never got into a block.
-    #[error("{step}: transaction {id} did not get into a block in time")]
+    #[error("{action}: transaction {id} did not get into a block in time")]
     NotIncluded {
-        /// The step.
-        step: String,
+        /// The action.
+        action: String,
         /// The transaction.
         id: TxId,
     },
     /// No block came that holds a transaction's gas.
-    #[error("{step}: {gas}: no block of that size came in time")]
+    #[error("{action}: {gas}: no block of that size came in time")]
     GasTooLarge {
-        /// The step.
-        step: String,
+        /// The action.
+        action: String,
         /// What it used, and what the best block holds.
         gas: GasTooLarge,
     },

@@ -10,7 +10,7 @@ use crate::gas::gas_limit;
 use crate::id::{BlockId, TxId};
 use crate::node::{BlockSummary, Node, NodeError, Receipt, Rejection, Revision, Simulation, failing_clause};
 use crate::signer::Signer;
-use crate::tx::{BlockRef, Body, Clause, Fees, SignedTx, TX_GAS, clause_gas};
+use crate::tx::{BlockRef, Clause, Fees, SignedTx, TX_GAS, UnsignedTx, clause_gas};
 
 /// Blocks in which a transaction stays valid.
 const EXPIRATION: u32 = 32;
@@ -42,23 +42,23 @@ impl<'a> Operator<'a> {
         self.genesis
     }
 
-    /// Tries the clauses out, signs, sends and waits until the transaction is in a block and succeeded. `step` names it in errors.
+    /// Tries the clauses out, signs, sends and waits until the transaction is in a block and succeeded. `action` names it in errors.
     ///
     /// # Errors
     /// [`DeployError::Reverted`] when a clause fails, before anything is sent where the simulation shows it;
     /// [`DeployError::GasTooLarge`] where no block came that holds it; [`DeployError::NotIncluded`]; [`DeployError::Node`];
     /// [`DeployError::Tx`].
-    pub async fn send(&self, step: &str, clauses: Vec<Clause>) -> Result<Receipt, DeployError> {
-        let id = self.submit(step, clauses).await?;
-        self.wait(step, id).await
+    pub async fn send(&self, action: &str, clauses: Vec<Clause>) -> Result<Receipt, DeployError> {
+        let id = self.submit(action, clauses).await?;
+        self.wait(action, id).await
     }
 
     /// Sends without waiting.
     ///
     /// # Errors
     /// As [`Operator::send`].
-    pub async fn submit(&self, step: &str, clauses: Vec<Clause>) -> Result<TxId, DeployError> {
-        let signed = SignedTx::sign(self.body(step, clauses).await?, self.signer)?;
+    pub async fn submit(&self, action: &str, clauses: Vec<Clause>) -> Result<TxId, DeployError> {
+        let signed = SignedTx::sign(self.unsigned(action, clauses).await?, self.signer)?;
         match self.node.send(&signed.encode()).await {
             Ok(_) | Err(NodeError::Rejected(Rejection::Known)) => Ok(signed.id()),
             Err(error) => Err(error.into()),
@@ -69,12 +69,12 @@ impl<'a> Operator<'a> {
     ///
     /// # Errors
     /// As [`Operator::send`].
-    pub async fn wait(&self, step: &str, id: TxId) -> Result<Receipt, DeployError> {
+    pub async fn wait(&self, action: &str, id: TxId) -> Result<Receipt, DeployError> {
         for _ in 0..POLLS {
             if let Some(receipt) = self.node.receipt(id, None).await? {
                 return if receipt.reverted {
                     Err(DeployError::Reverted {
-                        step: step.to_owned(),
+                        action: action.to_owned(),
                         clause: None,
                         reason: "on the chain".to_owned(),
                     })
@@ -84,10 +84,10 @@ impl<'a> Operator<'a> {
             }
             tokio::time::sleep(POLL).await;
         }
-        Err(DeployError::NotIncluded { step: step.to_owned(), id })
+        Err(DeployError::NotIncluded { action: action.to_owned(), id })
     }
 
-    async fn body(&self, step: &str, clauses: Vec<Clause>) -> Result<Body, DeployError> {
+    async fn unsigned(&self, action: &str, clauses: Vec<Clause>) -> Result<UnsignedTx, DeployError> {
         let simulation = Simulation {
             clauses: &clauses,
             caller: self.signer.address(),
@@ -98,14 +98,14 @@ impl<'a> Operator<'a> {
         let outcomes = self.node.simulate(&simulation).await?;
         if let Some((clause, refusal)) = failing_clause(&outcomes) {
             let reason = refusal.to_string();
-            return Err(DeployError::Reverted { step: step.to_owned(), clause: Some(clause), reason });
+            return Err(DeployError::Reverted { action: action.to_owned(), clause: Some(clause), reason });
         }
         let intrinsic = clauses.iter().map(clause_gas).fold(TX_GAS, u64::saturating_add);
         let tried = outcomes.iter().map(|outcome| outcome.gas_used).fold(intrinsic, u64::saturating_add);
-        let (best, gas) = self.block_that_holds(step, tried).await?;
+        let (best, gas) = self.block_that_holds(action, tried).await?;
         let priority = self.node.priority_fee().await?;
         let next = best.base_fee_per_gas.map(|fee| next_base_fee(fee, best.gas_limit, best.gas_used));
-        Ok(Body {
+        Ok(UnsignedTx {
             chain_tag: self.genesis.chain_tag(),
             block_ref: BlockRef::from(best.id),
             expiration: EXPIRATION,
@@ -120,15 +120,15 @@ impl<'a> Operator<'a> {
 
     /// The best block and a gas limit, once a block holds what was tried: a chain's first block can be smaller than all after it
     /// (Thor solo: 10,000,000 gas, then 40,000,000).
-    async fn block_that_holds(&self, step: &str, tried: u64) -> Result<(BlockSummary, u64), DeployError> {
+    async fn block_that_holds(&self, action: &str, tried: u64) -> Result<(BlockSummary, u64), DeployError> {
         let mut waits = 0..POLLS;
         loop {
             let best = self.node.block(Revision::Best).await?.ok_or(DeployError::NoBestBlock)?;
             match (gas_limit(tried, best.gas_limit), waits.next()) {
                 (Ok(gas), _) => return Ok((best, gas)),
-                (Err(gas), None) => return Err(DeployError::GasTooLarge { step: step.to_owned(), gas }),
+                (Err(gas), None) => return Err(DeployError::GasTooLarge { action: action.to_owned(), gas }),
                 (Err(gas), Some(0)) => {
-                    tracing::info!(step, block = best.number, %gas, "waiting for a block that holds the transaction");
+                    tracing::info!(action, block = best.number, %gas, "waiting for a block that holds the transaction");
                 }
                 (Err(_), Some(_)) => {}
             }

@@ -13,7 +13,7 @@ struct Tree {
     best: BlockId,
     /// Blocks that were made, to give each an id of its own.
     made: u32,
-    /// What the next questions for blocks answer instead, one each.
+    /// What the next questions for blocks give instead, one each.
     faults: Mutex<Vec<Option<ExpandedBlock>>>,
 }
 
@@ -163,7 +163,7 @@ fn a_fork_is_undone_newest_first_and_the_new_branch_adopted_oldest_first() {
     tree.grow(tree.back(2), 3);
     let new = tree.branch();
     let batch = run(follower.poll(&tree)).unwrap();
-    let told: Vec<_> = batch
+    let walked: Vec<_> = batch
         .steps
         .iter()
         .map(|step| match step {
@@ -171,11 +171,11 @@ fn a_fork_is_undone_newest_first_and_the_new_branch_adopted_oldest_first() {
             Step::Adopted { block, .. } => (true, block.id),
         })
         .collect();
-    assert_eq!(told, [(false, old[3]), (false, old[2]), (true, new[2]), (true, new[3]), (true, new[4])]);
+    assert_eq!(walked, [(false, old[3]), (false, old[2]), (true, new[2]), (true, new[3]), (true, new[4])]);
 }
 
 #[test]
-fn a_batch_that_is_delivered_in_parts_leads_to_the_same_state_or_to_any_branch_that_wins_meanwhile() {
+fn a_batch_that_is_delivered_in_pieces_leads_to_the_same_state_or_to_any_branch_that_wins_meanwhile() {
     let (mut tree, mut follower, mut applied) = started(9, 10);
     tree.grow(tree.best, 5);
     let old = tree.best;
@@ -185,13 +185,13 @@ fn a_batch_that_is_delivered_in_parts_leads_to_the_same_state_or_to_any_branch_t
     let batch = run(follower.poll(&tree)).unwrap();
     assert_eq!(follower.checkpoint_after(&[]), *follower.checkpoint());
     assert_eq!(follower.checkpoint_after(&batch.steps), batch.checkpoint);
-    for part in 1..batch.steps.len() {
-        let (first, rest) = batch.steps.split_at(part);
+    for piece in 1..batch.steps.len() {
+        let (first, rest) = batch.steps.split_at(piece);
         let mut parted = follower.clone();
         parted.commit(parted.checkpoint_after(first));
         let polled = run(parted.poll(&tree)).unwrap();
         assert_eq!((polled.steps.as_slice(), &polled.checkpoint), (rest, &batch.checkpoint));
-        // The old branch wins again while only a part was delivered.
+        // The old branch wins again while only a piece was delivered.
         let mut taken = Applied { branch: applied.branch.clone(), keys: applied.keys.clone() };
         taken.apply(first);
         tree.grow(old, 9);

@@ -1,4 +1,4 @@
-//! The core of a watcher: walks a chain by block ids and says which blocks were adopted and which were undone, in order, so
+//! The core of a watcher: walks a chain by block ids and reports which blocks were adopted and which were undone, in order, so
 //! that whoever applies the steps always holds exactly one branch. It keeps no clock, no storage and no connection: each poll
 //! goes from one [`Checkpoint`] to the next, and the caller stores that once the steps are delivered.
 
@@ -41,7 +41,7 @@ impl BlockSource for Node {
 /// Why a poll gave no steps.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FollowError {
-    /// The source gave no usable answer.
+    /// The source gave no usable response.
     #[error(transparent)]
     Source(#[from] NodeError),
     /// The source's branch changed or a block vanished while it was read: poll again.
@@ -197,7 +197,7 @@ impl Follower {
     }
 
     /// The state after the first `steps` of a batch that was polled from the present state, so that a batch can be delivered in
-    /// parts: each part's checkpoint is committed, and the parts that are left follow from there.
+    /// pieces: each piece's checkpoint is committed, and the pieces that are left follow from there.
     #[must_use]
     pub fn checkpoint_after(&self, steps: &[Step]) -> Checkpoint {
         let mut checkpoint = self.checkpoint.clone();

@@ -1,12 +1,12 @@
-//! Every answer of a node that is no success, as a type that says what to do next. The texts are those of Thor v2.4.4
+//! Every response of a node that is no success, as a type that says what to do next. The texts are those of Thor v2.4.4
 //! (`txpool`, `tx`, `cmd/thor/solo`, `api`); the table in the tests below lists them.
 
 use std::fmt;
 
-/// Longest piece of a foreign answer that is kept, in characters.
+/// Longest piece of a foreign response that is kept, in characters.
 const SNIPPET_CHARS: usize = 160;
 
-/// A piece of what a node answered, cut to 160 characters, control characters replaced: fit for a log line.
+/// A piece of what a node sent, cut to 160 characters, control characters replaced: fit for a log line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Snippet(String);
 
@@ -31,7 +31,7 @@ impl fmt::Debug for Snippet {
     }
 }
 
-/// Why a call of a node gave no answer to use.
+/// Why a call of a node gave no response to use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NodeError {
     /// The pool refused a transaction that is well-formed (403 `tx rejected: …`).
@@ -54,25 +54,25 @@ pub enum NodeError {
         /// The node's text.
         message: Snippet,
     },
-    /// No answer, or one that says "later": connection refused or lost, time-out, 429, 5xx.
+    /// No response, or one that says "later": connection refused or lost, time-out, 429, 5xx.
     #[error("the node is unavailable: {0}")]
     Unavailable(Snippet),
-    /// An answer that is no JSON where JSON is due: a proxy's or a captive portal's page, a cut body.
-    #[error("the node answered {status} with something that is no JSON: {snippet}")]
+    /// A response that is no JSON where JSON is due: a proxy's or a captive portal's page, a cut body.
+    #[error("the node responded {status} with something that is no JSON: {snippet}")]
     NotJson {
         /// HTTP status.
         status: u16,
         /// How it begins.
         snippet: Snippet,
     },
-    /// The answer is longer than this client reads.
-    #[error("the node's answer exceeds {limit} bytes")]
+    /// The response is longer than this client reads.
+    #[error("the node's response exceeds {limit} bytes")]
     TooLarge {
         /// Bytes that are read at most.
         limit: usize,
     },
     /// JSON, but not what was asked for: a field missing or of another type, another id than the one in question.
-    #[error("the node's answer is not what was asked for: {0}")]
+    #[error("the node's response is not what was asked for: {0}")]
     Unexpected(Snippet),
     /// The client cannot be built: a malformed address, or no TLS.
     #[error("the node's address or the client's settings are unusable: {0}")]
@@ -141,7 +141,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// What to do next. An unknown reason is met with patience: the same bytes again, until they expire.
+    /// What to do next. An unknown reason is retried: the same bytes again, until they expire.
     #[must_use]
     pub fn advice(&self) -> Advice {
         match self {
@@ -250,7 +250,7 @@ impl fmt::Display for BadTransaction {
     }
 }
 
-/// The one mapping from an unsuccessful answer to an error. `status` is outside of 200..=299.
+/// The one mapping from an unsuccessful response to an error. `status` is outside of 200..=299.
 #[must_use]
 pub fn classify(status: u16, body: &str) -> NodeError {
     let text = body.trim();
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_answer_of_a_node_has_its_kind() {
+    fn every_other_response_of_a_node_has_its_kind() {
         let signature = |text: &str| bad(BadTransaction::Signature(snippet(text)));
         let encoding = |text: &str| bad(BadTransaction::Encoding(snippet(text)));
         let limit = "options.limit exceeds the maximum allowed value of 1000";

@@ -1,5 +1,5 @@
-//! Faults that a real node cannot be made to show: a small server that answers one canned response to each connection. How a real
-//! node answers is tested against one, in `tests/solo.rs`.
+//! Faults that a real node cannot be made to show: a small server that sends one canned response to each connection. How a real
+//! node responds is tested against one, in `tests/solo.rs`.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -10,8 +10,8 @@ use super::*;
 /// What the fake does after it has read a request's head.
 enum Fault {
     /// Writes the bytes and closes.
-    Answer(Vec<u8>),
-    /// Says nothing for as long as the client waits.
+    Response(Vec<u8>),
+    /// Sends nothing for as long as the client waits.
     Silence,
     /// Sends a body without end.
     Flood,
@@ -19,13 +19,13 @@ enum Fault {
 
 fn http(status: &str, content_type: &str, body: &str) -> Fault {
     let length = body.len();
-    Fault::Answer(
+    Fault::Response(
         format!("HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
             .into_bytes(),
     )
 }
 
-fn json_answer(body: &str) -> Fault {
+fn json_response(body: &str) -> Fault {
     http("200 OK", "application/json; charset=utf-8", body)
 }
 
@@ -33,7 +33,7 @@ fn act(fault: Fault, mut stream: std::net::TcpStream) {
     let mut head = [0; 4096];
     let _ = stream.read(&mut head);
     match fault {
-        Fault::Answer(bytes) => {
+        Fault::Response(bytes) => {
             let _ = stream.write_all(&bytes);
         }
         Fault::Silence => {
@@ -70,7 +70,7 @@ fn genesis_of(fault: Fault) -> NodeError {
 }
 
 #[test]
-fn a_page_instead_of_json_is_told_with_its_status_and_beginning() {
+fn a_page_instead_of_json_is_reported_with_its_status_and_beginning() {
     let error = genesis_of(http("200 OK", "text/html", "<html><body>Please log in</body></html>"));
     let snippet = Snippet::new("<html><body>Please log in</body></html>");
     assert_eq!(error, NodeError::NotJson { status: 200, snippet });
@@ -79,23 +79,26 @@ fn a_page_instead_of_json_is_told_with_its_status_and_beginning() {
 
 #[test]
 fn a_redirect_is_not_followed() {
-    let answer = b"HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n".to_vec();
-    assert!(matches!(genesis_of(Fault::Answer(answer)), NodeError::NotJson { status: 302, .. }));
+    let response = b"HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n".to_vec();
+    assert!(matches!(genesis_of(Fault::Response(response)), NodeError::NotJson { status: 302, .. }));
 }
 
 #[test]
 fn an_empty_or_cut_json_body_is_no_json() {
     for body in ["", "{\"number\":0,\"id\":\"0x00"] {
-        assert!(matches!(genesis_of(json_answer(body)), NodeError::NotJson { status: 200, .. }), "{body}");
+        assert!(matches!(genesis_of(json_response(body)), NodeError::NotJson { status: 200, .. }), "{body}");
     }
 }
 
 #[test]
 fn a_connection_lost_within_the_body_is_unavailability() {
     let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"number\":".to_vec();
-    assert!(matches!(genesis_of(Fault::Answer(cut)), NodeError::Unavailable(_)));
-    assert!(matches!(genesis_of(Fault::Answer(b"".to_vec())), NodeError::Unavailable(_)));
-    assert!(matches!(genesis_of(Fault::Answer(b"\x16\x03\x01garbage".to_vec())), NodeError::Unavailable(_)));
+    assert!(matches!(genesis_of(Fault::Response(cut)), NodeError::Unavailable(_)));
+    assert!(matches!(genesis_of(Fault::Response(b"".to_vec())), NodeError::Unavailable(_)));
+    assert!(matches!(
+        genesis_of(Fault::Response(b"\x16\x03\x01garbage".to_vec())),
+        NodeError::Unavailable(_)
+    ));
 }
 
 #[test]
@@ -122,30 +125,31 @@ fn a_refused_connection_is_unavailability() {
 #[test]
 fn json_of_another_shape_is_unexpected_and_says_what_is_missing() {
     for body in ["[]", "{}", "\"x\"", "{\"number\":\"0\"}", "null"] {
-        let error = genesis_of(json_answer(body));
+        let error = genesis_of(json_response(body));
         assert!(matches!(error, NodeError::Unexpected(_)), "{body}: {error}");
     }
-    let error = run(faulty(json_answer("{\"maxPriorityFeePerGas\":\"0xzz\"}")).priority_fee()).unwrap_err();
+    let error = run(faulty(json_response("{\"maxPriorityFeePerGas\":\"0xzz\"}")).priority_fee()).unwrap_err();
     assert!(matches!(error, NodeError::Unexpected(_)), "{error}");
 }
 
 #[test]
-fn an_answer_about_another_transaction_or_block_is_not_believed() {
+fn a_response_about_another_transaction_or_block_is_not_believed() {
     let block = |number: u32, id: BlockId| {
         json!({ "number": number, "id": id, "parentID": id, "timestamp": 0, "gasLimit": 0, "gasUsed": 0,
                 "isTrunk": true, "isFinalized": true, "transactions": [] })
         .to_string()
     };
     let other = BlockId([1; 32]);
-    let asked = run(faulty(json_answer(&block(other.number(), other))).block(Revision::Id(BlockId([2; 32]))));
+    let asked =
+        run(faulty(json_response(&block(other.number(), other))).block(Revision::Id(BlockId([2; 32]))));
     assert!(matches!(asked, Err(NodeError::Unexpected(_))));
-    let liar = run(faulty(json_answer(&block(7, other))).block(Revision::Best));
+    let liar = run(faulty(json_response(&block(7, other))).block(Revision::Best));
     assert!(matches!(liar, Err(NodeError::Unexpected(_))), "the id says another number than the field");
 
     let receipt = json!({ "gasUsed": 1, "gasPayer": Address::default(), "paid": "0x1", "reward": "0x1", "reverted": false,
         "meta": { "blockID": other, "blockNumber": 1, "blockTimestamp": 1, "txID": TxId([3; 32]), "txOrigin": Address::default() },
         "outputs": [] });
-    let asked = run(faulty(json_answer(&receipt.to_string())).receipt(TxId([4; 32]), None));
+    let asked = run(faulty(json_response(&receipt.to_string())).receipt(TxId([4; 32]), None));
     assert!(matches!(asked, Err(NodeError::Unexpected(_))));
 }
 
@@ -164,7 +168,7 @@ fn a_simulation_with_too_few_or_too_many_outcomes_is_not_believed() {
             gas: None,
             at: Revision::Next,
         };
-        run(faulty(json_answer(&outcomes.to_string())).simulate(&simulation))
+        run(faulty(json_response(&outcomes.to_string())).simulate(&simulation))
     };
     let ok = outcome(false);
     let failed = outcome(true);
@@ -179,23 +183,27 @@ fn a_simulation_with_too_few_or_too_many_outcomes_is_not_believed() {
 
 #[test]
 fn a_refusal_in_plain_text_is_typed() {
-    let answer = http("403 Forbidden", "text/plain; charset=utf-8", "tx rejected: known tx\n");
-    assert_eq!(run(faulty(answer).send(&[1])), Err(NodeError::Rejected(Rejection::Known)));
+    let response = http("403 Forbidden", "text/plain; charset=utf-8", "tx rejected: known tx\n");
+    assert_eq!(run(faulty(response).send(&[1])), Err(NodeError::Rejected(Rejection::Known)));
 }
 
 #[test]
-fn an_answer_of_another_network_is_refused_even_when_the_node_did_not_look_at_our_header() {
-    let answer = |genesis: BlockId| {
+fn a_response_of_another_network_is_refused_even_when_the_node_did_not_look_at_our_header() {
+    let response = |genesis: BlockId| {
         let body = "{\"maxPriorityFeePerGas\":\"0x1\"}";
         let head =
             format!("HTTP/1.1 200 OK\r\nx-genesis-id: {genesis}\r\ncontent-length: {}\r\n\r\n", body.len());
-        Fault::Answer([head.as_bytes(), body.as_bytes()].concat())
+        Fault::Response([head.as_bytes(), body.as_bytes()].concat())
     };
     let ours = BlockId([1; 32]);
-    let on = |genesis| Node { genesis: Some(ours), ..faulty(answer(genesis)) };
+    let on = |genesis| Node { genesis: Some(ours), ..faulty(response(genesis)) };
     assert_eq!(run(on(ours).priority_fee()), Ok(Wei::from(1)));
     assert_eq!(run(on(BlockId([2; 32])).priority_fee()), Err(NodeError::WrongNetwork));
-    assert_eq!(run(faulty(answer(ours)).priority_fee()), Ok(Wei::from(1)), "any network when none is named");
+    assert_eq!(
+        run(faulty(response(ours)).priority_fee()),
+        Ok(Wei::from(1)),
+        "any network when none is named"
+    );
 }
 
 #[test]

@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use crate::id::{Address, Word};
 
-/// Logs that a node gives in one answer at most (`--api-logs-limit`, 1000 by default).
+/// Logs that a node gives in one response at most (`--api-logs-limit`, 1000 by default).
 pub const MAX_PAGE: u32 = 1_000;
 
 /// Criteria that a node takes in one question (`api/events`: 10).
 pub const MAX_CRITERIA: usize = 10;
 
-/// Order of the answer.
+/// Order of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Order {
     /// Oldest first.
@@ -42,7 +42,7 @@ pub struct EventFilter {
     pub offset: u32,
     /// Logs to give; at most [`MAX_PAGE`].
     pub limit: u32,
-    /// Order of the answer.
+    /// Order of the response.
     pub order: Order,
 }
 
@@ -62,7 +62,7 @@ impl EventFilter {
         json!({
             "criteriaSet": criteria,
             "range": { "unit": "block", "from": self.from_block, "to": self.to_block },
-            // Indexes tell where in its block a log stands, which makes its key.
+            // Indexes give where in its block a log stands, which makes its key.
             "options": { "offset": self.offset, "limit": self.limit, "includeIndexes": true },
             "order": order,
         })

@@ -1,4 +1,4 @@
-//! A typed client of a Thor node's REST API. Each call is one HTTP request with a time limit and a bounded answer; nothing is
+//! A typed client of a Thor node's REST API. Each call is one HTTP request with a time limit and a bounded response; nothing is
 //! retried here, since when to ask again is the caller's to decide.
 
 mod error;
@@ -30,7 +30,7 @@ use crate::amount::Wei;
 use crate::id::{Address, BlockId, TxId};
 use crate::tx::Clause;
 
-/// Names the network, in questions and in answers.
+/// Names the network, in questions and in responses.
 const GENESIS_HEADER: &str = "x-genesis-id";
 
 /// Bounds of one call.
@@ -38,9 +38,9 @@ const GENESIS_HEADER: &str = "x-genesis-id";
 pub struct Limits {
     /// Time to connect.
     pub connect: Duration,
-    /// Time for a whole call, the answer's last byte included.
+    /// Time for a whole call, the response's last byte included.
     pub call: Duration,
-    /// Bytes of an answer that are read.
+    /// Bytes of a response that are read.
     pub body: usize,
 }
 
@@ -107,7 +107,7 @@ pub struct Node {
 
 impl Node {
     /// A client of the node at `base`, e.g. `http://127.0.0.1:8669`. With `genesis`, each call carries it, and a node of another
-    /// network answers [`NodeError::WrongNetwork`]: a payout cannot reach the wrong chain.
+    /// network gives [`NodeError::WrongNetwork`]: a payout cannot reach the wrong chain.
     ///
     /// # Errors
     /// [`NodeError::Config`] for an address that is no http(s) address, or without TLS.
@@ -224,7 +224,7 @@ impl Node {
         same_id(receipt, id, |receipt| receipt.meta.tx_id)
     }
 
-    /// Tries clauses out. The answer stops after the first failing clause, so the last outcome alone can be a failure; use
+    /// Tries clauses out. The response stops after the first failing clause, so the last outcome alone can be a failure; use
     /// [`failing_clause`].
     ///
     /// # Errors
@@ -340,7 +340,7 @@ impl Node {
     async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, NodeError> {
         let response = request.send().await.map_err(unavailable)?;
         let status = response.status();
-        // A proxy may drop our header; the answer's own tells the network too.
+        // A proxy may drop our header; the response's own names the network too.
         let elsewhere = response.headers().get(GENESIS_HEADER).is_some_and(|found| !self.is_network(found));
         let body = self.read(response).await?;
         if elsewhere {
@@ -396,10 +396,10 @@ fn clause_json(clause: &Clause) -> serde_json::Value {
     json!({ "to": clause.to, "value": clause.value.to_hex(), "data": format!("0x{}", hex::encode(&clause.data)) })
 }
 
-fn same_id<T>(answer: Option<T>, id: TxId, of: impl Fn(&T) -> TxId) -> Result<Option<T>, NodeError> {
-    match &answer {
+fn same_id<T>(response: Option<T>, id: TxId, of: impl Fn(&T) -> TxId) -> Result<Option<T>, NodeError> {
+    match &response {
         Some(found) if of(found) != id => Err(unexpected("another transaction than the one asked for")),
-        _ => Ok(answer),
+        _ => Ok(response),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a node answers, as types (Thor `api/*_types.go`). Fields that nothing here needs are left out; unknown ones are ignored.
+//! What a node responds with, as types (Thor `api/*_types.go`). Fields that nothing here needs are left out; unknown ones are ignored.
 
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +84,7 @@ pub struct BlockLog<'a> {
     pub tx_index: u32,
     /// The clause, from 0.
     pub clause_index: u32,
-    /// The log's place among all logs of its block, from 0: the same that a node's `/logs/event` tells, so a key made from
+    /// The log's place among all logs of its block, from 0: the same that a node's `/logs/event` gives, so a key made from
     /// either source is the same.
     pub log_index: u32,
     /// The log.
@@ -236,7 +236,7 @@ pub struct Receipt {
     /// VTHO paid, in wei.
     #[serde(with = "hex_wei")]
     pub paid: Wei,
-    /// True when a clause failed; which one and why is not told: simulate at the parent block.
+    /// True when a clause failed; which one and why is not in the receipt: simulate at the parent block.
     pub reverted: bool,
     /// Where it stands.
     pub meta: ReceiptMeta,
@@ -341,7 +341,7 @@ pub struct LogMeta {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FeeHistory {
-    /// The first block of the answer.
+    /// The first block of the response.
     pub oldest_block: BlockId,
     /// Base fee of each, wei of VTHO per gas.
     #[serde(deserialize_with = "hex_wei::list::deserialize")]

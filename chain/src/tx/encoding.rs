@@ -1,10 +1,10 @@
-//! RLP of a body (Thor `tx_legacy.go`, `tx_dynamic_fee.go`, `clause.go`, `reserved.go`). Decoding takes exactly what encoding
-//! gives: integers without leading zeros, no bytes left over, so bytes and body stand for each other.
+//! RLP of a transaction (Thor `tx_legacy.go`, `tx_dynamic_fee.go`, `clause.go`, `reserved.go`). Decoding takes exactly what encoding
+//! gives: integers without leading zeros, no bytes left over, so bytes and transaction stand for each other.
 
 use alloy_primitives::U256;
 use alloy_rlp::{Decodable, Encodable, Header};
 
-use super::{Body, Clause, DYNAMIC_FEE_TYPE, Fees, MAX_CLAUSES, TxError};
+use super::{Clause, DYNAMIC_FEE_TYPE, Fees, MAX_CLAUSES, TxError, UnsignedTx};
 use crate::amount::Wei;
 use crate::id::{Address, TxId};
 
@@ -13,7 +13,7 @@ const FIRST_LIST_BYTE: u8 = 0xc0;
 /// Feature bit of VIP-191.
 const DELEGATED: u32 = 1;
 
-impl Body {
+impl UnsignedTx {
     /// The encoding that is hashed for signing: the type byte of a dynamic fee transaction and the list without signatures.
     #[must_use]
     pub fn encode_unsigned(&self) -> Vec<u8> {
@@ -51,18 +51,18 @@ impl Body {
         bytes
     }
 
-    /// Reads what [`Body::encode_unsigned`] wrote.
+    /// Reads what [`UnsignedTx::encode_unsigned`] wrote.
     ///
     /// # Errors
     /// [`TxError::Encoding`], [`TxError::Reserved`], [`TxError::TooManyClauses`].
     pub fn decode_unsigned(bytes: &[u8]) -> Result<Self, TxError> {
-        let (body, rest) = decode(bytes)?;
-        if rest.is_empty() { Ok(body) } else { Err(TxError::Encoding("items after the last field")) }
+        let (unsigned, rest) = decode(bytes)?;
+        if rest.is_empty() { Ok(unsigned) } else { Err(TxError::Encoding("items after the last field")) }
     }
 }
 
-/// The body and what follows it in the list: nothing, or the signatures.
-pub(super) fn decode(bytes: &[u8]) -> Result<(Body, &[u8]), TxError> {
+/// The transaction and what follows it in the list: nothing, or the signatures.
+pub(super) fn decode(bytes: &[u8]) -> Result<(UnsignedTx, &[u8]), TxError> {
     let (dynamic, mut list) = match bytes.first() {
         None => return Err(TxError::Encoding("no bytes")),
         Some(&DYNAMIC_FEE_TYPE) => (true, &bytes[1..]),
@@ -74,7 +74,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Body, &[u8]), TxError> {
         return Err(TxError::Encoding("bytes after the list"));
     }
     let items = &mut items;
-    let body = Body {
+    let unsigned = UnsignedTx {
         chain_tag: field(items, "chainTag")?,
         block_ref: super::BlockRef(field(items, "blockRef")?),
         expiration: field(items, "expiration")?,
@@ -92,7 +92,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Body, &[u8]), TxError> {
         nonce: field(items, "nonce")?,
         delegated: decode_reserved(items)?,
     };
-    Ok((body, items))
+    Ok((unsigned, items))
 }
 
 /// `None` is the empty string.

@@ -60,12 +60,12 @@ pub enum TxError {
     /// The gas limit does not cover the intrinsic gas.
     #[error("gas {gas} is below the intrinsic gas {intrinsic}")]
     GasTooLow {
-        /// Gas limit of the body.
+        /// Gas limit of the transaction.
         gas: u64,
         /// What it has to cover at least.
         intrinsic: u64,
     },
-    /// The body asks for a gas payer and has none, or has one without asking.
+    /// The transaction asks for a gas payer and has none, or has one without asking.
     #[error("delegation and the number of signatures do not agree")]
     Delegation,
     /// The signature belongs to another address than the one expected.
@@ -149,7 +149,7 @@ pub enum Fees {
 
 /// A transaction without signatures.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Body {
+pub struct UnsignedTx {
     /// Last byte of the network's genesis id: a transaction is valid on one network only.
     pub chain_tag: u8,
     /// The block from whose number on the transaction is valid.
@@ -164,13 +164,13 @@ pub struct Body {
     pub gas: u64,
     /// A transaction that must have succeeded before this one is packed.
     pub depends_on: Option<TxId>,
-    /// A salt: any number, it only tells two equal bodies apart.
+    /// A salt: any number, it only tells two equal transactions apart.
     pub nonce: u64,
     /// VIP-191: another account pays for the gas and signs too.
     pub delegated: bool,
 }
 
-impl Body {
+impl UnsignedTx {
     /// What the origin signs: blake2b-256 of the encoding without signatures, the type byte included.
     #[must_use]
     pub fn signing_hash(&self) -> Word {
@@ -200,7 +200,7 @@ impl Body {
         self.clauses.iter().map(clause_gas).fold(TX_GAS, u64::saturating_add)
     }
 
-    /// Refuses a body that every node would refuse: too many clauses, priority above maximum, gas below the intrinsic gas.
+    /// Refuses a transaction that every node would refuse: too many clauses, priority above maximum, gas below the intrinsic gas.
     ///
     /// # Errors
     /// [`TxError::TooManyClauses`], [`TxError::PriorityAboveMax`], [`TxError::GasTooLow`].
@@ -221,7 +221,7 @@ impl Body {
     }
 }
 
-/// Intrinsic gas of one clause, without the 5,000 of the transaction itself; see [`Body::intrinsic_gas`].
+/// Intrinsic gas of one clause, without the 5,000 of the transaction itself; see [`UnsignedTx::intrinsic_gas`].
 #[must_use]
 pub fn clause_gas(clause: &Clause) -> u64 {
     let zeros = clause.data.iter().filter(|byte| **byte == 0).count() as u64;

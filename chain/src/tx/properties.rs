@@ -1,4 +1,4 @@
-//! What holds for every body.
+//! What holds for every transaction.
 
 use alloy_primitives::U256;
 use proptest::prelude::*;
@@ -31,7 +31,7 @@ fn fees() -> impl Strategy<Value = Fees> {
 }
 
 prop_compose! {
-    fn body()(
+    fn unsigned()(
         chain_tag: u8,
         block_ref in prop_oneof![0_u64..300, any::<u64>()],
         expiration: u32,
@@ -41,42 +41,42 @@ prop_compose! {
         depends_on in prop::option::of(any::<[u8; 32]>()),
         nonce in prop_oneof![0_u64..300, any::<u64>()],
         delegated: bool,
-    ) -> Body {
-        let mut body = Body {
+    ) -> UnsignedTx {
+        let mut unsigned = UnsignedTx {
             chain_tag, block_ref: BlockRef(block_ref), expiration, clauses, fees, gas: 0,
             depends_on: depends_on.map(TxId), nonce, delegated,
         };
-        body.gas = body.intrinsic_gas() + spare_gas;
-        body
+        unsigned.gas = unsigned.intrinsic_gas() + spare_gas;
+        unsigned
     }
 }
 
 proptest! {
     #[test]
-    fn an_unsigned_body_survives_its_encoding(body in body()) {
-        prop_assert_eq!(Body::decode_unsigned(&body.encode_unsigned()).unwrap(), body);
+    fn an_unsigned_transaction_survives_its_encoding(unsigned in unsigned()) {
+        prop_assert_eq!(UnsignedTx::decode_unsigned(&unsigned.encode_unsigned()).unwrap(), unsigned);
     }
 
     #[test]
-    fn a_body_survives_json(body in body()) {
-        let json = serde_json::to_string(&body).unwrap();
-        prop_assert_eq!(serde_json::from_str::<Body>(&json).unwrap(), body);
+    fn an_unsigned_transaction_survives_json(unsigned in unsigned()) {
+        let json = serde_json::to_string(&unsigned).unwrap();
+        prop_assert_eq!(serde_json::from_str::<UnsignedTx>(&json).unwrap(), unsigned);
     }
 
     #[test]
     fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = SignedTx::decode(&bytes);
-        let _ = Body::decode_unsigned(&bytes);
+        let _ = UnsignedTx::decode_unsigned(&bytes);
     }
 
     #[test]
-    fn what_decodes_encodes_to_the_same_bytes(body in body(), at: prop::sample::Index, flip in 1_u8..) {
-        // One flipped byte either is refused or is another body, never a second encoding of the same one.
-        let mut bytes = body.encode_unsigned();
+    fn what_decodes_encodes_to_the_same_bytes(unsigned in unsigned(), at: prop::sample::Index, flip in 1_u8..) {
+        // One flipped byte either is refused or is another transaction, never a second encoding of the same one.
+        let mut bytes = unsigned.encode_unsigned();
         let at = at.index(bytes.len());
         bytes[at] ^= flip;
-        if let Ok(other) = Body::decode_unsigned(&bytes) {
-            prop_assert_ne!(&other, &body);
+        if let Ok(other) = UnsignedTx::decode_unsigned(&bytes) {
+            prop_assert_ne!(&other, &unsigned);
             prop_assert_eq!(other.encode_unsigned(), bytes);
         }
     }
@@ -86,20 +86,20 @@ proptest! {
     // Signing and recovering cost milliseconds each without optimisation.
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn a_signed_transaction_survives_its_encoding_and_keeps_the_id_it_was_planned_with(body in body()) {
+    fn a_signed_transaction_survives_its_encoding_and_keeps_the_id_it_was_planned_with(unsigned in unsigned()) {
         let origin = Signer::from_hex(&"11".repeat(32)).unwrap();
         let payer = Signer::from_hex(&"22".repeat(32)).unwrap();
-        let planned = body.id(origin.address());
-        let signed = if body.delegated {
-            SignedTx::sign_delegated(body.clone(), &origin, &payer).unwrap()
+        let planned = unsigned.id(origin.address());
+        let signed = if unsigned.delegated {
+            SignedTx::sign_delegated(unsigned.clone(), &origin, &payer).unwrap()
         } else {
-            SignedTx::sign(body.clone(), &origin).unwrap()
+            SignedTx::sign(unsigned.clone(), &origin).unwrap()
         };
         let read = SignedTx::decode(&signed.encode()).unwrap();
         prop_assert_eq!(read.id(), planned);
         prop_assert_eq!(read.origin(), origin.address());
-        prop_assert_eq!(read.gas_payer(), if body.delegated { payer.address() } else { origin.address() });
+        prop_assert_eq!(read.gas_payer(), if unsigned.delegated { payer.address() } else { origin.address() });
         prop_assert_eq!(&read, &signed);
-        prop_assert_eq!(read.body(), &body);
+        prop_assert_eq!(read.unsigned(), &unsigned);
     }
 }

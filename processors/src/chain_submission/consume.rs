@@ -13,7 +13,7 @@ use sqlx::{PgConnection, PgPool};
 use super::ledger::outbox::{Outbox, Schemas};
 use super::ledger::publish::Publisher;
 use super::ledger::rows::{self, Transaction, Which};
-use super::ledger::transition::{Claim, Step, granted};
+use super::ledger::transition::{Change, Claim, granted};
 use super::metrics::PayoutMetrics;
 
 /// A record of the topics.
@@ -70,18 +70,18 @@ impl Sink for PayoutConsumer {
 
     async fn write(&self, batch: &[Envelope<PayoutInput>]) -> Result<(), SinkError> {
         let mut tx = self.pool.begin().await.map_err(StageError::from)?;
-        let (mut outbox, mut steps) = (Outbox::default(), Vec::new());
+        let (mut outbox, mut changes) = (Outbox::default(), Vec::new());
         for record in batch {
             match &record.payload {
                 PayoutInput::Granted(event) => self.grant(&mut tx, event, &mut outbox).await?,
                 PayoutInput::Claimed(event) => self.claim(&mut tx, event, &mut outbox).await?,
-                PayoutInput::Adopted(event) => self.adopt(&mut tx, event, &mut outbox, &mut steps).await?,
-                PayoutInput::Undone(event) => self.undo(&mut tx, event, &mut outbox, &mut steps).await?,
+                PayoutInput::Adopted(event) => self.adopt(&mut tx, event, &mut outbox, &mut changes).await?,
+                PayoutInput::Undone(event) => self.undo(&mut tx, event, &mut outbox, &mut changes).await?,
             }
         }
         outbox.store(&mut tx).await.map_err(StageError::from)?;
         tx.commit().await.map_err(StageError::from)?;
-        self.count(&steps);
+        self.count(&changes);
         Ok(())
     }
 
@@ -91,8 +91,8 @@ impl Sink for PayoutConsumer {
     }
 }
 
-/// A step and the seconds since the one before, for metrics once it is committed.
-type Taken = (Step, Option<f64>);
+/// A change and the seconds since the one before, for metrics once it is committed.
+type Taken = (Change, Option<f64>);
 
 impl PayoutConsumer {
     fn publisher(&self) -> Publisher {
@@ -156,7 +156,7 @@ impl PayoutConsumer {
         tx: &mut PgConnection,
         block: &BlockAdopted,
         outbox: &mut Outbox,
-        steps: &mut Vec<Taken>,
+        changes: &mut Vec<Taken>,
     ) -> Result<(), StageError> {
         let before = Some(block.parent_id.as_str());
         if block.genesis_id != self.genesis_id || !self.next(tx, block.seq, before).await? {
@@ -168,23 +168,23 @@ impl PayoutConsumer {
         for mut transaction in rows::transactions(tx, Which::Ids(&ids)).await? {
             let found = block.transactions.iter().find(|found| found.id == transaction.attempt.tx_id);
             let signed = transaction.attempt.signed_at;
-            if let Some(step) = found.and_then(|found| transaction.included(block, found)) {
+            if let Some(change) = found.and_then(|found| transaction.included(block, found)) {
                 let waited = seconds(signed, block.occurred_at.to_utc());
-                steps.push((step, waited));
-                self.store(tx, &transaction, step, block.occurred_at.to_utc(), outbox).await?;
+                changes.push((change, waited));
+                self.store(tx, &transaction, change, block.occurred_at.to_utc(), outbox).await?;
             }
         }
         let at = block.occurred_at.to_utc();
         let which = Which::Unsettled { genesis_id: &self.genesis_id, finalized: block.finalized_number };
         for mut transaction in rows::transactions(tx, which).await? {
             let included = transaction.attempt.block_timestamp;
-            if let Some(step) = transaction.deeper(block.block.number, at) {
-                steps.push((step, included.and_then(|included| seconds(included, at))));
-                self.store(tx, &transaction, step, at, outbox).await?;
+            if let Some(change) = transaction.deeper(block.block.number, at) {
+                changes.push((change, included.and_then(|included| seconds(included, at))));
+                self.store(tx, &transaction, change, at, outbox).await?;
             }
-            if let Some(step) = transaction.finalized(block.finalized_number, at) {
-                steps.push((step, None));
-                self.store(tx, &transaction, step, at, outbox).await?;
+            if let Some(change) = transaction.finalized(block.finalized_number, at) {
+                changes.push((change, None));
+                self.store(tx, &transaction, change, at, outbox).await?;
             }
         }
         Ok(())
@@ -195,7 +195,7 @@ impl PayoutConsumer {
         tx: &mut PgConnection,
         undone: &BlockUndone,
         outbox: &mut Outbox,
-        steps: &mut Vec<Taken>,
+        changes: &mut Vec<Taken>,
     ) -> Result<(), StageError> {
         if undone.genesis_id != self.genesis_id || !self.next(tx, undone.seq, None).await? {
             return Ok(());
@@ -220,9 +220,9 @@ impl PayoutConsumer {
         self.head(tx, (undone.seq, &parent, undone.number - 1), 0).await?;
         let at = undone.occurred_at.to_utc();
         for mut transaction in rows::transactions(tx, Which::InBlock(&undone.block_id)).await? {
-            if let Some(step) = transaction.undone(&undone.block_id, at) {
-                steps.push((step, None));
-                self.store(tx, &transaction, step, at, outbox).await?;
+            if let Some(change) = transaction.undone(&undone.block_id, at) {
+                changes.push((change, None));
+                self.store(tx, &transaction, change, at, outbox).await?;
             }
         }
         Ok(())
@@ -301,25 +301,25 @@ impl PayoutConsumer {
         &self,
         tx: &mut PgConnection,
         transaction: &Transaction,
-        step: Step,
+        change: Change,
         at: DateTime<Utc>,
         outbox: &mut Outbox,
     ) -> Result<(), StageError> {
         rows::update_transaction(tx, transaction).await?;
-        self.publisher().transaction(transaction, step, at, outbox)
+        self.publisher().transaction(transaction, change, at, outbox)
     }
 
-    fn count(&self, steps: &[Taken]) {
-        for (step, waited) in steps {
-            if *step == Step::Incident {
+    fn count(&self, changes: &[Taken]) {
+        for (change, waited) in changes {
+            if *change == Change::Incident {
                 tracing::error!("a transaction did something else than planned: see payout_attempts.error");
             }
-            if *step == Step::Deeper {
+            if *change == Change::Deeper {
                 continue;
             }
-            self.metrics.payout_steps.with_label_values(&[step.label()]).inc();
-            if let (Step::Included | Step::Confirmed, Some(waited)) = (step, waited) {
-                self.metrics.payout_step_seconds.with_label_values(&[step.label()]).observe(*waited);
+            self.metrics.payout_steps.with_label_values(&[change.label()]).inc();
+            if let (Change::Included | Change::Confirmed, Some(waited)) = (change, waited) {
+                self.metrics.payout_step_seconds.with_label_values(&[change.label()]).observe(*waited);
             }
         }
     }

@@ -5,7 +5,7 @@
 //!
 //! 1. A reward is in at most one live transaction: a unique index.
 //! 2. A transaction's id is stored before it is signed, its bytes before they are posted, and only stored bytes are posted.
-//! 3. Whatever a node answers, the same bytes are posted again until the chain shows them in a block. No other transaction takes
+//! 3. Whatever a node responds, the same bytes are posted again until the chain shows them in a block. No other transaction takes
 //!    the place of one that was signed.
 //! 4. A payment counts as made by the blocks of `chain.events` alone, and an undone block takes that back.
 

@@ -15,7 +15,7 @@ pub const APPS: &str = "X2EarnApps";
 /// Why a network cannot be used as it is configured: an operator mends it, and the next look finds it mended.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// The database gave no answer.
+    /// The database gave no response.
     #[error("postgres")]
     Postgres(#[from] sqlx::Error),
     /// No node of the network is active.

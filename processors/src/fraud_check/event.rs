@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::FraudCheck;
 use super::judge::Judgement;
-use crate::documents::{self, Documents, Step};
+use crate::documents::{self, Documents, StageRun};
 
 /// The event of a judgement.
 pub(super) fn decided(record: &Envelope<OdometerRead>, judgement: &Judgement, now: Micros) -> UploadDecided {
@@ -42,7 +42,7 @@ pub(super) fn logs(
 ) -> Vec<ActivityLogged> {
     let header = &decided.header;
     let mut documents = Documents::about(header.event_id, header.occurred_at);
-    let step = Step {
+    let stage_run = StageRun {
         name: "verification",
         started,
         image: record.payload.image,
@@ -51,7 +51,7 @@ pub(super) fn logs(
         detail: decided.detail.as_deref(),
         rules_version,
     };
-    documents.add(0, &documents::processing(record, header, &step));
+    documents.add(0, &documents::processing(record, header, &stage_run));
     let event = match decided.reason {
         Some(Reason::DuplicatePhoto) => Some(("shared_photo", "medium")),
         Some(Reason::EditedPhoto) => Some(("edited_photo", "high")),

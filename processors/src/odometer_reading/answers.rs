@@ -1,4 +1,4 @@
-//! Answers, kept under photo, reader version and chain of services.
+//! Answers, kept under photo, reader version and cascade.
 
 use std::future::Future;
 
@@ -23,10 +23,10 @@ pub struct AnswerKey<'a> {
     /// The embedded reader's models.
     pub reader_version: &'a str,
     /// The services, as [`providers::Cascade::id`] names them.
-    pub chain: &'a str,
+    pub cascade: &'a str,
 }
 
-/// One answer, with all that the event and the documents about it say: a redelivery says the same again.
+/// One answer, with all that the event and the documents about it hold: a redelivery makes the same again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// The upload that it was read for; the detected text is sealed for it.
@@ -100,13 +100,13 @@ pub trait Answers: Send + Sync + 'static {
     /// The answer that is kept.
     ///
     /// # Errors
-    /// [`StageError`] when the store does not answer.
+    /// [`StageError`] when the store does not respond.
     fn find(&self, key: AnswerKey<'_>) -> impl Future<Output = Result<Option<Answer>, StageError>> + Send;
 
     /// Keeps an answer, unless there is one: answers the one that is kept from now on.
     ///
     /// # Errors
-    /// [`StageError`] when the store does not answer.
+    /// [`StageError`] when the store does not respond.
     fn keep(
         &self,
         key: AnswerKey<'_>,
@@ -116,13 +116,13 @@ pub trait Answers: Send + Sync + 'static {
     /// The key of a user; none once the user is erased.
     ///
     /// # Errors
-    /// [`StageError`] when the store does not answer.
+    /// [`StageError`] when the store does not respond.
     fn user_key(&self, user: UserId) -> impl Future<Output = Result<Option<UserKey>, StageError>> + Send;
 
     /// The services that are active, and the embedded reader.
     ///
     /// # Errors
-    /// [`StageError`] when the store does not answer.
+    /// [`StageError`] when the store does not respond.
     fn services(&self) -> impl Future<Output = Result<Vec<ServiceRow>, StageError>> + Send;
 }
 
@@ -145,7 +145,7 @@ impl Answers for PostgresAnswers {
         )
         .bind(key.image_hash)
         .bind(key.reader_version)
-        .bind(key.chain)
+        .bind(key.cascade)
         .fetch_optional(&self.0)
         .await?;
         Ok(found.map(|Json(answer)| answer))
@@ -158,7 +158,7 @@ impl Answers for PostgresAnswers {
         )
         .bind(key.image_hash)
         .bind(key.reader_version)
-        .bind(key.chain)
+        .bind(key.cascade)
         .bind(Json(&answer))
         .fetch_optional(&self.0)
         .await?;

@@ -1,4 +1,4 @@
-//! What the event tells of each service that was tried.
+//! What the event reports of each service that was tried.
 
 use providers::Attempt;
 use reading::AUTO_ACCEPT;
@@ -14,7 +14,7 @@ pub(super) fn is_embedded(attempt: &Attempt) -> bool {
 }
 
 /// A try as it stands in the event; `spent` is what the embedded reader took of this machine.
-pub(super) fn told(attempt: &Attempt, spent: Option<Spent>) -> ReadingAttempt {
+pub(super) fn as_published(attempt: &Attempt, spent: Option<Spent>) -> ReadingAttempt {
     let outcome = outcome(attempt.outcome());
     let spent = spent.filter(|_| is_embedded(attempt));
     ReadingAttempt {
@@ -50,7 +50,7 @@ pub(super) fn whole(milliseconds: f64) -> i32 {
 }
 
 impl Answer {
-    /// Every service that was tried. An answer that the release before kept tells of the embedded reader alone.
+    /// Every service that was tried. An answer that the release before kept lists the embedded reader alone.
     pub(super) fn attempts(&self) -> Vec<Attempt> {
         if !self.attempts.is_empty() {
             return self.attempts.clone();

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use super::answers::Answer;
 use super::attempts::is_embedded;
-use crate::documents::{self, Documents, Step, sentence};
+use crate::documents::{self, Documents, StageRun, sentence};
 
-/// What there is to tell about one upload.
-pub(super) struct Told<'a> {
+/// What there is to report about one upload.
+pub(super) struct UploadFacts<'a> {
     pub record: &'a Envelope<UploadGraded>,
     pub header: &'a UploadHeader,
     pub answer: Option<&'a Answer>,
@@ -26,11 +26,11 @@ pub(super) struct Told<'a> {
     pub rules_version: &'a str,
 }
 
-impl Told<'_> {
-    /// All of them. An answer that was read for another upload of the same photo is no new call: nothing is told of it.
+impl UploadFacts<'_> {
+    /// All of them. An answer that was read for another upload of the same photo is no new call: nothing is logged of it.
     pub fn documents(&self) -> Vec<ActivityLogged> {
         let mut documents = Documents::about(self.header.event_id, self.header.occurred_at);
-        let step = Step {
+        let stage_run = StageRun {
             name: "ai_processing",
             started: self.started,
             image: self.record.payload.image,
@@ -43,7 +43,7 @@ impl Told<'_> {
             detail: self.fault.map(|fault| fault.detail.as_str()),
             rules_version: self.rules_version,
         };
-        documents.add(0, &documents::processing(self.record, self.header, &step));
+        documents.add(0, &documents::processing(self.record, self.header, &stage_run));
         let ours = self.answer.is_none_or(|answer| answer.upload_id == self.header.upload_id);
         if ours {
             for (ordinal, (index, attempt)) in (0..).zip(self.attempts.iter().enumerate()) {

@@ -6,7 +6,7 @@ use cpu_time::ThreadTime;
 use nix::sys::resource::{UsageWho, getrusage};
 use runtime::Clock;
 
-/// What was taken. Nothing where the system does not tell.
+/// What was taken. Nothing where the system does not report it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spent {
     /// Milliseconds by the clock.

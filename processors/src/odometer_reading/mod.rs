@@ -1,5 +1,5 @@
-//! `odometer_reading`: reads the mileage by a chain of services, of which the embedded reader is the first. The answer is kept
-//! under photo, reader and chain before it is published: a redelivery reads it back, reads no photo again and pays nobody twice.
+//! `odometer_reading`: reads the mileage by a cascade of services, of which the embedded reader is the first. The answer is kept
+//! under photo, reader and cascade before it is published: a redelivery reads it back, reads no photo again and pays nobody twice.
 //! Knows nothing of earlier readings.
 
 mod answers;
@@ -21,8 +21,8 @@ use schemas::reason::Reason;
 use schemas::sealed::Sealed;
 
 pub use self::answers::{Answer, AnswerKey, Answers, PostgresAnswers};
-use self::attempts::{is_embedded, told, whole};
-use self::documents::Told;
+use self::attempts::{as_published, is_embedded, whole};
+use self::documents::UploadFacts;
 use self::photo::Upload;
 use self::roster::Roster;
 pub use self::roster::{ServiceRow, endpoint};
@@ -64,16 +64,16 @@ impl<A: Answers> OdometerReading<A> {
         if let Some(fault) = &graded.fault {
             return Ok(Err(fault.clone().into()));
         }
-        let chain = self.roster.chain(self.answers.services()).await?;
+        let cascade = self.roster.cascade(self.answers.services()).await?;
         let key = AnswerKey {
             image_hash: &header.image_hash,
             reader_version: self.reader.version(),
-            chain: chain.id(),
+            cascade: cascade.id(),
         };
         if let Some(kept) = self.answers.find(key).await? {
             return Ok(Ok(self.for_upload(kept, graded).await?));
         }
-        match self.read(graded, &chain).await? {
+        match self.read(graded, &cascade).await? {
             Ok(answer) => {
                 let kept = self.answers.keep(key, answer).await?;
                 Ok(Ok(self.for_upload(kept, graded).await?))
@@ -82,7 +82,7 @@ impl<A: Answers> OdometerReading<A> {
         }
     }
 
-    async fn read(&self, graded: &UploadGraded, chain: &Cascade) -> Result<Outcome, StageError> {
+    async fn read(&self, graded: &UploadGraded, cascade: &Cascade) -> Result<Outcome, StageError> {
         let Some(frame) = graded.quality.clone() else {
             return Ok(Err(processing_failed("the photo was passed on unmeasured").into()));
         };
@@ -98,7 +98,7 @@ impl<A: Answers> OdometerReading<A> {
             self.context.workers.clone(),
             self.context.clock.clone(),
         );
-        let Found { mut attempts, chosen } = match chain.read(&upload).await {
+        let Found { mut attempts, chosen } = match cascade.read(&upload).await {
             Ok(found) => found,
             Err(fault) => return Ok(Err(fault.into())),
         };
@@ -132,7 +132,7 @@ impl<A: Answers> OdometerReading<A> {
             lighting: reading.lighting,
             blur: reading.blur,
             glare: reading.glare,
-            attempts: attempts.iter().map(|attempt| told(attempt, spent)).collect(),
+            attempts: attempts.iter().map(|attempt| as_published(attempt, spent)).collect(),
         };
         Ok(Ok(Answer::new(header, result, &reading, photo, spent_ms, attempts)))
     }
@@ -210,7 +210,7 @@ impl<A: Answers> OdometerReading<A> {
             }),
             Err(unread) => Some(unread.fault.clone()),
         };
-        let told = Told {
+        let facts = UploadFacts {
             record,
             header: &header,
             answer: outcome.as_ref().ok(),
@@ -222,7 +222,7 @@ impl<A: Answers> OdometerReading<A> {
             started,
             rules_version: self.context.rules_version,
         };
-        let logs = told.documents();
+        let logs = facts.documents();
         let read = OdometerRead {
             stamp: graded.stamp.clone(),
             image: graded.image,

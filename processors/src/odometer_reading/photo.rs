@@ -1,4 +1,4 @@
-//! One photo on its way through the chain: decoded anew for each use, so that no 150 MB are held while a service outside is waited
+//! One photo on its way through the cascade: decoded anew for each use, so that no 150 MB are held while a service outside is waited
 //! for.
 
 use std::future::pending;

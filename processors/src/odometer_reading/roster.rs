@@ -1,4 +1,4 @@
-//! The reading services of `ai_service_configs` as a chain, read anew every half minute: a service that an operator adds, changes
+//! The reading services of `ai_service_configs` as a cascade, read anew every half minute: a service that an operator adds, changes
 //! or disables is known without a restart. Breakers and budgets live on.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::models::SERVICE;
 
 /// How long the services are taken as known; microseconds.
 const KNOWN_US: i64 = 30_000_000;
-/// Longest wait for a service, where a row does not say.
+/// Longest wait for a service, where a row does not set it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A row of `ai_service_configs`.
@@ -63,7 +63,7 @@ enum RowError {
 }
 
 impl ServiceRow {
-    /// What is asked. The embedded reader is always part of the chain. Sixteen services are more than anybody waits for.
+    /// What is asked. The embedded reader is always part of the cascade. Sixteen services are more than anybody waits for.
     pub(super) const ACTIVE: &str = "select id, service_name, protocol, endpoint_url, model, priority, accuracy_threshold,
             cost_per_request, rate_limit, timeout_ms, hedge_ms, api_key, api_secret
         from ai_service_configs where is_active or protocol = 'embedded' order by priority, service_name limit 16";
@@ -98,11 +98,11 @@ impl ServiceRow {
     }
 }
 
-/// The chain as it was last read.
+/// The cascade as it was last read.
 pub(super) struct Roster {
     keys: Keys,
     clock: Arc<dyn Clock>,
-    /// The embedded reader, where no row says otherwise.
+    /// The embedded reader, where no row sets it otherwise.
     embedded: ServiceConfig,
     known: Mutex<Option<(Micros, Arc<Cascade>)>>,
 }
@@ -126,40 +126,40 @@ impl Roster {
         Self { keys, clock, embedded, known: Mutex::default() }
     }
 
-    /// The chain to read the next photo with.
+    /// The cascade to read the next photo with.
     ///
     /// # Errors
     /// Those of `rows`, which reads the services.
-    pub async fn chain(
+    pub async fn cascade(
         &self,
         rows: impl Future<Output = Result<Vec<ServiceRow>, StageError>>,
     ) -> Result<Arc<Cascade>, StageError> {
         let mut known = self.known.lock().await;
         let now = self.clock.now();
-        if let Some((read_at, chain)) = &*known
+        if let Some((read_at, cascade)) = &*known
             && now.0.saturating_sub(read_at.0) < KNOWN_US
         {
-            return Ok(chain.clone());
+            return Ok(cascade.clone());
         }
         let configs = self.configs(&rows.await?);
-        let before = known.take().map(|(_, chain)| chain);
-        let chain = match before {
-            Some(chain) if chain.is_of(&configs) => chain,
+        let before = known.take().map(|(_, cascade)| cascade);
+        let cascade = match before {
+            Some(cascade) if cascade.is_of(&configs) => cascade,
             before => self.build(configs, before.as_deref()),
         };
-        *known = Some((now, chain.clone()));
-        Ok(chain)
+        *known = Some((now, cascade.clone()));
+        Ok(cascade)
     }
 
     fn build(&self, configs: Vec<ServiceConfig>, before: Option<&Cascade>) -> Arc<Cascade> {
         let clock = self.clock.clone();
         let now: Now = Arc::new(move || clock.now());
-        let (chain, left_out) = Cascade::new(configs, before, now);
+        let (cascade, left_out) = Cascade::new(configs, before, now);
         for (service, error) in left_out {
             tracing::error!(service, error = %error, "reading service cannot be asked");
         }
-        tracing::info!(chain = chain.id(), "reading services");
-        Arc::new(chain)
+        tracing::info!(cascade = cascade.id(), "reading services");
+        Arc::new(cascade)
     }
 
     /// The rows' services, and the embedded reader in any case. One whose key does not open is left out.

@@ -49,7 +49,7 @@ pub(super) fn documents(
     documents.into_records()
 }
 
-/// One step a part, with the sum after it as its result.
+/// One step for each part, with the sum after it as its result.
 fn steps(earned: &Earned) -> Vec<Value> {
     let mut sum = rust_decimal::Decimal::ZERO;
     (1..)

@@ -85,7 +85,7 @@ impl Earned {
         self.base + self.bonus
     }
 
-    /// The event that says so.
+    /// The event that reports it.
     #[must_use]
     pub fn into_event(self, header: UploadHeader, stamp: Stamp, tariff: &Tariff) -> RewardCalculated {
         RewardCalculated {

@@ -103,7 +103,7 @@ impl Database {
         .unwrap()
     }
 
-    /// Budgets whose sum of charges is another than what they say: there must be none.
+    /// Budgets whose sum of charges is another than what they hold: there must be none.
     async fn unbalanced(&self) -> i64 {
         sqlx::query_scalar(
             "select count(*) from reward_limits l where current_amount is distinct from
@@ -135,11 +135,11 @@ async fn grants_are_charged_with_their_decision_a_repeat_is_dropped_and_budgets_
     let mut lane = assignment(TOPIC, batch());
     worker.run(&mut lane).await.unwrap();
     assert_eq!(lane.lane.frontier(), 6);
-    let told: Vec<_> =
+    let published: Vec<_> =
         granted(&outbound.sent()).iter().map(|event| (event.granted.to_string(), event.reason)).collect();
     let whole = |amount: &str| (amount.to_owned(), None);
     assert_eq!(
-        told,
+        published,
         [whole("20"), ("10".into(), Some(Reason::OverLimit)), whole("5"), whole("3"), whole("4")]
     );
     assert_eq!(database.unbalanced().await, 0);
@@ -176,18 +176,18 @@ async fn grants_are_charged_with_their_decision_a_repeat_is_dropped_and_budgets_
 }
 
 #[tokio::test]
-async fn one_batch_and_one_record_a_batch_leave_the_same_budgets_and_say_the_same() {
+async fn one_batch_and_one_record_per_batch_leave_the_same_budgets_and_publish_the_same() {
     let whole = Database::with_drivers().await;
-    let (worker, said) = whole.limit_check("one", Guards::On, NOW);
+    let (worker, published) = whole.limit_check("one", Guards::On, NOW);
     worker.run(&mut assignment(TOPIC, batch())).await.unwrap();
     let single = Database::with_drivers().await;
     let mut one_by_one = Vec::new();
     for record in batch() {
-        let (worker, said) = single.limit_check("one", Guards::On, NOW);
+        let (worker, published) = single.limit_check("one", Guards::On, NOW);
         worker.run(&mut assignment(TOPIC, vec![record])).await.unwrap();
-        one_by_one.extend(said.sent());
+        one_by_one.extend(published.sent());
     }
-    assert_eq!(said.sent(), one_by_one);
+    assert_eq!(published.sent(), one_by_one);
     assert_eq!(whole.limits().await, single.limits().await);
     whole.drop().await;
     single.drop().await;
@@ -221,7 +221,7 @@ async fn a_zombie_grants_nothing_and_charges_nothing() {
     while sqlx::query_scalar::<_, i64>(epoch).fetch_optional(&database.pool).await.unwrap().is_none() {
         tokio::task::yield_now().await;
     }
-    let (successor, said) = database.limit_check("successor", Guards::On, NOW);
+    let (successor, published) = database.limit_check("successor", Guards::On, NOW);
     successor.run(&mut assignment(TOPIC, batch())).await.unwrap();
     let before = database.limits().await;
     for record in batch() {
@@ -229,7 +229,7 @@ async fn a_zombie_grants_nothing_and_charges_nothing() {
     }
     drop(wake);
     assert!(matches!(sleeping.await.unwrap(), Err(Halt::Fenced)));
-    assert_eq!((said.sent().len(), late.sent().len()), (5, 0));
+    assert_eq!((published.sent().len(), late.sent().len()), (5, 0));
     assert_eq!(before, database.limits().await);
     database.drop().await;
 }

@@ -1,4 +1,4 @@
-//! `chain_submission` on a real Postgres and a real Thor node: what stands in its way is told and heals, and whenever it is killed
+//! `chain_submission` on a real Postgres and a real Thor node: what stands in its way is reported and heals, and whenever it is killed
 //! each reward is paid once. `THOR_URL` names a solo node with a block interval.
 
 use std::path::Path;
@@ -30,7 +30,7 @@ use crate::Database;
 use crate::support::{examples, record};
 
 /// Longest wait for anything: a dozen blocks, and pauses after obstacles.
-const PATIENCE: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn thor() -> String {
     std::env::var("THOR_URL").expect("THOR_URL is not set: run this test under `devstack --with thor`")
@@ -189,7 +189,7 @@ impl World {
     }
 
     async fn until_obstacle(&self, label: &str) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + LIMIT;
         while self.metrics.payout_obstacle.with_label_values(&[label]).get() == 0 {
             assert!(Instant::now() < until, "no obstacle {label}:\n{}", self.metrics.exporter.render());
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -221,7 +221,7 @@ impl World {
     }
 
     async fn until_paid(&self, rewards: &[Uuid]) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + LIMIT;
         loop {
             let paid = self.paid().await;
             if rewards.iter().all(|reward| paid.contains(reward)) {
@@ -246,7 +246,7 @@ fn wallet(n: u8) -> Address {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_stands_in_the_way_is_told_and_when_it_is_mended_the_reward_is_paid_once() {
+async fn what_stands_in_the_way_is_reported_and_when_it_is_mended_the_reward_is_paid_once() {
     let world = World::new().await;
     let reward = world.grant(1, wallet(0x21)).await;
     world.run("update network_configs set rpc_url = $1", "http://127.0.0.1:1").await;

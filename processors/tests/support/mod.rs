@@ -180,5 +180,5 @@ impl Answers for MemoryAnswers {
 }
 
 fn owned(key: AnswerKey<'_>) -> [String; 3] {
-    [key.image_hash, key.reader_version, key.chain].map(str::to_owned)
+    [key.image_hash, key.reader_version, key.cascade].map(str::to_owned)
 }

@@ -63,7 +63,7 @@ async fn a_sure_embedded_reading_asks_nobody_outside() {
 }
 
 #[tokio::test]
-async fn services_that_fail_in_any_way_hand_over_and_each_try_is_told_with_reason_and_cost() {
+async fn services_that_fail_in_any_way_hand_over_and_each_try_is_reported_with_reason_and_cost() {
     let failures = [
         (Answer::Body(500, b"down".to_vec()), "http_500", "error", Decimal::ZERO),
         (Answer::Body(429, b"{}".to_vec()), "rate_limited", "rate_limited", Decimal::ZERO),

@@ -80,8 +80,8 @@ async fn an_answer_that_is_no_answer_is_refused_by_every_client() {
         [b"", b"<html><body>Bad gateway</body></html>", b"null", b"[]", b"\xFF\xFE", &huge, &deep];
     for protocol in REMOTE {
         for body in garbage {
-            let said = code(protocol, Answer::Body(200, body.to_vec())).await;
-            assert_eq!(said, "bad_response", "{protocol:?}: {:?}", &body[..body.len().min(20)]);
+            let outcome = code(protocol, Answer::Body(200, body.to_vec())).await;
+            assert_eq!(outcome, "bad_response", "{protocol:?}: {:?}", &body[..body.len().min(20)]);
         }
         let whole = answer(protocol, &DASHBOARD).to_string();
         let cut = whole.as_bytes()[..whole.len() / 2].to_vec();
@@ -251,9 +251,9 @@ async fn a_service_without_its_key_model_or_a_fit_address_is_left_out_by_name() 
     modelless.model = None;
     let plain = service(Protocol::AwsRekognition, 1, "http://rekognition.eu-west-1.amazonaws.com/");
     let (cascade, left_out) = Cascade::new(vec![keyless, modelless, plain], None, TestClock::new().now());
-    let told: Vec<String> = left_out.iter().map(|(name, error)| format!("{name}: {error}")).collect();
+    let reported: Vec<String> = left_out.iter().map(|(name, error)| format!("{name}: {error}")).collect();
     assert_eq!(
-        told,
+        reported,
         [
             "AWS Rekognition: the address must begin with https://",
             "Google Vision: the API key is missing",

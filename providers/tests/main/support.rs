@@ -77,7 +77,7 @@ impl Photo for TestPhoto {
     }
 }
 
-/// A clock that moves when told to.
+/// A clock that moves when it is set.
 #[derive(Clone)]
 pub struct TestClock(Arc<AtomicI64>);
 

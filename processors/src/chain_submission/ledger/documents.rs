@@ -1,4 +1,4 @@
-//! What the log collections are told of transactions.
+//! What the log collections hold of transactions.
 
 use chain::tx::TX_GAS;
 use chrono::{DateTime, Utc};
@@ -12,36 +12,36 @@ use schemas::payouts::{network_label, transaction_row_id};
 use serde_json::{Value, json};
 
 use super::rows::{Attempt, Transaction};
-use super::transition::{Step, share};
+use super::transition::{Change, share};
 use crate::chain_submission::network::REWARDS_POOL;
 use crate::documents::Documents;
 
 /// Every transaction of ours pays rewards.
 const KIND: &str = "reward_distribution";
 
-/// Documents of one step of a transaction.
+/// Documents of one change of a transaction.
 #[must_use]
-pub fn of_step(
+pub fn of_change(
     transaction: &Transaction,
-    step: Step,
+    change: Change,
     at: DateTime<Utc>,
     block_gas: i64,
 ) -> Vec<ActivityLogged> {
     let attempt = &transaction.attempt;
     let event_id = EventId(natural(&format!("attempt/{}/{}", attempt.tx_id, attempt.revision)));
     let mut documents = Documents::about(event_id, Micros::from(at));
-    if let Some(stage) = step.stage() {
+    if let Some(stage) = change.stage() {
         documents.add(0, &monitoring(attempt, stage));
-        for (ordinal, clause) in (0..).zip(0..transaction.parts.len()) {
+        for (ordinal, clause) in (0..).zip(0..transaction.clauses.len()) {
             documents.add(ordinal, &per_reward(transaction, clause));
         }
     }
-    if step == Step::Included {
-        for (ordinal, clause) in (0..).zip(0..transaction.parts.len()) {
+    if change == Change::Included {
+        for (ordinal, clause) in (0..).zip(0..transaction.clauses.len()) {
             documents.add(ordinal, &sent_clause(transaction, clause));
         }
     }
-    if matches!(step, Step::Confirmed | Step::Reverted) {
+    if matches!(change, Change::Confirmed | Change::Reverted) {
         for (ordinal, log) in (0..).zip(optimization(attempt, block_gas).into_iter().flatten()) {
             documents.add(ordinal, &log);
         }
@@ -78,13 +78,13 @@ fn monitoring(attempt: &Attempt, stage: &str) -> TransactionMonitoringLog {
     }
 }
 
-fn per_reward(transaction: &Transaction, clause: usize) -> BlockchainTransactionLog {
-    let (attempt, part) = (&transaction.attempt, &transaction.parts[clause]);
-    let payout = transaction.payouts.get(clause);
+fn per_reward(transaction: &Transaction, at: usize) -> BlockchainTransactionLog {
+    let (attempt, clause) = (&transaction.attempt, &transaction.clauses[at]);
+    let payout = transaction.payouts.get(at);
     let price = gas_price(attempt);
     BlockchainTransactionLog {
         transaction_id: transaction_row_id(&attempt.genesis_id, &attempt.tx_id).to_string(),
-        reward_id: Some(part.reward_id.to_string()),
+        reward_id: Some(clause.reward_id.to_string()),
         user_id: payout.map(|payout| payout.user_id.to_string()),
         transaction_type: KIND.to_owned(),
         blockchain_network: network_label(&attempt.genesis_id).to_owned(),
@@ -106,8 +106,8 @@ fn per_reward(transaction: &Transaction, clause: usize) -> BlockchainTransaction
             "genesis_id": attempt.genesis_id,
             "block_id": attempt.block_id,
             "block_number": attempt.block_number,
-            "clause_index": part.clause_index,
-            "attempt_no": part.attempt_no,
+            "clause_index": clause.clause_index,
+            "attempt_no": clause.attempt_no,
             "batch_id": attempt.batch_id,
             "signer": attempt.signer,
             "gas_payer": attempt.gas_payer,
@@ -118,18 +118,18 @@ fn per_reward(transaction: &Transaction, clause: usize) -> BlockchainTransaction
     }
 }
 
-fn sent_clause(transaction: &Transaction, clause: usize) -> ContractInteractionLog {
-    let (attempt, part) = (&transaction.attempt, &transaction.parts[clause]);
-    let weights: Vec<i64> = transaction.parts.iter().map(|part| part.gas_weight).collect();
+fn sent_clause(transaction: &Transaction, at: usize) -> ContractInteractionLog {
+    let (attempt, clause) = (&transaction.attempt, &transaction.clauses[at]);
+    let weights: Vec<i64> = transaction.clauses.iter().map(|clause| clause.gas_weight).collect();
     let gas = attempt.gas_used.and_then(|gas| u128::try_from(gas).ok());
     let reverted = attempt.reverted == Some(true);
     ContractInteractionLog {
         contract_address: attempt.contract.clone(),
         contract_name: REWARDS_POOL.to_owned(),
         method_name: attempt.method.clone(),
-        parameters: parameters(&attempt.app_id, &part.amount_wei.normalize().to_string(), &part.receiver),
-        gas_estimated: Some(part.gas_weight),
-        gas_used: gas.and_then(|gas| i64::try_from(share(gas, &weights, clause)).ok()),
+        parameters: parameters(&attempt.app_id, &clause.amount_wei.normalize().to_string(), &clause.receiver),
+        gas_estimated: Some(clause.gas_weight),
+        gas_used: gas.and_then(|gas| i64::try_from(share(gas, &weights, at)).ok()),
         success: !reverted,
         return_value: (!reverted).then(|| json!({"events": ["RewardDistributed"]})),
         error_message: attempt.error.clone(),

@@ -6,7 +6,7 @@ use runtime::StageError;
 
 use super::outbox::{Outbox, Schemas};
 use super::rows::{Payout, Transaction};
-use super::transition::Step;
+use super::transition::Change;
 use super::{documents, snapshot};
 
 /// Publishes changes.
@@ -19,14 +19,14 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Puts a step of a transaction into the outbox: a snapshot of each of its payouts, and documents.
+    /// Puts a change of a transaction into the outbox: a snapshot of each of its payouts, and documents.
     ///
     /// # Errors
     /// [`StageError`] where an event does not fit its schema.
     pub fn transaction(
         &self,
         transaction: &Transaction,
-        step: Step,
+        change: Change,
         at: DateTime<Utc>,
         outbox: &mut Outbox,
     ) -> Result<(), StageError> {
@@ -34,7 +34,7 @@ impl Publisher {
             let event = snapshot::updated(payout, Some((transaction, clause)), at.into());
             outbox.payout(self.schemas, &event)?;
         }
-        outbox.documents(self.schemas, &documents::of_step(transaction, step, at, self.gas_ceiling))
+        outbox.documents(self.schemas, &documents::of_change(transaction, change, at, self.gas_ceiling))
     }
 
     /// Puts a payout that no transaction pays yet into the outbox.

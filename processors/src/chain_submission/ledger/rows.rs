@@ -126,7 +126,7 @@ pub struct Attempt {
 
 /// A row of `payout_attempt_rewards`: a clause.
 #[derive(Clone, Debug, PartialEq, FromRow)]
-pub struct Part {
+pub struct PaidClause {
     /// The transaction.
     pub tx_id: String,
     /// From 0.
@@ -149,7 +149,7 @@ pub struct Transaction {
     /// The transaction.
     pub attempt: Attempt,
     /// Its clauses.
-    pub parts: Vec<Part>,
+    pub clauses: Vec<PaidClause>,
     /// What they pay.
     pub payouts: Vec<Payout>,
 }
@@ -285,20 +285,22 @@ pub async fn transactions(tx: &mut PgConnection, which: Which<'_>) -> sqlx::Resu
         return Ok(Vec::new());
     }
     let ids: Vec<&str> = attempts.iter().map(|attempt| attempt.tx_id.as_str()).collect();
-    let parts: Vec<Part> = sqlx::query_as(
+    let clauses: Vec<PaidClause> = sqlx::query_as(
         "select tx_id, clause_index, reward_id, attempt_no, receiver, amount_wei, gas_weight
          from payout_attempt_rewards where tx_id = any($1) order by tx_id, clause_index",
     )
     .bind(ids)
     .fetch_all(&mut *tx)
     .await?;
-    let rewards: Vec<Uuid> = parts.iter().map(|part| part.reward_id).collect();
+    let rewards: Vec<Uuid> = clauses.iter().map(|clause| clause.reward_id).collect();
     let payouts = payouts(tx, &rewards).await?;
     let gathered = |attempt: Attempt| {
-        let parts: Vec<Part> = parts.iter().filter(|part| part.tx_id == attempt.tx_id).cloned().collect();
+        let clauses: Vec<PaidClause> =
+            clauses.iter().filter(|clause| clause.tx_id == attempt.tx_id).cloned().collect();
         // Every clause's payout exists: a foreign key holds it.
-        let of = |part: &Part| payouts.iter().find(|payout| payout.reward_id == part.reward_id).cloned();
-        Transaction { payouts: parts.iter().filter_map(of).collect(), parts, attempt }
+        let of =
+            |clause: &PaidClause| payouts.iter().find(|payout| payout.reward_id == clause.reward_id).cloned();
+        Transaction { payouts: clauses.iter().filter_map(of).collect(), clauses, attempt }
     };
     Ok(attempts.into_iter().map(gathered).collect())
 }

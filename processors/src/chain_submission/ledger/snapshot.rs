@@ -1,4 +1,4 @@
-//! The snapshot that tells of every change of a payout.
+//! The snapshot that reports every change of a payout.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -36,13 +36,13 @@ pub fn updated(payout: &Payout, transaction: Option<(&Transaction, usize)>, now:
         strikes: payout.strikes,
         max_retries: payout.max_retries,
         paid_at: payout.paid_at.map(Micros::from),
-        transaction: transaction.map(|(transaction, clause)| told(transaction, clause)),
+        transaction: transaction.map(|(transaction, clause)| payout_transaction(transaction, clause)),
     }
 }
 
-fn told(transaction: &Transaction, clause: usize) -> PayoutTransaction {
-    let (attempt, part) = (&transaction.attempt, &transaction.parts[clause]);
-    let weights: Vec<i64> = transaction.parts.iter().map(|part| part.gas_weight).collect();
+fn payout_transaction(transaction: &Transaction, at: usize) -> PayoutTransaction {
+    let (attempt, clause) = (&transaction.attempt, &transaction.clauses[at]);
+    let weights: Vec<i64> = transaction.clauses.iter().map(|clause| clause.gas_weight).collect();
     let gas = attempt.gas_used.and_then(|gas| u128::try_from(gas).ok());
     let fee = attempt.paid_wei.and_then(wei).and_then(chain::Wei::to_u128);
     PayoutTransaction {
@@ -77,10 +77,10 @@ fn told(transaction: &Transaction, clause: usize) -> PayoutTransaction {
         confirmed_at: attempt.confirmed_at.map(Micros::from),
         finalized_at: attempt.finalized_at.map(Micros::from),
         error: attempt.error.clone(),
-        clause_index: part.clause_index,
-        attempt_no: part.attempt_no,
-        reward_gas_used: gas.and_then(|gas| i64::try_from(share(gas, &weights, clause)).ok()),
-        reward_fee: fee.and_then(|fee| grid(share(fee / GRID_WEI, &weights, clause))),
+        clause_index: clause.clause_index,
+        attempt_no: clause.attempt_no,
+        reward_gas_used: gas.and_then(|gas| i64::try_from(share(gas, &weights, at)).ok()),
+        reward_fee: fee.and_then(|fee| grid(share(fee / GRID_WEI, &weights, at))),
     }
 }
 

@@ -30,7 +30,7 @@ const HISTORY: usize = 64;
 
 /// What happened to a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Change {
     /// Its bytes are stored.
     Signed,
     /// It was posted for the first time.
@@ -53,7 +53,7 @@ pub enum Step {
     Incident,
 }
 
-impl Step {
+impl Change {
     /// Metric label.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -172,11 +172,11 @@ impl Payout {
 }
 
 impl Transaction {
-    /// Notes a step: the transaction and each of its payouts change by one revision.
-    pub fn note(&mut self, step: Step, at: DateTime<Utc>) {
+    /// Notes a change: the transaction and each of its payouts change by one revision.
+    pub fn note(&mut self, change: Change, at: DateTime<Utc>) {
         let attempt = &mut self.attempt;
         attempt.revision += 1;
-        if let Some(stage) = step.stage() {
+        if let Some(stage) = change.stage() {
             let entry = json!({
                 "stage": stage, "at": at, "block_number": attempt.block_number,
                 "confirmations": attempt.confirmations, "reason": attempt.error,
@@ -190,8 +190,8 @@ impl Transaction {
         }
     }
 
-    /// A node was given the bytes; whatever it answered, from now on they may be anywhere. None where that was known.
-    pub fn sent(&mut self, at: DateTime<Utc>) -> Option<Step> {
+    /// A node was given the bytes; whatever it responded, from now on they may be anywhere. None where that was known.
+    pub fn sent(&mut self, at: DateTime<Utc>) -> Option<Change> {
         let attempt = &mut self.attempt;
         attempt.broadcast_count += 1;
         if attempt.state != AttemptState::Signed {
@@ -199,13 +199,13 @@ impl Transaction {
         }
         attempt.state = AttemptState::Sent;
         attempt.sent_at = Some(at);
-        self.note(Step::Sent, at);
-        Some(Step::Sent)
+        self.note(Change::Sent, at);
+        Some(Change::Sent)
     }
 
     /// The chain has passed the last block that could hold it, and it was seen in none: it stays pending and visible, since only a
     /// proof on the final chain shows that it is dead. None where that is noted already.
-    pub fn expired(&mut self, at: DateTime<Utc>) -> Option<Step> {
+    pub fn expired(&mut self, at: DateTime<Utc>) -> Option<Change> {
         let attempt = &mut self.attempt;
         let waiting = matches!(attempt.state, AttemptState::Signed | AttemptState::Sent);
         if !waiting || attempt.error.is_some() {
@@ -215,12 +215,12 @@ impl Transaction {
         for payout in &mut self.payouts {
             payout.reason.clone_from(&self.attempt.error);
         }
-        self.note(Step::Expired, at);
-        Some(Step::Expired)
+        self.note(Change::Expired, at);
+        Some(Change::Expired)
     }
 
     /// It is in a block that was adopted. None where it is in a block already.
-    pub fn included(&mut self, block: &BlockAdopted, found: &ChainTransaction) -> Option<Step> {
+    pub fn included(&mut self, block: &BlockAdopted, found: &ChainTransaction) -> Option<Change> {
         if !matches!(self.attempt.state, AttemptState::Signed | AttemptState::Sent) {
             return None;
         }
@@ -238,8 +238,8 @@ impl Transaction {
         for payout in &mut self.payouts {
             payout.reason = None;
         }
-        self.note(Step::Included, block.occurred_at.to_utc());
-        Some(Step::Included)
+        self.note(Change::Included, block.occurred_at.to_utc());
+        Some(Change::Included)
     }
 
     /// What it did otherwise than planned; a transaction that failed as a whole did nothing.
@@ -251,11 +251,11 @@ impl Transaction {
         if found.reverted {
             return Some("reverted: a clause failed, so that none took effect".to_owned());
         }
-        self.parts.iter().find_map(|part| {
+        self.clauses.iter().find_map(|clause| {
             let paid: Vec<ContractEvent> = found
                 .logs
                 .iter()
-                .filter(|log| log.clause_index == part.clause_index && log.address == attempt.contract)
+                .filter(|log| log.clause_index == clause.clause_index && log.address == attempt.contract)
                 .filter_map(|log| {
                     ContractEvent::decode(&Log::from_hex(&log.address, &log.topics, &log.data)?)
                 })
@@ -263,10 +263,10 @@ impl Transaction {
                 .collect();
             let equal = |event: &ContractEvent| match event {
                 ContractEvent::RewardDistributed { amount, receiver, proof, distributor, .. } => {
-                    decimal(*amount) == Some(part.amount_wei)
-                        && receiver.to_string() == part.receiver
+                    decimal(*amount) == Some(clause.amount_wei)
+                        && receiver.to_string() == clause.receiver
                         && distributor.to_string() == attempt.signer
-                        && proof.contains(&part.reward_id.to_string())
+                        && proof.contains(&clause.reward_id.to_string())
                 }
                 _ => false,
             };
@@ -274,14 +274,14 @@ impl Transaction {
             (!good).then(|| {
                 format!(
                     "incident: clause {} did not pay reward {} as planned",
-                    part.clause_index, part.reward_id
+                    clause.clause_index, clause.reward_id
                 )
             })
         })
     }
 
     /// The chain has grown to `head`. None where nothing changes.
-    pub fn deeper(&mut self, head: i64, at: DateTime<Utc>) -> Option<Step> {
+    pub fn deeper(&mut self, head: i64, at: DateTime<Utc>) -> Option<Change> {
         let attempt = &mut self.attempt;
         let (AttemptState::Included, Some(number)) = (attempt.state, attempt.block_number) else {
             return None;
@@ -293,14 +293,14 @@ impl Transaction {
             return None;
         }
         attempt.confirmations = confirmations;
-        let step = match (depth == CONFIRMATIONS, attempt.reverted == Some(true), &attempt.error) {
-            (false, ..) => Step::Deeper,
-            (true, true, _) => Step::Reverted,
-            (true, false, None) => Step::Confirmed,
-            (true, false, Some(_)) => Step::Incident,
+        let change = match (depth == CONFIRMATIONS, attempt.reverted == Some(true), &attempt.error) {
+            (false, ..) => Change::Deeper,
+            (true, true, _) => Change::Reverted,
+            (true, false, None) => Change::Confirmed,
+            (true, false, Some(_)) => Change::Incident,
         };
-        match step {
-            Step::Confirmed => {
+        match change {
+            Change::Confirmed => {
                 attempt.state = AttemptState::Confirmed;
                 attempt.confirmed_at = Some(at);
                 for payout in &mut self.payouts {
@@ -309,7 +309,7 @@ impl Transaction {
                     payout.reason = None;
                 }
             }
-            Step::Reverted => {
+            Change::Reverted => {
                 attempt.state = AttemptState::Reverted;
                 for payout in &mut self.payouts {
                     payout.reason.clone_from(&attempt.error);
@@ -317,12 +317,12 @@ impl Transaction {
             }
             _ => {}
         }
-        self.note(step, at);
-        Some(step)
+        self.note(change, at);
+        Some(change)
     }
 
     /// Blocks up to `finalized` can no longer be undone. None where nothing changes.
-    pub fn finalized(&mut self, finalized: i64, at: DateTime<Utc>) -> Option<Step> {
+    pub fn finalized(&mut self, finalized: i64, at: DateTime<Utc>) -> Option<Change> {
         let attempt = &mut self.attempt;
         if attempt.block_number.is_none_or(|number| number > finalized) {
             return None;
@@ -338,12 +338,12 @@ impl Transaction {
             _ => return None,
         }
         attempt.finalized_at = Some(at);
-        self.note(Step::Final, at);
-        Some(Step::Final)
+        self.note(Change::Final, at);
+        Some(Change::Final)
     }
 
     /// Its block does not count any more: the same bytes are posted again. None where it is in another block, or final.
-    pub fn undone(&mut self, block_id: &str, at: DateTime<Utc>) -> Option<Step> {
+    pub fn undone(&mut self, block_id: &str, at: DateTime<Utc>) -> Option<Change> {
         let attempt = &mut self.attempt;
         let movable = matches!(
             attempt.state,
@@ -367,8 +367,8 @@ impl Transaction {
             payout.paid_at = None;
             payout.reason = None;
         }
-        self.note(Step::Undone, at);
-        Some(Step::Undone)
+        self.note(Change::Undone, at);
+        Some(Change::Undone)
     }
 }
 
@@ -384,8 +384,8 @@ pub fn wei(amount: Decimal) -> Option<Wei> {
     amount.normalize().to_string().parse().ok()
 }
 
-/// The part of `total` that falls to the clause with index `at`, by the gas that each was simulated with:
-/// floor(T·Cᵢ/C) − floor(T·Cᵢ₋₁/C) with C cumulated. The parts sum to `total`.
+/// The share of `total` that falls to the clause with index `at`, by the gas that each was simulated with:
+/// floor(T·Cᵢ/C) − floor(T·Cᵢ₋₁/C) with C cumulated. The shares sum to `total`.
 #[must_use]
 pub fn share(total: u128, weights: &[i64], at: usize) -> u128 {
     let weight = |weight: &i64| u128::from(weight.unsigned_abs());

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use schemas::events::{BlockPlace, ChainLog, RewardGranted};
 use schemas::ids::{EventId, Micros, RewardId, UploadId};
 
-use super::super::rows::{Attempt, Part};
+use super::super::rows::{Attempt, PaidClause};
 use super::super::snapshot;
 use super::*;
 
@@ -39,7 +39,7 @@ pub(in crate::chain_submission) fn transaction(count: usize) -> Transaction {
     let payouts: Vec<Payout> = (0..count)
         .map(|n| Payout { state: PayoutState::InFlight, tx_id: Some(TX.into()), ..payout(n as u128) })
         .collect();
-    let parts = (0..).zip(&payouts).map(|(n, payout)| Part {
+    let clauses = (0..).zip(&payouts).map(|(n, payout)| PaidClause {
         tx_id: TX.into(),
         clause_index: n,
         reward_id: payout.reward_id,
@@ -87,7 +87,7 @@ pub(in crate::chain_submission) fn transaction(count: usize) -> Transaction {
         history: Json(Vec::new()),
         revision: 0,
     };
-    Transaction { attempt, parts: parts.collect(), payouts }
+    Transaction { attempt, clauses: clauses.collect(), payouts }
 }
 
 fn block(number: i64, branch: char) -> BlockAdopted {
@@ -110,9 +110,9 @@ fn word(text: &str) -> String {
 
 /// The pool's log of a clause.
 fn log(transaction: &Transaction, clause: usize) -> ChainLog {
-    let part = &transaction.parts[clause];
-    let proof = format!("{{\"proof\": {{\"text\":\"reward {}\"}}}}", part.reward_id);
-    let amount = wei(part.amount_wei).unwrap().to_hex();
+    let clause = &transaction.clauses[clause];
+    let proof = format!("{{\"proof\": {{\"text\":\"reward {}\"}}}}", clause.reward_id);
+    let amount = wei(clause.amount_wei).unwrap().to_hex();
     // (uint256 amount, string proof): the amount, the string's offset, its length, its bytes padded to words.
     let mut data = word(&amount);
     data.push_str(&format!("{:064x}{:064x}", 64, proof.len()));
@@ -120,13 +120,13 @@ fn log(transaction: &Transaction, clause: usize) -> ChainLog {
     text.push_str(&"0".repeat((64 - text.len() % 64) % 64));
     data.push_str(&text);
     ChainLog {
-        clause_index: part.clause_index,
-        log_index: part.clause_index * 3,
+        clause_index: clause.clause_index,
+        log_index: clause.clause_index * 3,
         address: POOL.into(),
         topics: vec![
             chain::abi::topic::REWARD_DISTRIBUTED.to_string(),
             format!("0x{}", "0a".repeat(32)),
-            word(&part.receiver),
+            word(&clause.receiver),
             word(SIGNER),
         ],
         data,
@@ -142,7 +142,7 @@ fn found(transaction: &Transaction) -> ChainTransaction {
         gas_used: 333_333,
         paid_wei: "3499996500000000001".into(),
         reverted: false,
-        logs: (0..transaction.parts.len()).map(|clause| log(transaction, clause)).collect(),
+        logs: (0..transaction.clauses.len()).map(|clause| log(transaction, clause)).collect(),
     }
 }
 
@@ -151,7 +151,7 @@ fn included(count: usize) -> Transaction {
     let mut transaction = transaction(count);
     transaction.sent(at(2));
     let found = found(&transaction);
-    assert_eq!(transaction.included(&block(10, 'a'), &found), Some(Step::Included));
+    assert_eq!(transaction.included(&block(10, 'a'), &found), Some(Change::Included));
     transaction
 }
 
@@ -191,15 +191,15 @@ fn a_grant_without_claim_or_wallet_waits_and_the_claim_supplies_what_is_missing(
 fn the_twelfth_block_on_top_makes_a_payment_paid_and_a_final_block_makes_it_final() {
     let mut transaction = included(2);
     for head in 11..22 {
-        assert_eq!(transaction.deeper(head, at(head * 10)), Some(Step::Deeper), "{head}");
+        assert_eq!(transaction.deeper(head, at(head * 10)), Some(Change::Deeper), "{head}");
         assert!(transaction.payouts.iter().all(|payout| payout.state == PayoutState::InFlight));
     }
-    assert_eq!(transaction.deeper(22, at(220)), Some(Step::Confirmed));
+    assert_eq!(transaction.deeper(22, at(220)), Some(Change::Confirmed));
     assert!(transaction.payouts.iter().all(|payout| payout.state == PayoutState::Paid));
     assert!(transaction.payouts.iter().all(|payout| payout.paid_at == Some(at(220))));
     assert_eq!(transaction.deeper(23, at(230)), None);
     assert_eq!(transaction.finalized(9, at(230)), None);
-    assert_eq!(transaction.finalized(10, at(230)), Some(Step::Final));
+    assert_eq!(transaction.finalized(10, at(230)), Some(Change::Final));
     assert!(transaction.payouts.iter().all(|payout| payout.state == PayoutState::Final));
     assert_eq!(transaction.undone("10a", at(240)), None, "a final block is not undone");
 }
@@ -209,7 +209,7 @@ fn an_undone_block_takes_everything_back_and_the_same_bytes_may_count_on_another
     let mut transaction = included(1);
     transaction.deeper(22, at(220));
     assert_eq!(transaction.undone("11a", at(230)), None, "another block's undoing is not its own");
-    assert_eq!(transaction.undone("10a", at(230)), Some(Step::Undone));
+    assert_eq!(transaction.undone("10a", at(230)), Some(Change::Undone));
     let attempt = &transaction.attempt;
     assert_eq!(
         (attempt.state, &attempt.block_id, attempt.gas_used, attempt.confirmations),
@@ -217,8 +217,8 @@ fn an_undone_block_takes_everything_back_and_the_same_bytes_may_count_on_another
     );
     assert_eq!((transaction.payouts[0].state, transaction.payouts[0].paid_at), (PayoutState::InFlight, None));
     let again = found(&transaction);
-    assert_eq!(transaction.included(&block(12, 'b'), &again), Some(Step::Included));
-    assert_eq!(transaction.deeper(24, at(240)), Some(Step::Confirmed));
+    assert_eq!(transaction.included(&block(12, 'b'), &again), Some(Change::Included));
+    assert_eq!(transaction.deeper(24, at(240)), Some(Change::Confirmed));
 }
 
 #[test]
@@ -226,20 +226,20 @@ fn a_reverted_transaction_pays_nothing_and_stays_pending_with_its_reason() {
     let mut transaction = transaction(2);
     let reverted = ChainTransaction { reverted: true, logs: Vec::new(), ..found(&transaction) };
     transaction.included(&block(10, 'a'), &reverted);
-    assert_eq!(transaction.deeper(22, at(220)), Some(Step::Reverted));
+    assert_eq!(transaction.deeper(22, at(220)), Some(Change::Reverted));
     assert_eq!(transaction.attempt.state, AttemptState::Reverted);
     for payout in &transaction.payouts {
         assert_eq!(payout.state, PayoutState::InFlight);
         assert!(payout.reason.as_deref().unwrap().starts_with("reverted: "));
     }
-    assert_eq!(transaction.finalized(10, at(230)), Some(Step::Final));
+    assert_eq!(transaction.finalized(10, at(230)), Some(Change::Final));
     assert_eq!(transaction.attempt.state, AttemptState::RevertedFinal);
 }
 
 #[test]
 fn a_transaction_that_paid_otherwise_than_planned_is_never_confirmed() {
-    type Change = fn(&mut ChainTransaction);
-    let changes: [Change; 7] = [
+    type Tamper = fn(&mut ChainTransaction);
+    let tampers: [Tamper; 7] = [
         |found| found.origin = receiver(7),
         |found| found.logs.truncate(1),
         |found| found.logs[1].topics[2] = word(&receiver(7)),
@@ -248,14 +248,14 @@ fn a_transaction_that_paid_otherwise_than_planned_is_never_confirmed() {
         |found| found.logs[1].clause_index = 0,
         |found| found.logs[1].data = "no hex".into(),
     ];
-    for (n, change) in changes.into_iter().enumerate() {
+    for (n, tamper) in tampers.into_iter().enumerate() {
         let mut transaction = transaction(2);
-        let mut told = found(&transaction);
-        change(&mut told);
-        transaction.included(&block(10, 'a'), &told);
-        assert_eq!(transaction.deeper(22, at(220)), Some(Step::Incident), "change {n}");
+        let mut listed = found(&transaction);
+        tamper(&mut listed);
+        transaction.included(&block(10, 'a'), &listed);
+        assert_eq!(transaction.deeper(22, at(220)), Some(Change::Incident), "tamper {n}");
         assert_eq!(transaction.attempt.state, AttemptState::Included);
-        assert!(transaction.payouts.iter().all(|payout| payout.state == PayoutState::InFlight), "change {n}");
+        assert!(transaction.payouts.iter().all(|payout| payout.state == PayoutState::InFlight), "tamper {n}");
         assert!(transaction.attempt.error.as_deref().unwrap().starts_with("incident: "));
     }
 }
@@ -264,31 +264,31 @@ fn a_transaction_that_paid_otherwise_than_planned_is_never_confirmed() {
 fn an_expired_transaction_stays_pending_until_it_is_seen_after_all() {
     let mut transaction = transaction(1);
     transaction.sent(at(2));
-    assert_eq!(transaction.expired(at(3)), Some(Step::Expired));
+    assert_eq!(transaction.expired(at(3)), Some(Change::Expired));
     assert_eq!(transaction.expired(at(4)), None);
     assert!(transaction.payouts[0].reason.as_deref().unwrap().starts_with("expired at 185"));
     let late = found(&transaction);
-    assert_eq!(transaction.included(&block(180, 'a'), &late), Some(Step::Included));
+    assert_eq!(transaction.included(&block(180, 'a'), &late), Some(Change::Included));
     assert_eq!((&transaction.attempt.error, &transaction.payouts[0].reason), (&None, &None));
 }
 
 #[test]
 fn the_snapshot_of_a_clause_carries_its_share_and_the_shares_sum_to_the_whole() {
     let transaction = included(3);
-    let told: Vec<_> = (0..3)
+    let snapshots: Vec<_> = (0..3)
         .map(|clause| {
             snapshot::updated(&transaction.payouts[clause], Some((&transaction, clause)), Micros(0))
                 .transaction
                 .unwrap()
         })
         .collect();
-    let gas: i64 = told.iter().map(|told| told.reward_gas_used.unwrap()).sum();
-    let fee: Decimal = told.iter().map(|told| told.reward_fee.unwrap()).sum();
+    let gas: i64 = snapshots.iter().map(|snapshot| snapshot.reward_gas_used.unwrap()).sum();
+    let fee: Decimal = snapshots.iter().map(|snapshot| snapshot.reward_fee.unwrap()).sum();
     assert_eq!(gas, 333_333);
     assert_eq!(fee, "3.49999650".parse().unwrap());
-    assert_eq!(told[0].batch_amount, "9.7335".parse().unwrap());
+    assert_eq!(snapshots[0].batch_amount, "9.7335".parse().unwrap());
     // 3499996500000000001 / 333333, cut.
-    assert_eq!(told[0].gas_price_wei.as_deref(), Some("10500000000000"));
+    assert_eq!(snapshots[0].gas_price_wei.as_deref(), Some("10500000000000"));
 }
 
 /// What can happen to a transaction.
@@ -319,10 +319,10 @@ proptest! {
         events in prop::collection::vec(event(), 1..120),
     ) {
         let mut transaction = transaction(2);
-        let (mut head, mut told) = (10_i64, BTreeMap::<(usize, i64), PayoutState>::new());
+        let (mut head, mut revisions) = (10_i64, BTreeMap::<(usize, i64), PayoutState>::new());
         for event in events {
             let before: Vec<i64> = transaction.payouts.iter().map(|payout| payout.revision).collect();
-            let step = match event {
+            let change = match event {
                 Event::Sent => transaction.sent(at(head)),
                 Event::Include => {
                     let found = found(&transaction);
@@ -344,9 +344,9 @@ proptest! {
                 Event::Expire => transaction.expired(at(head)),
             };
             for (n, payout) in transaction.payouts.iter().enumerate() {
-                prop_assert_eq!(payout.revision, before[n] + i64::from(step.is_some()));
-                if step.is_some() {
-                    prop_assert_eq!(told.insert((n, payout.revision), payout.state), None);
+                prop_assert_eq!(payout.revision, before[n] + i64::from(change.is_some()));
+                if change.is_some() {
+                    prop_assert_eq!(revisions.insert((n, payout.revision), payout.state), None);
                 }
                 let settled = matches!(payout.state, PayoutState::Paid | PayoutState::Final);
                 let decided = matches!(transaction.attempt.state, AttemptState::Confirmed | AttemptState::Final);

@@ -33,7 +33,7 @@ use self::sign::Signing;
 use self::terms::Terms;
 use super::ledger::outbox::{Outbox, Schemas};
 use super::ledger::rows::{self, Which};
-use super::ledger::transition::Step;
+use super::ledger::transition::Change;
 use super::metrics::PayoutMetrics;
 use super::network::Network;
 use crate::documents::Documents;
@@ -84,26 +84,26 @@ pub struct Submitter {
 
 /// Why a round ended early.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum RoundError {
     #[error(transparent)]
     Obstacle(#[from] Obstacle),
     #[error(transparent)]
     Plan(#[from] PlanError),
 }
 
-impl From<sqlx::Error> for Trouble {
+impl From<sqlx::Error> for RoundError {
     fn from(error: sqlx::Error) -> Self {
         Self::Plan(error.into())
     }
 }
 
-impl From<StageError> for Trouble {
+impl From<StageError> for RoundError {
     fn from(error: StageError) -> Self {
         Self::Plan(error.into())
     }
 }
 
-impl From<LeaseError> for Trouble {
+impl From<LeaseError> for RoundError {
     fn from(error: LeaseError) -> Self {
         Self::Plan(error.into())
     }
@@ -129,24 +129,24 @@ impl Submitter {
                     self.report(&mut memory, None);
                     ROUND
                 }
-                Err(Trouble::Obstacle(obstacle)) => {
+                Err(RoundError::Obstacle(obstacle)) => {
                     // An operator may have mended a row: the next round reads it.
                     memory.network = None;
                     self.report(&mut memory, Some(&obstacle));
                     OBSTACLE_PAUSE
                 }
-                Err(Trouble::Plan(PlanError::Moved)) => ROUND,
-                Err(Trouble::Plan(PlanError::Lease(LeaseError::Lost))) => {
+                Err(RoundError::Plan(PlanError::Moved)) => ROUND,
+                Err(RoundError::Plan(PlanError::Lease(LeaseError::Lost))) => {
                     tracing::warn!("another process signs for this distributor");
                     memory.lease = None;
                     ROUND
                 }
-                Err(Trouble::Plan(PlanError::Ceiling)) => {
+                Err(RoundError::Plan(PlanError::Ceiling)) => {
                     let obstacle = Obstacle::DailyCeiling(self.settings.terms.daily_ceiling);
                     self.report(&mut memory, Some(&obstacle));
                     OBSTACLE_PAUSE
                 }
-                Err(Trouble::Plan(error)) => {
+                Err(RoundError::Plan(error)) => {
                     tracing::warn!(error = %ErrorReport(&error), "payouts wait");
                     OBSTACLE_PAUSE
                 }
@@ -163,7 +163,7 @@ impl Submitter {
         }
     }
 
-    async fn round(&self, memory: &mut Memory) -> Result<(), Trouble> {
+    async fn round(&self, memory: &mut Memory) -> Result<(), RoundError> {
         self.count(memory).await?;
         let Some(lease) = self.lease(memory).await? else { return Ok(()) };
         self.post_all(memory, &lease).await?;
@@ -183,7 +183,7 @@ impl Submitter {
     }
 
     /// The lease, taken or renewed when a third of its life is over; none while another process has it.
-    async fn lease(&self, memory: &mut Memory) -> Result<Option<Lease>, Trouble> {
+    async fn lease(&self, memory: &mut Memory) -> Result<Option<Lease>, RoundError> {
         if let Some((lease, renewed)) = &mut memory.lease {
             if renewed.elapsed() >= LIFE / 3 {
                 lease.renew(&self.pool).await?;
@@ -199,8 +199,8 @@ impl Submitter {
         Ok(taken)
     }
 
-    /// The network's rows, and the first of its nodes that answers.
-    async fn node<'a>(&self, memory: &'a mut Memory) -> Result<(&'a Network, Node, u32), Trouble> {
+    /// The network's rows, and the first of its nodes that responds.
+    async fn node<'a>(&self, memory: &'a mut Memory) -> Result<(&'a Network, Node, u32), RoundError> {
         if memory.network.as_ref().is_none_or(|(.., read)| read.elapsed() >= RELOAD) {
             let network = Network::load(&self.pool, self.settings.genesis).await.map_err(Obstacle::from)?;
             let kept = memory.network.take().filter(|(before, ..)| before.urls == network.urls);
@@ -211,7 +211,7 @@ impl Submitter {
         let Some((network, states, _)) = &mut memory.network else {
             return Err(StageError::new("network", "not loaded").into());
         };
-        let (mut outbox, mut answer) = (Outbox::default(), Err(NodeError::UnknownBlock));
+        let (mut outbox, mut response) = (Outbox::default(), Err(NodeError::UnknownBlock));
         for (at, node) in network.nodes.iter().enumerate() {
             let asked = Instant::now();
             let probed = node.block(Revision::Best).await;
@@ -224,20 +224,20 @@ impl Submitter {
             }
             match probed {
                 Ok(Some(best)) => {
-                    answer = Ok((node.clone(), best.number));
+                    response = Ok((node.clone(), best.number));
                     break;
                 }
                 Ok(None) => {}
-                Err(error) => answer = Err(error),
+                Err(error) => response = Err(error),
             }
         }
         self.publish(outbox).await?;
-        let (node, best) = answer.map_err(Obstacle::from)?;
+        let (node, best) = response.map_err(Obstacle::from)?;
         Ok((network, node, best))
     }
 
     /// Stores what belongs to no change of rows; takes no connection when there is nothing.
-    async fn publish(&self, outbox: Outbox) -> Result<(), Trouble> {
+    async fn publish(&self, outbox: Outbox) -> Result<(), RoundError> {
         if !outbox.is_empty() {
             outbox.store(&mut *self.pool.acquire().await?).await?;
         }
@@ -245,7 +245,7 @@ impl Submitter {
     }
 
     /// Signs what is planned, also what a process before this one planned; a plan whose window is half over is given up.
-    async fn sign_all(&self, memory: &mut Memory, lease: &Lease) -> Result<(), Trouble> {
+    async fn sign_all(&self, memory: &mut Memory, lease: &Lease) -> Result<(), RoundError> {
         let unsigned = sign::unsigned(&self.pool, self.signer.address()).await?;
         if unsigned.is_empty() {
             return Ok(());
@@ -267,7 +267,11 @@ impl Submitter {
         Ok(())
     }
 
-    async fn observe_signed(&self, tx_id: &str, now: chrono::DateTime<chrono::Utc>) -> Result<(), Trouble> {
+    async fn observe_signed(
+        &self,
+        tx_id: &str,
+        now: chrono::DateTime<chrono::Utc>,
+    ) -> Result<(), RoundError> {
         let granted: Vec<i64> =
             sqlx::query_scalar("select (header->>'occurred_at')::bigint from payouts where tx_id = $1")
                 .bind(tx_id)
@@ -283,7 +287,7 @@ impl Submitter {
     }
 
     /// Posts what is signed and in no block: the same bytes, to every node, again and again until it is in a block or expired.
-    async fn post_all(&self, memory: &mut Memory, lease: &Lease) -> Result<(), Trouble> {
+    async fn post_all(&self, memory: &mut Memory, lease: &Lease) -> Result<(), RoundError> {
         let waiting: Vec<(String, Vec<u8>, i64, String)> = sqlx::query_as(
             "select tx_id, raw, last_valid, state from payout_attempts
              where signer = $1 and state in ('signed', 'sent') order by planned_at limit $2",
@@ -305,12 +309,12 @@ impl Submitter {
         for (id, raw, last_valid, state) in due {
             memory.posted.insert(id.clone(), Instant::now());
             if i64::from(best) > last_valid {
-                self.step(lease, &id, |transaction, at| transaction.expired(at)).await?;
+                self.advance(lease, &id, |transaction, at| transaction.expired(at)).await?;
                 continue;
             }
             // Noted before the post: from here on the bytes may be anywhere, whatever becomes of this process.
             if state == AttemptState::Signed.label() {
-                self.step(lease, &id, |transaction, at| transaction.sent(at)).await?;
+                self.advance(lease, &id, |transaction, at| transaction.sent(at)).await?;
             } else {
                 sqlx::query(
                     "update payout_attempts set broadcast_count = broadcast_count + 1 where tx_id = $1",
@@ -327,27 +331,27 @@ impl Submitter {
         Ok(())
     }
 
-    /// Applies a step to a transaction and publishes it.
-    async fn step(
+    /// Applies a change to a transaction and publishes it.
+    async fn advance(
         &self,
         lease: &Lease,
         id: &str,
-        apply: impl Fn(&mut rows::Transaction, chrono::DateTime<chrono::Utc>) -> Option<Step>,
-    ) -> Result<(), Trouble> {
+        apply: impl Fn(&mut rows::Transaction, chrono::DateTime<chrono::Utc>) -> Option<Change>,
+    ) -> Result<(), RoundError> {
         let at = self.clock.now().to_utc();
         let mut tx = self.pool.begin().await?;
         lease.hold(&mut tx).await?;
         let mut outbox = Outbox::default();
         for mut transaction in rows::transactions(&mut tx, Which::Ids(&[id.to_owned()])).await? {
-            if let Some(step) = apply(&mut transaction, at) {
+            if let Some(change) = apply(&mut transaction, at) {
                 rows::update_transaction(&mut tx, &transaction).await?;
                 self.settings.terms.publisher(self.schemas).transaction(
                     &transaction,
-                    step,
+                    change,
                     at,
                     &mut outbox,
                 )?;
-                self.metrics.payout_steps.with_label_values(&[step.label()]).inc();
+                self.metrics.payout_steps.with_label_values(&[change.label()]).inc();
             }
         }
         outbox.store(&mut tx).await?;
@@ -374,7 +378,7 @@ impl Submitter {
     }
 
     /// Counts payouts that are not settled, for the metric.
-    async fn count(&self, memory: &mut Memory) -> Result<(), Trouble> {
+    async fn count(&self, memory: &mut Memory) -> Result<(), RoundError> {
         if memory.counted.is_some_and(|counted| counted.elapsed() < COUNT) {
             return Ok(());
         }
@@ -394,9 +398,9 @@ impl Submitter {
     }
 }
 
-/// What a node said of posted bytes, as a metric label. Nothing is decided by it: a receipt is told by the chain.
-fn posted(answer: Result<(), NodeError>, id: &str) -> &'static str {
-    match answer {
+/// What a node responded to posted bytes, as a metric label. Nothing is decided by it: a receipt comes from the chain.
+fn posted(response: Result<(), NodeError>, id: &str) -> &'static str {
+    match response {
         Ok(()) => "taken",
         Err(NodeError::Rejected(Rejection::Known)) => "known",
         Err(NodeError::Rejected(rejection)) => {

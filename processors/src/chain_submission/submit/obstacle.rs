@@ -19,20 +19,20 @@ pub enum Obstacle {
     /// The signer's key.
     #[error("the distributor's keystore: {0}")]
     Keystore(#[from] KeystoreError),
-    /// No node gives usable answers.
-    #[error("no node answers as it should: {0}")]
+    /// No node gives usable responses.
+    #[error("no node responds as it should: {0}")]
     NodeUnavailable(NodeError),
     /// A node serves another network than the one that is paid on.
     #[error("the node serves another network than chain.genesis_id: correct the row in network_configs")]
     WrongNetwork,
-    /// The node refuses a question that it should answer.
+    /// The node refuses a question that it should respond to.
     #[error("the node refuses: {0}")]
     NodeRefused(NodeError),
     /// There is no contract where the pool should be.
     #[error("there is no contract at {0}: correct its row in smart_contracts")]
     NoContract(Address),
-    /// A contract answers otherwise than the pool does.
-    #[error("the contract at {0} does not answer as the reward pool does: {1}")]
+    /// A contract responds otherwise than the pool does.
+    #[error("the contract at {0} does not respond as the reward pool does: {1}")]
     WrongContract(Address, String),
     /// The app is not known to the registry of apps.
     #[error("the app is not endorsed: {0}")]
@@ -130,14 +130,14 @@ impl From<ContractError> for Obstacle {
         match error {
             ContractError::Node(error) => error.into(),
             ContractError::NoCode(address) => Self::NoContract(address),
-            ContractError::Reverted { address, .. } | ContractError::Answer { address, .. } => {
+            ContractError::Reverted { address, .. } | ContractError::Response { address, .. } => {
                 Self::WrongContract(address, error.to_string())
             }
         }
     }
 }
 
-/// The obstacle that a simulated clause's refusal tells of, where the reason is the pool's and not the clause's own.
+/// The obstacle that a simulated clause's refusal reports, where the reason is the pool's and not the clause's own.
 #[must_use]
 pub fn shared_cause(refusal: &Refusal, signer: Address) -> Option<Obstacle> {
     match refusal.cause {

@@ -4,7 +4,7 @@ use chain::abi::{Cause, Refusal};
 use chain::gas::{GasTooLarge, gas_limit};
 use chain::hash::blake2b256;
 use chain::tx::TX_GAS;
-use chain::{Address, BlockRef, Body, Clause, Fees, TxError, TxId, Wei};
+use chain::{Address, BlockRef, Clause, Fees, TxError, TxId, UnsignedTx, Wei};
 use chrono::{DateTime, Utc};
 use runtime::StageError;
 use rust_decimal::Decimal;
@@ -103,10 +103,10 @@ pub async fn store(plan: &Plan<'_>, pool: &PgPool, now: DateTime<Utc>) -> Result
     let pairs: Vec<(Uuid, i32)> = ids.iter().map(|id| (*id, numbers(*id))).collect();
     let batch = batch_id(&pairs);
     let gas = gas_limit(tried_gas(&found.good), plan.terms.most_gas(found.best.gas_limit))?;
-    let body = body(plan, gas, &batch).ok_or(PlanError::Range)?;
-    body.check()?;
-    let tx_id = body.id(signer);
-    insert_attempt(&mut tx, plan, &body, &batch, now).await?;
+    let unsigned = unsigned(plan, gas, &batch).ok_or(PlanError::Range)?;
+    unsigned.check()?;
+    let tx_id = unsigned.id(signer);
+    insert_attempt(&mut tx, plan, &unsigned, &batch, now).await?;
     for ((index, candidate), (_, attempt_no)) in (0..).zip(&found.good).zip(&pairs) {
         sqlx::query(
             "insert into payout_attempt_rewards (tx_id, clause_index, reward_id, attempt_no, receiver, amount_wei, gas_weight, live)
@@ -146,7 +146,7 @@ async fn attempt_numbers(
     Ok(move |id| used.iter().find(|(used, _)| *used == id).map_or(0, |(_, number)| *number) + 1)
 }
 
-fn body(plan: &Plan<'_>, gas: u64, batch: &[u8; 32]) -> Option<Body> {
+fn unsigned(plan: &Plan<'_>, gas: u64, batch: &[u8; 32]) -> Option<UnsignedTx> {
     let Plan { network, found, terms, .. } = *plan;
     let clauses: Vec<Clause> = found.good.iter().map(|candidate| candidate.clause.clone()).collect();
     let fees = match found.base_fee {
@@ -156,7 +156,7 @@ fn body(plan: &Plan<'_>, gas: u64, batch: &[u8; 32]) -> Option<Body> {
         }
         None => Fees::Legacy { gas_price_coef: 0 },
     };
-    Some(Body {
+    Some(UnsignedTx {
         chain_tag: network.genesis.chain_tag(),
         block_ref: BlockRef::from(found.best.id),
         expiration: terms.expiration,
@@ -172,13 +172,13 @@ fn body(plan: &Plan<'_>, gas: u64, batch: &[u8; 32]) -> Option<Body> {
 async fn insert_attempt(
     tx: &mut PgConnection,
     plan: &Plan<'_>,
-    body: &Body,
+    unsigned: &UnsignedTx,
     batch: &[u8; 32],
     now: DateTime<Utc>,
 ) -> Result<(), PlanError> {
     let Plan { lease, network, signer, found, terms } = *plan;
     let range = |_| PlanError::Range;
-    let (most, tip) = match body.fees {
+    let (most, tip) = match unsigned.fees {
         Fees::Dynamic { max_priority_fee_per_gas, max_fee_per_gas } => {
             (max_fee_per_gas, max_priority_fee_per_gas)
         }
@@ -196,15 +196,15 @@ async fn insert_attempt(
          values ($1, $2, $3, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'planned', $13, $14, $15, $16, $17, $18, $19, $20, $21,
             $22, $23, $24, $25)",
     )
-    .bind(body.id(signer).to_string())
+    .bind(unsigned.id(signer).to_string())
     .bind(network.genesis.to_string())
     .bind(signer.to_string())
     .bind(format!("0x{}", hex::encode(batch)))
-    .bind(serde_json::to_vec(body).map_err(|error| StageError::new("store the body", error))?)
-    .bind(format!("0x{:016x}", body.block_ref.0))
-    .bind(i64::try_from(body.last_valid_block()).map_err(range)?)
-    .bind(Decimal::from(body.nonce))
-    .bind(i64::try_from(body.gas).map_err(range)?)
+    .bind(serde_json::to_vec(unsigned).map_err(|error| StageError::new("store the body", error))?)
+    .bind(format!("0x{:016x}", unsigned.block_ref.0))
+    .bind(i64::try_from(unsigned.last_valid_block()).map_err(range)?)
+    .bind(Decimal::from(unsigned.nonce))
+    .bind(i64::try_from(unsigned.gas).map_err(range)?)
     .bind(decimal(most).ok_or(PlanError::Range)?)
     .bind(decimal(tip).ok_or(PlanError::Range)?)
     .bind(terms.strategy.label())
@@ -213,8 +213,8 @@ async fn insert_attempt(
     .bind(network.pool.to_string())
     .bind(network.app.to_string())
     .bind(found.method)
-    .bind(i64::from(body.expiration))
-    .bind(i32::try_from(body.clauses.len()).map_err(range)?)
+    .bind(i64::from(unsigned.expiration))
+    .bind(i32::try_from(unsigned.clauses.len()).map_err(range)?)
     .bind(sum)
     .bind(all_same(&users))
     .bind(all_same(&wallets).flatten())

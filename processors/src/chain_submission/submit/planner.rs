@@ -16,7 +16,7 @@ use super::obstacle::Obstacle;
 use super::plan::{self, Plan, PlanError};
 use super::preflight::{Candidate, Preflight, preflight};
 use super::sign;
-use super::{IN_FLIGHT, Memory, Submitter, Trouble};
+use super::{IN_FLIGHT, Memory, RoundError, Submitter};
 use crate::chain_submission::ledger::outbox::Outbox;
 use crate::chain_submission::ledger::rows::{self, Payout};
 use crate::chain_submission::ledger::transition::wei;
@@ -30,7 +30,7 @@ impl Submitter {
         memory: &mut Memory,
         lease: &Lease,
         ready: Vec<Payout>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), RoundError> {
         let (in_flight, owed): (i64, Option<Decimal>) = sqlx::query_as(
             "select count(*), sum(batch_wei) from payout_attempts where signer = $1 and state in ('planned', 'signed', 'sent')",
         )
@@ -87,7 +87,7 @@ impl Submitter {
     async fn receivers(
         &self,
         payouts: Vec<Payout>,
-    ) -> Result<(Vec<(Payout, Address)>, Vec<Payout>), Trouble> {
+    ) -> Result<(Vec<(Payout, Address)>, Vec<Payout>), RoundError> {
         let wallets: Vec<Uuid> = payouts.iter().filter_map(|payout| payout.wallet_id).collect();
         let addresses: HashMap<Uuid, String> = sqlx::query_as::<_, (Uuid, String)>(
             "select id, wallet_address from user_wallets where id = any($1)",
@@ -108,7 +108,7 @@ impl Submitter {
         Ok((payable, gone))
     }
 
-    async fn quarantine(&self, lease: &Lease, payouts: Vec<Payout>) -> Result<(), Trouble> {
+    async fn quarantine(&self, lease: &Lease, payouts: Vec<Payout>) -> Result<(), RoundError> {
         let changed = payouts.into_iter().map(|payout| Payout {
             state: PayoutState::Quarantined,
             revision: payout.revision + 1,
@@ -119,7 +119,7 @@ impl Submitter {
         self.change(lease, changed.collect()).await
     }
 
-    async fn strike(&self, lease: &Lease, bad: Vec<(Candidate, Refusal)>) -> Result<(), Trouble> {
+    async fn strike(&self, lease: &Lease, bad: Vec<(Candidate, Refusal)>) -> Result<(), RoundError> {
         let now = self.clock.now().to_utc();
         let mut changed = Vec::with_capacity(bad.len());
         for (candidate, refusal) in bad {
@@ -131,7 +131,7 @@ impl Submitter {
     }
 
     /// Stores changed payouts that no transaction pays, and publishes them. One that changed meanwhile is left alone.
-    async fn change(&self, lease: &Lease, changed: Vec<Payout>) -> Result<(), Trouble> {
+    async fn change(&self, lease: &Lease, changed: Vec<Payout>) -> Result<(), RoundError> {
         if changed.is_empty() {
             return Ok(());
         }
@@ -161,7 +161,7 @@ impl Submitter {
     }
 
     /// Whether the signer's VTHO covers this transaction and all that are in no block yet, at the most they may cost.
-    async fn afford_gas(&self, node: &Node, found: &Preflight, lease: &Lease) -> Result<(), Trouble> {
+    async fn afford_gas(&self, node: &Node, found: &Preflight, lease: &Lease) -> Result<(), RoundError> {
         let pending: Option<Decimal> = sqlx::query_scalar(
             "select sum(max_fee_wei * gas_limit) from payout_attempts where signer = $1 and state in ('planned', 'signed', 'sent')",
         )

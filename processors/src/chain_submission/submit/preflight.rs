@@ -157,7 +157,7 @@ async fn funded(node: &Node, network: &Network, kind: RewardKind, needed: Wei) -
 }
 
 /// A function of its arguments alone: the same reward gives the same bytes. The reward's id stands in what the pool emits, so that
-/// the chain itself says what was paid.
+/// the chain itself shows what was paid.
 fn clause(network: &Network, kind: RewardKind, reward_id: Uuid, amount: Wei, receiver: Address) -> Clause {
     let call = RewardCall { app: network.app, amount, receiver };
     let proof = Proof {

@@ -1,7 +1,7 @@
 //! Signature: a stored plan's bytes are made and stored before they are posted, and a plan that is too old is given up. Each is one
 //! database transaction under the lease.
 
-use chain::{Address, Body, SignedTx, Signer, Wei};
+use chain::{Address, SignedTx, Signer, UnsignedTx, Wei};
 use chrono::{DateTime, Utc};
 use runtime::StageError;
 use rust_decimal::Decimal;
@@ -13,7 +13,7 @@ use super::plan::PlanError;
 use super::terms::Terms;
 use crate::chain_submission::ledger::outbox::{Outbox, Schemas};
 use crate::chain_submission::ledger::rows::{self, Which};
-use crate::chain_submission::ledger::transition::{Step, decimal, wei};
+use crate::chain_submission::ledger::transition::{Change, decimal, wei};
 
 /// What a signature is made with.
 #[derive(Clone, Copy)]
@@ -33,7 +33,7 @@ pub struct Signing<'a> {
 pub struct Planned {
     /// The transaction's id.
     pub tx_id: String,
-    body: Vec<u8>,
+    unsigned: Vec<u8>,
     /// Last block that may hold it.
     pub last_valid: i64,
     /// Blocks after the reference in which it is valid.
@@ -67,9 +67,9 @@ pub async fn sign(
     now: DateTime<Utc>,
 ) -> Result<(), PlanError> {
     let Signing { lease, signer, terms, schemas } = *signing;
-    let body: Body =
-        serde_json::from_slice(&plan.body).map_err(|error| StageError::new("read the body", error))?;
-    let signed = SignedTx::sign(body, signer)?;
+    let unsigned: UnsignedTx =
+        serde_json::from_slice(&plan.unsigned).map_err(|error| StageError::new("read the body", error))?;
+    let signed = SignedTx::sign(unsigned, signer)?;
     if signed.id().to_string() != plan.tx_id {
         return Err(StageError::new("sign", "the plan is another signer's").into());
     }
@@ -92,9 +92,9 @@ pub async fn sign(
     let mut outbox = Outbox::default();
     let ids = [plan.tx_id.clone()];
     for mut transaction in rows::transactions(&mut tx, Which::Ids(&ids)).await? {
-        transaction.note(Step::Signed, now);
+        transaction.note(Change::Signed, now);
         rows::update_transaction(&mut tx, &transaction).await?;
-        terms.publisher(schemas).transaction(&transaction, Step::Signed, now, &mut outbox)?;
+        terms.publisher(schemas).transaction(&transaction, Change::Signed, now, &mut outbox)?;
     }
     outbox.store(&mut tx).await?;
     tx.commit().await?;

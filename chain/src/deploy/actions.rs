@@ -35,7 +35,7 @@ const IMPACT_KEYS: [&str; 8] =
 
 /// Twelve bytes that return the ten after them as a contract's code, which returns 1 whatever it is asked:
 /// `PUSH1 1, PUSH1 0, MSTORE, PUSH1 32, PUSH1 0, RETURN`.
-const ANSWERS_ONE: &str = "600a600c600039600a6000f3600160005260206000f3";
+const RETURNS_ONE: &str = "600a600c600039600a6000f3600160005260206000f3";
 
 /// Init code in one transaction at most: 64 KiB less what the rest of a transaction takes.
 const MAX_CREATION_BYTES: usize = 60 * 1024;
@@ -92,22 +92,22 @@ pub async fn deploy(
 
 type Creation = (&'static str, Vec<u8>);
 
-/// Creates contracts, as many in a transaction as fit, all transactions on their way at once; also says which was the last.
+/// Creates contracts, as many in a transaction as fit, all transactions on their way at once; also returns which was the last.
 async fn create(
     operator: &Operator<'_>,
-    step: &str,
+    action: &str,
     creations: Vec<Creation>,
 ) -> Result<(Addresses, TxId), DeployError> {
     let mut sent = Vec::new();
     for group in groups(creations) {
         let names: Vec<_> = group.iter().map(|(name, _)| *name).collect();
         let clauses = group.into_iter().map(|(_, code)| Clause::create(code)).collect();
-        sent.push((names, operator.submit(step, clauses).await?));
+        sent.push((names, operator.submit(action, clauses).await?));
     }
     let (mut addresses, mut last) = (Addresses::new(), TxId::default());
     for (names, id) in sent {
         last = id;
-        let receipt = operator.wait(step, id).await?;
+        let receipt = operator.wait(action, id).await?;
         for (index, name) in names.into_iter().enumerate() {
             let address = receipt.outputs.get(index).and_then(|output| output.contract_address);
             addresses.insert(name, address.ok_or_else(|| DeployError::NoAddress(name.to_owned()))?);
@@ -139,7 +139,7 @@ fn implementations(artifacts: &Artifacts, admin: Address) -> Result<Vec<Creation
     let admins = (to(admin), to(admin), to(admin)).abi_encode_params();
     let mut creations = vec![
         ("B3TR", artifacts.init_code("B3TR", &none, &admins)?),
-        ("stub", hex::decode(ANSWERS_ONE).map_err(|e| DeployError::Artifacts(e.to_string()))?),
+        ("stub", hex::decode(RETURNS_ONE).map_err(|e| DeployError::Artifacts(e.to_string()))?),
     ];
     let plain = ["TokenAuction", "NodeManagement", "X2EarnCreator", "X2EarnAppsV1", "X2EarnRewardsPool"];
     for name in LIBRARIES.into_iter().chain(plain) {
@@ -225,7 +225,7 @@ fn proxy(artifacts: &Artifacts, implementation: Address, data: Vec<u8>) -> Resul
     artifacts.init_code("B3TRProxy", &BTreeMap::new(), &arguments)
 }
 
-/// What was created, by the step that created it.
+/// What was created, by the action that created it.
 struct Contracts<'a> {
     base: &'a Addresses,
     built: &'a Addresses,

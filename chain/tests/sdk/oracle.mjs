@@ -1,4 +1,4 @@
-// The oracle of tests/sdk.rs: reads JSON lines, answers each with what VeChain's own library makes of it.
+// The oracle of tests/sdk.rs: reads JSON lines, responds to each with what VeChain's own library makes of it.
 //   { body, key, payer? }      -> { raw, unsigned, hash, id, origin, gasPayer, intrinsicGas }
 //   { decode }                 -> { id, origin, gasPayer, raw }     reads bytes that were signed elsewhere
 //   { keystore, password }     -> { key }                           opens a keystore
@@ -23,7 +23,7 @@ function describe(tx) {
   };
 }
 
-async function answer(question) {
+async function respond(question) {
   if (question.decode) return describe(Transaction.decode(bytes(question.decode), true));
   if (question.keystore) {
     const password = new TextEncoder().encode(question.password);
@@ -48,7 +48,7 @@ async function answer(question) {
 for await (const line of createInterface({ input: process.stdin })) {
   let reply;
   try {
-    reply = await answer(JSON.parse(line));
+    reply = await respond(JSON.parse(line));
   } catch (error) {
     reply = { error: String(error?.message ?? error) };
   }
