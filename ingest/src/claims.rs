@@ -1,4 +1,4 @@
-//! `POST /v1/rewards/{id}/claim`: a driver asks for a reward. One claim per reward: asking again gives the first answer again.
+//! `POST /v1/rewards/{id}/claim`: a driver asks for a reward. One claim per reward: asking again gives the first response again.
 
 use std::sync::Arc;
 
@@ -18,15 +18,15 @@ use crate::http::problem::{
     ApiError, MAINTENANCE, NO_WALLET, Problem, REWARD_NOT_FOUND, REWARD_SETTLED, UNEXPECTED_BODY,
 };
 use crate::http::reply::Taken;
-use crate::http::request::{Extract, Path, PathParameter, Request, RequestBody, State, uuid_schema};
+use crate::http::request::{Dependency, Extract, Path, PathParameter, Request, RequestBody, uuid_schema};
 use crate::outbox::announce;
 use crate::queries::payout::instant;
 
-/// Bytes of a claim's body, which says nothing: an empty object and the white space of a client that sets it out.
+/// Bytes of a claim's body, which holds nothing: an empty object and the white space of a client that sets it out.
 const CLAIM_BYTES: u64 = 64;
 /// Days in which an upload's reward may be claimed before the tables show it: a review may take a month.
 const DAYS: i64 = 45;
-/// Uploads that are looked through for such a reward: 45 days x 20 a day. 900 hashes take below a millisecond.
+/// Uploads that are looked through for such a reward: 45 days x 20 per day. 900 hashes take below a millisecond.
 const CANDIDATES: i64 = 900;
 
 /// What the route itself refuses.
@@ -63,8 +63,8 @@ impl PathParameter for RewardId {
 pub(crate) struct NoBody;
 
 impl<S: Sync> Extract<S> for NoBody {
-    async fn extract(state: &S, request: &mut Request) -> Result<Self, ApiError> {
-        let RequestBody(mut body) = RequestBody::extract(state, request).await?;
+    async fn extract(dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
+        let RequestBody(mut body) = RequestBody::extract(dependencies, request).await?;
         body.allow(CLAIM_BYTES, || UNEXPECTED_BODY.error());
         if is_empty(&body.whole().await?) { Ok(Self) } else { Err(UNEXPECTED_BODY.error()) }
     }
@@ -79,14 +79,14 @@ impl<S: Sync> Extract<S> for NoBody {
 
 /// The route: 202 for the first claim, 200 for every other.
 pub(crate) async fn post(
-    State(claims): State<Arc<Claims>>,
+    Dependency(claims): Dependency<Arc<Claims>>,
     caller: Caller,
     Path(reward): Path<RewardId>,
     _: NoBody,
 ) -> Result<Taken<Claim>, ApiError> {
     let mut tx = claims.pool.begin().await?;
     if let Some(claim) = stored(&mut tx, caller.user, reward).await? {
-        return Ok(answer(false, claim));
+        return Ok(response(false, claim));
     }
     if !caller.writable {
         return Err(MAINTENANCE.error());
@@ -108,11 +108,11 @@ pub(crate) async fn post(
     if !insert(&mut tx, &event).await? {
         // Another request was faster while this one waited for its row.
         let claim = stored(&mut tx, caller.user, reward).await?.ok_or_else(|| REWARD_NOT_FOUND.error())?;
-        return Ok(answer(false, claim));
+        return Ok(response(false, claim));
     }
     announce(&mut tx, claims.schema_id, &event, now).await?;
     tx.commit().await?;
-    Ok(answer(true, claim(reward, event.wallet_id, now.to_utc())))
+    Ok(response(true, claim(reward, event.wallet_id, now.to_utc())))
 }
 
 /// Stores a claim; false where the reward is claimed already.
@@ -146,7 +146,7 @@ fn claim(reward: RewardId, wallet_id: Uuid, claimed_at: DateTime<Utc>) -> Claim 
     Claim { reward_id: reward.0, status: "claimed", wallet_id, claimed_at: instant(claimed_at) }
 }
 
-fn answer(now: bool, document: Claim) -> Taken<Claim> {
+fn response(now: bool, document: Claim) -> Taken<Claim> {
     Taken { now, location: None, document }
 }
 

@@ -59,7 +59,7 @@ impl GatewayConfig {
 }
 
 /// Sizes and counts. Memory of a full gateway: 1,024 connections x 64 KiB read buffer = 64 MiB, 32 uploads x
-/// (1 MiB multipart look-ahead + 2 parts of the store) = 96 MiB on a local store, 4 checks x 16 MiB = 64 MiB, 2 batches x
+/// (1 MiB multipart look-ahead + 2 chunks of the store) = 96 MiB on a local store, 4 checks x 16 MiB = 64 MiB, 2 batches x
 /// (8 MiB body + its parsed form of about twice that) = 48 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -67,7 +67,7 @@ pub struct Limits {
     pub photo_bytes: u64,
     /// Bytes of any other form field. 1 KiB: four times the longest sensible value.
     pub field_bytes: usize,
-    /// Bytes of a form around the photo: five fields and part headers.
+    /// Bytes of a form around the photo: five fields and their headers.
     pub form_overhead_bytes: u64,
     /// Open connections; more wait in the listener's backlog.
     pub connections: usize,
@@ -109,13 +109,13 @@ pub struct Timeouts {
     pub body_idle: Duration,
     /// A whole body. 16 MiB in 120 s is 1.1 Mbit/s, a poor mobile uplink.
     pub body_total: Duration,
-    /// Longest time in which a client takes nothing of an answer.
+    /// Longest time in which a client takes nothing of a response.
     pub write_stall: Duration,
     /// A whole batch of chain events. Places are few, so that it is short: 8 MiB in 15 s is 4.5 Mbit/s.
     pub batch: Duration,
     /// Longest wait for Kafka's acknowledgement; the producer's own `message.timeout.ms` should not be above it.
     pub publish: Duration,
-    /// How long the rest of a refused body is read and thrown away, so that the client sees the answer.
+    /// How long the rest of a refused body is read and thrown away, so that the client sees the response.
     pub drain: Duration,
     /// Longest wait for a free place (uploads, checks) before 503.
     pub place: Duration,

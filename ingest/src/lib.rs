@@ -2,7 +2,7 @@
 //!
 //! `routes` is the table of routes: from a row follow dispatch, metrics and `/openapi.json`. A handler is an async function; what it
 //! needs of the request and of the gateway are its arguments, which `http` reads in their order. `auth` says who asks, `uploads`
-//! takes photos (its own page shows the way of one, file by file), `queries` answers from the tables, `claims` takes what drivers ask
+//! takes photos (its own page shows the way of one, file by file), `queries` serves the tables, `claims` takes what drivers ask
 //! for and `chain` what the watcher of the chain reports. `gateway` puts all of it together, [`serve`] serves it.
 
 mod accounts;

@@ -8,9 +8,9 @@ use warp::reply::Response;
 use crate::http::operation::Operation;
 use crate::http::problem::ApiError;
 use crate::http::reply::Reply;
-use crate::http::request::State;
+use crate::http::request::Dependency;
 
-/// An answer in plain text.
+/// A response in plain text.
 pub(crate) struct Text(Response);
 
 impl Reply for Text {
@@ -20,22 +20,22 @@ impl Reply for Text {
 
     fn describe(operation: &mut Operation) {
         let text = json!({ "text/plain": { "schema": { "type": "string" } } });
-        operation.answer(200, "Yes", text.clone());
-        operation.answer(503, "No", text);
+        operation.response(200, "Yes", text.clone());
+        operation.response(503, "No", text);
     }
 }
 
 /// Whether every loop makes progress.
-pub(crate) async fn livez(State(health): State<Health>) -> Result<Text, ApiError> {
+pub(crate) async fn livez(Dependency(health): Dependency<Health>) -> Result<Text, ApiError> {
     Ok(Text(runtime::ops::live(&health)))
 }
 
 /// Whether the role may take work.
-pub(crate) async fn readyz(State(health): State<Health>) -> Result<Text, ApiError> {
+pub(crate) async fn readyz(Dependency(health): Dependency<Health>) -> Result<Text, ApiError> {
     Ok(Text(runtime::ops::ready(&health)))
 }
 
 /// Prometheus metrics.
-pub(crate) async fn metrics(State(exporter): State<Exporter>) -> Result<Text, ApiError> {
+pub(crate) async fn metrics(Dependency(exporter): Dependency<Exporter>) -> Result<Text, ApiError> {
     Ok(Text(runtime::ops::render(&exporter)))
 }

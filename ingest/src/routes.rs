@@ -1,5 +1,5 @@
 //! The table of routes. A row is all that dispatch, metrics, 404, 405, `Allow` and `/openapi.json` know of a route: method, path, summary
-//! and handler, whose argument and answer types say the rest, and the problems that the handler itself answers with.
+//! and handler, whose argument and response types hold the rest, and the problems that the handler itself responds with.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::http::handler::{Route, get, post};
 use crate::http::openapi::{About, document};
 use crate::http::problem::{ApiError, BUSY};
 use crate::http::reply::{AnyJson, Json};
-use crate::http::request::State;
+use crate::http::request::Dependency;
 use crate::{chain, claims, ops, queries, uploads};
 
 /// The table.
@@ -18,7 +18,7 @@ pub(crate) fn table() -> Vec<Route<Gateway>> {
         post("/v1/uploads", "Send a photo of an odometer", uploads::post::post)
             .description(
                 "The photo (JPEG, PNG or WebP) is kept as received. The same photo of the same user again \
-                 gives the first answer, unless that upload failed.",
+                 gives the first response, unless that upload failed.",
             )
             .refuses(uploads::post::REFUSALS),
         get("/v1/uploads", "Your uploads, newest first", queries::uploads::list),
@@ -32,7 +32,7 @@ pub(crate) fn table() -> Vec<Route<Gateway>> {
         get("/v1/rewards", "Your rewards, newest first", queries::rewards::list),
         post("/v1/rewards/{id}/claim", "Ask for a reward to be paid to your wallet", claims::post)
             .description(
-                "Asking again gives the first answer again. A reward may be claimed before it shows: as soon \
+                "Asking again gives the first response again. A reward may be claimed before it shows: as soon \
                  as its upload was accepted, unless that was rejected or failed.",
             )
             .refuses(claims::REFUSALS),
@@ -46,7 +46,7 @@ pub(crate) fn table() -> Vec<Route<Gateway>> {
     ]
 }
 
-async fn openapi(State(config): State<Arc<GatewayConfig>>) -> Result<Json<AnyJson>, ApiError> {
+async fn openapi(Dependency(config): Dependency<Arc<GatewayConfig>>) -> Result<Json<AnyJson>, ApiError> {
     Ok(Json(AnyJson(document(&about(&config), &table()))))
 }
 
@@ -104,8 +104,8 @@ mod tests {
         let document = described();
         let show = &document["paths"]["/v1/uploads/{id}"]["get"];
         assert_eq!(show["parameters"][0]["name"], "id");
-        let answer = &show["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
-        assert_eq!(answer, "#/components/schemas/Upload");
+        let response = &show["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
+        assert_eq!(response, "#/components/schemas/Upload");
         let refused: Vec<&str> = show["responses"].as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(refused, ["200", "400", "401", "403", "404", "429", "500", "503"]);
         let upload = &document["components"]["schemas"]["Upload"];

@@ -65,16 +65,19 @@ async fn exchange(address: SocketAddr, bytes: &str) -> (String, Duration) {
     let begun = Instant::now();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer).await;
-    (String::from_utf8(answer).unwrap(), begun.elapsed())
+    let mut response = Vec::new();
+    let _ = stream.read_to_end(&mut response).await;
+    (String::from_utf8(response).unwrap(), begun.elapsed())
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_end_is_answered_with_408_in_time() {
+async fn a_head_that_does_not_end_gets_status_408_in_time() {
     let running = start(|_| {}).await;
-    let (answer, took) = exchange(running.address, "GET /livez HTTP/1.1\r\nx-slow: ").await;
-    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("\"code\":\"header_timeout\""), "{answer}");
+    let (response, took) = exchange(running.address, "GET /livez HTTP/1.1\r\nx-slow: ").await;
+    assert!(
+        response.starts_with("HTTP/1.1 408") && response.contains("\"code\":\"header_timeout\""),
+        "{response}"
+    );
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
@@ -90,9 +93,9 @@ async fn a_head_that_trickles_is_cut_as_well() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    let mut answer = Vec::new();
-    let _ = reader.read_to_end(&mut answer).await;
-    assert!(String::from_utf8_lossy(&answer).contains("header_timeout"));
+    let mut response = Vec::new();
+    let _ = reader.read_to_end(&mut response).await;
+    assert!(String::from_utf8_lossy(&response).contains("header_timeout"));
     assert!(begun.elapsed() < Duration::from_secs(2));
     drip.abort();
 }
@@ -100,13 +103,13 @@ async fn a_head_that_trickles_is_cut_as_well() {
 #[tokio::test]
 async fn an_idle_connection_is_closed_without_a_word() {
     let running = start(|_| {}).await;
-    let (answer, took) = exchange(running.address, "").await;
-    assert_eq!(answer, "");
+    let (response, took) = exchange(running.address, "").await;
+    assert_eq!(response, "");
     assert!(took < Duration::from_secs(2), "{took:?}");
-    let (answer, took) = exchange(running.address, "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let (response, took) = exchange(running.address, "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert!(
-        answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok"),
-        "kept alive, then closed: {answer}"
+        response.starts_with("HTTP/1.1 200") && response.ends_with("ok"),
+        "kept alive, then closed: {response}"
     );
     assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
 }
@@ -124,16 +127,16 @@ async fn unknown_routes_methods_and_missing_tokens_are_problem_documents() {
     ] {
         let request =
             format!("{request} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-        let (answer, _) = exchange(running.address, &request).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {answer}");
-        assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{request}: {answer}");
-        assert!(answer.contains("application/problem+json"), "{answer}");
+        let (response, _) = exchange(running.address, &request).await;
+        assert!(response.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {response}");
+        assert!(response.contains(&format!("\"code\":\"{code}\"")), "{request}: {response}");
+        assert!(response.contains("application/problem+json"), "{response}");
     }
     assert!(running.outbound.sent().is_empty());
 }
 
 #[tokio::test]
-async fn every_route_answers_head_without_a_body_and_names_its_methods() {
+async fn every_route_responds_to_head_without_a_body_and_names_its_methods() {
     let running = start(|_| {}).await;
     let ask = async |line: &str| {
         let request = format!("{line} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
@@ -142,9 +145,9 @@ async fn every_route_answers_head_without_a_body_and_names_its_methods() {
     let head = ask("HEAD /livez").await;
     assert!(head.starts_with("http/1.1 200") && head.ends_with("\r\n\r\n"), "{head}");
     for (line, status) in [("OPTIONS /v1/uploads", 204), ("PUT /v1/uploads/", 405)] {
-        let answer = ask(line).await;
-        assert!(answer.starts_with(&format!("http/1.1 {status}")), "{line}: {answer}");
-        assert!(answer.contains("\r\nallow: get, head, options, post\r\n"), "{line}: {answer}");
+        let response = ask(line).await;
+        assert!(response.starts_with(&format!("http/1.1 {status}")), "{line}: {response}");
+        assert!(response.contains("\r\nallow: get, head, options, post\r\n"), "{line}: {response}");
     }
     let other = ask("GET /v1%2Fuploads").await;
     assert!(other.starts_with("http/1.1 404"), "an encoded slash is part of a name: {other}");
@@ -169,9 +172,9 @@ async fn an_address_beyond_its_rate_waits() {
 async fn connections_beyond_the_cap_wait_for_a_place_and_are_served_then() {
     let running = start(|config| config.limits.connections = 1).await;
     let idle = TcpStream::connect(running.address).await.unwrap();
-    let (answer, took) =
+    let (response, took) =
         exchange(running.address, "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
     assert!(took >= Duration::from_millis(150), "it waited until the idle one was cut: {took:?}");
     drop(idle);
 }
@@ -186,9 +189,9 @@ async fn a_stopping_gateway_takes_no_new_connection_and_ends_within_its_budget()
     // A request that never ends.
     let mut open = TcpStream::connect(running.address).await.unwrap();
     open.write_all(b"GET /livez HTTP/1.1\r\nx: ").await.unwrap();
-    let (answer, _) =
+    let (response, _) =
         exchange(running.address, "GET /readyz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
     running.stop.cancel();
     tokio::time::timeout(Duration::from_secs(5), running.served).await.unwrap().unwrap();
     assert!(!running.health.is_ready());

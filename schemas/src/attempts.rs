@@ -1,10 +1,10 @@
-//! One try of a reading service, as the reading tells of it: what speed, cost, availability and use of the machine are added up from.
+//! One try of a reading service, as the reading lists it: what speed, cost, availability and use of the machine are added up from.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 /// How a try of a reading service ended: a closed set. All but the first three are technical failures, under the codes of
-/// `ai_service_logs.error_code`; an answer that tells no mileage, or none that is sure enough, is the photo's doing.
+/// `ai_service_logs.error_code`; an answer that has no mileage, or none that is sure enough, is the photo's doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptOutcome {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_and_a_kept_answer_from_before_attempts_were_told_have_none() {
+    fn an_event_and_a_kept_answer_from_before_attempts_were_listed_have_none() {
         let mut schema: Value = serde_json::from_str(OdometerRead::schema_text()).unwrap();
         let fields = schema["fields"].as_array_mut().unwrap();
         let reading = fields.iter_mut().find(|field| field["name"] == "reading").unwrap();

@@ -28,8 +28,8 @@ pub fn seal(key: &[u8; 32], place: &[u8], text: &[u8]) -> Option<Vec<u8>> {
 /// Opens what [`seal`] made; none with another key, in another place, or after any change.
 #[must_use]
 pub fn open(key: &[u8; 32], place: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let (nonce, body) = sealed.split_at_checked(NONCE_BYTES)?;
-    let payload = Payload { msg: body, aad: place };
+    let (nonce, ciphertext) = sealed.split_at_checked(NONCE_BYTES)?;
+    let payload = Payload { msg: ciphertext, aad: place };
     XChaCha20Poly1305::new(key.into()).decrypt(XNonce::from_slice(nonce), payload).ok().map(Zeroizing::new)
 }
 
@@ -43,14 +43,14 @@ mod tests {
         let key: [u8; 32] = std::array::from_fn(|n| 0x80 + u8::try_from(n).unwrap());
         let nonce: [u8; 24] = std::array::from_fn(|n| 0x40 + u8::try_from(n).unwrap());
         let place = [0x50, 0x51, 0x52, 0x53, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7];
-        let body = hex(
+        let ciphertext = hex(
             "bd6d179d3e83d43b9576579493c0e939572a1700252bfaccbed2902c21396cbb731c7f1b0b4aa6440bf3a82f4eda7e39\
              ae64c6708c54c216cb96b72e1213b4522f8c9ba40db5d945b11b69b982c1bb9e3f3fac2bc369488f76b2383565d3fff9\
              21f9664c97637da9768812f615c68b13b52ec0875924c1c7987947deafd8780acf49",
         );
-        let opened = open(&key, &place, &[nonce.as_slice(), &body].concat()).unwrap();
+        let opened = open(&key, &place, &[nonce.as_slice(), &ciphertext].concat()).unwrap();
         assert!(opened.starts_with(b"Ladies and Gentlemen of the class of '99"));
-        assert!(open(&key, b"elsewhere", &[nonce.as_slice(), &body].concat()).is_none());
+        assert!(open(&key, b"elsewhere", &[nonce.as_slice(), &ciphertext].concat()).is_none());
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Micros {
         })
     }
 
-    /// Milliseconds from this instant to a later one, as documents tell times; 0 where it is earlier.
+    /// Milliseconds from this instant to a later one, as documents give times; 0 where it is earlier.
     #[must_use]
     pub fn milliseconds_to(self, later: Self) -> f64 {
         // Microseconds that anything here takes are far below 2^52: exact.

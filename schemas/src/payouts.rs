@@ -151,7 +151,7 @@ pub struct BlockPlace {
 }
 
 /// The transaction that pays a reward, as it stands: what it has in common with the other rewards that it pays, and this
-/// reward's part.
+/// reward's share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayoutTransaction {
     /// Its id, known before it was signed.
@@ -426,10 +426,10 @@ pub struct StepResult {
     pub outcome: StepOutcome,
 }
 
-/// Answer of `POST /v1/chain/events`.
+/// Response of `POST /v1/chain/events`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ChainAnswer {
-    /// One a step, in order.
+pub struct ChainResponse {
+    /// One per step, in order.
     pub results: Vec<StepResult>,
     /// The highest step that was ever taken; 0 before the first.
     pub highest_seq: i64,

@@ -20,7 +20,7 @@ macro_rules! reasons {
                 match self { $(Reason::$variant => $label,)* }
             }
 
-            /// One sentence that tells a driver (or an operator) what to do.
+            /// One sentence that advises a driver (or an operator) what to do.
             #[must_use]
             pub fn advice(self) -> &'static str {
                 match self { $(Reason::$variant => $advice,)* }

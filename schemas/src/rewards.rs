@@ -153,7 +153,7 @@ pub struct LimitCharge {
     pub current_amount: Decimal,
 }
 
-/// A reward was charged to its budgets, whole, in part or not at all: one an upload.
+/// A reward was charged to its budgets, whole, in part or not at all: one per upload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RewardGranted {
     /// Header.

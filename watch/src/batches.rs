@@ -11,7 +11,7 @@ const STEPS: usize = 128;
 const BYTES: usize = (4 * 1024 - 128) * 1024;
 
 /// Ranges of steps, in order, each of at most 128 steps and 4 MiB; a step that is longer by itself stands alone.
-pub(crate) fn parts(steps: &[ChainStep]) -> Result<Vec<Range<usize>>, serde_json::Error> {
+pub(crate) fn batches(steps: &[ChainStep]) -> Result<Vec<Range<usize>>, serde_json::Error> {
     let sizes = steps.iter().map(|step| serde_json::to_vec(step).map(|text| text.len() + 1));
     Ok(ranges(&sizes.collect::<Result<Vec<_>, _>>()?, STEPS, BYTES))
 }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_has_neither_too_many_steps_nor_too_many_bytes_and_no_step_is_left_out() {
+    fn a_batch_has_neither_too_many_steps_nor_too_many_bytes_and_no_step_is_left_out() {
         assert_eq!(ranges(&[], 2, 10), Vec::<Range<usize>>::new());
         assert_eq!(ranges(&[1, 1, 1, 1, 1], 2, 10), [0..2, 2..4, 4..5]);
         assert_eq!(ranges(&[5, 5, 1], 9, 10), [0..2, 2..3]);

@@ -14,7 +14,7 @@ pub enum WatchError {
     /// The chain.
     #[error("chain: {0}")]
     Follow(#[from] FollowError),
-    /// The node answers, but too slowly to keep up.
+    /// The node responds, but too slowly to keep up.
     #[error("the node took more than {seconds} s to hand out {blocks} blocks")]
     Slow {
         /// Seconds that it was given.
@@ -36,7 +36,7 @@ pub enum WatchError {
     /// The gateway.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
-    /// The gateway has other steps under these numbers: another watcher was faster, or an answer to us was lost.
+    /// The gateway has other steps under these numbers: another watcher was faster, or a response to us was lost.
     #[error("the gateway has steps of another post; asking where to go on")]
     Overtaken,
     /// The gateway's checkpoint does not read.

@@ -9,22 +9,22 @@ use reqwest::redirect::Policy;
 use reqwest::{Response, StatusCode};
 use runtime::clock::{Clock, SystemClock};
 use runtime::signature::{SIGNATURE_HEADER, TIME_HEADER, signature};
-use schemas::payouts::{ChainAnswer, ChainBatch};
+use schemas::payouts::{ChainBatch, ChainResponse};
 use secrecy::SecretString;
 use url::Url;
 
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Time for a whole call: the gateway writes a batch to its database before it answers.
+/// Time for a whole call: the gateway writes a batch to its database before it responds.
 const CALL: Duration = Duration::from_secs(20);
-/// Bytes of an answer that are read: a checkpoint of 400 ids takes 27 KiB, a result of a step 40 bytes.
-const ANSWER: usize = 1024 * 1024;
+/// Bytes of a response that are read: a checkpoint of 400 ids takes 27 KiB, a result of a step 40 bytes.
+const RESPONSE_BYTES: usize = 1024 * 1024;
 
 /// Why a batch was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
-    /// No answer, or one that says "later"; whether the batch was taken is not known.
-    #[error("the gateway does not answer: {0}")]
+    /// No response, or one that means "later"; whether the batch was taken is not known.
+    #[error("the gateway does not respond: {0}")]
     Unavailable(Snippet),
     /// 409: the steps do not follow those that it has. Another watcher was faster; ask where to go on.
     #[error("the gateway has other steps: {0}")]
@@ -45,7 +45,7 @@ pub enum GatewayError {
 /// Where batches go.
 pub trait Gateway: Send + Sync {
     /// Posts a batch; an empty one asks where to go on.
-    fn post(&self, batch: &ChainBatch) -> impl Future<Output = Result<ChainAnswer, GatewayError>> + Send;
+    fn post(&self, batch: &ChainBatch) -> impl Future<Output = Result<ChainResponse, GatewayError>> + Send;
 }
 
 /// The real gateway.
@@ -86,7 +86,7 @@ impl HttpGateway {
 }
 
 impl Gateway for HttpGateway {
-    async fn post(&self, batch: &ChainBatch) -> Result<ChainAnswer, GatewayError> {
+    async fn post(&self, batch: &ChainBatch) -> Result<ChainResponse, GatewayError> {
         let body = serde_json::to_vec(batch).map_err(|error| refused(0, &error.to_string()))?;
         let time = self.clock.now().0.div_euclid(1_000_000).to_string();
         let request = self
@@ -96,9 +96,9 @@ impl Gateway for HttpGateway {
             .header(TIME_HEADER, &time)
             .header(SIGNATURE_HEADER, signature(&self.secret, &time, &body))
             .body(body);
-        let answer = request.send().await.map_err(lost)?;
-        let status = answer.status();
-        let body = read(answer).await?;
+        let response = request.send().await.map_err(lost)?;
+        let status = response.status();
+        let body = read(response).await?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&body).map_err(|error| unavailable(&error.to_string()));
         }
@@ -111,11 +111,11 @@ impl Gateway for HttpGateway {
     }
 }
 
-async fn read(mut answer: Response) -> Result<Vec<u8>, GatewayError> {
+async fn read(mut response: Response) -> Result<Vec<u8>, GatewayError> {
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(lost)? {
-        if body.len() + chunk.len() > ANSWER {
-            return Err(unavailable("its answer is too long"));
+    while let Some(chunk) = response.chunk().await.map_err(lost)? {
+        if body.len() + chunk.len() > RESPONSE_BYTES {
+            return Err(unavailable("its response is too long"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -150,19 +150,19 @@ mod tests {
     use super::*;
 
     const SECRET: &str = "a secret of thirty-two characters";
-    const ANSWER: &str = r#"{"results":[],"highest_seq":7,"checkpoint":null}"#;
+    const RESPONSE: &str = r#"{"results":[],"highest_seq":7,"checkpoint":null}"#;
 
-    /// What a server that gives `answer` is asked, and what the client makes of it.
+    /// What a server that gives `response` is asked, and what the client makes of it.
     async fn asked(
         status: u16,
-        answer: &'static str,
-    ) -> ((String, HeaderMap, Bytes), Result<ChainAnswer, GatewayError>) {
+        response: &'static str,
+    ) -> ((String, HeaderMap, Bytes), Result<ChainResponse, GatewayError>) {
         let kept = Arc::new(Mutex::new(None));
         let keep = kept.clone();
         let route = warp::path::full().and(warp::header::headers_cloned()).and(warp::body::bytes()).map(
             move |path: FullPath, headers: HeaderMap, body: Bytes| {
                 *keep.lock().unwrap() = Some((path.as_str().to_owned(), headers, body));
-                warp::reply::with_status(answer, warp::http::StatusCode::from_u16(status).unwrap())
+                warp::reply::with_status(response, warp::http::StatusCode::from_u16(status).unwrap())
             },
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -181,7 +181,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_is_signed_as_published_and_posted_below_the_gateways_own_path() {
-        let ((path, headers, body), result) = asked(200, ANSWER).await;
+        let ((path, headers, body), result) = asked(200, RESPONSE).await;
         assert_eq!(result.unwrap().highest_seq, 7);
         assert_eq!(path, "/behind/v1/chain/events");
         assert_eq!(body, r#"{"genesis_id":"0x00","steps":[],"checkpoint":null}"#);
@@ -193,8 +193,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_gateway_answers_is_later_or_other_steps_or_a_matter_for_an_operator() {
-        let kind = |result: Result<ChainAnswer, GatewayError>| match result.unwrap_err() {
+    async fn what_the_gateway_responds_is_later_or_other_steps_or_a_matter_for_an_operator() {
+        let kind = |result: Result<ChainResponse, GatewayError>| match result.unwrap_err() {
             GatewayError::Unavailable(_) => "later",
             GatewayError::Gap(_) => "other steps",
             GatewayError::Refused { .. } => "operator",

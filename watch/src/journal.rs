@@ -74,7 +74,7 @@ mod tests {
         let mut journal = Journal::new(outbound.clone(), "t.", schema, "vechain_testnet", &urls);
         let up = || Ok(Duration::from_millis(3));
         let second = |count: i64| Micros(1_700_000_000_000_000 + count * 1_000_000);
-        let told = |outcome: Result<Duration, &dyn Display>, at, journal: &mut Journal| {
+        let logged = |outcome: Result<Duration, &dyn Display>, at, journal: &mut Journal| {
             let before = outbound.sent().len();
             journal.asked(0, outcome, at);
             let sent = outbound.sent();
@@ -83,7 +83,7 @@ mod tests {
                 .map(|record| String::from_utf8_lossy(record.payload.as_ref().unwrap()).into())
                 .collect()
         };
-        let first: Vec<String> = told(up(), second(0), &mut journal);
+        let first: Vec<String> = logged(up(), second(0), &mut journal);
         assert!(first[0].contains(r#""connection_status":"connected""#), "{first:?}");
         assert!(
             first[0].contains(r#""response_time":3.0"#) && first[0].contains(r#""retry_count":0"#),
@@ -91,13 +91,13 @@ mod tests {
         );
         assert!(first[0].contains(r#""node":"https://node.example:8669/thor/""#), "{first:?}");
         assert!(!first[0].contains("hunter2") && outbound.sent()[0].topic == "t.activity.logs");
-        assert!(told(up(), second(59), &mut journal).is_empty());
-        assert_eq!(told(up(), second(60), &mut journal).len(), 1);
-        let lost = told(Err(&"refused"), second(61), &mut journal);
+        assert!(logged(up(), second(59), &mut journal).is_empty());
+        assert_eq!(logged(up(), second(60), &mut journal).len(), 1);
+        let lost = logged(Err(&"refused"), second(61), &mut journal);
         assert!(lost[0].contains("disconnected") && lost[0].contains("refused"), "{lost:?}");
-        assert!(told(Err(&"refused"), second(62), &mut journal).is_empty());
-        let still = told(Err(&"refused"), second(121), &mut journal);
+        assert!(logged(Err(&"refused"), second(62), &mut journal).is_empty());
+        let still = logged(Err(&"refused"), second(121), &mut journal);
         assert!(still[0].contains(r#""failed""#) && still[0].contains(r#""retry_count":3"#), "{still:?}");
-        assert_eq!(told(up(), second(122), &mut journal).len(), 1);
+        assert_eq!(logged(up(), second(122), &mut journal).len(), 1);
     }
 }

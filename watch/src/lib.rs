@@ -2,18 +2,18 @@
 //! order and without a gap.
 //!
 //! It remembers nothing across a restart. The gateway keeps how far it has come, in the transaction that takes the steps, so that
-//! the acknowledgement and the checkpoint are one: whatever dies between a post and its answer, the next look asks and goes on
+//! the acknowledgement and the checkpoint are one: whatever dies between a post and its response, the next look asks and goes on
 //! behind the last step that was taken. A second watcher is harmless: the slower one's steps do not fit any more, and it asks again.
 //!
-//! Nodes are looked at by polling. A block comes every 10 s, so a look every 2 s (the default of `watch.poll_ms`) tells it after
+//! Nodes are looked at by polling. A block comes every 10 s, so a look every 2 s (the default of `watch.poll_ms`) finds it after
 //! 1 s on average; a subscription would only wake the same look up.
 
+mod batches;
 mod error;
 mod gateway;
 mod journal;
 pub mod metrics;
 mod nodes;
-mod parts;
 mod steps;
 mod watcher;
 
@@ -23,5 +23,5 @@ mod tests;
 pub use error::WatchError;
 pub use gateway::{Gateway, GatewayError, HttpGateway};
 pub use journal::Journal;
-pub use steps::{Watched, told};
+pub use steps::{Watched, chain_step};
 pub use watcher::{Chain, Watcher, WatcherConfig};

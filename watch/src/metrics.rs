@@ -8,8 +8,8 @@ runtime::metrics! {
     pub struct WatchMetrics {
         /// `adopted`, `undone`.
         steps: Counter["step"] = "milestream_watch_steps_total", "Steps that the gateway took of this watcher";
-        /// Act when no node answers.
-        node_up: Gauge["node"] = "milestream_watch_node_up", "1 while the node answers as it should";
+        /// Act when no node responds.
+        node_up: Gauge["node"] = "milestream_watch_node_up", "1 while the node responds as it should";
         /// Act when it stands still for a minute.
         block_timestamp: Gauge[] = "milestream_watch_block_timestamp", "Unix time of the newest block that was sent to the gateway";
         /// `watched` and `watched_finalized`, as this watcher sent them.

@@ -1,4 +1,4 @@
-//! Which node is followed: the first by priority that answers as it should.
+//! Which node is followed: the first by priority that responds as it should.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ const BEHIND: u32 = 3;
 
 /// What is known of each node, in the order of priority.
 #[derive(Debug)]
-pub(crate) struct Nodes(Vec<State>);
+pub(crate) struct Nodes(Vec<Standing>);
 
 #[derive(Clone, Debug, Default)]
-struct State {
-    /// Until when it is left alone; none while it answers as it should.
+struct Standing {
+    /// Until when it is left alone; none while it responds as it should.
     rests_until: Option<Instant>,
     /// Failures since it was last followed with success.
     failures: u32,
-    /// Height of its best block when it last answered.
+    /// Height of its best block when it last responded.
     best: Option<u32>,
     asked: Option<Instant>,
 }
@@ -31,7 +31,7 @@ struct State {
 impl Nodes {
     /// So many nodes, none asked yet.
     pub(crate) fn new(count: usize) -> Self {
-        Self(vec![State::default(); count])
+        Self(vec![Standing::default(); count])
     }
 
     /// The node to follow; none while all rest.
@@ -39,10 +39,10 @@ impl Nodes {
         self.0.iter().position(|node| node.rests_until.is_none())
     }
 
-    /// Nodes to ask for their best block: those that have rested, and those that wait in reserve once a minute.
+    /// Nodes to ask for their best block: those that have rested, and those that wait in reserve once per minute.
     pub(crate) fn due(&self, now: Instant) -> Vec<usize> {
         let preferred = self.preferred();
-        let due = |(at, node): &(usize, &State)| match node.rests_until {
+        let due = |(at, node): &(usize, &Standing)| match node.rests_until {
             Some(until) => until <= now,
             None => {
                 Some(*at) != preferred
@@ -58,10 +58,11 @@ impl Nodes {
         until.map_or(FIRST_REST, |until| until.saturating_duration_since(now))
     }
 
-    /// A node told its best block: it may be followed (again).
-    pub(crate) fn answered(&mut self, at: usize, best: u32, now: Instant) {
+    /// A node gave its best block: it may be followed (again).
+    pub(crate) fn responded(&mut self, at: usize, best: u32, now: Instant) {
         if let Some(node) = self.0.get_mut(at) {
-            *node = State { rests_until: None, failures: node.failures, best: Some(best), asked: Some(now) };
+            *node =
+                Standing { rests_until: None, failures: node.failures, best: Some(best), asked: Some(now) };
         }
     }
 
@@ -82,7 +83,7 @@ impl Nodes {
         }
     }
 
-    /// The heights of a node and of another one, where the node is too far behind a node that answers.
+    /// The heights of a node and of another one, where the node is too far behind a node that responds.
     pub(crate) fn behind(&self, at: usize) -> Option<(u32, u32)> {
         let best = self.0.get(at)?.best?;
         let others = self.0.iter().filter(|node| node.rests_until.is_none());
@@ -100,26 +101,26 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_fails_gives_way_to_the_next_and_is_followed_again_once_it_answers() {
+    fn a_node_that_fails_gives_way_to_the_next_and_is_followed_again_once_it_responds() {
         let (mut nodes, now) = (Nodes::new(2), Instant::now());
         assert_eq!(nodes.preferred(), Some(0));
         nodes.failed(0, now);
         assert_eq!(nodes.preferred(), Some(1));
-        nodes.answered(1, 7, now);
+        nodes.responded(1, 7, now);
         assert_eq!(nodes.due(now + seconds(1)), Vec::<usize>::new());
         assert_eq!(nodes.due(now + seconds(2)), [0]);
-        nodes.answered(0, 7, now + seconds(2));
+        nodes.responded(0, 7, now + seconds(2));
         assert_eq!(nodes.preferred(), Some(0));
     }
 
     #[test]
-    fn a_node_that_answers_but_cannot_be_followed_rests_longer_each_time_up_to_half_a_minute() {
+    fn a_node_that_responds_but_cannot_be_followed_rests_longer_each_time_up_to_half_a_minute() {
         let (mut nodes, now) = (Nodes::new(1), Instant::now());
         let mut rests = Vec::new();
         for _ in 0..6 {
             nodes.failed(0, now);
             rests.push(nodes.rest(now).as_secs());
-            nodes.answered(0, 7, now);
+            nodes.responded(0, 7, now);
         }
         assert_eq!(rests, [2, 4, 8, 16, 30, 30]);
         nodes.worked(0);
@@ -131,21 +132,21 @@ mod tests {
     fn a_node_in_reserve_is_asked_once_a_minute() {
         let (mut nodes, now) = (Nodes::new(2), Instant::now());
         assert_eq!(nodes.due(now), [1]);
-        nodes.answered(1, 7, now);
+        nodes.responded(1, 7, now);
         assert_eq!(nodes.due(now + seconds(59)), Vec::<usize>::new());
         assert_eq!(nodes.due(now + seconds(60)), [1]);
     }
 
     #[test]
-    fn a_node_is_behind_when_another_that_answers_is_more_than_three_blocks_ahead() {
+    fn a_node_is_behind_when_another_that_responds_is_more_than_three_blocks_ahead() {
         let (mut nodes, now) = (Nodes::new(2), Instant::now());
-        nodes.answered(0, 100, now);
+        nodes.responded(0, 100, now);
         assert_eq!(nodes.behind(0), None);
-        nodes.answered(1, 103, now);
+        nodes.responded(1, 103, now);
         assert_eq!(nodes.behind(0), None);
-        nodes.answered(1, 104, now);
+        nodes.responded(1, 104, now);
         assert_eq!((nodes.behind(0), nodes.behind(1)), (Some((100, 104)), None));
         nodes.failed(1, now);
-        assert_eq!(nodes.behind(0), None, "what a failed node says counts for nothing");
+        assert_eq!(nodes.behind(0), None, "what a failed node reported counts for nothing");
     }
 }

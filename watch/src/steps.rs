@@ -13,7 +13,7 @@ use schemas::payouts::chain_event_id;
 /// Bytes of a step's transactions as JSON. A record of Kafka holds 1 MB by default, and JSON is longer than what is published.
 const TRANSACTIONS: usize = 768 * 1024;
 
-/// Which transactions are told of: those that call the pool for the app, or make the pool emit a log about it.
+/// Which transactions are posted: those that call the pool for the app, or make the pool emit a log about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watched {
     /// The pool that pays.
@@ -40,9 +40,10 @@ impl Watched {
     }
 }
 
-/// A step of a follower as the gateway takes it, on the network of this genesis block whose final block has this number. Heights and counts of a chain are far below 2^31.
+/// A step of a follower as the gateway takes it, on the network of this genesis block whose final block has this number.
+/// Heights and counts of a chain are far below 2^31.
 #[must_use]
-pub fn told(
+pub fn chain_step(
     step: &Step,
     seq: i64,
     (genesis_id, finalized): (&str, u32),
@@ -85,7 +86,7 @@ pub fn told(
     }
 }
 
-/// The transactions that are told of, with all their logs. Anybody can put megabytes of logs into a transaction that also calls
+/// The transactions that are posted, with all their logs. Anybody can put megabytes of logs into a transaction that also calls
 /// the pool for our app; a step that would be too long for a record of Kafka, and stop all that follows, keeps only the logs of
 /// the pool about our app, which nobody else can cause at will.
 fn transactions(block: &ExpandedBlock, watched: &Watched) -> Vec<ChainTransaction> {
@@ -187,15 +188,15 @@ mod tests {
 
     fn adopted(transactions: Vec<BlockTx>) -> BlockAdopted {
         let step = Step::Adopted { block: Box::new(block(transactions)), adoption: 2 };
-        match told(&step, 5, ("0xge", 3), &WATCHED, Micros(11)) {
+        match chain_step(&step, 5, ("0xge", 3), &WATCHED, Micros(11)) {
             ChainStep::Adopted(step) => step,
             ChainStep::Undone(step) => panic!("{step:?}"),
         }
     }
 
     #[test]
-    fn transactions_that_call_the_pool_for_the_app_or_make_it_log_about_the_app_are_told_with_all_their_logs()
-    {
+    fn transactions_that_call_the_pool_for_the_app_or_make_it_log_about_the_app_are_posted_with_all_their_logs()
+     {
         let step = adopted(vec![
             tx(1, OTHER, [0; 32], vec![log(OTHER, APP.0, 1), log(POOL, [5; 32], 1)]),
             tx(2, OTHER, [0; 32], vec![log(OTHER, [0; 32], 1), log(POOL, APP.0, 2), log(OTHER, [0; 32], 3)]),
@@ -205,8 +206,8 @@ mod tests {
             tx(6, OTHER, APP.0, vec![]),
         ]);
         let places = |tx: &ChainTransaction| tx.logs.iter().map(|log| log.log_index).collect::<Vec<_>>();
-        let told: Vec<_> = step.transactions.iter().map(|tx| (tx.index, places(tx), tx.reverted)).collect();
-        assert_eq!(told, [(1, vec![2, 3, 4], false), (3, vec![], true), (4, vec![6], false)]);
+        let posted: Vec<_> = step.transactions.iter().map(|tx| (tx.index, places(tx), tx.reverted)).collect();
+        assert_eq!(posted, [(1, vec![2, 3, 4], false), (3, vec![], true), (4, vec![6], false)]);
         let first = &step.transactions[0];
         assert_eq!(first.id, format!("0x{}", "02".repeat(32)));
         assert_eq!((first.gas_used, first.paid_wei.as_str()), (21_000, "5"));
@@ -223,7 +224,7 @@ mod tests {
         assert_eq!((step.block.number, step.block.timestamp), (7, Micros(1_700_000_000_000_000)));
         assert_eq!(step.event_id, ChainStep::Adopted(step.clone()).derived_id());
         let undone = Step::Undone { block_id: block(vec![]).id, adoption: 2 };
-        let ChainStep::Undone(undone) = told(&undone, 6, ("0xge", 3), &WATCHED, Micros(11)) else {
+        let ChainStep::Undone(undone) = chain_step(&undone, 6, ("0xge", 3), &WATCHED, Micros(11)) else {
             panic!("undone")
         };
         assert_eq!((undone.number, undone.block_id, undone.adoption), (7, step.block.id, 2));

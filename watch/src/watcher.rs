@@ -16,31 +16,31 @@ use schemas::payouts::{ChainBatch, ChainStep, StepOutcome};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::batches::batches;
 use crate::error::{Remedy, WatchError};
 use crate::gateway::Gateway;
 use crate::journal::Journal;
 use crate::metrics::WatchMetrics;
 use crate::nodes::Nodes;
-use crate::parts::parts;
-use crate::steps::{Watched, told};
+use crate::steps::{Watched, chain_step};
 
 /// Blocks that a look adopts at most.
 pub(crate) const BATCH: u32 = 64;
 /// Time that a node has to hand out the blocks of a look: almost a second a block. After a failure half as many are asked for, so
 /// that a slow node still gets on.
 const LOOK: Duration = Duration::from_secs(60);
-/// Time that a node in reserve has to tell its best block. Nothing is watched meanwhile, once a minute at most.
+/// Time that a node in reserve has to give its best block. Nothing is watched meanwhile, once a minute at most.
 const PROBE: Duration = Duration::from_secs(5);
-/// Pause after trouble that only a person ends.
+/// Pause after an error that only an operator ends.
 const LONG_PAUSE: Duration = Duration::from_secs(15);
 /// Looks in a row that may find the chain changed under them before the node is held to be at fault.
 const MOVES: u32 = 5;
 /// How long no other watcher was met until the next one is worth a line again: a quarter of an hour, 90 blocks of a public network.
 const ALONE: Duration = Duration::from_secs(15 * 60);
 /// This role's name in health and metrics.
-const PART: &str = "watch";
+const ROLE: &str = "watch";
 
-/// A source of blocks that also tells what is final.
+/// A source of blocks that also knows what is final.
 pub trait Chain: BlockSource + Sync {
     /// Height up to which blocks are final.
     fn finalized(&self) -> impl Future<Output = Result<u32, NodeError>> + Send;
@@ -57,7 +57,7 @@ impl Chain for Node {
 pub struct WatcherConfig {
     /// The network.
     pub genesis: BlockId,
-    /// What is told.
+    /// Which transactions are posted.
     pub watched: Watched,
     /// Pause between two looks at the node; 2 s suit blocks of 10 s.
     pub poll: Duration,
@@ -80,7 +80,7 @@ pub struct Watcher<G> {
     position: Option<(Checkpoint, i64)>,
     /// Blocks that the next look asks for at most.
     batch: u32,
-    /// The height of the best block and the time that the node took to tell it, as this look found them.
+    /// The height of the best block and the time that the node took to give it, as this look found them.
     seen: Option<(u32, Duration)>,
     moves: u32,
     /// When another watcher was last met.
@@ -88,7 +88,7 @@ pub struct Watcher<G> {
     backoff: Backoff,
 }
 
-/// A source that notes its best block and how long it took to tell it.
+/// A source that notes its best block and how long it took to give it.
 struct Timed<'a, C> {
     chain: &'a C,
     seen: Mutex<Option<(u32, Duration)>>,
@@ -138,10 +138,10 @@ impl<G: Gateway> Watcher<G> {
         })
     }
 
-    /// Tells readiness as the part `watch`: ready from the first success on, not ready while an operator is needed.
+    /// Reports readiness as the component `watch`: ready from the first success on, not ready while an operator is needed.
     #[must_use]
     pub fn with_health(mut self, health: Health) -> Self {
-        health.unready(PART);
+        health.unready(ROLE);
         self.health = Some(health);
         self
     }
@@ -153,17 +153,17 @@ impl<G: Gateway> Watcher<G> {
         self
     }
 
-    /// Watches until stopped: the first of `nodes` that answers as it should. Trouble never ends it; it ends by itself only when
+    /// Watches until stopped: the first of `nodes` that responds as it should. An error never ends it; it ends by itself only when
     /// there are no nodes. Stopping in the middle of a look is as safe as a crash.
     pub async fn run<C: Chain>(mut self, nodes: &[C], stop: CancellationToken) {
         if nodes.is_empty() {
             tracing::error!("no node to watch");
             return;
         }
-        let mut states = Nodes::new(nodes.len());
+        let mut known = Nodes::new(nodes.len());
         while !stop.is_cancelled() {
             let round = async {
-                let pause = self.round(nodes, &mut states, &stop).await;
+                let pause = self.round(nodes, &mut known, &stop).await;
                 tokio::time::sleep(pause).await;
             };
             tokio::select! {
@@ -177,19 +177,19 @@ impl<G: Gateway> Watcher<G> {
     async fn round<C: Chain>(
         &mut self,
         nodes: &[C],
-        states: &mut Nodes,
+        known: &mut Nodes,
         stop: &CancellationToken,
     ) -> Duration {
-        self.probe(nodes, states).await;
-        let Some((at, node)) = states.preferred().and_then(|at| Some((at, nodes.get(at)?))) else {
-            return states.rest(Instant::now());
+        self.probe(nodes, known).await;
+        let Some((at, node)) = known.preferred().and_then(|at| Some((at, nodes.get(at)?))) else {
+            return known.rest(Instant::now());
         };
         let mut looked = self.look(node).await;
         let mut more = false;
         if let Some((best, took)) = self.seen.take() {
             more = self.position.as_ref().and_then(|(at, _)| at.tip()).is_some_and(|tip| tip.number() < best);
-            states.answered(at, best, Instant::now());
-            if let (Ok(_), Some((best, other))) = (&looked, states.behind(at)) {
+            known.responded(at, best, Instant::now());
+            if let (Ok(_), Some((best, other))) = (&looked, known.behind(at)) {
                 looked = Err(WatchError::Behind { best, other });
             } else if looked.is_ok() {
                 self.node_state(at, Ok(took));
@@ -198,23 +198,23 @@ impl<G: Gateway> Watcher<G> {
         match looked {
             Ok(_) => {
                 (self.backoff, self.moves) = (Backoff::default(), 0);
-                states.worked(at);
+                known.worked(at);
                 self.set_ready(true, stop);
                 if more { Duration::ZERO } else { self.config.poll }
             }
-            Err(error) => self.trouble(&error, at, states, stop),
+            Err(error) => self.note_error(&error, at, known, stop),
         }
     }
 
     /// Notes an error; returns the pause before the next round.
-    fn trouble(
+    fn note_error(
         &mut self,
         error: &WatchError,
         at: usize,
-        states: &mut Nodes,
+        known: &mut Nodes,
         stop: &CancellationToken,
     ) -> Duration {
-        self.retries.with_label_values(&[PART, error.label()]).inc();
+        self.retries.with_label_values(&[ROLE, error.label()]).inc();
         if matches!(error, WatchError::Follow(FollowError::Moved)) {
             self.moves += 1;
         }
@@ -223,8 +223,8 @@ impl<G: Gateway> Watcher<G> {
             Remedy::OtherNode | Remedy::OtherNodeOrOperator => {
                 self.moves = 0;
                 self.node_state(at, Err(error));
-                states.failed(at, Instant::now());
-                let stuck = remedy == Remedy::OtherNodeOrOperator && states.preferred().is_none();
+                known.failed(at, Instant::now());
+                let stuck = remedy == Remedy::OtherNodeOrOperator && known.preferred().is_none();
                 if stuck {
                     tracing::error!(%error, node = at, "nothing is watched until an operator looks");
                     self.set_ready(false, stop);
@@ -242,14 +242,14 @@ impl<G: Gateway> Watcher<G> {
                 self.config.poll
             }
             Remedy::Operator => {
-                tracing::error!(%error, "nothing is told until an operator looks");
+                tracing::error!(%error, "nothing is posted until an operator looks");
                 self.set_ready(false, stop);
                 LONG_PAUSE
             }
         }
     }
 
-    /// Another watcher posted first. Two that run side by side meet at every other block: that is counted each time, and said once.
+    /// Another watcher posted first. Two that run side by side meet at every other block: that is counted each time, and logged once.
     fn meet(&mut self, error: &WatchError) {
         let now = Instant::now();
         let before = self.met.replace(now);
@@ -259,34 +259,34 @@ impl<G: Gateway> Watcher<G> {
     }
 
     /// Asks nodes that have rested or wait in reserve for their best block, all at once.
-    async fn probe<C: Chain>(&mut self, nodes: &[C], states: &mut Nodes) {
-        let due = states.due(Instant::now()).into_iter();
+    async fn probe<C: Chain>(&mut self, nodes: &[C], known: &mut Nodes) {
+        let due = known.due(Instant::now()).into_iter();
         let due: Vec<(usize, &C)> = due.filter_map(|at| Some((at, nodes.get(at)?))).collect();
-        let answers = join_all(due.into_iter().map(|(at, node)| async move {
+        let responses = join_all(due.into_iter().map(|(at, node)| async move {
             let started = Instant::now();
-            let answer = match timeout(PROBE, node.id_at(Revision::Best)).await {
+            let response = match timeout(PROBE, node.id_at(Revision::Best)).await {
                 Ok(Ok(Some(id))) => Ok((id.number(), started.elapsed())),
                 Ok(Ok(None)) => Err("it has no best block".to_owned()),
                 Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err(format!("no answer within {} s", PROBE.as_secs())),
+                Err(_) => Err(format!("no response within {} s", PROBE.as_secs())),
             };
-            (at, answer)
+            (at, response)
         }));
-        let answers = answers.await;
+        let responses = responses.await;
         let now = Instant::now();
-        for (at, answer) in &answers {
-            match answer {
-                Ok((best, _)) => states.answered(*at, *best, now),
-                Err(_) => states.failed(*at, now),
+        for (at, response) in &responses {
+            match response {
+                Ok((best, _)) => known.responded(*at, *best, now),
+                Err(_) => known.failed(*at, now),
             }
         }
-        for (at, answer) in answers {
-            match answer {
-                // It is looked at next, which tells more: its chain may be another one.
-                Ok(_) if states.preferred() == Some(at) => {}
+        for (at, response) in responses {
+            match response {
+                // It is looked at next, which shows more: its chain may be another one.
+                Ok(_) if known.preferred() == Some(at) => {}
                 Ok((_, took)) => self.node_state(at, Ok(took)),
                 Err(error) => {
-                    tracing::warn!(error, node = at, "the node does not answer");
+                    tracing::warn!(error, node = at, "the node does not respond");
                     self.node_state(at, Err(&error));
                 }
             }
@@ -304,14 +304,14 @@ impl<G: Gateway> Watcher<G> {
     /// Never ready again once a shutdown has begun.
     fn set_ready(&self, ready: bool, stop: &CancellationToken) {
         match &self.health {
-            Some(health) if ready && !stop.is_cancelled() => health.ready(PART),
-            Some(health) if !ready => health.unready(PART),
+            Some(health) if ready && !stop.is_cancelled() => health.ready(ROLE),
+            Some(health) if !ready => health.unready(ROLE),
             _ => {}
         }
     }
 
-    /// One look: what the node has more than was told, told. Returns the number of steps that were taken; after an error the next
-    /// look starts from what the gateway has.
+    /// One look: what the node has more than was posted is posted. Returns the number of steps that were taken; after an error
+    /// the next look starts from what the gateway has.
     pub(crate) async fn look<C: Chain>(&mut self, chain: &C) -> Result<usize, WatchError> {
         let (checkpoint, seq) = match self.position.take() {
             Some(position) => position,
@@ -333,14 +333,14 @@ impl<G: Gateway> Watcher<G> {
         self.metrics.chain_block.with_label_values(&["watched_finalized"]).set(finalized.into());
         if !steps.is_empty() {
             self.position = None;
-            self.position = Some(self.tell(follower, seq, &steps, finalized).await?);
+            self.position = Some(self.post_all(follower, seq, &steps, finalized).await?);
         }
         self.batch = self.batch.saturating_mul(2).min(BATCH);
         Ok(steps.len())
     }
 
-    /// Posts steps, in parts; returns what the gateway has then.
-    async fn tell(
+    /// Posts steps, in batches; returns what the gateway has then.
+    async fn post_all(
         &self,
         mut follower: Follower,
         seq: i64,
@@ -349,27 +349,27 @@ impl<G: Gateway> Watcher<G> {
     ) -> Result<(Checkpoint, i64), WatchError> {
         let (genesis, now) = (self.config.genesis.to_string(), self.clock.now());
         let numbered = (seq + 1..).zip(steps);
-        let told: Vec<ChainStep> = numbered
-            .map(|(seq, step)| told(step, seq, (&genesis, finalized), &self.config.watched, now))
+        let chain_steps: Vec<ChainStep> = numbered
+            .map(|(seq, step)| chain_step(step, seq, (&genesis, finalized), &self.config.watched, now))
             .collect();
         let mut last = seq;
-        for part in parts(&told)? {
-            let checkpoint = follower.checkpoint_after(&steps[part.clone()]);
-            let part = &told[part];
+        for range in batches(&chain_steps)? {
+            let checkpoint = follower.checkpoint_after(&steps[range.clone()]);
+            let posted = &chain_steps[range];
             let batch = ChainBatch {
                 genesis_id: genesis.clone(),
-                steps: part.to_vec(),
+                steps: posted.to_vec(),
                 checkpoint: Some(serde_json::to_value(&checkpoint)?),
             };
-            let answer = self.gateway.post(&batch).await?;
-            last = part.last().map_or(last, ChainStep::seq);
-            let all = answer.results.len() == part.len()
-                && answer.results.iter().all(|result| result.outcome == StepOutcome::Accepted);
-            if !all || answer.highest_seq != last {
+            let response = self.gateway.post(&batch).await?;
+            last = posted.last().map_or(last, ChainStep::seq);
+            let all = response.results.len() == posted.len()
+                && response.results.iter().all(|result| result.outcome == StepOutcome::Accepted);
+            if !all || response.highest_seq != last {
                 return Err(WatchError::Overtaken);
             }
             follower.commit(checkpoint);
-            self.metrics.taken(part, follower.checkpoint());
+            self.metrics.taken(posted, follower.checkpoint());
         }
         Ok((follower.checkpoint().clone(), last))
     }
@@ -378,16 +378,16 @@ impl<G: Gateway> Watcher<G> {
     async fn resume<C: Chain>(&self, chain: &C) -> Result<(Checkpoint, i64), WatchError> {
         let question =
             ChainBatch { genesis_id: self.config.genesis.to_string(), steps: Vec::new(), checkpoint: None };
-        let answer = self.gateway.post(&question).await?;
-        let checkpoint = match answer.checkpoint {
+        let response = self.gateway.post(&question).await?;
+        let checkpoint = match response.checkpoint {
             Some(checkpoint) => serde_json::from_value(checkpoint)?,
             None => self.start(chain).await?,
         };
         // Beside another watcher this is asked after each of its posts.
         if self.met.is_none() {
-            tracing::info!(seq = answer.highest_seq, "watching from here");
+            tracing::info!(seq = response.highest_seq, "watching from here");
         }
-        Ok((checkpoint, answer.highest_seq))
+        Ok((checkpoint, response.highest_seq))
     }
 
     async fn start<C: Chain>(&self, chain: &C) -> Result<Checkpoint, WatchError> {

@@ -13,7 +13,7 @@ use chain::{Address, AppId, BlockId, Clause, Node, Signer};
 use runtime::SystemClock;
 use runtime::metrics::Metrics;
 use runtime::signature::{SIGNATURE_HEADER, TIME_HEADER, is_signed};
-use schemas::payouts::{BlockAdopted, ChainAnswer, ChainBatch, ChainStep, StepOutcome, StepResult};
+use schemas::payouts::{BlockAdopted, ChainBatch, ChainResponse, ChainStep, StepOutcome, StepResult};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -25,7 +25,7 @@ use watch::{HttpGateway, Watched, Watcher, WatcherConfig};
 
 const SECRET: &str = "a secret of thirty-two characters";
 /// Longest wait for a block of a node that makes one every 10 s at most.
-const PATIENCE: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The gateway's memory.
 #[derive(Clone, Default)]
@@ -77,7 +77,7 @@ impl Gateway {
         }
         let highest_seq = i64::try_from(steps.len()).unwrap();
         let checkpoint = self.checkpoint.lock().unwrap().clone();
-        Response::new(serde_json::to_vec(&ChainAnswer { results, highest_seq, checkpoint }).unwrap().into())
+        Response::new(serde_json::to_vec(&ChainResponse { results, highest_seq, checkpoint }).unwrap().into())
     }
 
     /// The blocks that were adopted, in order: a single node undoes nothing.
@@ -93,8 +93,8 @@ impl Gateway {
         adopted.collect()
     }
 
-    /// The block of a transaction, once it was told.
-    async fn told(&self, receipt: &Receipt) -> BlockAdopted {
+    /// The block of a transaction, once it was posted.
+    async fn posted(&self, receipt: &Receipt) -> BlockAdopted {
         let wanted = receipt.meta.block_id.to_string();
         let wait = async {
             loop {
@@ -104,7 +104,7 @@ impl Gateway {
                 self.news.notified().await;
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.expect("the block is told")
+        tokio::time::timeout(LIMIT, wait).await.expect("the block is posted")
     }
 }
 
@@ -132,7 +132,7 @@ async fn watching<T>(config: WatcherConfig, url: &str, work: impl Future<Output 
 }
 
 #[tokio::test]
-async fn a_real_chain_is_told_block_by_block_through_a_dead_node_and_a_restart() {
+async fn a_real_chain_is_posted_block_by_block_through_a_dead_node_and_a_restart() {
     let node = node(None);
     let signer = Signer::from_hex(SOLO_KEYS[2]).unwrap();
     let operator = Operator::new(&node, &signer).await.unwrap();
@@ -148,18 +148,18 @@ async fn a_real_chain_is_told_block_by_block_through_a_dead_node_and_a_restart()
     };
     let gateway = Gateway::default();
     let url = gateway.serve().await;
-    let told = watching(config.clone(), &url, gateway.told(&first)).await;
-    assert_eq!(told.transactions.len(), 1);
-    assert_eq!(told.transactions[0].id, first.meta.tx_id.to_string());
-    assert_eq!(told.transactions[0].origin, signer.address().to_string());
-    assert_eq!(told.transactions[0].gas_used, i64::try_from(first.gas_used).unwrap());
+    let block = watching(config.clone(), &url, gateway.posted(&first)).await;
+    assert_eq!(block.transactions.len(), 1);
+    assert_eq!(block.transactions[0].id, first.meta.tx_id.to_string());
+    assert_eq!(block.transactions[0].origin, signer.address().to_string());
+    assert_eq!(block.transactions[0].gas_used, i64::try_from(first.gas_used).unwrap());
     // Another life goes on where the first ended, through a block that has nothing to do with the app.
-    let told = watching(config.clone(), &url, async {
+    let block = watching(config.clone(), &url, async {
         let other =
             operator.send("moving", vec![Clause::call(Address(rand::random()), vec![])]).await.unwrap();
-        gateway.told(&other).await
+        gateway.posted(&other).await
     });
-    assert!(told.await.transactions.is_empty());
+    assert!(block.await.transactions.is_empty());
     let adopted = gateway.adopted();
     let mut parent = config.genesis.to_string();
     for (block, number) in adopted.iter().zip(1_u32..) {

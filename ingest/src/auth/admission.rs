@@ -43,8 +43,8 @@ pub(crate) struct Admission {
 }
 
 impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Caller {
-    async fn extract(state: &S, request: &mut Request) -> Result<Self, ApiError> {
-        state.provide().admit(&request.headers, request.peer).await
+    async fn extract(dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
+        dependencies.provide().admit(&request.headers, request.peer).await
     }
 
     fn describe(operation: &mut Operation) {
@@ -54,8 +54,8 @@ impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Caller {
 }
 
 impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Uploader {
-    async fn extract(state: &S, request: &mut Request) -> Result<Self, ApiError> {
-        let admission = state.provide();
+    async fn extract(dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
+        let admission = dependencies.provide();
         let caller = admission.admit(&request.headers, request.peer).await?;
         admission.admit_upload(&caller)?;
         Ok(Self(caller))

@@ -271,9 +271,9 @@ mod tests {
         let token = key.sign(&claims()).unwrap();
         let (head, signature) = token.rsplit_once('.').unwrap();
         assert_eq!(code(&keys, &format!("{head}x.{signature}"), NOW), "token_invalid");
-        let body = head.split_once('.').unwrap().1;
+        let payload = head.split_once('.').unwrap().1;
         let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
-        assert_eq!(code(&keys, &format!("{none}.{body}."), NOW), "token_invalid");
+        assert_eq!(code(&keys, &format!("{none}.{payload}."), NOW), "token_invalid");
         let header = Header { kid: Some(key.kid.clone()), ..Header::new(Algorithm::HS256) };
         // The public key as an HMAC secret: the classic confusion.
         let secret = EncodingKey::from_secret(key.key.verifying_key().as_bytes());

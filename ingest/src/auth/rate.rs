@@ -1,8 +1,8 @@
 //! Rate limits in memory: per gateway, bounded, forgetting the least recently seen first.
 //!
 //! Each key keeps one instant, the generic cell rate algorithm's "theoretical arrival time" (ITU-T I.371): equal to a token
-//! bucket of `burst` tokens refilled at `requests / window`, without floats. `governor` keeps every key until it is swept, so that its memory is an
-//! attacker's to choose.
+//! bucket of `burst` tokens refilled at `requests / window`, without floats. `governor` keeps every key until it is swept, so
+//! that its memory is an attacker's to choose.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -66,7 +66,7 @@ impl<K: Eq + Hash> Generations<K> {
 }
 
 impl Limiter {
-    /// Takes one request of `key`, or says after how many seconds there is one again.
+    /// Takes one request of `key`, or returns after how many seconds there is one again.
     pub(crate) fn take(&self, key: Key, rate: Rate, now: Micros) -> Result<(), u64> {
         let window = i64::try_from(rate.window.as_micros()).unwrap_or(i64::MAX);
         let spacing = (window / i64::from(rate.requests.max(1))).max(1);

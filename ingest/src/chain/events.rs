@@ -1,12 +1,12 @@
 //! `POST /v1/chain/events`: what the watcher of a chain reports. Steps are taken in order, whole batches at a time, in one transaction
-//! with the outbox rows that publish them and with the watcher's own checkpoint: the answer is the acknowledgement.
+//! with the outbox rows that publish them and with the watcher's own checkpoint: the response is the acknowledgement.
 
 use std::sync::Arc;
 
 use runtime::clock::Clock;
 use runtime::signature::{SIGNATURE_HEADER, TIME_HEADER};
 use schemas::events::ChainStep;
-use schemas::payouts::{ChainAnswer, ChainBatch, StepOutcome, StepResult};
+use schemas::payouts::{ChainBatch, ChainResponse, StepOutcome, StepResult};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
@@ -25,7 +25,7 @@ use crate::http::problem::{
     MALFORMED_BATCH, Problem, STALE_BATCH, WRONG_NETWORK,
 };
 use crate::http::reply::Json;
-use crate::http::request::{Extract, Headers, Request, RequestBody, State, content_length};
+use crate::http::request::{Dependency, Extract, Headers, Request, RequestBody, content_length};
 use crate::metrics::GatewayMetrics;
 use crate::outbox::announce;
 use crate::schema_ids::SchemaIds;
@@ -98,7 +98,7 @@ fn step_types() -> Schema {
 /// A result per step, and where to go on.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ChainAnswer)]
-pub(crate) struct AnswerDocument {
+pub(crate) struct ResponseDocument {
     results: Vec<ResultDocument>,
     /// The highest step that was ever taken; 0 before the first
     #[schema(minimum = 0)]
@@ -121,13 +121,13 @@ fn outcomes() -> Schema {
     one_of(&["accepted", "duplicate"])
 }
 
-impl From<ChainAnswer> for AnswerDocument {
-    fn from(answer: ChainAnswer) -> Self {
+impl From<ChainResponse> for ResponseDocument {
+    fn from(response: ChainResponse) -> Self {
         let document = |StepResult { seq, outcome }| ResultDocument { seq, outcome };
         Self {
-            results: answer.results.into_iter().map(document).collect(),
-            highest_seq: answer.highest_seq,
-            checkpoint: answer.checkpoint,
+            results: response.results.into_iter().map(document).collect(),
+            highest_seq: response.highest_seq,
+            checkpoint: response.checkpoint,
         }
     }
 }
@@ -136,8 +136,8 @@ impl From<ChainAnswer> for AnswerDocument {
 pub(crate) struct SignedBody(RequestBody);
 
 impl<S: Sync> Extract<S> for SignedBody {
-    async fn extract(state: &S, request: &mut Request) -> Result<Self, ApiError> {
-        RequestBody::extract(state, request).await.map(Self)
+    async fn extract(dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
+        RequestBody::extract(dependencies, request).await.map(Self)
     }
 
     fn describe(operation: &mut Operation) {
@@ -154,17 +154,17 @@ impl<S: Sync> Extract<S> for SignedBody {
 
 /// The route.
 pub(crate) async fn post(
-    State(intake): State<Arc<ChainIntake>>,
+    Dependency(intake): Dependency<Arc<ChainIntake>>,
     Headers(headers): Headers,
     SignedBody(RequestBody(mut body)): SignedBody,
-) -> Result<Json<AnswerDocument>, ApiError> {
+) -> Result<Json<ResponseDocument>, ApiError> {
     let result = intake.take_batch(&headers, &mut body).await;
     intake.count_steps(&result);
     Ok(Json(result?.into()))
 }
 
 impl ChainIntake {
-    async fn take_batch(&self, headers: &HeaderMap, body: &mut Body) -> Result<ChainAnswer, ApiError> {
+    async fn take_batch(&self, headers: &HeaderMap, body: &mut Body) -> Result<ChainResponse, ApiError> {
         let access = self.access.clone().ok_or_else(|| CHAIN_DISABLED.error())?;
         let signature = BatchSignature::read(headers)?;
         let limit = self.limits.chain_bytes;
@@ -184,9 +184,9 @@ impl ChainIntake {
     }
 
     /// Steps by what became of them. A refused batch counts as one, as it may not even read; a fault of ours is no refusal.
-    fn count_steps(&self, result: &Result<ChainAnswer, ApiError>) {
+    fn count_steps(&self, result: &Result<ChainResponse, ApiError>) {
         let (outcome, steps) = match result {
-            Ok(ChainAnswer { results, .. }) => match results.first() {
+            Ok(ChainResponse { results, .. }) => match results.first() {
                 Some(StepResult { outcome: StepOutcome::Accepted, .. }) => ("accepted", results.len()),
                 Some(StepResult { outcome: StepOutcome::Duplicate, .. }) => ("duplicate", results.len()),
                 None => return,
@@ -197,12 +197,12 @@ impl ChainIntake {
         self.metrics.chain_steps.with_label_values(&[outcome]).inc_by(steps as u64);
     }
 
-    async fn take_steps(&self, batch: &ChainBatch) -> Result<ChainAnswer, ApiError> {
+    async fn take_steps(&self, batch: &ChainBatch) -> Result<ChainResponse, ApiError> {
         let mut tx = self.pool.begin().await?;
         let (highest, checkpoint) = cursor(&mut tx, &batch.genesis_id).await?;
         // Whatever ends before the commit below changes nothing, the cursor's row included.
         let Some(first) = batch.steps.first().map(ChainStep::seq) else {
-            return Ok(ChainAnswer { results: Vec::new(), highest_seq: highest, checkpoint });
+            return Ok(ChainResponse { results: Vec::new(), highest_seq: highest, checkpoint });
         };
         if first > highest + 1 {
             let expected = highest + 1;
@@ -214,7 +214,7 @@ impl ChainIntake {
         let result = |step: &ChainStep| StepResult { seq: step.seq(), outcome };
         let results = batch.steps.iter().map(result).collect();
         if outcome == StepOutcome::Duplicate {
-            return Ok(ChainAnswer { results, highest_seq: highest, checkpoint });
+            return Ok(ChainResponse { results, highest_seq: highest, checkpoint });
         }
         for step in &batch.steps {
             self.publish_step(&mut tx, step).await?;
@@ -230,7 +230,7 @@ impl ChainIntake {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(ChainAnswer { results, highest_seq, checkpoint: batch.checkpoint.clone() })
+        Ok(ChainResponse { results, highest_seq, checkpoint: batch.checkpoint.clone() })
     }
 
     /// A step whose event was published under another number is refused: left out, it would be a gap for everyone who reads on.

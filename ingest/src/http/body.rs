@@ -108,14 +108,14 @@ impl Body {
     }
 
     /// Reads and throws away what is left, at most for `limit`: a client that is still sending would otherwise meet a reset
-    /// connection instead of the answer. A client that waits for `100 Continue` (`expects`) and was not asked for its body is
+    /// connection instead of the response. A client that waits for `100 Continue` (`expects`) and was not asked for its body is
     /// left alone, as is one whose body has ended or was too slow.
     pub(crate) async fn discard(&mut self, limit: Duration, expects: bool) {
         if self.spent || (expects && !self.polled) {
             return;
         }
         let rest = async { while let Some(Ok(_)) = self.stream.next().await {} };
-        // Whether it ended or the time is up: the answer goes out now.
+        // Whether it ended or the time is up: the response goes out now.
         let _ = tokio::time::timeout(limit, rest).await;
     }
 

@@ -1,5 +1,5 @@
 //! Rows of the table of routes. A handler is an async function whose arguments are read from the request in their order and whose result
-//! is the answer; both describe themselves to the OpenAPI document.
+//! is the response; both describe themselves to the OpenAPI document.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use super::problem::{ApiError, Problem};
 use super::reply::Reply;
 use super::request::{Extract, Request};
 
-type Answer = BoxFuture<'static, Result<Response, ApiError>>;
-type Call<S> = Arc<dyn Fn(S, Request) -> Answer + Send + Sync>;
+type Responding = BoxFuture<'static, Result<Response, ApiError>>;
+type Call<S> = Arc<dyn Fn(S, Request) -> Responding + Send + Sync>;
 
 /// A row: method, path, handler, and what the OpenAPI document says.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ pub(crate) struct Route<S> {
     pub(crate) call: Call<S>,
 }
 
-/// `GET path`; HEAD is answered by the same handler.
+/// `GET path`; HEAD is served by the same handler.
 pub(crate) fn get<S: Send + Sync + 'static, A: 'static>(
     path: &'static str,
     summary: &'static str,
@@ -63,7 +63,7 @@ fn route<S: Send + Sync + 'static, A: 'static, H: Handler<S, A>>(
         describe: H::describe,
         refusals: &[],
         counted: true,
-        call: Arc::new(move |state: S, request: Request| handler.clone().call(state, request)),
+        call: Arc::new(move |dependencies: S, request: Request| handler.clone().call(dependencies, request)),
     }
 }
 
@@ -74,7 +74,7 @@ impl<S> Route<S> {
         self
     }
 
-    /// Problems that the handler itself answers with, beside those of its arguments.
+    /// Problems that the handler itself responds with, beside those of its arguments.
     pub(crate) fn refuses(mut self, problems: &'static [Problem]) -> Self {
         self.refusals = problems;
         self
@@ -97,7 +97,7 @@ impl<S> Route<S> {
 
 /// An async function of up to six [`Extract`]s to a [`Reply`].
 pub(crate) trait Handler<S, A>: Clone + Send + Sync + 'static {
-    fn call(self, state: S, request: Request) -> Answer;
+    fn call(self, dependencies: S, request: Request) -> Responding;
     fn describe(operation: &mut Operation);
 }
 
@@ -112,9 +112,9 @@ macro_rules! handlers {
             $($argument: Extract<S> + 'static,)*
         {
             #[allow(non_snake_case, unused_mut, unused_variables, reason = "a function may have no argument")]
-            fn call(self, state: S, mut request: Request) -> Answer {
+            fn call(self, dependencies: S, mut request: Request) -> Responding {
                 async move {
-                    $(let $argument = $argument::extract(&state, &mut request).await?;)*
+                    $(let $argument = $argument::extract(&dependencies, &mut request).await?;)*
                     self($($argument),*).await?.into_response()
                 }
                 .boxed()

@@ -1,4 +1,4 @@
-//! The HTTP side of the gateway, which knows nothing of uploads: connections, requests, the table of routes with its dispatch, answers,
+//! The HTTP side of the gateway, which knows nothing of uploads: connections, requests, the table of routes with its dispatch, responses,
 //! problem documents and the OpenAPI document.
 
 pub(crate) mod body;

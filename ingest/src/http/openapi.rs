@@ -46,7 +46,7 @@ pub(crate) fn document<S>(about: &About, table: &[Route<S>]) -> Value {
 
 /// Gives path parameters the names of the template, in order.
 fn name_parameters(operation: &mut Value, template: &str) {
-    let mut names = template.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let mut names = template.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten();
     for parameter in parameters.filter(|parameter| parameter["in"] == "path") {
         parameter["name"] = json!(names.next());

@@ -1,4 +1,4 @@
-//! What the OpenAPI document says of one operation; its handler's argument and answer types add to it.
+//! What the OpenAPI document says of one operation; its handler's argument and response types add to it.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::problem::{DATABASE_UNAVAILABLE, INTERNAL, PROBLEMS, Problem};
 pub(crate) struct Operation {
     parameters: Vec<Value>,
     body: Option<Value>,
-    answers: BTreeMap<u16, Value>,
+    responses: BTreeMap<u16, Value>,
     problems: Vec<Problem>,
     secured: bool,
     /// By their names.
@@ -47,13 +47,13 @@ impl Operation {
         self.body = Some(json!({ "required": required, "content": content }));
     }
 
-    /// An answer; `content` by its content types, null where there is none.
-    pub(crate) fn answer(&mut self, status: u16, description: &str, content: Value) {
-        let mut answer = json!({ "description": description });
+    /// A response; `content` by its content types, null where there is none.
+    pub(crate) fn response(&mut self, status: u16, description: &str, content: Value) {
+        let mut response = json!({ "description": description });
         if !content.is_null() {
-            answer["content"] = content;
+            response["content"] = content;
         }
-        self.answers.insert(status, answer);
+        self.responses.insert(status, response);
     }
 
     /// JSON content of a type, which becomes a component of the document.
@@ -69,7 +69,7 @@ impl Operation {
         json!({ "$ref": format!("#/components/schemas/{name}") })
     }
 
-    /// Problems that it may answer with.
+    /// Problems that it may respond with.
     pub(crate) fn problems(&mut self, problems: &[Problem]) {
         self.problems.extend_from_slice(problems);
     }
@@ -79,7 +79,7 @@ impl Operation {
         self.secured = true;
     }
 
-    /// Whether this answer is described: everything may meet a fault of ours.
+    /// Whether this response is described: everything may meet a fault of ours.
     pub(crate) fn allows(&self, problem: Problem) -> bool {
         [INTERNAL, DATABASE_UNAVAILABLE].contains(&problem) || self.problems.contains(&problem)
     }
@@ -94,8 +94,8 @@ impl Operation {
     /// As the document has it.
     pub(crate) fn document(&self, summary: &str, description: &str) -> Value {
         let mut responses = json!({});
-        for (status, answer) in &self.answers {
-            responses[status.to_string()] = answer.clone();
+        for (status, response) in &self.responses {
+            responses[status.to_string()] = response.clone();
         }
         for problem in PROBLEMS.iter().filter(|problem| self.allows(**problem)) {
             refusal(&mut responses[problem.status.to_string()], *problem);

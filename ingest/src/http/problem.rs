@@ -1,5 +1,5 @@
 //! Every problem that a client can meet, as one table. A row is written once; the problem document (RFC 9457), the status and headers of
-//! the answer and the responses of the OpenAPI document follow from it.
+//! the HTTP response and the responses of the OpenAPI document follow from it.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -19,7 +19,7 @@ pub type Source = Box<dyn Error + Send + Sync>;
 pub struct Problem {
     /// The HTTP status.
     pub status: u16,
-    /// What programs tell problems apart by; never changes.
+    /// What programs distinguish problems by; never changes.
     pub code: &'static str,
     /// A title for people.
     pub title: &'static str,
@@ -99,8 +99,8 @@ problems! {
     INVALID_STEP = 422, "invalid_step", "Unusable step", "a step cannot be true";
     CHAIN_GAP = 409, "chain_gap", "Steps are missing", "the batch does not begin with the next step: ask where to go on with an empty batch";
     NOT_PUBLISHED = 503, "not_published", "Not queued yet", "the photo is stored, but could not be queued: send it again for the same upload", retry_after: 5;
-    DATABASE_UNAVAILABLE = 503, "database_unavailable", "Database unavailable", "a database does not answer", retry_after: 5;
-    PHOTO_STORE_UNAVAILABLE = 503, "photo_store_unavailable", "Photo store unavailable", "the photo store does not answer", retry_after: 5;
+    DATABASE_UNAVAILABLE = 503, "database_unavailable", "Database unavailable", "a database does not respond", retry_after: 5;
+    PHOTO_STORE_UNAVAILABLE = 503, "photo_store_unavailable", "Photo store unavailable", "the photo store does not respond", retry_after: 5;
     INTERNAL = 500, "internal", "Internal error", "something went wrong on our side";
 }
 
@@ -230,7 +230,7 @@ impl ApiError {
         serde_json::to_value(&document).unwrap_or_default()
     }
 
-    /// The answer.
+    /// The response.
     #[must_use]
     pub fn into_response(self) -> Response {
         let mut response = Response::new(self.document().to_string().into());

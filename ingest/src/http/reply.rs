@@ -1,4 +1,4 @@
-//! What handlers answer with; each answer's type knows what the OpenAPI document says of it.
+//! What handlers respond with; each response's type knows what the OpenAPI document says of it.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,7 +9,7 @@ use warp::reply::Response;
 use super::operation::Operation;
 use super::problem::{ApiError, INTERNAL};
 
-/// An answer.
+/// A response.
 pub(crate) trait Reply {
     /// As it goes out.
     fn into_response(self) -> Result<Response, ApiError>;
@@ -28,7 +28,7 @@ impl<T: Serialize + ToSchema> Reply for Json<T> {
 
     fn describe(operation: &mut Operation) {
         let content = operation.json::<T>();
-        operation.answer(200, "The document", content);
+        operation.response(200, "The document", content);
     }
 }
 
@@ -57,8 +57,8 @@ impl<T: Serialize + ToSchema> Reply for Taken<T> {
 
     fn describe(operation: &mut Operation) {
         let content = operation.json::<T>();
-        operation.answer(202, "Accepted", content.clone());
-        operation.answer(200, "Accepted before: the first answer", content);
+        operation.response(202, "Accepted", content.clone());
+        operation.response(200, "Accepted before: the first response", content);
     }
 }
 

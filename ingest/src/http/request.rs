@@ -31,7 +31,7 @@ pub(crate) struct Request {
     pub(crate) body: Arc<Mutex<Body>>,
 }
 
-/// The state `S` of a table of routes has a `T` for its handlers.
+/// The dependencies `S` of a table of routes have a `T` for its handlers.
 pub(crate) trait Provide<T> {
     /// A cheap clone.
     fn provide(&self) -> T;
@@ -40,18 +40,21 @@ pub(crate) trait Provide<T> {
 /// An argument of a handler.
 pub(crate) trait Extract<S>: Sized + Send {
     /// Reads it.
-    fn extract(state: &S, request: &mut Request) -> impl Future<Output = Result<Self, ApiError>> + Send;
+    fn extract(
+        dependencies: &S,
+        request: &mut Request,
+    ) -> impl Future<Output = Result<Self, ApiError>> + Send;
 
     /// What the OpenAPI document says of it.
     fn describe(_operation: &mut Operation) {}
 }
 
 /// What the handler works with.
-pub(crate) struct State<T>(pub(crate) T);
+pub(crate) struct Dependency<T>(pub(crate) T);
 
-impl<S: Provide<T> + Sync, T: Send> Extract<S> for State<T> {
-    async fn extract(state: &S, _request: &mut Request) -> Result<Self, ApiError> {
-        Ok(Self(state.provide()))
+impl<S: Provide<T> + Sync, T: Send> Extract<S> for Dependency<T> {
+    async fn extract(dependencies: &S, _request: &mut Request) -> Result<Self, ApiError> {
+        Ok(Self(dependencies.provide()))
     }
 }
 
@@ -110,7 +113,7 @@ impl<S: Sync> Extract<S> for Headers {
     }
 }
 
-/// The body, lent: what is left of it after a refusal is read and thrown away by whoever answers.
+/// The body, lent: what is left of it after a refusal is read and thrown away by whoever responds.
 pub(crate) struct RequestBody(pub(crate) OwnedMutexGuard<Body>);
 
 impl<S: Sync> Extract<S> for RequestBody {

@@ -34,7 +34,7 @@ pub(crate) type OnFault = Arc<dyn Fn(&ApiError) + Send + Sync>;
 pub(crate) struct Router<S>(Arc<Inner<S>>);
 
 struct Inner<S> {
-    state: S,
+    dependencies: S,
     /// Routes of one path, by its template.
     paths: matchit::Router<Vec<(Route<S>, Operation)>>,
     timeouts: Timeouts,
@@ -60,7 +60,7 @@ enum Miss {
 impl<S: Clone + Send + Sync + 'static> Router<S> {
     /// The dispatcher of a table.
     pub(crate) fn new(
-        state: S,
+        dependencies: S,
         table: Vec<Route<S>>,
         timeouts: Timeouts,
         metrics: GatewayMetrics,
@@ -78,7 +78,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
                 tracing::error!(path, error = %error, "a route is left out");
             }
         }
-        Self(Arc::new(Inner { state, paths, timeouts, metrics, on_fault }))
+        Self(Arc::new(Inner { dependencies, paths, timeouts, metrics, on_fault }))
     }
 
     /// As warp's filter; it takes every request.
@@ -112,7 +112,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
                 let Head { headers, peer, query, .. } = head;
                 let request = Request { headers, peer, query, path, body: body.clone() };
                 counted = route.counted;
-                let result = (route.call)(self.0.state.clone(), request).await;
+                let result = (route.call)(self.0.dependencies.clone(), request).await;
                 if let Err(error) = &result {
                     debug_assert!(operation.allows(error.problem()), "{}: {}", route.path, error.code());
                 }
@@ -173,7 +173,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     }
 }
 
-/// Reads the rest of a refused body, so that the client reads the answer.
+/// Reads the rest of a refused body, so that the client reads the response.
 async fn discard(body: &Mutex<Body>, limit: Duration, expects: bool) {
     // A handler that ended has given the body back; one that left it to a task of its own has not.
     if let Ok(mut body) = body.try_lock() {

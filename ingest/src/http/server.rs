@@ -1,5 +1,5 @@
 //! The accept loop. warp's own server sets no timer, so that hyper's header timeout never fires; this one does, caps
-//! connections, answers a slow head with a problem document, and drains within a budget when it is to stop.
+//! connections, responds to a slow head with a problem document, and drains within a budget when it is to stop.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -119,10 +119,10 @@ async fn connection(
     let routes = TowerToHyperService::new(warp::service(routes));
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        let answer: BoxFuture<'static, Result<Response, Infallible>> = Box::pin(routes.call(request));
-        answer
+        let response: BoxFuture<'static, Result<Response, Infallible>> = Box::pin(routes.call(request));
+        response
     });
-    // hyper has timeouts for reading, none for a client that takes nothing of its answer.
+    // hyper has timeouts for reading, none for a client that takes nothing of its response.
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(timeouts.write_stall));
     let io = TokioIo::new(Box::pin(stream));
@@ -154,7 +154,7 @@ async fn connection(
     let _ = stream.shutdown().await;
 }
 
-/// The answer to a head that did not end in time, as bytes: hyper has no request to answer.
+/// The response to a head that did not end in time, as bytes: hyper has no request to respond to.
 fn header_timeout() -> String {
     let body = HEADER_TIMEOUT.error().document().to_string();
     format!(

@@ -26,7 +26,7 @@ use crate::http::operation::Operation;
 use crate::http::places::Places;
 use crate::http::problem::{ApiError, INVALID_PARAMETER, UPLOAD_NOT_FOUND};
 use crate::http::reply::Reply;
-use crate::http::request::{Extract, Path, Request, State};
+use crate::http::request::{Dependency, Extract, Path, Request};
 
 /// Room for confirmations behind a state's place.
 const STEP: u64 = 1000;
@@ -119,7 +119,7 @@ impl<S: Sync> Extract<S> for LastEventId {
     }
 }
 
-/// Events, or 204 where the client has seen the final one: it tells an `EventSource` not to come again.
+/// Events, or 204 where the client has seen the final one: it makes an `EventSource` not come again.
 pub(crate) struct Events(Option<Followed>);
 
 /// What the task that looks has seen. The task ends with it.
@@ -147,14 +147,14 @@ impl Reply for Events {
 
     fn describe(operation: &mut Operation) {
         let text = json!({ "text/event-stream": { "schema": { "type": "string" } } });
-        operation.answer(200, "Events until the final one", text);
-        operation.answer(204, "The final event was seen: do not come again", Value::Null);
+        operation.response(200, "Events until the final one", text);
+        operation.response(204, "The final event was seen: do not come again", Value::Null);
     }
 }
 
 /// The route.
 pub(crate) async fn events(
-    State(streams): State<Arc<Streams>>,
+    Dependency(streams): Dependency<Arc<Streams>>,
     caller: Caller,
     Path(upload): Path<UploadId>,
     LastEventId(last): LastEventId,
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_reward_is_told_as_a_reward_and_ends_the_stream() {
+    fn a_cancelled_reward_is_sent_as_a_reward_and_ends_the_stream() {
         let names: Vec<&str> = milestones(&cancelled()).iter().map(|(_, name)| *name).collect();
         assert_eq!(names, ["decided", "reward", "reward"]);
         assert!(is_final(&cancelled(), true));

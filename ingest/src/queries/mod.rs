@@ -1,4 +1,4 @@
-//! Answers to questions, from the materialized tables.
+//! Responses to queries, from the materialized tables.
 
 pub(crate) mod live;
 pub(crate) mod page;

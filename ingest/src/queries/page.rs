@@ -65,7 +65,7 @@ impl PageQuery {
         Ok(parsed)
     }
 
-    /// Rows to read: one more than asked for tells whether there is a next page.
+    /// Rows to read: one more than asked for shows whether there is a next page.
     pub(crate) fn rows(&self) -> i64 {
         i64::try_from(self.limit + 1).unwrap_or(i64::MAX)
     }

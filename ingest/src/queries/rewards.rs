@@ -15,7 +15,7 @@ use super::payout::{Payout, PayoutDocument, instant, payout_columns, payout_join
 use crate::auth::admission::Caller;
 use crate::http::operation::one_of_or_null;
 use crate::http::problem::ApiError;
-use crate::http::request::State;
+use crate::http::request::Dependency;
 
 /// A reward's row.
 #[derive(Clone, Debug, FromRow)]
@@ -120,7 +120,7 @@ pub(super) fn reward_status() -> Schema {
 
 /// The route.
 pub(crate) async fn list(
-    State(pool): State<PgPool>,
+    Dependency(pool): Dependency<PgPool>,
     caller: Caller,
     query: PageQuery,
 ) -> Result<Page<RewardItem>, ApiError> {

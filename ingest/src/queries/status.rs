@@ -77,7 +77,7 @@ pub(crate) struct Status {
     payout: Payout,
 }
 
-/// The status of a user's upload; none where it is not theirs, or not at all: a client cannot tell the two apart.
+/// The status of a user's upload; none where it is not theirs, or not at all: a client cannot distinguish the two.
 pub(crate) async fn one(
     pool: &PgPool,
     user: UserId,

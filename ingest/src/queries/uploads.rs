@@ -9,7 +9,7 @@ use super::status::{Status, Upload, one, page};
 use crate::auth::admission::Caller;
 use crate::http::problem::{ApiError, Problem, UPLOAD_NOT_FOUND};
 use crate::http::reply::Json;
-use crate::http::request::{NoQuery, Path, PathParameter, State, uuid_schema};
+use crate::http::request::{Dependency, NoQuery, Path, PathParameter, uuid_schema};
 
 impl PathParameter for UploadId {
     const MISSING: Problem = UPLOAD_NOT_FOUND;
@@ -21,7 +21,7 @@ impl PathParameter for UploadId {
 
 /// The list.
 pub(crate) async fn list(
-    State(pool): State<PgPool>,
+    Dependency(pool): Dependency<PgPool>,
     caller: Caller,
     query: PageQuery,
 ) -> Result<Page<Upload>, ApiError> {
@@ -31,7 +31,7 @@ pub(crate) async fn list(
 
 /// One upload.
 pub(crate) async fn show(
-    State(pool): State<PgPool>,
+    Dependency(pool): Dependency<PgPool>,
     caller: Caller,
     _: NoQuery,
     Path(id): Path<UploadId>,

@@ -23,8 +23,8 @@ pub(super) fn invalid(name: &'static str, detail: &str) -> ApiError {
 /// `claimed_mileage`: a decimal from 0 to 9999999.99.
 pub(crate) fn mileage(text: &str) -> Result<Decimal, ApiError> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |part: &str, most: usize| {
-        (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+    let digits = |segment: &str, most: usize| {
+        (1..=most).contains(&segment.len()) && segment.bytes().all(|byte| byte.is_ascii_digit())
     };
     let wrong =
         || invalid("claimed_mileage", "a decimal from 0 to 9999999.99 with at most 2 decimals is wanted");

@@ -215,7 +215,7 @@ mod tests {
 
     const NOW: Micros = Micros(1_770_000_000_000_000);
 
-    fn part(name: &str, extra: &str, value: &str) -> String {
+    fn field(name: &str, extra: &str, value: &str) -> String {
         format!("--B\r\ncontent-disposition: form-data; name=\"{name}\"{extra}\r\n\r\n{value}\r\n")
     }
 
@@ -243,9 +243,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_whole_form_gives_the_photo_and_its_claims() {
-        let form = part("photo", "; filename=\"a/b.jpg\"", "PHOTO")
-            + &part("claimed_mileage", "", "12345.6")
-            + &part("unit", "", "miles")
+        let form = field("photo", "; filename=\"a/b.jpg\"", "PHOTO")
+            + &field("claimed_mileage", "", "12345.6")
+            + &field("unit", "", "miles")
             + "--B--\r\n";
         let (photo, form) = read(form).await.0.unwrap();
         assert_eq!((photo.bytes, form.file_name.as_deref()), (5, Some("b.jpg")));
@@ -255,19 +255,19 @@ mod tests {
     #[tokio::test]
     async fn each_fault_of_a_form_has_its_code_and_leaves_nothing_behind() {
         let end = "--B--\r\n";
-        let photo = part("photo", "; filename=\"a.jpg\"", "PHOTO");
-        assert_eq!(code(part("unit", "", "km") + end).await, "missing_field");
-        assert_eq!(code(photo.clone() + &part("color", "", "red") + end).await, "unknown_field");
+        let photo = field("photo", "; filename=\"a.jpg\"", "PHOTO");
+        assert_eq!(code(field("unit", "", "km") + end).await, "missing_field");
+        assert_eq!(code(photo.clone() + &field("color", "", "red") + end).await, "unknown_field");
         assert_eq!(code(photo.clone() + &photo + end).await, "repeated_field");
-        assert_eq!(code(photo.clone() + &part("unit", "", &"k".repeat(1025)) + end).await, "field_too_long");
-        assert_eq!(code(photo.clone() + &part("unit", "", "yards") + end).await, "invalid_field");
-        assert_eq!(code(part("photo", "", "") + end).await, "empty_file");
-        assert_eq!(code(part("photo", "", &"x".repeat(65)) + end).await, "photo_too_large");
+        assert_eq!(code(photo.clone() + &field("unit", "", &"k".repeat(1025)) + end).await, "field_too_long");
+        assert_eq!(code(photo.clone() + &field("unit", "", "yards") + end).await, "invalid_field");
+        assert_eq!(code(field("photo", "", "") + end).await, "empty_file");
+        assert_eq!(code(field("photo", "", &"x".repeat(65)) + end).await, "photo_too_large");
         assert_eq!(code(photo).await, "incomplete_body");
     }
 
     #[tokio::test]
-    async fn a_part_header_without_an_end_is_cut_long_before_the_bodys_cap() {
+    async fn a_fields_header_without_an_end_is_cut_long_before_the_bodys_cap() {
         let form = format!("--B\r\ncontent-disposition: {}", "x".repeat(2 * 1024 * 1024));
         assert_eq!(code(form).await, "malformed_form");
     }

@@ -1,6 +1,6 @@
-//! Taking a photo: [`post`] ties the way together, [`form`] and [`fields`] read the multipart body, [`store`] hashes and keeps the photo,
-//! [`check`] looks at its bytes, [`reserve`] decides in one transaction what the event says, [`publish`] sends it, and [`sweep`] sends what
-//! a crash left behind.
+//! Taking a photo: [`post`] ties the way together, [`form`] and [`fields`] read the multipart body, [`store`] hashes and keeps
+//! the photo, [`check`] looks at its bytes, [`reserve`] decides in one transaction what the event holds, [`publish`] sends it,
+//! and [`sweep`] sends what a crash left behind.
 
 pub mod check;
 pub(crate) mod fields;

@@ -1,4 +1,4 @@
-//! `POST /v1/uploads`: read, check, keep, reserve, publish, answer.
+//! `POST /v1/uploads`: read, check, keep, reserve, publish, respond.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::http::problem::{
     UNKNOWN_FIELD, UNSUPPORTED_FORMAT, UNSUPPORTED_MEDIA_TYPE, VEHICLE_NOT_FOUND,
 };
 use crate::http::reply::Taken;
-use crate::http::request::{Extract, Headers, Request, RequestBody, State, content_length, text};
+use crate::http::request::{Dependency, Extract, Headers, Request, RequestBody, content_length, text};
 
 /// Characters of a W3C `traceparent`, version 00.
 const TRACEPARENT_CHARS: usize = 55;
@@ -97,7 +97,7 @@ impl<S: Sync> Extract<S> for IdempotencyKey {
             "header",
             "Idempotency-Key",
             json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
-            "The same key with the same photo gives the first answer, with another photo 422; kept 30 days",
+            "The same key with the same photo gives the first response, with another photo 422; kept 30 days",
         );
         operation.problems(&[IDEMPOTENCY_KEY_INVALID]);
     }
@@ -107,8 +107,8 @@ impl<S: Sync> Extract<S> for IdempotencyKey {
 pub(crate) struct FormBody(RequestBody);
 
 impl<S: Sync> Extract<S> for FormBody {
-    async fn extract(state: &S, request: &mut Request) -> Result<Self, ApiError> {
-        RequestBody::extract(state, request).await.map(Self)
+    async fn extract(dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
+        RequestBody::extract(dependencies, request).await.map(Self)
     }
 
     fn describe(operation: &mut Operation) {
@@ -121,7 +121,7 @@ impl<S: Sync> Extract<S> for FormBody {
 
 /// The route.
 pub(crate) async fn post(
-    State(uploads): State<Arc<Uploads>>,
+    Dependency(uploads): Dependency<Arc<Uploads>>,
     Uploader(caller): Uploader,
     Headers(headers): Headers,
     IdempotencyKey(key): IdempotencyKey,

@@ -154,7 +154,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes reservations older than `grace` that a crash or a silent Kafka left behind, and says how many. One gateway
+    /// Publishes reservations older than `grace` that a crash or a silent Kafka left behind, and returns how many. One gateway
     /// at a time, under an advisory lock. `grace` must not be below the publish timeout, or requests are overtaken.
     ///
     /// # Errors

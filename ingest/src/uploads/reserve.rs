@@ -1,4 +1,4 @@
-//! Reserving a photo: one transaction that decides everything about an upload that its event will say, and keeps the
+//! Reserving a photo: one transaction that decides everything about an upload that its event will hold, and keeps the
 //! event's exact bytes. Publishing comes after; a retry after any crash in between publishes the same bytes.
 //!
 //! *Who is first?* The first holder of a photo is decided here, by inserting into `photo_first_holders` under its unique
@@ -246,7 +246,7 @@ async fn claim_key(tx: &mut PgConnection, wanted: &Wanted<'_>, now: Micros) -> R
     if used == wanted.photo.sha256 { Ok(()) } else { Err(IDEMPOTENCY_KEY_REUSED.error()) }
 }
 
-/// What the database knows that an event says.
+/// What the database knows that an event holds.
 #[derive(FromRow)]
 struct Facts {
     kind: Option<String>,

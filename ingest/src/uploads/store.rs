@@ -26,10 +26,10 @@ use uuid::Uuid;
 
 use crate::http::problem::{ApiError, PHOTO_STORE_UNAVAILABLE};
 
-/// Part size on a local disk: small, so that an upload costs half a mebibyte (one part filling, one being written).
-const LOCAL_PART: usize = 256 * 1024;
+/// Chunk size on a local disk: small, so that an upload costs half a mebibyte (one chunk filling, one being written).
+const LOCAL_CHUNK: usize = 256 * 1024;
 /// Part size on a bucket: the smallest that S3 takes.
-const BUCKET_PART: usize = 5 * 1024 * 1024;
+const BUCKET_CHUNK: usize = 5 * 1024 * 1024;
 /// Longest store URL (data map: image_url is 500, the key 108).
 const URL_MAX: usize = 390;
 /// Users' folders that are remembered as flushed: 10,000 x about 150 bytes = 1.5 MB.
@@ -37,7 +37,7 @@ const FLUSHED_MAX: usize = 10_000;
 /// Objects that one sweep removes at most.
 const SWEEP: usize = 1000;
 
-/// Why the photo store did not do its part.
+/// Why the photo store did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Neither `file:///folder` nor a bucket that this build knows.
@@ -133,9 +133,9 @@ impl PhotoStore {
     /// Begins a photo.
     pub(crate) async fn begin(&self) -> Result<Writer, StoreError> {
         let key = format!("incoming/{}", Uuid::now_v7());
-        let part = if self.local.is_some() { LOCAL_PART } else { BUCKET_PART };
+        let chunk = if self.local.is_some() { LOCAL_CHUNK } else { BUCKET_CHUNK };
         let upload = self.store.put_multipart(&Path::from(key.as_str())).await?;
-        let upload = WriteMultipart::new_with_chunk_size(upload, part);
+        let upload = WriteMultipart::new_with_chunk_size(upload, chunk);
         Ok(Writer { upload, key, hasher: Sha256::new(), bytes: 0 })
     }
 
@@ -164,7 +164,7 @@ impl PhotoStore {
         }
     }
 
-    /// Removes incoming photos older than `age`, at most 1,000, and says how many. `age` must be longer than any upload takes.
+    /// Removes incoming photos older than `age`, at most 1,000, and returns how many. `age` must be longer than any upload takes.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -267,7 +267,7 @@ impl Writer {
         self.bytes
     }
 
-    /// Adds bytes; waits while a part is still being written, so that two parts are held at most.
+    /// Adds bytes; waits while a chunk is still being written, so that two chunks are held at most.
     pub(crate) async fn write(&mut self, chunk: &[u8]) -> Result<(), StoreError> {
         self.upload.wait_for_capacity(1).await?;
         self.hasher.update(chunk);

@@ -15,7 +15,7 @@ use crate::config::Timeouts;
 const COMPONENT: &str = "reserved uploads";
 /// Rounds between two sweeps of the photo store and of old keys: 60 x 5 s = 5 minutes.
 const HOUSEKEEPING: u64 = 60;
-/// An `Idempotency-Key` is kept this long. At 20 uploads a day, 600 rows per user.
+/// An `Idempotency-Key` is kept this long. At 20 uploads per day, 600 rows per user.
 const KEY_DAYS: i64 = 30;
 
 /// What sweeping works with.

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-use crate::support::{Answer, Bench, Form, jpeg, sized_jpeg};
+use crate::support::{Bench, Form, Response, jpeg, sized_jpeg};
 
 /// A PNG of 60,000 x 60,000 pixels in 57 bytes: signature, header, end.
 fn bomb() -> Vec<u8> {
@@ -97,7 +97,7 @@ async fn a_body_of_100_mb_is_refused_with_413_in_bounded_memory() {
     let start = b"--B\r\ncontent-disposition: form-data; name=\"photo\"\r\n\r\n";
     let mebibyte = vec![b'x'; 1024 * 1024];
     let whole = format!("content-length: {}", start.len() + 100 * mebibyte.len());
-    // Told beforehand, and found out only while reading.
+    // Announced beforehand, and found out only while reading.
     for chunked in [false, true] {
         let mut stream = TcpStream::connect(bench.address).await.unwrap();
         let length = if chunked { "transfer-encoding: chunked" } else { whole.as_str() };
@@ -119,7 +119,7 @@ async fn a_body_of_100_mb_is_refused_with_413_in_bounded_memory() {
         if chunked {
             let _ = stream.write_all(b"0\r\n\r\n").await;
         }
-        Answer::read(stream).await.assert_problem(413, "photo_too_large");
+        Response::read(stream).await.assert_problem(413, "photo_too_large");
     }
     let grown = peak().saturating_sub(before);
     assert!(grown < 64, "{grown} MiB more at the peak");
@@ -127,7 +127,7 @@ async fn a_body_of_100_mb_is_refused_with_413_in_bounded_memory() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_missing_wrong_expired_or_revoked_is_told_apart() {
+async fn a_token_that_is_missing_wrong_expired_or_revoked_is_distinguished() {
     let bench = Bench::start().await;
     let (user, token) = bench.driver().await;
     let form = Form::photo(&jpeg(1));
@@ -147,7 +147,7 @@ async fn a_token_that_is_missing_wrong_expired_or_revoked_is_told_apart() {
 }
 
 #[tokio::test]
-async fn another_users_upload_answers_like_one_that_does_not_exist() {
+async fn another_users_upload_responds_like_one_that_does_not_exist() {
     let bench = Bench::start().await;
     let ((_, mine), (_, other)) = (bench.driver().await, bench.driver().await);
     let id = bench.post(&mine, &Form::photo(&jpeg(1))).await.json()["upload_id"].clone();
@@ -157,11 +157,11 @@ async fn another_users_upload_answers_like_one_that_does_not_exist() {
     let mut seen = Vec::new();
     for id in [id, &nobodys, "no-uuid"] {
         for tail in ["", "/events"] {
-            let answer = bench.get(&format!("/v1/uploads/{id}{tail}"), &other).await;
-            seen.push(answer.assert_problem(404, "upload_not_found"));
+            let response = bench.get(&format!("/v1/uploads/{id}{tail}"), &other).await;
+            seen.push(response.assert_problem(404, "upload_not_found"));
         }
     }
-    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "nothing tells them apart: {seen:?}");
+    assert!(seen.windows(2).all(|pair| pair[0] == pair[1]), "nothing distinguishes them: {seen:?}");
 }
 
 #[tokio::test]
@@ -218,7 +218,7 @@ async fn a_body_that_falls_silent_or_trickles_is_cut_in_time_with_408() {
 }
 
 #[tokio::test]
-async fn rates_and_maintenance_answer_with_the_time_to_wait() {
+async fn rates_and_maintenance_respond_with_the_time_to_wait() {
     let bench = Bench::start_with(|config| {
         config.rates.uploads_per_user.requests = 1;
         config.rates.uploads_per_user.burst = 1;
@@ -232,9 +232,9 @@ async fn rates_and_maintenance_answer_with_the_time_to_wait() {
     let switch =
         "insert into system_config (id, environment, maintenance_mode) values ($1, 'production', true)";
     sqlx::query(switch).bind(Uuid::now_v7()).execute(&bench.pool).await.unwrap();
-    let answer = bench.post(&other, &Form::photo(&jpeg(3))).await;
-    assert_eq!(answer.assert_problem(503, "maintenance")["retry_after"], 120);
-    assert!(answer.head.contains("retry-after: 120"));
+    let response = bench.post(&other, &Form::photo(&jpeg(3))).await;
+    assert_eq!(response.assert_problem(503, "maintenance")["retry_after"], 120);
+    assert!(response.head.contains("retry-after: 120"));
     assert_eq!(bench.get("/v1/uploads", &other).await.status, 200, "reads go on");
     assert_eq!(bench.kafka.uploads().len(), 1);
 }
@@ -244,12 +244,12 @@ async fn a_vehicle_of_another_user_is_not_found_and_a_default_vehicle_cannot_be_
     let bench = Bench::start().await;
     let ((user, mine), (_, other)) = (bench.driver().await, bench.driver().await);
     let vehicle = Uuid::new_v4().to_string();
-    let answer = bench.post(&mine, &Form::photo(&jpeg(1)).field("vehicle_id", &vehicle)).await;
-    assert_eq!(answer.status, 202, "{answer:?}");
+    let response = bench.post(&mine, &Form::photo(&jpeg(1)).field("vehicle_id", &vehicle)).await;
+    assert_eq!(response.status, 202, "{response:?}");
     let default = schemas::ids::natural(&format!("vehicle/{user}")).to_string();
     for id in [vehicle, default] {
-        let answer = bench.post(&other, &Form::photo(&jpeg(2)).field("vehicle_id", &id)).await;
-        assert_eq!(answer.assert_problem(404, "vehicle_not_found")["field"], "vehicle_id");
+        let response = bench.post(&other, &Form::photo(&jpeg(2)).field("vehicle_id", &id)).await;
+        assert_eq!(response.assert_problem(404, "vehicle_not_found")["field"], "vehicle_id");
     }
     assert_eq!(bench.kafka.events().len(), 1);
     let unknown: UserId = bench.kafka.events()[0].header.user_id;

@@ -1,4 +1,4 @@
-//! `POST /v1/chain/events`: what the watcher of a chain tells.
+//! `POST /v1/chain/events`: what the watcher of a chain posts.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use schemas::events::{
     BlockAdopted, BlockPlace, BlockUndone, ChainLog, ChainStep, ChainTransaction, Event as _,
 };
 use schemas::ids::Micros;
-use schemas::payouts::{ChainAnswer, ChainBatch, StepOutcome, chain_event_id};
+use schemas::payouts::{ChainBatch, ChainResponse, StepOutcome, chain_event_id};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Bench};
+use crate::support::{Bench, Response};
 
 const SECRET: &str = "the secret of watcher and gateway";
 
@@ -84,7 +84,7 @@ fn batch(steps: Vec<ChainStep>) -> ChainBatch {
 }
 
 /// Posts a body under a signature of some seconds ago.
-async fn post(bench: &Bench, body: &[u8], secret: &str, ago: i64) -> Answer {
+async fn post(bench: &Bench, body: &[u8], secret: &str, ago: i64) -> Response {
     let time = (SystemClock.now().0 / 1_000_000 - ago).to_string();
     let signature = signature(&SecretString::from(secret), &time, body);
     let head = format!(
@@ -94,18 +94,18 @@ async fn post(bench: &Bench, body: &[u8], secret: &str, ago: i64) -> Answer {
     bench.send(&head, body).await
 }
 
-async fn tell(bench: &Bench, batch: &ChainBatch) -> Answer {
+async fn post_batch(bench: &Bench, batch: &ChainBatch) -> Response {
     post(bench, &serde_json::to_vec(batch).unwrap(), SECRET, 0).await
 }
 
-async fn taken(bench: &Bench, batch: &ChainBatch) -> ChainAnswer {
-    let answer = tell(bench, batch).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
-    serde_json::from_str(&answer.body).unwrap()
+async fn taken(bench: &Bench, batch: &ChainBatch) -> ChainResponse {
+    let response = post_batch(bench, batch).await;
+    assert_eq!(response.status, 200, "{response:?}");
+    serde_json::from_str(&response.body).unwrap()
 }
 
-fn outcomes(answer: &ChainAnswer) -> Vec<(i64, StepOutcome)> {
-    answer.results.iter().map(|result| (result.seq, result.outcome)).collect()
+fn outcomes(response: &ChainResponse) -> Vec<(i64, StepOutcome)> {
+    response.results.iter().map(|result| (result.seq, result.outcome)).collect()
 }
 
 async fn count(bench: &Bench, table: &str) -> i64 {
@@ -114,18 +114,18 @@ async fn count(bench: &Bench, table: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn taken_steps_stand_on_their_topic_in_order_and_a_question_tells_where_to_go_on() {
+async fn taken_steps_stand_on_their_topic_in_order_and_an_empty_batch_shows_where_to_go_on() {
     let bench = watched().await;
-    let answer = taken(&bench, &batch(Vec::new())).await;
-    assert_eq!((answer.highest_seq, answer.checkpoint, answer.results), (0, None, Vec::new()));
+    let response = taken(&bench, &batch(Vec::new())).await;
+    assert_eq!((response.highest_seq, response.checkpoint, response.results), (0, None, Vec::new()));
     assert_eq!(count(&bench, "chain_cursors").await, 0, "a question changes nothing");
 
-    let told = [adopted(1), adopted(2), undone(3, 2)];
-    let answer = taken(&bench, &batch(told.to_vec())).await;
-    assert_eq!(outcomes(&answer), [1, 2, 3].map(|seq| (seq, StepOutcome::Accepted)));
-    assert_eq!(answer.highest_seq, 3);
-    let answer = taken(&bench, &batch(Vec::new())).await;
-    assert_eq!((answer.highest_seq, answer.checkpoint), (3, Some(json!({ "behind": 3 }))));
+    let posted = [adopted(1), adopted(2), undone(3, 2)];
+    let response = taken(&bench, &batch(posted.to_vec())).await;
+    assert_eq!(outcomes(&response), [1, 2, 3].map(|seq| (seq, StepOutcome::Accepted)));
+    assert_eq!(response.highest_seq, 3);
+    let response = taken(&bench, &batch(Vec::new())).await;
+    assert_eq!((response.highest_seq, response.checkpoint), (3, Some(json!({ "behind": 3 }))));
 
     bench.relay().await;
     let records = bench.kafka.records("chain.events");
@@ -141,39 +141,39 @@ async fn taken_steps_stand_on_their_topic_in_order_and_a_question_tells_where_to
             }
         })
         .collect();
-    assert_eq!(decoded, told);
+    assert_eq!(decoded, posted);
     let metrics = bench.get("/metrics", "").await.body;
     assert!(metrics.contains(r#"milestream_chain_steps_total{outcome="accepted"} 3"#), "{metrics}");
 }
 
 #[tokio::test]
-async fn a_batch_told_twice_is_taken_once() {
+async fn a_batch_posted_twice_is_taken_once() {
     let bench = watched().await;
-    let told = batch(vec![adopted(1), adopted(2)]);
-    taken(&bench, &told).await;
-    let again = taken(&bench, &told).await;
+    let posted = batch(vec![adopted(1), adopted(2)]);
+    taken(&bench, &posted).await;
+    let again = taken(&bench, &posted).await;
     assert_eq!(outcomes(&again), [1, 2].map(|seq| (seq, StepOutcome::Duplicate)));
-    assert_eq!((again.highest_seq, again.checkpoint), (2, told.checkpoint.clone()));
+    assert_eq!((again.highest_seq, again.checkpoint), (2, posted.checkpoint.clone()));
     // Another watcher's steps may stand under the first numbers, so that the rest cannot be trusted to follow them.
     let longer = taken(&bench, &batch(vec![adopted(2), adopted(3)])).await;
-    assert_eq!((longer.highest_seq, longer.checkpoint), (2, told.checkpoint));
+    assert_eq!((longer.highest_seq, longer.checkpoint), (2, posted.checkpoint));
     assert_eq!(count(&bench, "outbox").await, 2);
     assert_eq!(taken(&bench, &batch(vec![adopted(3)])).await.highest_seq, 3);
 }
 
 #[tokio::test]
-async fn steps_behind_a_gap_and_a_block_told_under_a_second_number_are_refused_whole() {
+async fn steps_behind_a_gap_and_a_block_posted_under_a_second_number_are_refused_whole() {
     let bench = watched().await;
     taken(&bench, &batch(vec![adopted(1)])).await;
-    let gap = tell(&bench, &batch(vec![adopted(3), adopted(4)])).await.assert_problem(409, "chain_gap");
+    let gap = post_batch(&bench, &batch(vec![adopted(3), adopted(4)])).await.assert_problem(409, "chain_gap");
     assert!(gap["detail"].as_str().unwrap().contains("step 2 is next"), "{gap}");
-    let twice = tell(&bench, &batch(vec![adopted(2), with_seq(adopted(1), 3)])).await;
+    let twice = post_batch(&bench, &batch(vec![adopted(2), with_seq(adopted(1), 3)])).await;
     assert_eq!(twice.assert_problem(422, "invalid_step")["field"], "3");
     let mut broken = adopted(3);
     if let ChainStep::Adopted(step) = &mut broken {
         step.transactions[0].logs[0].data = "0xz".to_owned();
     }
-    let broken = tell(&bench, &batch(vec![adopted(2), broken])).await;
+    let broken = post_batch(&bench, &batch(vec![adopted(2), broken])).await;
     assert_eq!(broken.assert_problem(422, "invalid_step")["field"], "3");
     assert_eq!((count(&bench, "outbox").await, count(&bench, "chain_cursors").await), (1, 1));
     assert_eq!(taken(&bench, &batch(Vec::new())).await.highest_seq, 1);
@@ -201,15 +201,19 @@ async fn forged_and_replayed_batches_and_those_of_another_network_change_nothing
         .assert_problem(401, "bad_signature");
     post(&bench, b"{", SECRET, 0).await.assert_problem(400, "malformed_batch");
     let other = ChainBatch { genesis_id: hash(0xfe), ..batch(Vec::new()) };
-    tell(&bench, &other).await.assert_problem(422, "wrong_network");
+    post_batch(&bench, &other).await.assert_problem(422, "wrong_network");
     assert_eq!((count(&bench, "outbox").await, count(&bench, "chain_cursors").await), (0, 0));
-    let answer = bench.send("GET /metrics HTTP/1.1", b"").await;
-    assert!(answer.body.contains(r#"milestream_chain_steps_total{outcome="refused"} 6"#), "{}", answer.body);
+    let response = bench.send("GET /metrics HTTP/1.1", b"").await;
+    assert!(
+        response.body.contains(r#"milestream_chain_steps_total{outcome="refused"} 6"#),
+        "{}",
+        response.body
+    );
     assert_eq!(post(&bench, &body, SECRET, 200).await.status, 200, "a slow network is no replay");
 }
 
 #[tokio::test]
-async fn a_body_beyond_its_cap_is_refused_and_a_gateway_without_a_chain_says_what_is_missing() {
+async fn a_body_beyond_its_cap_is_refused_and_a_gateway_without_a_chain_names_what_is_missing() {
     let bench = Bench::start_with(|config| {
         config.chain = Some(ChainAccess { genesis_id: genesis(), secret: SecretString::from(SECRET) });
         config.limits.chain_bytes = 1_000;
@@ -224,7 +228,7 @@ async fn a_body_beyond_its_cap_is_refused_and_a_gateway_without_a_chain_says_wha
     bench.send(&chunked, &body).await.assert_problem(413, "batch_too_large");
 
     let bench = Bench::start().await;
-    let problem = tell(&bench, &batch(Vec::new())).await.assert_problem(404, "chain_disabled");
+    let problem = post_batch(&bench, &batch(Vec::new())).await.assert_problem(404, "chain_disabled");
     assert!(problem["detail"].as_str().unwrap().contains("chain.watch_secret"), "{problem}");
 }
 
@@ -238,12 +242,12 @@ async fn a_transaction_that_does_not_commit_leaves_nothing_and_the_same_batch_is
     ] {
         sqlx::query(sql).execute(&bench.pool).await.unwrap();
     }
-    let told = batch(vec![adopted(1), adopted(2)]);
-    let failed = tell(&bench, &told).await;
+    let posted = batch(vec![adopted(1), adopted(2)]);
+    let failed = post_batch(&bench, &posted).await;
     failed.assert_problem(500, "internal");
     assert_eq!((count(&bench, "outbox").await, count(&bench, "chain_cursors").await), (0, 0));
     sqlx::query("drop trigger fail on chain_cursors").execute(&bench.pool).await.unwrap();
-    assert_eq!(outcomes(&taken(&bench, &told).await), [1, 2].map(|seq| (seq, StepOutcome::Accepted)));
+    assert_eq!(outcomes(&taken(&bench, &posted).await), [1, 2].map(|seq| (seq, StepOutcome::Accepted)));
 }
 
 /// A watcher as the real one works: it goes on behind what the gateway has, and asks again when its steps do not fit.
@@ -256,9 +260,9 @@ async fn watch(bench: &Bench, last: i64, most: i64) {
         let mut next = from;
         while next <= last {
             let end = last.min(next + most - 1);
-            let answer = tell(bench, &batch((next..=end).map(adopted).collect())).await;
-            let accepted = answer.status == 200 && answer.body.contains("accepted");
-            assert!([200, 409].contains(&answer.status), "{answer:?}");
+            let response = post_batch(bench, &batch((next..=end).map(adopted).collect())).await;
+            let accepted = response.status == 200 && response.body.contains("accepted");
+            assert!([200, 409].contains(&response.status), "{response:?}");
             if !accepted {
                 break;
             }
@@ -289,7 +293,7 @@ async fn watchers_that_race_have_each_step_taken_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_third_batch_at_once_waits_for_a_place_and_is_told_to_come_back() {
+async fn a_third_batch_at_once_waits_for_a_place_and_is_asked_to_come_back() {
     let bench = Bench::start_with(|config| {
         config.chain = Some(ChainAccess { genesis_id: genesis(), secret: SecretString::from(SECRET) });
         config.limits.batches = 1;
@@ -304,7 +308,7 @@ async fn a_third_batch_at_once_waits_for_a_place_and_is_told_to_come_back() {
     );
     // Its body never ends, so that it keeps the only place until its time is over.
     let slow = async { bench.send(&head, b"{").await.assert_problem(408, "body_timeout") };
-    let other = async { while tell(&bench, &batch(Vec::new())).await.status != 503 {} };
+    let other = async { while post_batch(&bench, &batch(Vec::new())).await.status != 503 {} };
     tokio::join!(slow, other);
-    assert_eq!(tell(&bench, &batch(Vec::new())).await.status, 200);
+    assert_eq!(post_batch(&bench, &batch(Vec::new())).await.status, 200);
 }

@@ -11,7 +11,7 @@ use schemas::ids::{RewardId, UploadId, UserId};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::{Answer, Bench, Form, SCHEMAS, jpeg};
+use crate::support::{Bench, Form, Response, SCHEMAS, jpeg};
 
 pub async fn wallet(bench: &Bench, user: UserId) -> Uuid {
     let address = format!("0x{:040x}", user.0.as_u128());
@@ -38,11 +38,11 @@ pub async fn reward(bench: &Bench, user: UserId, status: &str) -> Uuid {
     id
 }
 
-async fn claim(bench: &Bench, reward: &str, token: &str) -> Answer {
+async fn claim(bench: &Bench, reward: &str, token: &str) -> Response {
     claim_with(bench, reward, token, b"").await
 }
 
-async fn claim_with(bench: &Bench, reward: &str, token: &str, body: &[u8]) -> Answer {
+async fn claim_with(bench: &Bench, reward: &str, token: &str, body: &[u8]) -> Response {
     let head = format!(
         "POST /v1/rewards/{reward}/claim HTTP/1.1\r\nauthorization: Bearer {token}\r\ncontent-length: {}",
         body.len()
@@ -62,7 +62,7 @@ async fn published(bench: &Bench) -> Vec<RewardClaimed> {
 }
 
 #[tokio::test]
-async fn a_claim_is_taken_once_and_asking_again_gives_the_first_answer_again() {
+async fn a_claim_is_taken_once_and_asking_again_gives_the_first_response_again() {
     let bench = Bench::start().await;
     let (user, token) = bench.driver().await;
     let wallet = wallet(&bench, user).await;
@@ -82,7 +82,7 @@ async fn a_claim_is_taken_once_and_asking_again_gives_the_first_answer_again() {
     assert_eq!((events[0].reward_id.0, events[0].user_id, events[0].wallet_id), (reward, user, wallet));
     let record = &bench.kafka.records("rewards.granted")[0];
     assert_eq!(record.key.as_deref(), Some(user.to_string().as_bytes()));
-    // Once paid, the first answer is still the answer.
+    // Once paid, the first response is still the response.
     sqlx::query("update rewards set status = 'distributed'").execute(&bench.pool).await.unwrap();
     assert_eq!(claim(&bench, &reward.to_string(), &token).await.json(), document);
 }
@@ -93,10 +93,10 @@ async fn eight_claims_at_once_are_one_row_and_one_record() {
     let (user, token) = bench.driver().await;
     wallet(&bench, user).await;
     let reward = reward(&bench, user, "calculated").await.to_string();
-    let answers = join_all((0..8).map(|_| claim(&bench, &reward, &token))).await;
-    let documents: BTreeSet<&str> = answers.iter().map(|answer| answer.body.as_str()).collect();
-    assert_eq!(documents.len(), 1, "{answers:?}");
-    let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    let responses = join_all((0..8).map(|_| claim(&bench, &reward, &token))).await;
+    let documents: BTreeSet<&str> = responses.iter().map(|response| response.body.as_str()).collect();
+    assert_eq!(documents.len(), 1, "{responses:?}");
+    let mut statuses: Vec<u16> = responses.iter().map(|response| response.status).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 200, 200, 200, 200, 200, 200, 202]);
     let rows: i64 =

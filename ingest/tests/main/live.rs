@@ -44,7 +44,7 @@ async fn run(bench: &Bench, sql: &'static str, id: Uuid) {
 }
 
 #[tokio::test]
-async fn a_stream_tells_each_stage_once_and_ends_after_the_verdict() {
+async fn a_stream_sends_each_stage_once_and_ends_after_the_verdict() {
     let bench = Bench::start().await;
     let (_, token) = bench.driver().await;
     let id =
@@ -80,9 +80,9 @@ async fn a_stream_tells_each_stage_once_and_ends_after_the_verdict() {
     assert!(events.next().await.is_none(), "the stream ends");
 
     let (_, mut resumed) = Events::open(&bench, &id, &token, Some(&second)).await;
-    assert_eq!(resumed.next().await.unwrap().1, last, "what was seen is not told again");
+    assert_eq!(resumed.next().await.unwrap().1, last, "what was seen is not sent again");
     let (status, _) = Events::open(&bench, &id, &token, Some(&last)).await;
-    assert!(status.contains("204"), "nothing is left to tell: {status}");
+    assert!(status.contains("204"), "nothing is left to send: {status}");
     let bad = bench.get(&format!("/v1/uploads/{id}/events"), &token).await;
     assert_eq!(bad.status, 200);
 }
@@ -143,7 +143,7 @@ async fn a_stream_follows_the_payment_confirmation_by_confirmation_until_it_is_s
 }
 
 #[tokio::test]
-async fn streams_beyond_the_cap_are_told_to_come_back_and_a_stopping_gateway_ends_them() {
+async fn streams_beyond_the_cap_are_asked_to_come_back_and_a_stopping_gateway_ends_them() {
     let bench = Bench::start_with(|config| config.limits.streams = 1).await;
     let (_, token) = bench.driver().await;
     let id =

@@ -13,10 +13,10 @@ async fn an_upload_that_kafka_did_not_take_is_published_later_with_exactly_its_b
     let bench = Bench::start().await;
     let (_, token) = bench.driver().await;
     bench.kafka.set_silent(true);
-    let answer = bench.post(&token, &Form::photo(&jpeg(1))).await;
-    let problem = answer.assert_problem(503, "not_published");
+    let response = bench.post(&token, &Form::photo(&jpeg(1))).await;
+    let problem = response.assert_problem(503, "not_published");
     assert!(problem["retry_after"].as_u64().is_some() && problem["upload_id"].as_str().is_some());
-    assert!(!answer.body.contains("10.0.0.9"), "nothing of the inside is shown: {answer:?}");
+    assert!(!response.body.contains("10.0.0.9"), "nothing of the inside is shown: {response:?}");
     let bytes = reserved_bytes(&bench).await;
 
     // The gateway ends here; another one begins, with the same database, and sweeps.
@@ -134,9 +134,9 @@ async fn a_database_that_is_gone_is_a_503_and_an_error_document_without_details_
     let bench = Bench::start().await;
     let (_, token) = bench.driver().await;
     bench.pool.close().await;
-    let answer = bench.post(&token, &Form::photo(&jpeg(1))).await;
-    answer.assert_problem(503, "database_unavailable");
-    assert!(!answer.body.contains("pool"), "{answer:?}");
+    let response = bench.post(&token, &Form::photo(&jpeg(1))).await;
+    response.assert_problem(503, "database_unavailable");
+    assert!(!response.body.contains("pool"), "{response:?}");
     assert_eq!(bench.kafka.documents("error_logs")[0]["error_code"], "database_unavailable");
     bench.assert_nothing_left();
 }

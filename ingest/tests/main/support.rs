@@ -187,26 +187,26 @@ impl Bench {
         issue(&self.pool, &self.key, SCHEMAS(), (user, Role::Driver), ttl, at).await.unwrap()
     }
 
-    /// Sends a whole request and reads the answer.
-    pub async fn send(&self, head: &str, body: &[u8]) -> Answer {
+    /// Sends a whole request and reads the response.
+    pub async fn send(&self, head: &str, body: &[u8]) -> Response {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let head = format!("{head}\r\nhost: gateway.test\r\nconnection: close\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(body).await.unwrap();
-        Answer::read(stream).await
+        Response::read(stream).await
     }
 
-    pub async fn get(&self, path: &str, token: &str) -> Answer {
+    pub async fn get(&self, path: &str, token: &str) -> Response {
         self.send(&format!("GET {path} HTTP/1.1\r\nauthorization: Bearer {token}"), b"").await
     }
 
     /// Posts a form.
-    pub async fn post(&self, token: &str, form: &Form) -> Answer {
+    pub async fn post(&self, token: &str, form: &Form) -> Response {
         self.post_with(token, form, "").await
     }
 
     /// Posts a form with further headers, each ended by CRLF.
-    pub async fn post_with(&self, token: &str, form: &Form, headers: &str) -> Answer {
+    pub async fn post_with(&self, token: &str, form: &Form, headers: &str) -> Response {
         let body = form.body();
         let head = format!(
             "POST /v1/uploads HTTP/1.1\r\nauthorization: Bearer {token}\r\n{headers}content-type: multipart/form-data; boundary=B\r\ncontent-length: {}",
@@ -237,18 +237,18 @@ impl Drop for Bench {
     }
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub head: String,
     pub body: String,
 }
 
-impl Answer {
+impl Response {
     pub async fn read(mut stream: TcpStream) -> Self {
         let mut bytes = Vec::new();
-        // A reset after the answer is no matter.
+        // A reset after the response is no matter.
         let _ = stream.read_to_end(&mut bytes).await;
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));

@@ -1,4 +1,4 @@
-//! Uploads that are taken: their event, their answers, and who is first.
+//! Uploads that are taken: their event, their responses, and who is first.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::support::{Bench, Form, jpeg};
 
 #[tokio::test]
-async fn an_upload_is_kept_published_and_answered_with_its_urls() {
+async fn an_upload_is_kept_published_and_its_response_has_its_urls() {
     let bench = Bench::start().await;
     let (user, token) = bench.driver().await;
     let photo = jpeg(1);
@@ -22,13 +22,13 @@ async fn an_upload_is_kept_published_and_answered_with_its_urls() {
         .field("claimed_mileage", "12345.60")
         .field("unit", "miles")
         .field("captured_at", "2026-01-31T13:00:00+01:00");
-    let answer = bench.post(&token, &form).await;
-    assert_eq!(answer.status, 202, "{answer:?}");
-    let json = answer.json();
+    let response = bench.post(&token, &form).await;
+    assert_eq!(response.status, 202, "{response:?}");
+    let json = response.json();
     let id = json["upload_id"].as_str().unwrap();
     assert_eq!(json["status_url"], format!("http://gateway.test/v1/uploads/{id}"));
     assert_eq!(json["events_url"], format!("http://gateway.test/v1/uploads/{id}/events"));
-    assert!(answer.head.contains(&format!("location: http://gateway.test/v1/uploads/{id}")));
+    assert!(response.head.contains(&format!("location: http://gateway.test/v1/uploads/{id}")));
 
     let event = &bench.kafka.events()[0];
     let (header, stamp) = (&event.header, &event.stamp);
@@ -65,7 +65,7 @@ async fn an_upload_is_kept_published_and_answered_with_its_urls() {
 }
 
 #[tokio::test]
-async fn the_same_photo_again_gives_the_first_answer_unless_its_upload_failed() {
+async fn the_same_photo_again_gives_the_first_response_unless_its_upload_failed() {
     let bench = Bench::start().await;
     let (user, token) = bench.driver().await;
     let form = Form::photo(&jpeg(1));
@@ -102,8 +102,8 @@ async fn of_users_who_post_one_photo_at_once_exactly_one_is_its_first_holder() {
     }
     for seed in 1..4 {
         let form = Form::photo(&jpeg(seed));
-        let answers = join_all(tokens.iter().map(|token| bench.post(token, &form))).await;
-        assert!(answers.iter().all(|answer| answer.status == 202), "{answers:?}");
+        let responses = join_all(tokens.iter().map(|token| bench.post(token, &form))).await;
+        assert!(responses.iter().all(|response| response.status == 202), "{responses:?}");
     }
     let events = bench.kafka.events();
     let hashes: BTreeSet<&str> = events.iter().map(|event| event.header.image_hash.as_str()).collect();
@@ -135,11 +135,11 @@ async fn a_user_who_posts_one_photo_many_times_at_once_has_one_upload() {
     let bench = Bench::start_with(|config| config.timeouts.publish = Duration::from_secs(60)).await;
     let (_, token) = bench.driver().await;
     let form = Form::photo(&jpeg(1));
-    let answers = join_all((0..8).map(|_| bench.post(&token, &form))).await;
-    let documents: BTreeSet<&str> = answers.iter().map(|answer| answer.body.as_str()).collect();
+    let responses = join_all((0..8).map(|_| bench.post(&token, &form))).await;
+    let documents: BTreeSet<&str> = responses.iter().map(|response| response.body.as_str()).collect();
     assert_eq!(documents.len(), 1, "{documents:?}");
-    assert_eq!(answers.iter().filter(|answer| answer.status == 202).count(), 1);
-    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 7);
+    assert_eq!(responses.iter().filter(|response| response.status == 202).count(), 1);
+    assert_eq!(responses.iter().filter(|response| response.status == 200).count(), 7);
     assert_eq!(bench.kafka.uploads().len(), 1);
     assert_eq!(bench.incoming(), 0);
 }
@@ -149,9 +149,9 @@ async fn one_idempotency_key_with_two_photos_at_once_publishes_one_of_them() {
     let bench = Bench::start().await;
     let (_, token) = bench.driver().await;
     let forms: Vec<Form> = (1..5).map(|seed| Form::photo(&jpeg(seed))).collect();
-    let answers =
+    let responses =
         join_all(forms.iter().map(|form| bench.post_with(&token, form, "idempotency-key: k\r\n"))).await;
-    let mut statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    let mut statuses: Vec<u16> = responses.iter().map(|response| response.status).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [202, 422, 422, 422]);
     assert_eq!(bench.kafka.uploads().len(), 1);
@@ -201,11 +201,11 @@ async fn every_path_of_the_openapi_document_is_served_and_no_method_but_its_own(
                 "{} {path} HTTP/1.1\r\nauthorization: Bearer {token}\r\ncontent-length: 0",
                 method.to_uppercase()
             );
-            let answer = bench.send(&head, b"").await;
-            assert!(!answer.body.contains("\"code\":\"not_found\""), "{method} {path}: {answer:?}");
-            assert_ne!(answer.status, 405, "{method} {path}");
+            let response = bench.send(&head, b"").await;
+            assert!(!response.body.contains("\"code\":\"not_found\""), "{method} {path}: {response:?}");
+            assert_ne!(response.status, 405, "{method} {path}");
         }
-        let answer = bench.send(&format!("DELETE {path} HTTP/1.1"), b"").await;
-        answer.assert_problem(405, "method_not_allowed");
+        let response = bench.send(&format!("DELETE {path} HTTP/1.1"), b"").await;
+        response.assert_problem(405, "method_not_allowed");
     }
 }

@@ -7,7 +7,7 @@ use serde::de::{
 };
 
 use super::input::{DatumError, Input};
-use super::plan::{Node, NodeId, Plan, Step};
+use super::plan::{FieldAction, Node, NodeId, Plan};
 
 /// Reads a whole datum.
 ///
@@ -70,12 +70,12 @@ impl<'de> Deserializer<'de> for Datum<'_, '_> {
                 let value = visitor.visit_map(&mut items)?;
                 if items.block.ended { Ok(value) } else { Err(DatumError("too many entries".into())) }
             }
-            Node::Record(steps) => {
+            Node::Record(actions) => {
                 self.input.enter()?;
                 let mut fields =
-                    Fields { plan: self.plan, steps: steps.iter(), next: None, input: self.input };
+                    Fields { plan: self.plan, actions: actions.iter(), next: None, input: self.input };
                 let value = visitor.visit_map(&mut fields)?;
-                if fields.steps.len() > 0 {
+                if fields.actions.len() > 0 {
                     return Err(DatumError("not every field was read".into()));
                 }
                 self.input.leave();
@@ -139,7 +139,7 @@ fn symbol<'p>(
 /// The fields of a record: those that the reader has.
 struct Fields<'r, 'a> {
     plan: &'r Plan,
-    steps: std::slice::Iter<'r, Step>,
+    actions: std::slice::Iter<'r, FieldAction>,
     next: Option<(NodeId, Option<&'r [u8]>)>,
     input: &'r mut Input<'a>,
 }
@@ -148,17 +148,17 @@ impl<'de> MapAccess<'de> for Fields<'_, '_> {
     type Error = DatumError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DatumError> {
-        for step in self.steps.by_ref() {
-            let field = match step {
-                Step::Skip(node) => {
+        for action in self.actions.by_ref() {
+            let field = match action {
+                FieldAction::Skip(node) => {
                     skip(self.plan, *node, self.input)?;
                     continue;
                 }
-                Step::Read { field, node } => {
+                FieldAction::Read { field, node } => {
                     self.next = Some((*node, None));
                     field
                 }
-                Step::Default { field, node, datum } => {
+                FieldAction::Default { field, node, datum } => {
                     self.next = Some((*node, Some(datum)));
                     field
                 }
@@ -280,12 +280,12 @@ fn skip(plan: &Plan, node: NodeId, input: &mut Input<'_>) -> Result<(), DatumErr
         Node::Array(item) => skip_items(plan, *item, false, input)?,
         Node::Map(item) => skip_items(plan, *item, true, input)?,
         Node::Union(branches) => skip(plan, branches[input.index(branches.len())?], input)?,
-        Node::Record(steps) => {
+        Node::Record(actions) => {
             input.enter()?;
-            for step in steps {
-                match step {
-                    Step::Read { node, .. } | Step::Skip(node) => skip(plan, *node, input)?,
-                    Step::Default { .. } => {}
+            for action in actions {
+                match action {
+                    FieldAction::Read { node, .. } | FieldAction::Skip(node) => skip(plan, *node, input)?,
+                    FieldAction::Default { .. } => {}
                 }
             }
             input.leave();

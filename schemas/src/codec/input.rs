@@ -148,7 +148,7 @@ impl<'a> Input<'a> {
         std::str::from_utf8(self.bytes()?).or_else(|bad| error(bad.to_string()))
     }
 
-    /// The head of a block of an array or map: its items, 0 at the end, and its bytes where they are told.
+    /// The head of a block of an array or map: its items, 0 at the end, and its bytes where they are given.
     pub(super) fn block(&mut self) -> Result<(u64, Option<usize>), DatumError> {
         let items = self.long()?;
         if items >= 0 {

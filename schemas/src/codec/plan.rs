@@ -35,14 +35,14 @@ pub(super) enum Node {
     Map(NodeId),
     /// The writer's branches.
     Union(Vec<NodeId>),
-    Record(Vec<Step>),
+    Record(Vec<FieldAction>),
     /// What stands here cannot be read by this reader: an error once such a value is met.
     Never(String),
 }
 
 /// What is done for a field of a record.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum FieldAction {
     /// Both sides have it.
     Read { field: Box<str>, node: NodeId },
     /// Only the writer has it.
@@ -161,9 +161,9 @@ impl<'s> Resolver<'s, '_> {
         }
         let id = self.push(Node::Never(format!("record {} cannot be read", reader.name.name())));
         self.records.insert(key, id);
-        match self.steps(writer, reader) {
-            Ok(steps) => {
-                self.nodes[id] = Node::Record(steps);
+        match self.actions(writer, reader) {
+            Ok(actions) => {
+                self.nodes[id] = Node::Record(actions);
                 Ok(id)
             }
             Err(why) => {
@@ -173,22 +173,26 @@ impl<'s> Resolver<'s, '_> {
         }
     }
 
-    fn steps(&mut self, writer: &'s RecordSchema, reader: &'s RecordSchema) -> Result<Vec<Step>, String> {
-        let mut steps = Vec::with_capacity(writer.fields.len());
+    fn actions(
+        &mut self,
+        writer: &'s RecordSchema,
+        reader: &'s RecordSchema,
+    ) -> Result<Vec<FieldAction>, String> {
+        let mut actions = Vec::with_capacity(writer.fields.len());
         let mut read = vec![false; reader.fields.len()];
         for field in &writer.fields {
             let same = |known: &apache_avro::schema::RecordField| {
                 known.name == field.name || known.aliases.contains(&field.name)
             };
-            steps.push(match reader.fields.iter().position(same) {
+            actions.push(match reader.fields.iter().position(same) {
                 Some(at) if !std::mem::replace(&mut read[at], true) => {
                     let known = &reader.fields[at];
                     let node = self
                         .resolve(&field.schema, &known.schema)
                         .map_err(|why| format!("{}.{}: {why}", reader.name.name(), known.name))?;
-                    Step::Read { field: known.name.as_str().into(), node }
+                    FieldAction::Read { field: known.name.as_str().into(), node }
                 }
-                _ => Step::Skip(self.skip(&field.schema)?),
+                _ => FieldAction::Skip(self.skip(&field.schema)?),
             });
         }
         for (field, _) in reader.fields.iter().zip(&read).filter(|(_, read)| !**read) {
@@ -203,9 +207,9 @@ impl<'s> Resolver<'s, '_> {
             let writer = std::mem::replace(&mut self.writer, self.reader);
             let node = self.resolve(&field.schema, &field.schema);
             self.writer = writer;
-            steps.push(Step::Default { field: field.name.as_str().into(), node: node?, datum });
+            actions.push(FieldAction::Default { field: field.name.as_str().into(), node: node?, datum });
         }
-        Ok(steps)
+        Ok(actions)
     }
 
     /// The node of what is passed over: the writer's schema read as itself.

@@ -36,7 +36,7 @@ fn an_event_survives_framing_and_back() {
 }
 
 #[test]
-fn a_wrong_magic_byte_a_short_record_and_left_over_bytes_are_told_apart() {
+fn a_wrong_magic_byte_a_short_record_and_left_over_bytes_are_distinguished() {
     assert!(
         matches!(unframe(&[1, 0, 0, 0, 9, 1]), Err(CodecError::Framing(text)) if text.contains("magic byte 1"))
     );
@@ -56,7 +56,7 @@ fn read_as_any(schema: &str, datum: &[u8]) -> Result<serde::de::IgnoredAny, inpu
 
 #[test]
 fn a_length_that_the_datum_does_not_hold_is_an_error_before_anything_is_allocated() {
-    // 2^62 in Avro's coding: of bytes, of items, and of a block that tells its bytes.
+    // 2^62 in Avro's coding: of bytes, of items, and of a block that gives its bytes.
     let huge = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01];
     for schema in [r#""bytes""#, r#""string""#, r#"{"type":"array","items":"long"}"#] {
         assert!(read_as_any(schema, &huge).is_err(), "{schema}");

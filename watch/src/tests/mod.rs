@@ -14,7 +14,7 @@ use chain::{Address, AppId, BlockId};
 use runtime::Clock;
 use runtime::metrics::Metrics;
 use schemas::ids::Micros;
-use schemas::payouts::{ChainAnswer, ChainBatch, ChainStep, StepOutcome, StepResult};
+use schemas::payouts::{ChainBatch, ChainResponse, ChainStep, StepOutcome, StepResult};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
@@ -125,7 +125,7 @@ impl MemoryNode {
         self.tree.lock().unwrap().branch().iter().map(ToString::to_string).collect()
     }
 
-    async fn ask<T>(&self, answer: impl FnOnce(&Tree) -> T) -> Result<T, NodeError> {
+    async fn ask<T>(&self, question: impl FnOnce(&Tree) -> T) -> Result<T, NodeError> {
         yield_now().await;
         let ailment = self.ailment.lock().unwrap().clone();
         match ailment {
@@ -133,9 +133,9 @@ impl MemoryNode {
             Some(Ailment::Fails(error)) => return Err(error),
             None => {}
         }
-        let answer = answer(&self.tree.lock().unwrap());
+        let response = question(&self.tree.lock().unwrap());
         yield_now().await;
-        Ok(answer)
+        Ok(response)
     }
 }
 
@@ -179,7 +179,7 @@ fn block(id: BlockId, parent_id: BlockId) -> ExpandedBlock {
 enum Fault {
     /// It never arrives.
     Lost,
-    /// It is taken, and the answer is lost.
+    /// It is taken, and the response is lost.
     AnswerLost,
     /// It is refused, until an operator mends it.
     Refused(u16),
@@ -203,7 +203,7 @@ impl MemoryGateway {
         self.0.lock().unwrap().fault = fault;
     }
 
-    fn take(&self, batch: &ChainBatch) -> Result<ChainAnswer, GatewayError> {
+    fn take(&self, batch: &ChainBatch) -> Result<ChainResponse, GatewayError> {
         let mut taken = self.0.lock().unwrap();
         let lost = || GatewayError::Unavailable(Snippet::new("lost"));
         let fault = match taken.fault {
@@ -235,7 +235,7 @@ impl MemoryGateway {
             return Err(lost());
         }
         let highest_seq = i64::try_from(taken.steps.len()).unwrap();
-        Ok(ChainAnswer { results, highest_seq, checkpoint: taken.checkpoint.clone() })
+        Ok(ChainResponse { results, highest_seq, checkpoint: taken.checkpoint.clone() })
     }
 
     /// The branch that the taken steps lead to, from `start` on; refuses any step that does not fit the one before.
@@ -266,11 +266,11 @@ impl MemoryGateway {
 }
 
 impl Gateway for MemoryGateway {
-    async fn post(&self, batch: &ChainBatch) -> Result<ChainAnswer, GatewayError> {
+    async fn post(&self, batch: &ChainBatch) -> Result<ChainResponse, GatewayError> {
         yield_now().await;
-        let answer = self.take(batch);
+        let response = self.take(batch);
         yield_now().await;
-        answer
+        response
     }
 }
 
@@ -302,7 +302,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// Looks until nothing is new, through any trouble.
+/// Looks until nothing is new, through any error.
 async fn settle(watcher: &mut Watcher<MemoryGateway>, node: &MemoryNode) {
     for _ in 0..1_000 {
         if matches!(watcher.look(node).await, Ok(0)) {

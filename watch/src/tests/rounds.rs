@@ -1,4 +1,4 @@
-//! Which node is followed, and what trouble looks like. Time stands still and jumps to the next timer, so nothing waits.
+//! Which node is followed, and how errors show. Time stands still and jumps to the next timer, so nothing waits.
 
 use runtime::health::Health;
 use runtime::metrics::Counter;
@@ -92,7 +92,7 @@ async fn the_next_node_takes_over_when_one_fails_or_hangs_or_serves_another_netw
         first.ails(Some(ailment));
         first.grow(3);
         running.pass(80).await;
-        assert_eq!(running.gateway.tip(), first.best().to_string(), "{label}: the second node tells");
+        assert_eq!(running.gateway.tip(), first.best().to_string(), "{label}: the second node is followed");
         assert!(running.errors(label) > 0 && !running.up("0") && running.up("1"), "{label}");
         assert!(running.health.is_ready(), "{label}: one node is enough");
         // Back again, while the other goes away.
@@ -100,7 +100,11 @@ async fn the_next_node_takes_over_when_one_fails_or_hangs_or_serves_another_netw
         second.ails(Some(refused()));
         first.grow(3);
         running.pass(40).await;
-        assert_eq!(running.gateway.tip(), first.best().to_string(), "{label}: the first node tells again");
+        assert_eq!(
+            running.gateway.tip(),
+            first.best().to_string(),
+            "{label}: the first node is followed again"
+        );
         assert!(running.up("0"), "{label}");
         assert!(running.logged("node-0", "disconnected") == 1 && running.logged("node-0", "connected") >= 2);
         running.end().await;
@@ -128,15 +132,15 @@ async fn a_node_that_stands_still_gives_way_to_one_that_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chain_that_parts_before_all_that_is_remembered_is_visible_and_nothing_is_told_of_it() {
+async fn a_chain_that_forks_before_all_that_is_remembered_is_visible_and_nothing_is_posted_of_it() {
     let node = MemoryNode::new();
     node.grow(500);
     let running = start(vec![node.clone()]);
     running.pass(60).await;
-    let (told, best) = (running.gateway.walked(), node.best());
+    let (walked, best) = (running.gateway.walked(), node.best());
     node.fork(450, 10);
     running.pass(600).await;
-    assert_eq!(running.gateway.walked(), told);
+    assert_eq!(running.gateway.walked(), walked);
     let errors = running.errors("too_deep");
     assert!((10..60).contains(&errors), "{errors} looks in 10 minutes: it is retried, slowly");
     assert!(!running.health.is_ready() && !running.up("0") && running.logged("node-0", "failed") > 5);
@@ -152,7 +156,7 @@ async fn a_gateway_that_refuses_is_visible_and_asked_again_until_an_operator_has
     for status in [401, 403, 404] {
         let node = MemoryNode::new();
         let running = start(vec![node.clone()]);
-        assert!(!running.health.is_ready(), "nothing was told yet");
+        assert!(!running.health.is_ready(), "nothing was posted yet");
         node.grow(3);
         running.pass(5).await;
         assert!(running.health.is_ready());
@@ -170,7 +174,7 @@ async fn a_gateway_that_refuses_is_visible_and_asked_again_until_an_operator_has
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_told_is_counted() {
+async fn what_is_posted_is_counted() {
     let node = MemoryNode::new();
     node.grow(3);
     let running = start(vec![node.clone()]);
@@ -214,7 +218,7 @@ impl std::io::Write for Lines {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_watchers_side_by_side_say_so_once_and_count_each_meeting() {
+async fn two_watchers_side_by_side_log_it_once_and_count_each_meeting() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
@@ -236,7 +240,7 @@ async fn two_watchers_side_by_side_say_so_once_and_count_each_meeting() {
     for task in tasks {
         task.await.unwrap();
     }
-    assert_eq!(gateway.tip(), node.best().to_string(), "ten minutes of blocks, each told once");
+    assert_eq!(gateway.tip(), node.best().to_string(), "ten minutes of blocks, each posted once");
     let met: u64 = meetings.iter().map(|counter| counter.get()).sum();
     assert!(met >= 50, "the slower one met the other {met} times");
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();

@@ -1,4 +1,4 @@
-//! What the gateway was told is one walk on the chain, whatever happens.
+//! What the gateway was sent is one walk on the chain, whatever happens.
 
 use futures::poll;
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use crate::WatchError;
 use crate::watcher::BATCH;
 
 #[test]
-fn an_answer_that_was_lost_repeats_no_step_and_loses_none() {
+fn a_response_that_was_lost_repeats_no_step_and_loses_none() {
     run(async {
         let (gateway, node) = (MemoryGateway::default(), MemoryNode::new());
         for fault in [Fault::Lost, Fault::AnswerLost] {
@@ -59,7 +59,7 @@ fn a_watcher_that_is_killed_at_any_point_of_a_look_repeats_no_step_and_loses_non
 }
 
 #[test]
-fn a_chain_longer_than_a_look_is_told_in_several() {
+fn a_chain_longer_than_a_look_is_posted_in_several() {
     run(async {
         let (gateway, node) = (MemoryGateway::default(), MemoryNode::new());
         node.grow(3 * BATCH + 5);
@@ -71,7 +71,7 @@ fn a_chain_longer_than_a_look_is_told_in_several() {
 }
 
 #[test]
-fn a_fork_longer_than_a_batch_is_told_in_parts_any_of_which_can_be_the_last_before_the_old_branch_wins() {
+fn a_fork_longer_than_a_batch_is_posted_in_several_any_of_which_can_be_the_last_before_the_old_branch_wins() {
     run(async {
         for lost in 0..4 {
             let (gateway, node) = (MemoryGateway::default(), MemoryNode::new());
@@ -91,7 +91,7 @@ fn a_fork_longer_than_a_batch_is_told_in_parts_any_of_which_can_be_the_last_befo
             assert!(gateway.0.lock().unwrap().batches.iter().all(|steps| *steps <= 128));
             node.revive(old, 3);
             settle(&mut watcher, &node).await;
-            assert_eq!(gateway.walked(), node.branch(), "after {lost} parts");
+            assert_eq!(gateway.walked(), node.branch(), "after {lost} batches");
         }
     });
 }
@@ -234,7 +234,7 @@ async fn look(
 
 proptest! {
     #[test]
-    fn two_watchers_with_any_forks_and_deaths_tell_one_walk_that_ends_at_the_best_block(
+    fn two_watchers_with_any_forks_and_deaths_post_one_walk_that_ends_at_the_best_block(
         events in prop::collection::vec(event(), 1..60),
     ) {
         let (gateway, node) = (MemoryGateway::default(), MemoryNode::new());
