@@ -10,7 +10,7 @@ use crate::{
     reading::{Reading, Role},
 };
 
-/// Digits and the point, five columns and seven rows: one byte a row, the column at the left in bit 4.
+/// Digits and the point, five columns and seven rows: one byte per row, the column at the left in bit 4.
 const GLYPHS: [(char, [u8; 7]); 11] = [
     ('0', [0x0E, 0x11, 0x13, 0x15, 0x19, 0x11, 0x0E]),
     ('1', [0x04, 0x0C, 0x04, 0x04, 0x04, 0x04, 0x0E]),

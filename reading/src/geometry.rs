@@ -86,15 +86,15 @@ fn hull(mut points: Vec<Point>) -> Vec<Point> {
     }
     let turn = |a: Point, b: Point, c: Point| (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
     let half = |points: &mut dyn Iterator<Item = Point>| {
-        let mut chain: Vec<Point> = Vec::new();
+        let mut hull: Vec<Point> = Vec::new();
         for point in points {
-            while chain.len() >= 2 && turn(chain[chain.len() - 2], chain[chain.len() - 1], point) <= 0.0 {
-                chain.pop();
+            while hull.len() >= 2 && turn(hull[hull.len() - 2], hull[hull.len() - 1], point) <= 0.0 {
+                hull.pop();
             }
-            chain.push(point);
+            hull.push(point);
         }
-        chain.pop();
-        chain
+        hull.pop();
+        hull
     };
     let mut lower = half(&mut points.iter().copied());
     lower.extend(half(&mut points.iter().rev().copied()));

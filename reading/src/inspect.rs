@@ -240,9 +240,9 @@ mod tests {
     use super::*;
 
     /// A segment with its length.
-    fn segment(code: u8, body: &[u8]) -> Vec<u8> {
-        let length = u8::try_from(body.len() + 2).unwrap();
-        [&[0xFF, code, 0, length], body].concat()
+    fn segment(code: u8, content: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(content.len() + 2).unwrap();
+        [&[0xFF, code, 0, length], content].concat()
     }
 
     /// A JPEG's segments: a frame of a kind, and the first scan of all components.

@@ -1,4 +1,4 @@
-//! The ladder of looks at a photo: each step is climbed where those before it left doubt.
+//! The ladder of looks at a photo: each rung is climbed where those before it left doubt.
 
 use std::cell::Cell;
 
@@ -26,7 +26,7 @@ const TURNED: f64 = 0.4;
 /// A photo with this many lines of two or more characters, each read at least this surely, stands upright.
 const LEGIBLE: (usize, f32) = (5, 0.9);
 /// How many columns of strips are read on one photo; what stands on the rest is not read. A column costs about 50 us (a line
-/// of 200 columns 10 ms), which makes 1.3 s, three times what a photo needs. The detector adds 0.9 s at all steps together: a
+/// of 200 columns 10 ms), which makes 1.3 s, three times what a photo needs. The detector adds 0.9 s at all rungs together: a
 /// read stays below 3 s.
 const MOST_COLUMNS: usize = 26_000;
 
@@ -60,9 +60,10 @@ impl<'a> Ladder<'a> {
         Self { networks, thread, columns: Cell::new(MOST_COLUMNS) }
     }
 
-    /// With the closer look, first the places that the locator finds, looked at closely. Where that leaves doubt, the whole photo; then seen coarser,
-    /// then with its contrast stretched; where nothing says that it stands upright, turned. Each step adds to what the others
-    /// found. With what was done to the photo, by the labels of `image_quality_logs.preprocessing_applied`.
+    /// With the closer look, first the places that the locator finds, looked at closely. Where that leaves doubt, the whole
+    /// photo; then seen coarser, then with its contrast stretched; where nothing shows that it stands upright, turned. Each look
+    /// adds to what the others found. With what was done to the photo, by the labels of
+    /// `image_quality_logs.preprocessing_applied`.
     pub fn climb(&self, picture: &RgbImage) -> (Found, Vec<&'static str>) {
         match &self.networks.close {
             Some(networks) => self.closely(picture, networks),

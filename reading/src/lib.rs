@@ -2,13 +2,12 @@
 //! which number is the mileage and how sure that is.
 //!
 //! In the order of work: [`inspect`] (header only), [`decode`], [`grade`], [`Reader::read`], and later [`choose`].
-//! Five neural networks are embedded in the program, two of them for the closer look that is tried out; nothing is fetched. Knows no Kafka, no database, no clock and
-//! nothing of earlier readings.
+//! Five neural networks are embedded in the program, two of them for the closer look that is tried out; nothing is fetched.
+//! Knows no Kafka, no database, no clock and nothing of earlier readings.
 
 mod agree;
 mod annotate;
 mod boxes;
-mod chain;
 mod choose;
 mod crop;
 mod decode;
@@ -31,6 +30,7 @@ mod reader;
 mod reading;
 mod recognise;
 mod select;
+mod sequence;
 mod tenths;
 mod votes;
 

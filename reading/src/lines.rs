@@ -99,7 +99,7 @@ mod tests {
         from_lines(&lines.iter().enumerate().map(line).collect::<Vec<_>>(), &frame(), 0.75)
     }
 
-    fn told(reading: &Reading) -> Vec<(i64, String)> {
+    fn candidates(reading: &Reading) -> Vec<(i64, String)> {
         let one = |value: &schemas::events::Candidate| {
             (value.value.try_into().unwrap(), value.confidence.to_string())
         };
@@ -118,9 +118,9 @@ mod tests {
 
     #[test]
     fn a_claim_of_certainty_is_worth_the_ceiling_and_a_claim_that_is_none_nothing() {
-        assert_eq!(told(&read(&[("123456", 1.0)])), [(123_456, "0.75".to_owned())]);
-        assert_eq!(told(&read(&[("123456", 40.0)])), [(123_456, "0.75".to_owned())]);
-        assert_eq!(told(&read(&[("123456", 0.5)])), [(123_456, "0.37".to_owned())]);
+        assert_eq!(candidates(&read(&[("123456", 1.0)])), [(123_456, "0.75".to_owned())]);
+        assert_eq!(candidates(&read(&[("123456", 40.0)])), [(123_456, "0.75".to_owned())]);
+        assert_eq!(candidates(&read(&[("123456", 0.5)])), [(123_456, "0.37".to_owned())]);
         assert!(read(&[("123456", f32::NAN)]).best.is_none());
     }
 
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn full_width_digits_are_digits() {
-        assert_eq!(told(&read(&[("１２３４５６", 1.0)]))[0].0, 123_456);
+        assert_eq!(candidates(&read(&[("１２３４５６", 1.0)]))[0].0, 123_456);
     }
 
     #[test]

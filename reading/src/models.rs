@@ -9,7 +9,7 @@ use crate::reader::ReaderError;
 
 static MANIFEST: &str = include_str!("../models/models.json");
 
-/// A network, as the manifest tells of it. What was measured was measured with the networks that it works with, on readable photos
+/// A network, as the manifest describes it. What was measured was measured with the networks that it works with, on readable photos
 /// that it was not made with.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,7 +63,7 @@ mod tests {
     use crate::Reader;
 
     #[test]
-    fn the_manifest_tells_of_the_files_that_are_there_and_fits_its_columns() {
+    fn the_manifest_names_the_files_that_are_there_and_fits_its_columns() {
         for model in models().unwrap() {
             let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(&model.file);
             let bytes = fs::read(file).unwrap();

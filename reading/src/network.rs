@@ -69,7 +69,7 @@ pub(crate) struct Thread(Arc<ThreadPool>);
 pub(crate) struct Threads(Mutex<Vec<Arc<ThreadPool>>>);
 
 impl Threads {
-    /// Runs `work` on a thread of its own; with the CPU time that it took there, where the system tells.
+    /// Runs `work` on a thread of its own; with the CPU time that it took there, where the system reports it.
     pub fn with<R: Send>(&self, work: impl FnOnce(&Thread) -> R + Send) -> (R, Option<Duration>) {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let thread = Thread(kept.unwrap_or_else(|| Arc::new(ThreadPool::with_num_threads(1))));

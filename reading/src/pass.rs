@@ -7,7 +7,6 @@ use schemas::events::Unit;
 
 use crate::{
     agree::{VARIANTS, Variant, room},
-    chain::chains,
     crop::{Strip, strip},
     detect::detect,
     digits::opinions,
@@ -16,6 +15,7 @@ use crate::{
     reading::Evidence,
     recognise::{Classes, Glyph, ROWS, WIDEST, recognise, text},
     select::{Number, Read, candidates, extends, numbers, pitch, row},
+    sequence::sequences,
     votes::Votes,
 };
 
@@ -199,7 +199,7 @@ impl Pass<'_> {
             let lone = width(&quad) < LONE * height(&quad);
             lines.push(if lone { Read { quad, glyphs: Vec::new() } } else { self.line(quad)? });
         }
-        for quad in chains(&lines) {
+        for quad in sequences(&lines) {
             let row = self.line(quad)?;
             lines.push(self.whole(row)?);
         }

@@ -172,14 +172,14 @@ fn ramp(value: f64, from: f64, to: f64) -> f64 {
 fn score(frame: &Measured, reading: Option<&BoxMetrics>) -> Decimal {
     let light =
         ramp(frame.mean, 4.5, 9.0).min(ramp(frame.p99, 20.0, 40.0)).min(1.0 - ramp(frame.p5, 50.0, 150.0));
-    let mut parts = vec![light, ramp(frame.tenengrad, 8.0, 24.0), 1.0 - ramp(frame.blob, 0.015, 0.3)];
-    parts.extend(reading.map(|metrics| {
+    let mut grades = vec![light, ramp(frame.tenengrad, 8.0, 24.0), 1.0 - ramp(frame.blob, 0.015, 0.3)];
+    grades.extend(reading.map(|metrics| {
         ramp(metrics.contrast, 20.0, 60.0)
             .min(ramp(metrics.gradient, 4.5, 13.5))
             .min(1.0 - ramp(metrics.glare, 0.0, 0.5))
     }));
-    let worst = parts.iter().copied().fold(1.0, f64::min);
-    let mean = parts.iter().sum::<f64>() / parts.len() as f64;
+    let worst = grades.iter().copied().fold(1.0, f64::min);
+    let mean = grades.iter().sum::<f64>() / grades.len() as f64;
     hundredths((worst + mean) / 2.0)
 }
 

@@ -118,13 +118,13 @@ pub struct Reading {
     pub issues: Vec<&'static str>,
     /// What was done to the photo, by the labels of `image_quality_logs.preprocessing_applied`.
     pub preprocessing: Vec<&'static str>,
-    /// CPU time of the thread that read, without decoding; none where the system does not tell, or nothing was read here.
+    /// CPU time of the thread that read, without decoding; none where the system does not report it, or nothing was read here.
     pub cpu: Option<Duration>,
 }
 
 impl Reading {
     /// `upload_verifications.bounding_boxes`: `{width,height,boxes:[{quad,text,confidence,role}]}`. Only digits and units
-    /// of distance are told; every other word becomes `*`, since a photo may show names and addresses.
+    /// of distance are shown; every other word becomes `*`, since a photo may show names and addresses.
     #[must_use]
     pub fn bounding_boxes_json(&self, size: ImageSize) -> String {
         json!({ "width": size.width, "height": size.height, "boxes": self.boxes() }).to_string()
@@ -134,15 +134,15 @@ impl Reading {
     #[must_use]
     pub fn boxes(&self) -> Vec<Value> {
         let hundredth = |value: f32| f64::from((value * 100.0).round()) / 100.0;
-        let told = |line: &Line| {
+        let box_of = |line: &Line| {
             json!({
                 "quad": line.quad.map(|point| point.map(|pixel| pixel.round() as i32)),
-                "text": told(&line.text),
+                "text": masked(&line.text),
                 "confidence": hundredth(line.confidence),
                 "role": line.role.label(),
             })
         };
-        self.lines.iter().map(told).collect()
+        self.lines.iter().map(box_of).collect()
     }
 
     /// Makes the best candidate as sure as `confidence`: more or less than this engine alone can say.
@@ -181,7 +181,7 @@ impl Reading {
 }
 
 /// A text with every word masked that is neither a number nor a unit.
-fn told(text: &str) -> String {
+fn masked(text: &str) -> String {
     let word = |word: &str| {
         let number = word.chars().all(|c| c.is_ascii_digit() || ".,:'".contains(c));
         let unit = ["km", "mi", "miles"].contains(&word.to_ascii_lowercase().as_str());
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn boxes_tell_digits_and_units_and_hide_every_other_word() {
+    fn boxes_show_digits_and_units_and_hide_every_other_word() {
         let json = reading(&["ODO 123,456 km", "Mr Smith 12a"])
             .bounding_boxes_json(ImageSize { width: 640, height: 480 });
         let expected = json!({"width": 640, "height": 480, "boxes": [

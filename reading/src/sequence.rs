@@ -25,7 +25,7 @@ struct Piece {
 }
 
 /// The quads of rows of digits that stand in two or more lines.
-pub(crate) fn chains(lines: &[Read]) -> Vec<Quad> {
+pub(crate) fn sequences(lines: &[Read]) -> Vec<Quad> {
     let mut pieces: Vec<Piece> = lines.iter().filter_map(piece).collect();
     pieces.sort_by(|a, b| a.digits[0][0].total_cmp(&b.digits[0][0]));
     let mut used = vec![false; pieces.len()];
@@ -158,19 +158,19 @@ mod tests {
             .enumerate()
             .map(|(i, text)| line(text, 100.0 + 28.0 * i as f32, 50.0, 20.0))
             .collect();
-        assert_eq!(chains(&lines), [[[86.0, 50.0], [274.0, 50.0], [274.0, 90.0], [86.0, 90.0]]]);
+        assert_eq!(sequences(&lines), [[[86.0, 50.0], [274.0, 50.0], [274.0, 90.0], [86.0, 90.0]]]);
     }
 
     #[test]
     fn a_number_of_the_scale_beside_the_wheels_stays_out() {
         let mut lines: Vec<Read> = (0..5).map(|i| line("7", 100.0 + 28.0 * i as f32, 50.0, 20.0)).collect();
         lines.push(line("10", 50.0, 50.0, 26.0));
-        assert_eq!(chains(&lines), [[[86.0, 50.0], [246.0, 50.0], [246.0, 90.0], [86.0, 90.0]]]);
+        assert_eq!(sequences(&lines), [[[86.0, 50.0], [246.0, 50.0], [246.0, 90.0], [86.0, 90.0]]]);
     }
 
     #[test]
     fn words_and_lone_numbers_make_no_row() {
-        assert!(chains(&[line("123456", 0.0, 0.0, 120.0)]).is_empty());
-        assert!(chains(&[line("km", 0.0, 0.0, 20.0), line("1", 25.0, 0.0, 20.0)]).is_empty());
+        assert!(sequences(&[line("123456", 0.0, 0.0, 120.0)]).is_empty());
+        assert!(sequences(&[line("km", 0.0, 0.0, 20.0), line("1", 25.0, 0.0, 20.0)]).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! The wheel of tenths: told from the others by its colours.
+//! The wheel of tenths: distinguished from the others by its colours.
 
 use crate::{crop::Strip, recognise::Glyph, select::pitch};
 
@@ -66,14 +66,14 @@ fn cell(strip: &Strip, at: f32, half: f32) -> Option<Cell> {
     // Just above and below the digit, where a wheel shows its paper and a display its ground. Between the digits would not
     // do: those of a narrow typeface fill their cells.
     let mut edges: Vec<[f32; 3]> = part(8, 17).chain(part(83, 92)).collect();
-    let mut body: Vec<[f32; 3]> = part(20, 80).collect();
-    if edges.is_empty() || body.is_empty() {
+    let mut middle: Vec<[f32; 3]> = part(20, 80).collect();
+    if edges.is_empty() || middle.is_empty() {
         return None;
     }
-    let (paper, most) = (median(&mut edges), median(&mut body));
-    let tenth = body.len() / 10;
-    body.select_nth_unstable_by(tenth, |a, b| distance(*b, paper).total_cmp(&distance(*a, paper)));
-    let far = &body[..tenth.max(1)];
+    let (paper, most) = (median(&mut edges), median(&mut middle));
+    let tenth = middle.len() / 10;
+    middle.select_nth_unstable_by(tenth, |a, b| distance(*b, paper).total_cmp(&distance(*a, paper)));
+    let far = &middle[..tenth.max(1)];
     let ink =
         std::array::from_fn(|channel| far.iter().map(|pixel| pixel[channel]).sum::<f32>() / far.len() as f32);
     Some(Cell { paper, most, ink })

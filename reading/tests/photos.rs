@@ -58,7 +58,7 @@ fn a_dashboard_without_an_odometer_gives_no_reading() {
 }
 
 #[test]
-fn hopeless_photos_are_told_before_they_are_read() {
+fn hopeless_photos_are_recognised_before_they_are_read() {
     let reason = |fault: Option<Fault>| fault.map(|fault| fault.reason);
     let graded = |name: &str| reason(grade(&decode(&photo(name)).unwrap()).fault);
     assert_eq!(graded("blurred.jpg"), Some(Reason::Blurred));
@@ -67,7 +67,7 @@ fn hopeless_photos_are_told_before_they_are_read() {
 }
 
 #[test]
-fn the_reader_tells_its_networks_by_name_and_hash() {
+fn the_reader_names_its_networks_by_name_and_hash() {
     let version = Reader::embedded().unwrap().version().to_owned();
     let sums =
         String::from_utf8(fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/SHA256SUMS")).unwrap());

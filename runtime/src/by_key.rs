@@ -175,12 +175,12 @@ mod tests {
             Self { keys, most, records, ledger, taken: 0, in_work: Vec::new(), ended: Vec::new() }
         }
 
-        /// Steps that are possible: take the next record up, or end one of those in work.
+        /// Choices that are possible: take the next record up, or end one of those in work.
         fn choices(&self) -> usize {
             usize::from(self.taken < self.keys.len()) + self.in_work.len()
         }
 
-        fn step(&mut self, choice: usize) -> Result<(), TestCaseError> {
+        fn act(&mut self, choice: usize) -> Result<(), TestCaseError> {
             if choice < self.in_work.len() {
                 let (key, record) = self.in_work.remove(choice);
                 self.ledger.begin(offset(record), 0);
@@ -232,7 +232,7 @@ mod tests {
     /// Follows every order of events from here to the end; returns how many there are.
     fn every_order(keys: &[u8], most: usize, path: &mut Vec<usize>) -> usize {
         let mut run = Run::new(keys, most);
-        path.iter().for_each(|choice| run.step(*choice).unwrap());
+        path.iter().for_each(|choice| run.act(*choice).unwrap());
         if run.choices() == 0 {
             run.finished().unwrap();
             return 1;
@@ -267,7 +267,7 @@ mod tests {
             for pick in picks {
                 let choices = run.choices();
                 if choices > 0 {
-                    run.step(pick.index(choices))?;
+                    run.act(pick.index(choices))?;
                 }
             }
             run.finished()?;

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use schemas::ids::Micros;
 
-/// Tells the time.
+/// Gives the time.
 pub trait Clock: Send + Sync + 'static {
     /// Now.
     fn now(&self) -> Micros;
@@ -22,7 +22,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves when told to.
+/// A clock that moves when it is set.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicI64);
 

@@ -1,4 +1,4 @@
-//! `blockchain_connection_logs`: what each node's state was, when it changes and once a minute.
+//! `blockchain_connection_logs`: what each node's state was, when it changes and once per minute.
 
 use std::fmt::Display;
 use std::time::Duration;

@@ -211,7 +211,7 @@ impl Consumer {
                 return Ok(End::Useless("rebalance", error.to_string()));
             }
             if let Some(cause) = self.watched.take_order() {
-                return Ok(End::Useless(cause, "the brokers answer a fresh client".to_owned()));
+                return Ok(End::Useless(cause, "the brokers respond to a fresh client".to_owned()));
             }
             self.observer.polled();
             let mut tended = tend(consumer);

@@ -1,5 +1,5 @@
 //! The watch over a consumer, on a thread of its own: asks the brokers where partitions end, and has a client built anew that does not
-//! get on while the brokers answer others.
+//! get on while the brokers respond to others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -74,7 +74,7 @@ pub(crate) fn watch(
             (false, _) => (Pulse::Unwell, "not_a_member"),
         };
         before = seen(&status, &ends);
-        if dog.look(now, pulse, || probe.coordinator_answers(topic)) == Remedy::Rebuild {
+        if dog.look(now, pulse, || probe.coordinator_responds(topic)) == Remedy::Rebuild {
             watched.order(cause);
         }
         observer.hopeless(dog.is_hopeless(now));

@@ -284,7 +284,7 @@ impl<D: Decider> DecidingWorker<D> {
                     };
                     continue;
                 }
-                // What the stage itself had no part in fails for the sake of the database.
+                // What the stage itself did not take part in fails for the sake of the database.
                 (Next::GiveUp, _) => partition.feed.pause(GIVEN_UP_WAIT).await?,
             }
             if failing.knows_nothing_new() {
@@ -498,8 +498,9 @@ async fn acknowledged(
     receiver: oneshot::Receiver<Result<Delivered, PublishError>>,
 ) -> Result<(), PublishError> {
     sent?;
-    let answer = receiver.await.unwrap_or_else(|_| Err(PublishError::Fatal("the producer is gone".into())));
-    answer.map(drop)
+    let acknowledged =
+        receiver.await.unwrap_or_else(|_| Err(PublishError::Fatal("the producer is gone".into())));
+    acknowledged.map(drop)
 }
 
 fn key_of<E: Event>(event: &Envelope<E>) -> (Uuid, i32) {

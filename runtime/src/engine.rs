@@ -391,7 +391,7 @@ impl Engine {
                 },
                 () = tokio::time::sleep_until(until) => {
                     tracing::warn!(stage = name, workers = workers.len(),
-                        "kafka does not answer: what is in flight is left to the next owner");
+                        "kafka does not respond: what is in flight is left to the next owner");
                     workers.abort_all();
                     return Ok(());
                 }

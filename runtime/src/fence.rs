@@ -34,7 +34,7 @@ pub struct Fence {
 /// Why a fence could not be taken or moved.
 #[derive(Debug, thiserror::Error)]
 pub enum FenceError {
-    /// Postgres does not answer.
+    /// Postgres does not respond.
     #[error("postgres")]
     Postgres(#[from] sqlx::Error),
     /// Another owner took the partition.

@@ -48,7 +48,7 @@ impl Health {
         }
     }
 
-    /// Nothing takes work any more: first step of a shutdown.
+    /// Nothing takes work any more: the first thing that a shutdown does.
     pub fn stop(&self) {
         for component in self.0.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
             component.ready = false;
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_ready_when_all_its_parts_are_and_not_while_stopping() {
+    fn a_process_is_ready_when_all_its_components_are_and_not_while_stopping() {
         let health = Health::default();
         assert!(!health.is_ready());
         health.ready("a");

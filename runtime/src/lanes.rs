@@ -51,7 +51,7 @@ pub trait Observer: Send + Sync + 'static {
     fn hopeless(&self, is_hopeless: bool);
 }
 
-/// What librdkafka's statistics tell of the client.
+/// What librdkafka's statistics report of the client.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Status {
     /// When they came; none yet at first.
@@ -102,7 +102,7 @@ impl ConsumerContext for Context {
             _ => self.revoke(consumer, list),
         };
         if let Err(error) = result {
-            tracing::error!(error = %error, "rebalance step failed");
+            tracing::error!(error = %error, "rebalance failed");
             *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
     }

@@ -28,7 +28,7 @@ struct State {
 struct Entry {
     offset: i64,
     /// Acknowledgements to come; `None` while nobody knows how many.
-    open_parts: Option<usize>,
+    acks_to_come: Option<usize>,
 }
 
 impl Ledger {
@@ -42,16 +42,16 @@ impl Ledger {
     /// A record is taken up of which nobody knows yet what it publishes: it is not finished before [`Ledger::begin`] says
     /// so. Offsets come in ascending order; control records leave gaps.
     pub fn take_up(&self, offset: i64) {
-        self.lock().in_flight.push_back(Entry { offset, open_parts: None });
+        self.lock().in_flight.push_back(Entry { offset, acks_to_come: None });
     }
 
-    /// A record is finished after `parts` acknowledgements; with none it is finished at once. One that was not taken up
+    /// A record is finished after `acks` acknowledgements; with none it is finished at once. One that was not taken up
     /// before is taken up now, in ascending order of offsets.
-    pub fn begin(&self, offset: i64, parts: usize) {
+    pub fn begin(&self, offset: i64, acks: usize) {
         let mut state = self.lock();
         match state.find(offset) {
-            Some(entry) => entry.open_parts = Some(parts),
-            None => state.in_flight.push_back(Entry { offset, open_parts: Some(parts) }),
+            Some(entry) => entry.acks_to_come = Some(acks),
+            None => state.in_flight.push_back(Entry { offset, acks_to_come: Some(acks) }),
         }
         state.advance();
     }
@@ -60,7 +60,7 @@ impl Ledger {
     /// nobody waits any more for what is behind it.
     pub fn give_up(&self) {
         let mut state = self.lock();
-        let begun = state.in_flight.iter().position(|entry| entry.open_parts.is_none());
+        let begun = state.in_flight.iter().position(|entry| entry.acks_to_come.is_none());
         if let Some(begun) = begun {
             state.in_flight.truncate(begun);
         }
@@ -69,8 +69,8 @@ impl Ledger {
     /// One acknowledgement for a record. One that is not in flight (an earlier assignment's) is ignored.
     pub fn acknowledge(&self, offset: i64) {
         let mut state = self.lock();
-        if let Some(Entry { open_parts: Some(parts), .. }) = state.find(offset) {
-            *parts = parts.saturating_sub(1);
+        if let Some(Entry { acks_to_come: Some(acks), .. }) = state.find(offset) {
+            *acks = acks.saturating_sub(1);
         }
         state.advance();
         let awaited = state.in_flight.len() <= state.awaited;
@@ -139,7 +139,7 @@ impl State {
 
     fn advance(&mut self) {
         while let Some(entry) = self.in_flight.front()
-            && entry.open_parts == Some(0)
+            && entry.acks_to_come == Some(0)
         {
             self.frontier = entry.offset + 1;
             self.in_flight.pop_front();
@@ -180,7 +180,8 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_was_taken_up_holds_the_frontier_until_its_parts_are_known_and_acknowledged() {
+    fn a_record_that_was_taken_up_holds_the_frontier_until_its_acknowledgements_are_counted_and_acknowledged()
+    {
         let ledger = Ledger::starting_at(7);
         ledger.take_up(7);
         ledger.take_up(9);
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_record_is_told_to_who_waits_and_holds_the_frontier() {
+    async fn a_failed_record_is_reported_to_who_waits_and_holds_the_frontier() {
         let ledger = Ledger::starting_at(0);
         ledger.begin(0, 1);
         ledger.fail(0, PublishError::Refused("too large".into()));
@@ -237,16 +238,16 @@ mod tests {
     proptest! {
         #[test]
         fn in_any_order_of_acknowledgement_no_unfinished_record_lies_below_the_frontier(
-            parts in proptest::collection::vec(0usize..3, 1..40), seed in any::<u64>()
+            counts in proptest::collection::vec(0usize..3, 1..40), seed in any::<u64>()
         ) {
             let ledger = Ledger::starting_at(0);
             let mut acks = Vec::new();
-            for (offset, count) in parts.iter().enumerate() {
+            for (offset, count) in counts.iter().enumerate() {
                 let offset = i64::try_from(offset).unwrap();
                 ledger.begin(offset, *count);
                 acks.extend(std::iter::repeat_n(offset, *count));
             }
-            let mut left: Vec<usize> = parts.clone();
+            let mut left: Vec<usize> = counts.clone();
             let mut state = seed | 1;
             while !acks.is_empty() {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Why a record could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LookupError {
-    /// Kafka does not answer.
+    /// Kafka does not respond.
     #[error("kafka: {0}")]
     Kafka(#[from] KafkaError),
     /// No such topic, or no such partition of it.

@@ -107,7 +107,7 @@ macro_rules! metrics {
 /// Bounds for work from a database round trip (1 ms) to a hard photo (10 s).
 pub const SECONDS: &[f64] = &[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 
-/// Bounds for steps of a payment, from a batch's wait (1 s) to a window of validity (30 min); seconds.
+/// Bounds for phases of a payment, from a batch's wait (1 s) to a window of validity (30 min); seconds.
 pub const MINUTES: &[f64] = &[0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 180.0, 300.0, 600.0, 1_800.0];
 
 /// The bounds that a line names, or [`SECONDS`].

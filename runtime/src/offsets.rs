@@ -20,18 +20,18 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Why a group's offsets were not read or set.
 #[derive(Debug, thiserror::Error)]
 pub enum OffsetsError {
-    /// Postgres does not answer.
+    /// Postgres does not respond.
     #[error(transparent)]
     Postgres(#[from] StageError),
     /// The stage has decided nothing yet.
     #[error("stage {0} has no stage_offsets rows: it has never run on this database, nothing to align")]
     NothingDecided(String),
-    /// Kafka does not answer.
+    /// Kafka does not respond.
     #[error("group {group}: {source}")]
     Read {
         /// The group.
         group: String,
-        /// Its answer.
+        /// Its response.
         source: KafkaError,
     },
     /// Kafka refuses, most likely because the stage still runs.
@@ -39,7 +39,7 @@ pub enum OffsetsError {
     Kafka {
         /// The group.
         group: String,
-        /// Its answer.
+        /// Its response.
         source: KafkaError,
     },
 }

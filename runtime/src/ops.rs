@@ -9,7 +9,7 @@ use warp::reply::{Response, with_status};
 use crate::health::Health;
 use crate::metrics::Exporter;
 
-/// The routes; they answer in the process itself and call nothing else.
+/// The routes; they are served by the process itself and call nothing else.
 pub fn routes(
     health: Health,
     exporter: Exporter,
@@ -25,13 +25,13 @@ pub fn routes(
 #[must_use]
 pub fn live(health: &Health) -> Response {
     let stalled = health.stalled(Instant::now());
-    answer(stalled.is_empty(), &format!("stalled: {}", stalled.join(", ")))
+    respond(stalled.is_empty(), &format!("stalled: {}", stalled.join(", ")))
 }
 
 /// `/readyz`: 200, or 503 where the role may take no work.
 #[must_use]
 pub fn ready(health: &Health) -> Response {
-    answer(health.is_ready(), "not ready")
+    respond(health.is_ready(), "not ready")
 }
 
 /// `/metrics`: everything that is counted, in Prometheus' text format.
@@ -40,7 +40,7 @@ pub fn render(exporter: &Exporter) -> Response {
     warp::reply::Reply::into_response(exporter.render())
 }
 
-fn answer(good: bool, complaint: &str) -> Response {
+fn respond(good: bool, complaint: &str) -> Response {
     let (text, status) = if good {
         ("ok".to_owned(), StatusCode::OK)
     } else {
@@ -55,7 +55,7 @@ mod tests {
     use crate::metrics::Metrics;
 
     #[tokio::test]
-    async fn readiness_follows_the_parts_and_metrics_are_text() {
+    async fn readiness_follows_the_components_and_metrics_are_text() {
         let (health, metrics) = (Health::default(), Metrics::new().unwrap());
         metrics.build.with_label_values(&["0.0.0"]).set(1);
         let routes = routes(health.clone(), metrics.exporter);

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::ledger::Ledger;
 use crate::publish::{Delivered, PublishError};
 
-/// Wait before a full local queue is tried again. librdkafka empties it in milliseconds while the broker answers.
+/// Wait before a full local queue is tried again. librdkafka empties it in milliseconds while the broker responds.
 const FULL_QUEUE_WAIT: Duration = Duration::from_millis(5);
 
 /// A record to send, borrowed: librdkafka copies it.
@@ -27,7 +27,7 @@ pub struct Message<'a> {
 /// Who gets the acknowledgement.
 #[derive(Debug)]
 pub enum Ack {
-    /// A record of the ledger has one part less to wait for.
+    /// A record of the ledger has one acknowledgement less to wait for.
     Ledger(Arc<Ledger>, i64),
     /// Somebody waits.
     Waiter(oneshot::Sender<Result<Delivered, PublishError>>),

@@ -68,7 +68,7 @@ impl OutboxRows {
         self.ids.is_empty()
     }
 
-    /// Writes the rows in the caller's transaction, and says how many were not there already.
+    /// Writes the rows in the caller's transaction, and returns how many were not there already.
     ///
     /// # Errors
     /// Postgres'.
@@ -173,26 +173,26 @@ async fn publish(
     prefix: &str,
     done: &mut Vec<i64>,
 ) -> Result<(), PublishError> {
-    let mut answers = Vec::with_capacity(run.len());
+    let mut receivers = Vec::with_capacity(run.len());
     for row in run {
         let (_, topic, key, payload) = row;
         let topic = format!("{prefix}{topic}");
         let message = Message { topic: &topic, key: key.as_deref(), payload: Some(payload), headers: &[] };
         let (sender, receiver) = oneshot::channel();
-        answers.push((row, send(outbound, &message, Ack::Waiter(sender)).await, receiver));
+        receivers.push((row, send(outbound, &message, Ack::Waiter(sender)).await, receiver));
     }
     let mut failure = None;
-    for (row, sent, receiver) in answers {
-        let answer = match sent {
+    for (row, sent, receiver) in receivers {
+        let acknowledged = match sent {
             Ok(()) => receiver
                 .await
                 .unwrap_or_else(|_| Err(PublishError::Fatal("the producer is gone".into())))
                 .map(drop),
             Err(error) => Err(error),
         };
-        let settled = match answer {
+        let settled = match acknowledged {
             Err(PublishError::Refused(detail)) => set_aside(row, &detail, outbound, prefix).await.map(drop),
-            answer => answer,
+            acknowledged => acknowledged,
         };
         match settled {
             Ok(()) => done.push(row.0),

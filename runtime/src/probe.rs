@@ -1,4 +1,4 @@
-//! A client beside the one that works: whether the brokers answer a fresh client, and where partitions end.
+//! A client beside the one that works: whether the brokers respond to a fresh client, and where partitions end.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
-/// Longest wait for an answer.
+/// Longest wait for a response.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks the brokers, with a client that is made anew after every failure: it may be the client that is at fault.
@@ -30,14 +30,14 @@ impl Probe {
     }
 
     /// Whether a fresh client learns of at least one broker.
-    pub(crate) fn brokers_answer(&mut self) -> bool {
+    pub(crate) fn brokers_respond(&mut self) -> bool {
         self.forget();
-        let answer = self.ask(|client| client.fetch_metadata(None, TIMEOUT));
-        answer.is_ok_and(|metadata| !metadata.brokers().is_empty())
+        let response = self.ask(|client| client.fetch_metadata(None, TIMEOUT));
+        response.is_ok_and(|metadata| !metadata.brokers().is_empty())
     }
 
-    /// Whether a fresh client gets an answer of the group's coordinator.
-    pub(crate) fn coordinator_answers(&mut self, topic: &str) -> bool {
+    /// Whether a fresh client gets a response of the group's coordinator.
+    pub(crate) fn coordinator_responds(&mut self, topic: &str) -> bool {
         self.forget();
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, 0);
@@ -70,11 +70,11 @@ impl Probe {
         if self.client.is_none() {
             self.client = Some(self.config.create()?);
         }
-        let answer = self.client.as_ref().map_or(Err(KafkaError::Canceled), question);
-        if answer.is_err() {
+        let response = self.client.as_ref().map_or(Err(KafkaError::Canceled), question);
+        if response.is_err() {
             self.forget();
         }
-        answer
+        response
     }
 
     fn forget(&mut self) {
@@ -84,7 +84,7 @@ impl Probe {
     }
 }
 
-/// Drops a client on a thread of its own: librdkafka may wait for brokers that do not answer. A client that never ends costs
+/// Drops a client on a thread of its own: librdkafka may wait for brokers that do not respond. A client that never ends costs
 /// its memory; waiting for it would cost the role.
 pub(crate) fn drop_aside<T: Send + 'static>(client: T) {
     let dropped = std::thread::Builder::new().name("kafka-drop".to_owned()).spawn(move || drop(client));

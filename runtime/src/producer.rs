@@ -348,7 +348,7 @@ fn watch(producer: &Weak<Shared>, base: &ClientConfig, observer: &dyn ProducerOb
             (delivered, failed) = (delivered_now, failed_now);
         }
         let is_broken = shared.is_broken.load(Ordering::SeqCst);
-        let is_frozen = dog.look(now, pulse, || probe.brokers_answer()) == Remedy::Rebuild;
+        let is_frozen = dog.look(now, pulse, || probe.brokers_respond()) == Remedy::Rebuild;
         if is_broken || is_frozen {
             let cause = if is_broken { "fatal" } else { "frozen" };
             tracing::warn!(cause, "the producer is built anew");

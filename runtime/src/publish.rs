@@ -12,7 +12,7 @@ pub struct Delivered {
 /// Why a record was not acknowledged.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The local queue is full, or the broker did not answer in time; nothing is known of the record.
+    /// The local queue is full, or the broker did not respond in time; nothing is known of the record.
     #[error("kafka did not acknowledge in time: {0}")]
     Timeout(String),
     /// The record itself is refused, e.g. too large.

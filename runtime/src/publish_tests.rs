@@ -20,7 +20,7 @@ use crate::worker::Halt;
 const LARGE: u128 = 3;
 const LIMIT: usize = 500;
 
-/// Says of larger records what Kafka says: at once, as librdkafka does, or with the acknowledgement, as a broker does.
+/// Refuses larger records as Kafka does: at once, as librdkafka does, or with the acknowledgement, as a broker does.
 #[derive(Default)]
 struct Limited {
     taken: MemoryOutbound,

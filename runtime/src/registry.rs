@@ -1,6 +1,6 @@
 //! The schema registry: ids for what we write, schemas for what we read, compatibility when topics are applied.
 //!
-//! Look-ups by id tell "unknown" (a dead letter) from "unreachable" (wait). Nothing negative is cached: a blip must
+//! Look-ups by id distinguish "unknown" (a dead letter) from "unreachable" (wait). Nothing negative is cached: a blip must
 //! not poison a consumer.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use schemas::topic::Topic;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-/// Longest wait for an answer of the registry.
+/// Longest wait for a response of the registry.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the registry did not help.
@@ -24,7 +24,7 @@ pub enum RegistryError {
     /// The registry says that it does not know the id.
     #[error("the schema registry does not know schema id {0}")]
     Unknown(u32),
-    /// No answer, or not a sensible one: try again.
+    /// No response, or not a sensible one: try again.
     #[error("the schema registry is not reachable: {0}")]
     Unavailable(String),
     /// The schema would break readers or writers of the version before.
@@ -85,7 +85,7 @@ pub struct Registry {
 }
 
 #[derive(Deserialize)]
-struct SchemaAnswer {
+struct SchemaResponse {
     schema: String,
 }
 
@@ -148,27 +148,27 @@ impl Registry {
         let path = format!("config/{subject}");
         let body = serde_json::json!({ "compatibility": rule });
         let unavailable = |error: reqwest::Error| RegistryError::Unavailable(error.to_string());
-        let answer =
+        let response =
             self.request(reqwest::Method::PUT, &path).json(&body).send().await.map_err(unavailable)?;
-        answer.error_for_status().map_err(unavailable)?;
+        response.error_for_status().map_err(unavailable)?;
         Ok(())
     }
 
     async fn fetch(&self, id: u32) -> Result<Arc<RecordSchema>, RegistryError> {
         let unavailable = |error: reqwest::Error| RegistryError::Unavailable(error.to_string());
         let request = self.request(reqwest::Method::GET, &format!("schemas/ids/{id}"));
-        let answer = request.send().await.map_err(unavailable)?;
-        if answer.status() == reqwest::StatusCode::NOT_FOUND {
-            // A proxy in front of a registry that is down can answer 404 too; only the registry's own code counts.
-            let body = answer.text().await.map_err(unavailable)?;
+        let response = request.send().await.map_err(unavailable)?;
+        if response.status() == reqwest::StatusCode::NOT_FOUND {
+            // A proxy in front of a registry that is down can respond 404 too; only the registry's own code counts.
+            let body = response.text().await.map_err(unavailable)?;
             return Err(if body.contains("40403") {
                 RegistryError::Unknown(id)
             } else {
                 RegistryError::Unavailable(format!("404 without the registry's error code 40403 for id {id}"))
             });
         }
-        let found: SchemaAnswer =
-            answer.error_for_status().map_err(unavailable)?.json().await.map_err(unavailable)?;
+        let found: SchemaResponse =
+            response.error_for_status().map_err(unavailable)?.json().await.map_err(unavailable)?;
         let schema =
             RecordSchema::parse(&found.schema).map_err(|detail| RegistryError::Unparsable { id, detail })?;
         Ok(Arc::new(schema))

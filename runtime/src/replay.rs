@@ -27,8 +27,8 @@ use crate::source::{Assignment, Lane, RawRecord};
 use crate::stage::Sink;
 use crate::worker::{Halt, StageContext};
 
-/// Longest wait for an answer of Kafka about a topic.
-const ANSWER: Duration = Duration::from_secs(60);
+/// Longest wait for a response of Kafka about a topic.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time without a record that is done: neither Kafka, the registry nor the sink may be away for longer.
 const STALLED: Duration = Duration::from_secs(120);
 /// How often progress is reported, and looked for.
@@ -69,7 +69,7 @@ pub enum ReplayError {
         /// Why; never [`Halt::Stopped`].
         source: Halt,
     },
-    /// Kafka does not answer.
+    /// Kafka does not respond.
     #[error("kafka")]
     Kafka(#[from] KafkaError),
     /// Nothing moves; the log says what was tried again.
@@ -149,7 +149,7 @@ impl Replay {
         }
     }
 
-    /// Hands every record before the ends that the topic has now to a worker of the sink per partition, and tells every second how
+    /// Hands every record before the ends that the topic has now to a worker of the sink per partition, and logs every second how
     /// many offsets are done. Dropped, it ends its workers.
     ///
     /// # Errors
@@ -193,12 +193,12 @@ impl Replay {
     async fn ranges(&self) -> Result<Ranges, ReplayError> {
         let (consumer, topic) = (self.consumer.clone(), self.topic.clone());
         let ranges = tokio::task::spawn_blocking(move || -> KafkaResult<Ranges> {
-            let metadata = consumer.fetch_metadata(Some(&topic), ANSWER)?;
+            let metadata = consumer.fetch_metadata(Some(&topic), METADATA_TIMEOUT)?;
             let partitions = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
             if partitions.is_empty() {
                 return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition));
             }
-            let range = |id| Ok((id, consumer.fetch_watermarks(&topic, id, ANSWER)?));
+            let range = |id| Ok((id, consumer.fetch_watermarks(&topic, id, METADATA_TIMEOUT)?));
             partitions.iter().map(|partition| range(partition.id())).collect()
         });
         Ok(ranges.await??)
@@ -317,7 +317,7 @@ impl<'a> Lanes<'a> {
         }
     }
 
-    /// Tells how far the workers are.
+    /// Logs how far the workers are.
     fn look(&mut self) -> Result<(), ReplayError> {
         let done =
             self.frontiers.iter().map(|(start, lane)| u64::try_from(lane.frontier() - start).unwrap_or(0));

@@ -1,4 +1,4 @@
-//! One record that never works, on memory: what is behind it goes on, and it is told of.
+//! One record that never works, on memory: what is behind it goes on, and it is reported.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -51,19 +51,19 @@ fn refused() -> StageError {
     StageError::new("photo store", std::io::Error::other("access denied"))
 }
 
-/// Emits every event but the bad one; with `TOLD` it has a verdict for that, too.
-struct Stage<const TOLD: bool> {
+/// Emits every event but the bad one; with `REPORTS` it has a verdict for that, too.
+struct Stage<const REPORTS: bool> {
     is_down: AtomicBool,
     failures: AtomicUsize,
 }
 
-impl<const TOLD: bool> Stage<TOLD> {
+impl<const REPORTS: bool> Stage<REPORTS> {
     fn new(is_down: bool) -> Self {
         Self { is_down: is_down.into(), failures: 0.into() }
     }
 }
 
-impl<const TOLD: bool> Processor for Stage<TOLD> {
+impl<const REPORTS: bool> Processor for Stage<REPORTS> {
     const NAME: &'static str = "stage";
     type In = ActivityLogged;
     type Out = ActivityLogged;
@@ -78,15 +78,15 @@ impl<const TOLD: bool> Processor for Stage<TOLD> {
 
     fn give_up(&self, event: &Envelope<ActivityLogged>, _: &StageError) -> Option<Verdict<ActivityLogged>> {
         let document = "failed".to_owned();
-        TOLD.then(|| Verdict::Emit(ActivityLogged { document, ..event.payload.clone() }))
+        REPORTS.then(|| Verdict::Emit(ActivityLogged { document, ..event.payload.clone() }))
     }
 }
 
-fn worker<const TOLD: bool>(
+fn worker<const REPORTS: bool>(
     outbound: &Arc<MemoryOutbound>,
     limit: RetryLimit,
     is_down: bool,
-) -> Arc<PureWorker<Stage<TOLD>>> {
+) -> Arc<PureWorker<Stage<REPORTS>>> {
     let mut context = stage_context("stage", outbound.clone()).unwrap();
     context.retry_limit = limit;
     Arc::new(PureWorker {

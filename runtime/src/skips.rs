@@ -25,7 +25,7 @@ impl Skips {
     /// Why an operator has set this record aside for `stage`; `None` where nobody has.
     ///
     /// # Errors
-    /// When Postgres does not answer.
+    /// When Postgres does not respond.
     pub async fn reason(&self, stage: &str, at: &Position) -> Result<Option<String>, sqlx::Error> {
         let Some(pool) = &self.0 else { return Ok(None) };
         sqlx::query_scalar(

@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// Why a topic could not be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// Kafka does not answer.
+    /// Kafka does not respond.
     #[error("kafka: {0}")]
     Kafka(#[from] KafkaError),
     /// The end was not reached in time, and Kafka gave no reason.
@@ -28,7 +28,7 @@ pub enum SnapshotError {
 /// First and next offset of each partition.
 ///
 /// # Errors
-/// Kafka's, where it does not answer within a minute.
+/// Kafka's, where it does not respond within a minute.
 pub fn extents(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, (i64, i64)>, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
     let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());

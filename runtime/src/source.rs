@@ -120,7 +120,7 @@ impl Lane {
         self.finished.load(Ordering::SeqCst)
     }
 
-    /// Whether the worker has ended and wants to begin anew; answers true once.
+    /// Whether the worker has ended and wants to begin anew; true once.
     #[must_use]
     pub fn take_restart(&self) -> bool {
         self.is_finished() && self.restart.swap(false, Ordering::SeqCst)

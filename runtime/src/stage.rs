@@ -104,7 +104,7 @@ pub trait Processor: Send + Sync + 'static {
         None
     }
 
-    /// Whether a verdict about this event shows that the stage's dependencies answer; false for one that is passed on
+    /// Whether a verdict about this event shows that the stage's dependencies respond; false for one that is passed on
     /// without asking them.
     fn needs_dependencies(&self, event: &Self::In) -> bool {
         let _ = event;

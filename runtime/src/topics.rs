@@ -194,7 +194,7 @@ async fn create(admin: &Admin, specification: &Specification) -> Result<(), Topi
     Ok(())
 }
 
-/// [`check`] behind the creation: for a moment a broker may still answer with what it knew before.
+/// [`check`] behind the creation: for a moment a broker may still respond with what it knew before.
 async fn wait_created(kafka: &ClientConfig, layout: &Layout) -> Result<(), TopicsError> {
     let until = Instant::now() + TIMEOUT;
     loop {
@@ -232,8 +232,8 @@ async fn make_as_specified(
 
 async fn settings(admin: &Admin, topic: &str) -> Result<Vec<ConfigEntry>, TopicsError> {
     let asked = ResourceSpecifier::Topic(topic);
-    let mut answers = admin.describe_configs([&asked], &options()).await?;
-    match answers.pop() {
+    let mut described = admin.describe_configs([&asked], &options()).await?;
+    match described.pop() {
         Some(Ok(resource)) => Ok(resource.entries),
         Some(Err(code)) => Err(TopicsError::Refused { topic: topic.to_owned(), code }),
         None => Err(TopicsError::Missing(topic.to_owned())),

@@ -1,15 +1,15 @@
 //! When a Kafka client is taken for frozen and built anew.
 //!
-//! librdkafka can lose all its brokers for good: a broker that thaws while it is fenced answers with topics and no
+//! librdkafka can lose all its brokers for good: a broker that thaws while it is fenced responds with topics and no
 //! brokers, every broker is dropped, and nothing asks again (confluentinc/librdkafka#5301). Such a client looks like one
-//! whose brokers are away; what tells the two apart is that a fresh client gets an answer.
+//! whose brokers are away; what distinguishes the two is that a fresh client gets a response.
 
 use std::time::{Duration, Instant};
 
 /// A client that does not get on is suspected after this time: a group's rebalance or a reconnect takes a few seconds.
 const SUSPECTED: Duration = Duration::from_secs(5);
-/// While the brokers have answered a fresh client for this long, a client that has not got on with them is built anew. A
-/// sound one is back within its reconnect backoff (1 s), a coordinator's answer and a join: under 10 s.
+/// While the brokers have responded to a fresh client for this long, a client that has not got on with them is built anew. A
+/// sound one is back within its reconnect backoff (1 s), a coordinator's response and a join: under 10 s.
 const FROZEN: Duration = Duration::from_secs(20);
 /// A client that has been built anew and has not got on for this long needs a new process.
 const HOPELESS: Duration = Duration::from_secs(90);
@@ -38,34 +38,34 @@ pub(crate) enum Remedy {
 #[derive(Debug, Default)]
 pub(crate) struct Watchdog {
     unwell_since: Option<Instant>,
-    answering_since: Option<Instant>,
+    responding_since: Option<Instant>,
     rebuilt_at: Option<Instant>,
 }
 
 impl Watchdog {
-    /// One look; `brokers_answer` asks with a fresh client, and is called only about a client that is suspected.
+    /// One look; `brokers_respond` asks with a fresh client, and is called only about a client that is suspected.
     pub(crate) fn look(
         &mut self,
         now: Instant,
         pulse: Pulse,
-        brokers_answer: impl FnOnce() -> bool,
+        brokers_respond: impl FnOnce() -> bool,
     ) -> Remedy {
         match pulse {
             Pulse::Well => *self = Self::default(),
-            Pulse::Idle => (self.unwell_since, self.answering_since) = (None, None),
+            Pulse::Idle => (self.unwell_since, self.responding_since) = (None, None),
             Pulse::Unwell => {
                 let since = *self.unwell_since.get_or_insert(now);
                 if now.saturating_duration_since(since) < SUSPECTED {
                     return Remedy::None;
                 }
-                if !brokers_answer() {
+                if !brokers_respond() {
                     // The brokers are away: nothing is wrong with the client.
-                    (self.answering_since, self.rebuilt_at) = (None, None);
+                    (self.responding_since, self.rebuilt_at) = (None, None);
                     return Remedy::None;
                 }
-                let answering = *self.answering_since.get_or_insert(now);
-                if now.saturating_duration_since(answering) >= FROZEN {
-                    (self.unwell_since, self.answering_since) = (None, None);
+                let responding = *self.responding_since.get_or_insert(now);
+                if now.saturating_duration_since(responding) >= FROZEN {
+                    (self.unwell_since, self.responding_since) = (None, None);
                     self.rebuilt_at.get_or_insert(now);
                     return Remedy::Rebuild;
                 }
@@ -85,17 +85,18 @@ mod tests {
     use super::*;
 
     /// Looks once a second from `from` on; returns the seconds at which the client was to be built anew.
-    fn looks(dog: &mut Watchdog, start: Instant, seconds: std::ops::Range<u64>, answers: bool) -> Vec<u64> {
+    fn looks(dog: &mut Watchdog, start: Instant, seconds: std::ops::Range<u64>, responds: bool) -> Vec<u64> {
         seconds
             .filter(|second| {
                 let now = start + Duration::from_secs(*second);
-                dog.look(now, Pulse::Unwell, || answers) == Remedy::Rebuild
+                dog.look(now, Pulse::Unwell, || responds) == Remedy::Rebuild
             })
             .collect()
     }
 
     #[test]
-    fn a_client_that_does_not_get_on_while_brokers_answer_others_is_built_anew_and_then_taken_for_hopeless() {
+    fn a_client_that_does_not_get_on_while_brokers_respond_to_others_is_built_anew_and_then_taken_for_hopeless()
+     {
         let (mut dog, start) = (Watchdog::default(), Instant::now());
         assert_eq!(looks(&mut dog, start, 0..100, true), [25, 51, 77]);
         assert!(!dog.is_hopeless(start + Duration::from_secs(100)));

@@ -65,7 +65,7 @@ pub struct StageContext {
 /// Why a worker ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum Halt {
-    /// Told to stop in the middle of a retry: no fault.
+    /// Asked to stop in the middle of a retry: no fault.
     #[error("stopped")]
     Stopped,
     /// Another owner has the partition: begin anew from Kafka's offset, if it is still ours.
@@ -220,7 +220,7 @@ impl StageContext {
         if retrying.backoff.wait(retrying.stop).await { Ok(()) } else { Err(Halt::Stopped) }
     }
 
-    /// Counts and logs a record's failed attempt, and says what to do next.
+    /// Counts and logs a record's failed attempt, and returns what to do next.
     pub fn failed(
         &self,
         failing: &mut Failing,
@@ -347,7 +347,7 @@ fn envelope<T>(payload: T, record: &RawRecord) -> Envelope<T> {
     }
 }
 
-/// The next records of a lane, at least one; `None` when told to stop.
+/// The next records of a lane, at least one; `None` when asked to stop.
 pub async fn next_records(assignment: &mut Assignment, most: usize) -> Option<Vec<RawRecord>> {
     let mut records = Vec::with_capacity(most.min(64));
     let taken = tokio::select! {

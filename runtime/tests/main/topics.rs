@@ -22,8 +22,8 @@ async fn set(topic: &str, settings: &[(&str, &str)]) {
 async fn setting(topic: &str, name: &str) -> String {
     let admin: Admin = kafka().create().unwrap();
     let asked = ResourceSpecifier::Topic(topic);
-    let answer = admin.describe_configs([&asked], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
-    answer.get(name).unwrap().value.clone().unwrap()
+    let response = admin.describe_configs([&asked], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+    response.get(name).unwrap().value.clone().unwrap()
 }
 
 #[tokio::test]
@@ -35,19 +35,19 @@ async fn settings_of_an_existing_topic_are_made_as_specified_and_what_operators_
     set(&topic, &[("retention.ms", "1000"), ("cleanup.policy", "compact"), ("segment.bytes", "7000000")])
         .await;
 
-    let Err(TopicsError::Different(told)) = topics::compare_all(&kafka(), &layout).await else {
+    let Err(TopicsError::Different(differences)) = topics::compare_all(&kafka(), &layout).await else {
         panic!("a difference")
     };
-    let told: Vec<String> = told.iter().map(ToString::to_string).collect();
+    let reported: Vec<String> = differences.iter().map(ToString::to_string).collect();
     assert_eq!(
-        told,
+        reported,
         [
             format!("topic {topic}: cleanup.policy is compact, specified is delete"),
             format!("topic {topic}: retention.ms is 1000, specified is -1"),
         ]
     );
     let set = topics::apply(&kafka(), &registry(), &layout).await.unwrap();
-    assert_eq!(set.iter().map(ToString::to_string).collect::<Vec<_>>(), told);
+    assert_eq!(set.iter().map(ToString::to_string).collect::<Vec<_>>(), reported);
     assert_eq!(setting(&topic, "retention.ms").await, "-1");
     assert_eq!(setting(&topic, "cleanup.policy").await, "delete");
     assert_eq!(setting(&topic, "segment.bytes").await, "7000000");

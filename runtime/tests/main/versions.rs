@@ -56,19 +56,19 @@ async fn the_registry_accepts_every_version_that_today_reads_and_refuses_a_symbo
     for subject in &subjects.all {
         let Versions { next, earlier, closed } = &subject.versions;
         let open = earlier.iter().chain(next).enumerate();
-        let answers = futures::stream::iter(open)
+        let responses = futures::stream::iter(open)
             .map(async |(n, version)| (version, follows_today(&registry, subject, n, &version.schema).await))
             .buffer_unordered(8);
-        let answers: Vec<_> = answers.collect().await;
-        for (version, answer) in &answers {
-            assert!(answer.is_ok(), "{} {}: {answer:?}", subject.name, version.change);
+        let responses: Vec<_> = responses.collect().await;
+        for (version, response) in &responses {
+            assert!(response.is_ok(), "{} {}: {response:?}", subject.name, version.change);
         }
-        accepted += answers.len();
+        accepted += responses.len();
         for (n, (closed, schema)) in closed.iter().enumerate() {
-            let answer = follows_today(&registry, subject, answers.len() + n, schema).await;
+            let response = follows_today(&registry, subject, responses.len() + n, schema).await;
             assert!(
-                matches!(answer, Err(RegistryError::Incompatible { .. })),
-                "{} {closed}: {answer:?}",
+                matches!(response, Err(RegistryError::Incompatible { .. })),
+                "{} {closed}: {response:?}",
                 subject.name
             );
             refused += 1;
