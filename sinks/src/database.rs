@@ -33,7 +33,7 @@ impl Tables {
     /// The first of them that the schema does not have.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// When the database does not respond.
     pub async fn missing(&self, pool: &PgPool) -> sqlx::Result<Option<&'static str>> {
         for table in &self.emptied {
             if !exists(pool, table.name).await? {
@@ -62,7 +62,8 @@ pub fn is_retryable(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The engine's view of an error; `what` names what was written, `table` where the server does not say. The server's detail is left out: it quotes rows.
+/// The engine's view of an error; `what` names what was written, `table` where the server does not report it. The server's
+/// detail is left out: it quotes rows.
 pub(crate) fn sink_error(error: sqlx::Error, what: &str, table: &str) -> SinkError {
     if is_retryable(&error) {
         return SinkError::Retry(error.into());

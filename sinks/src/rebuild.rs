@@ -71,7 +71,7 @@ pub enum RebuildError {
     /// The registry's settings.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The database does not answer.
+    /// The database does not respond.
     #[error("postgres")]
     Postgres(#[from] sqlx::Error),
 }

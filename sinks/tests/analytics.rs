@@ -14,7 +14,7 @@ use sinks::analytics::{AnalyticsConfig, AnalyticsEvent, AnalyticsSink, Analytics
 
 use crate::analytics_oracle::fold;
 use crate::analytics_stories::{
-    HOUR, Step, counted, decided, empty, numbers, payouts, shuffled, steps, story, worlds,
+    HOUR, Phase, counted, decided, empty, numbers, payouts, phases, shuffled, story, worlds,
 };
 use crate::payments::Payment;
 use crate::stories::{DAY, Story};
@@ -29,7 +29,7 @@ async fn write(sink: &AnalyticsSink, events: impl IntoIterator<Item = AnalyticsE
 }
 
 /// The numbers of a metric by period: `{dimension}[ of a user] = value (samples)`.
-async fn told(schema: &Schema, metric: &str, period: &str) -> Vec<String> {
+async fn values(schema: &Schema, metric: &str, period: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for ((name, dimension, of, start, user), number) in numbers(&schema.pool).await {
         if name == metric && of == period {
@@ -68,7 +68,7 @@ async fn uploads_are_counted_by_vehicle_level_region_outcome_reason_and_user() {
         "01-02 00 {\"vehicle_kind\": \"petrol\"} = 1 (1)",
         "01-02 00 {} = 3 (3)",
     ];
-    assert_eq!(told(&schema, "uploads_accepted", "day").await, accepted);
+    assert_eq!(values(&schema, "uploads_accepted", "day").await, accepted);
     let decided = [
         "01-02 00 {\"outcome\": \"rejected\"} = 1 (1)",
         "01-02 00 {\"outcome\": \"verified\"} = 2 (2)",
@@ -79,9 +79,9 @@ async fn uploads_are_counted_by_vehicle_level_region_outcome_reason_and_user() {
         "01-02 00 {\"vehicle_kind\": \"petrol\"} = 1 (1)",
         "01-02 00 {} = 3 (3)",
     ];
-    assert_eq!(told(&schema, "uploads_decided", "day").await, decided);
+    assert_eq!(values(&schema, "uploads_decided", "day").await, decided);
     let verified = ["01-02 00 {} of 1 = 1 (1)", "01-02 00 {} of 2 = 1 (1)"];
-    assert_eq!(told(&schema, "uploads_verified", "day").await, verified);
+    assert_eq!(values(&schema, "uploads_verified", "day").await, verified);
     schema.drop().await;
 }
 
@@ -119,14 +119,14 @@ async fn kilometres_and_co2_are_those_of_verified_uploads_times_the_vehicles_fac
         "01-02 00 {} of 1 = 16.0934 (1)",
         "01-02 00 {} of 2 = 16.0934 (1)",
     ];
-    assert_eq!(told(&schema, "distance", "day").await, distance);
+    assert_eq!(values(&schema, "distance", "day").await, distance);
     // 16.09344 * 172.65 / 1000 = 2.778532416 and 16.09344 * 26.86 / 1000 = 0.4322697984.
     let emitted = [
         "01-02 00 {\"vehicle_kind\": \"diesel\"} = 2.7785 (1)",
         "01-02 00 {\"vehicle_kind\": \"electric\"} = 0.4322 (1)",
         "01-02 00 {} = 3.2108 (2)",
     ];
-    assert_eq!(told(&schema, "co2_emitted", "day").await, emitted);
+    assert_eq!(values(&schema, "co2_emitted", "day").await, emitted);
     // 16.09344 * (161.52 - 26.86) / 1000 = 2.1671426304; a diesel avoids nothing and makes no row.
     let avoided = [
         "01-02 00 {\"region\": \"DE\"} = 2.1671 (1)",
@@ -134,7 +134,7 @@ async fn kilometres_and_co2_are_those_of_verified_uploads_times_the_vehicles_fac
         "01-02 00 {} = 2.1671 (1)",
         "01-02 00 {} of 1 = 2.1671 (1)",
     ];
-    assert_eq!(told(&schema, "co2_avoided", "day").await, avoided);
+    assert_eq!(values(&schema, "co2_avoided", "day").await, avoided);
     let exact: Vec<String> = sqlx::query_scalar(
         "select exact_value::text from analytics_data where metric_name = 'co2_avoided' and time_period = 'year'
             and user_id is not null",
@@ -150,10 +150,10 @@ async fn kilometres_and_co2_are_those_of_verified_uploads_times_the_vehicles_fac
 async fn shares_are_of_an_uploads_first_verdict() {
     let (schema, _) = three_uploads().await;
     // Of three one was shown to a person, one believed by the machine, one turned down by it.
-    assert_eq!(told(&schema, "manual_review", "day").await, ["01-02 00 {} = 0.3333 (3)"]);
-    assert_eq!(told(&schema, "auto_accept", "day").await, ["01-02 00 {} = 0.3333 (3)"]);
+    assert_eq!(values(&schema, "manual_review", "day").await, ["01-02 00 {} = 0.3333 (3)"]);
+    assert_eq!(values(&schema, "auto_accept", "day").await, ["01-02 00 {} = 0.3333 (3)"]);
     let hours = ["01-02 00 {} = 1 (1)", "01-02 01 {} = 0 (2)"];
-    assert_eq!(told(&schema, "manual_review", "hour").await, hours);
+    assert_eq!(values(&schema, "manual_review", "hour").await, hours);
     schema.drop().await;
 }
 
@@ -164,10 +164,10 @@ async fn a_mean_of_which_every_sample_was_taken_back_has_no_value() {
     let story = story(1, 1, HOUR - 4_000_000, ("petrol", "basic", "DE"));
     // Reviewed a second before the full hour, verified on it; told in the other order.
     write(&sink, [counted(story.decided(Verdict::Verified, None))]).await;
-    assert_eq!(told(&schema, "auto_accept", "hour").await, ["01-02 01 {} = 1 (1)"]);
+    assert_eq!(values(&schema, "auto_accept", "hour").await, ["01-02 01 {} = 1 (1)"]);
     write(&sink, [counted(story.decided(Verdict::Review, Some(Reason::LowConfidence)))]).await;
     let hours = ["01-02 00 {} = 0 (1)", "01-02 01 {} = none (0)"];
-    assert_eq!(told(&schema, "auto_accept", "hour").await, hours);
+    assert_eq!(values(&schema, "auto_accept", "hour").await, hours);
     schema.drop().await;
 }
 
@@ -191,7 +191,7 @@ async fn rewards_are_counted_at_the_acceptance_and_what_is_cut_by_the_tightest_b
         vec![charge(LimitType::Daily, 90), charge(LimitType::Weekly, 100), charge(LimitType::Monthly, 100)];
     write(&sink, [counted(story.calculated()), AnalyticsEvent::Granted(granted)]).await;
     let calculated = ["01-02 23 {\"vehicle_kind\": \"hybrid\"} = 0.1689 (1)", "01-02 23 {} = 0.1689 (1)"];
-    assert_eq!(told(&schema, "rewards_calculated", "hour").await, calculated);
+    assert_eq!(values(&schema, "rewards_calculated", "hour").await, calculated);
     let granted = [
         "01-02 00 {\"region\": \"DE\"} = 0.1 (1)",
         "01-02 00 {\"user_type\": \"verified\"} = 0.1 (1)",
@@ -199,9 +199,9 @@ async fn rewards_are_counted_at_the_acceptance_and_what_is_cut_by_the_tightest_b
         "01-02 00 {} = 0.1 (1)",
         "01-02 00 {} of 1 = 0.1 (1)",
     ];
-    assert_eq!(told(&schema, "rewards_granted", "day").await, granted);
+    assert_eq!(values(&schema, "rewards_granted", "day").await, granted);
     let cut = ["01-02 00 {\"limit_type\": \"weekly\"} = 0.0689 (1)", "01-02 00 {} = 0.0689 (1)"];
-    assert_eq!(told(&schema, "rewards_cut", "day").await, cut);
+    assert_eq!(values(&schema, "rewards_cut", "day").await, cut);
     schema.drop().await;
 }
 
@@ -217,15 +217,15 @@ fn two_rewards() -> Payment {
 async fn payments_count_at_the_blocks_time_and_a_transactions_fee_once() {
     let schema = Schema::new().await;
     let sink = sink(&schema).await;
-    let events = paid(payouts(&two_rewards(), &[Step::PaidOnB, Step::Final]));
+    let events = paid(payouts(&two_rewards(), &[Phase::PaidOnB, Phase::Final]));
     write(&sink, events.clone()).await;
     // Block b: 2024-01-02 03:16:40. 2 * 0.168945 B3TR, 0.640531500000000123 VTHO.
     let rewards = ["01-02 03 {\"network\": \"vechain_testnet\"} = 0.3378 (2)", "01-02 03 {} = 0.3378 (2)"];
-    assert_eq!(told(&schema, "rewards_paid", "hour").await, rewards);
+    assert_eq!(values(&schema, "rewards_paid", "hour").await, rewards);
     let fee = ["01-02 03 {\"network\": \"vechain_testnet\"} = 0.6405 (1)", "01-02 03 {} = 0.6405 (1)"];
-    assert_eq!(told(&schema, "payout_fee", "hour").await, fee);
+    assert_eq!(values(&schema, "payout_fee", "hour").await, fee);
     let mean = ["01-02 03 {\"network\": \"vechain_testnet\"} = 0.3202 (2)", "01-02 03 {} = 0.3202 (2)"];
-    assert_eq!(told(&schema, "fee_per_reward", "hour").await, mean);
+    assert_eq!(values(&schema, "fee_per_reward", "hour").await, mean);
     let exact: String = sqlx::query_scalar(
         "select exact_value::text from analytics_data where metric_name = 'payout_fee' and time_period = 'day'
             and dimension = '{}'",
@@ -244,9 +244,9 @@ async fn an_undone_block_takes_its_payments_and_fee_back_and_another_brings_them
     let sink = sink(&schema).await;
     let payment = two_rewards();
     let [first, undone, again]: [Vec<_>; 3] = [0..2, 2..4, 4..6]
-        .map(|part| payouts(&payment, &[Step::PaidOnA, Step::Undone, Step::PaidOnB])[part].to_vec());
+        .map(|part| payouts(&payment, &[Phase::PaidOnA, Phase::Undone, Phase::PaidOnB])[part].to_vec());
     let total = async |metric: &str| -> Vec<String> {
-        let lines = told(&schema, metric, "day").await;
+        let lines = values(&schema, metric, "day").await;
         lines.into_iter().filter(|line| line.contains("{} =")).collect()
     };
     write(&sink, paid(first.clone())).await;
@@ -268,12 +268,12 @@ async fn an_undone_block_takes_its_payments_and_fee_back_and_another_brings_them
 async fn a_failed_transaction_costs_its_fee_and_pays_nothing() {
     let schema = Schema::new().await;
     let sink = sink(&schema).await;
-    write(&sink, paid(payouts(&two_rewards(), &[Step::Reverted]))).await;
-    assert!(told(&schema, "rewards_paid", "day").await.is_empty());
+    write(&sink, paid(payouts(&two_rewards(), &[Phase::Reverted]))).await;
+    assert!(values(&schema, "rewards_paid", "day").await.is_empty());
     let fee = ["01-01 00 {\"network\": \"vechain_testnet\"} = 0.6405 (1)", "01-01 00 {} = 0.6405 (1)"];
-    assert_eq!(told(&schema, "payout_fee", "day").await, fee);
+    assert_eq!(values(&schema, "payout_fee", "day").await, fee);
     let mean = ["01-01 00 {\"network\": \"vechain_testnet\"} = none (0)", "01-01 00 {} = none (0)"];
-    assert_eq!(told(&schema, "fee_per_reward", "day").await, mean);
+    assert_eq!(values(&schema, "fee_per_reward", "day").await, mean);
     schema.drop().await;
 }
 
@@ -288,7 +288,7 @@ async fn what_is_no_label_of_a_closed_set_is_counted_as_other() {
         "01-02 00 {\"vehicle_kind\": \"other\"} = 1 (1)",
         "01-02 00 {} = 1 (1)",
     ];
-    assert_eq!(told(&schema, "uploads_accepted", "day").await, expected);
+    assert_eq!(values(&schema, "uploads_accepted", "day").await, expected);
     schema.drop().await;
 }
 
@@ -314,7 +314,7 @@ async fn a_value_that_is_missing_negative_or_too_large_is_refused_and_adds_nothi
         AnalyticsEvent::Decided(event)
     };
     let payout = |change: fn(&mut schemas::events::PayoutUpdated)| {
-        let mut event = payouts(&two_rewards(), &[Step::PaidOnA]).remove(0);
+        let mut event = payouts(&two_rewards(), &[Phase::PaidOnA]).remove(0);
         change(&mut event);
         AnalyticsEvent::Paid(Box::new(event))
     };
@@ -361,7 +361,7 @@ async fn a_sum_that_its_column_cannot_hold_refuses_the_last_event_alone_and_is_n
     // Once there is room again it counts: refusing it has left no trace.
     empty(&schema.pool).await;
     write(&sink, [calculated(2)]).await;
-    assert_eq!(told(&schema, "rewards_calculated", "day").await[1], "01-02 00 {} = 60000000000.008 (1)");
+    assert_eq!(values(&schema, "rewards_calculated", "day").await[1], "01-02 00 {} = 60000000000.008 (1)");
     schema.drop().await;
 }
 
@@ -425,8 +425,8 @@ fn payments_undone_and_made_again_count_by_the_highest_revision_that_was_seen() 
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let schema = runtime.block_on(Schema::new());
     let sink = runtime.block_on(sink(&schema));
-    let seen = steps().prop_flat_map(|steps| {
-        let events = paid(payouts(&two_rewards(), &steps));
+    let seen = phases().prop_flat_map(|phases| {
+        let events = paid(payouts(&two_rewards(), &phases));
         // Some never come.
         prop::sample::subsequence(events.clone(), 0..=events.len()).prop_flat_map(shuffled)
     });
@@ -455,7 +455,7 @@ async fn hours_add_up_to_their_day_and_days_to_their_week_month_and_year() {
         let story =
             story(1 + u128::from(n.unsigned_abs() % 3), n, (n * 7 % 24) * HOUR, (kind, "basic", "DE"));
         events.extend(decided(&story, Verdict::Verified, None, n % 4 == 0));
-        events.extend(paid(payouts(&Payment::of([story]), &[Step::PaidOnA, Step::Undone, Step::PaidOnB])));
+        events.extend(paid(payouts(&Payment::of([story]), &[Phase::PaidOnA, Phase::Undone, Phase::PaidOnB])));
     }
     write(&sink, events).await;
     // Users have no hours; what one period is made of is another's rows that begin in it.

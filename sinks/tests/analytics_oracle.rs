@@ -119,9 +119,9 @@ impl Oracle {
         }
     }
 
-    fn put(&mut self, key: Key, end: DateTime<Utc>, told_at: Micros, amount: Decimal, samples: i64) {
+    fn put(&mut self, key: Key, end: DateTime<Utc>, published_at: Micros, amount: Decimal, samples: i64) {
         let mean = ["fee_per_reward", "manual_review", "auto_accept"].contains(&key.0.as_str());
-        let created_at = told_at.to_utc();
+        let created_at = published_at.to_utc();
         let empty = Number { end, exact: Decimal::ZERO, samples: 0, value: None, created_at };
         let number = self.numbers.entry(key).or_insert(empty);
         number.exact = (number.exact + amount).normalize();
@@ -203,25 +203,25 @@ impl Oracle {
 
     fn fees(&mut self, payouts: &[&PayoutUpdated]) {
         let spent = |event: &PayoutUpdated| {
-            let told = event.transaction.as_ref()?;
-            let rewards = match told.state {
-                AttemptState::Confirmed | AttemptState::Final => i64::from(told.clause_count),
+            let transaction = event.transaction.as_ref()?;
+            let rewards = match transaction.state {
+                AttemptState::Confirmed | AttemptState::Final => i64::from(transaction.clause_count),
                 AttemptState::Reverted | AttemptState::RevertedFinal => 0,
                 _ => return None,
             };
-            let wei: i128 = told.fee_wei.as_ref()?.parse().unwrap();
-            let at = (told.block.as_ref()?.timestamp, event.header.occurred_at);
+            let wei: i128 = transaction.fee_wei.as_ref()?.parse().unwrap();
+            let at = (transaction.block.as_ref()?.timestamp, event.header.occurred_at);
             Some((at, Decimal::from_i128_with_scale(wei, 18), rewards))
         };
         let mut newest: BTreeMap<_, &PayoutUpdated> = BTreeMap::new();
         for event in payouts {
-            let Some(told) = &event.transaction else { continue };
+            let Some(transaction) = &event.transaction else { continue };
             if let Some((at, ..)) = spent(event) {
                 self.every("payout_fee", &network(), at, Decimal::ZERO, 0);
                 self.every("fee_per_reward", &network(), at, Decimal::ZERO, 0);
             }
-            let kept = newest.entry(&told.tx_id).or_insert(event);
-            if told.revision > kept.transaction.as_ref().unwrap().revision {
+            let kept = newest.entry(&transaction.tx_id).or_insert(event);
+            if transaction.revision > kept.transaction.as_ref().unwrap().revision {
                 *kept = event;
             }
         }

@@ -9,7 +9,7 @@ use sinks::analytics::{AnalyticsEvent, AnalyticsSink, rebuild};
 use sinks::rebuild::TopicCount;
 
 use crate::analytics_oracle::fold;
-use crate::analytics_stories::{HOUR, Step, counted, decided, empty, numbers, payouts, story};
+use crate::analytics_stories::{HOUR, Phase, counted, decided, empty, numbers, payouts, story};
 use crate::payments::Payment;
 use crate::services::{self, performance, read, tries};
 use crate::support::{Schema, envelopes};
@@ -45,9 +45,9 @@ fn world() -> Vec<AnalyticsEvent> {
             events.extend(decided(&story, Verdict::Verified, None, n % 2 == 0));
             let payment = Payment::of([story]);
             events.push(counted(payment.claimed(0)));
-            let steps = [Step::PaidOnA, Step::Undone, Step::PaidOnB, Step::Final];
+            let phases = [Phase::PaidOnA, Phase::Undone, Phase::PaidOnB, Phase::Final];
             events.extend(
-                payouts(&payment, &steps).into_iter().map(|event| AnalyticsEvent::Paid(Box::new(event))),
+                payouts(&payment, &phases).into_iter().map(|event| AnalyticsEvent::Paid(Box::new(event))),
             );
             events
         })

@@ -52,15 +52,16 @@ pub fn decided(
     reason: Option<Reason>,
     reviewed: bool,
 ) -> Vec<AnalyticsEvent> {
-    let told = story.told(verdict, reason, reviewed).into_iter();
-    told.filter(|event| !matches!(event, UploadEvent::Graded(_) | UploadEvent::Read(_)))
+    let events = story.events(verdict, reason, reviewed).into_iter();
+    events
+        .filter(|event| !matches!(event, UploadEvent::Graded(_) | UploadEvent::Read(_)))
         .map(counted)
         .collect()
 }
 
 /// A step of a transaction that pays two rewards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Phase {
     PaidOnA,
     Undone,
     PaidOnB,
@@ -70,33 +71,34 @@ pub enum Step {
 
 /// The payouts of a transaction that takes steps: one snapshot a clause and step, with revisions from 1. Branch b is three hours
 /// and a day later than a; each step is told an hour before the one that went before, so that the earliest is not the first.
-pub fn payouts(payment: &Payment, steps: &[Step]) -> Vec<PayoutUpdated> {
+pub fn payouts(payment: &Payment, phases: &[Phase]) -> Vec<PayoutUpdated> {
     (1..)
-        .zip(steps)
-        .flat_map(|(revision, step)| {
-            (0..payment.stories.len()).map(move |clause| payout(payment, clause, revision, *step))
+        .zip(phases)
+        .flat_map(|(revision, phase)| {
+            (0..payment.stories.len()).map(move |clause| payout(payment, clause, revision, *phase))
         })
         .collect()
 }
 
-fn payout(payment: &Payment, clause: usize, revision: i64, step: Step) -> PayoutUpdated {
-    let template = match step {
-        Step::PaidOnA | Step::Reverted => PAID_ON_A,
-        Step::Undone => UNDONE,
-        Step::PaidOnB => PAID_ON_B,
-        Step::Final => FINAL,
+fn payout(payment: &Payment, clause: usize, revision: i64, phase: Phase) -> PayoutUpdated {
+    let template = match phase {
+        Phase::PaidOnA | Phase::Reverted => PAID_ON_A,
+        Phase::Undone => UNDONE,
+        Phase::PaidOnB => PAID_ON_B,
+        Phase::Final => FINAL,
     };
     let mut event = payment.snapshot(clause, template);
     event.header.event_id = EventId(natural(&format!("{}/{revision}", event.reward_id)));
-    event.header.occurred_at = Micros(payment.told_at(0).0 + 100 * HOUR - revision * HOUR);
+    event.header.occurred_at = Micros(payment.published_at(0).0 + 100 * HOUR - revision * HOUR);
     event.revision = revision;
-    let told = event.transaction.as_mut().unwrap();
-    told.revision = revision;
-    if step == Step::Reverted {
+    let transaction = event.transaction.as_mut().unwrap();
+    transaction.revision = revision;
+    if phase == Phase::Reverted {
         (event.state, event.paid_at) = (PayoutState::Quarantined, None);
-        (told.state, told.confirmed_at) = (AttemptState::Reverted, None);
+        (transaction.state, transaction.confirmed_at) = (AttemptState::Reverted, None);
     }
-    if let Some(block) = told.block.as_mut().filter(|_| matches!(step, Step::PaidOnB | Step::Final)) {
+    if let Some(block) = transaction.block.as_mut().filter(|_| matches!(phase, Phase::PaidOnB | Phase::Final))
+    {
         block.timestamp = Micros(block.timestamp.0 + DAY + 3 * HOUR);
     }
     event
@@ -115,16 +117,16 @@ pub fn worlds() -> impl Strategy<Value = Vec<AnalyticsEvent>> {
         prop::sample::select(vec!["DE", "ZZ", "nowhere"]),
     );
     // Days 363 to 367 after a Monday, 2024-01-01: 2024-12-29, a Sunday, to 2025-01-02.
-    let upload = (1_u128..4, 0..5 * 24 * 4_i64, cuts, verdicts, any::<bool>(), steps());
+    let upload = (1_u128..4, 0..5 * 24 * 4_i64, cuts, verdicts, any::<bool>(), phases());
     prop::collection::vec(upload, 1..7).prop_map(|uploads| {
         let mut events = Vec::new();
-        for (n, (user, quarters, cuts, (verdict, reason), reviewed, steps)) in (363..).zip(uploads) {
+        for (n, (user, quarters, cuts, (verdict, reason), reviewed, phases)) in (363..).zip(uploads) {
             // Each upload has a day of its own for its id; the time is any quarter of an hour of the five days.
             let after = quarters * HOUR / 4 - (n - 363) * DAY;
             let story = story(user, n, after, cuts);
             events.extend(decided(&story, verdict, reason, reviewed));
             if verdict == Verdict::Verified {
-                let paid = payouts(&Payment::of([story]), &steps);
+                let paid = payouts(&Payment::of([story]), &phases);
                 events.extend(paid.into_iter().map(|event| AnalyticsEvent::Paid(Box::new(event))));
             }
         }
@@ -132,11 +134,16 @@ pub fn worlds() -> impl Strategy<Value = Vec<AnalyticsEvent>> {
     })
 }
 
-/// Steps of a transaction in any order that a chain may have.
-pub fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step =
-        prop::sample::select(vec![Step::PaidOnA, Step::Undone, Step::PaidOnB, Step::Final, Step::Reverted]);
-    prop::collection::vec(step, 0..7)
+/// Phases of a transaction in any order that a chain may have.
+pub fn phases() -> impl Strategy<Value = Vec<Phase>> {
+    let phase = prop::sample::select(vec![
+        Phase::PaidOnA,
+        Phase::Undone,
+        Phase::PaidOnB,
+        Phase::Final,
+        Phase::Reverted,
+    ]);
+    prop::collection::vec(phase, 0..7)
 }
 
 /// Events in any order, some of them twice, in batches of some size.

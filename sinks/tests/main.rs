@@ -1,6 +1,6 @@
 //! Integration tests on real parts: start them with `devstack cargo test -p sinks --test main`.
 
-#![allow(clippy::unwrap_used, reason = "in a test a part that does not answer is a failure")]
+#![allow(clippy::unwrap_used, reason = "in a test a part that does not respond is a failure")]
 
 mod analytics;
 mod analytics_oracle;

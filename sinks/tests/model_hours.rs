@@ -51,7 +51,7 @@ async fn logged(schema: &Schema) -> Vec<ActivityLogged> {
 }
 
 /// Model, hour and sample size of every document.
-async fn told(schema: &Schema) -> Vec<String> {
+async fn documents(schema: &Schema) -> Vec<String> {
     let line = |record: ActivityLogged| {
         let document: Value = serde_json::from_str(&record.document).unwrap();
         let (model, version) = (&document["model_name"], &document["model_version"]);
@@ -73,10 +73,10 @@ async fn an_hour_is_closed_once_every_partition_is_an_hour_past_it_and_is_not_wr
     // 02:00 on one partition alone; on the other an instant before.
     write(&schema, 0, vec![upload(4, 8, success(1))]).await;
     write(&schema, 1, vec![upload(5, 7, success(1))]).await;
-    assert!(told(&schema).await.is_empty());
+    assert!(documents(&schema).await.is_empty());
     write(&schema, 1, vec![upload(6, 8, success(1)), upload(3, 1, success(200))]).await;
     let closed = ["a_det 01234567 02 01:00 3", "a_rec 89abcdef 02 01:00 3"];
-    assert_eq!(told(&schema).await, closed);
+    assert_eq!(documents(&schema).await, closed);
     // Too late for the document, and a repeat: only the numbers of the service grow, by the one.
     let size = async |schema: &Schema| -> i32 {
         let numbers = performance(schema).await.into_iter();
@@ -84,7 +84,10 @@ async fn an_hour_is_closed_once_every_partition_is_an_hour_past_it_and_is_not_wr
     };
     let before = size(&schema).await;
     write(&schema, 1, vec![upload(7, 2, success(900)), upload(1, 0, success(100))]).await;
-    assert_eq!((told(&schema).await, size(&schema).await), (closed.map(str::to_owned).to_vec(), before + 1));
+    assert_eq!(
+        (documents(&schema).await, size(&schema).await),
+        (closed.map(str::to_owned).to_vec(), before + 1)
+    );
     let kept: Vec<String> = sqlx::query_scalar(
         "select distinct to_char(hour at time zone 'UTC', 'DD HH24:MI') from model_tries order by 1",
     )
@@ -100,10 +103,10 @@ async fn a_partition_that_is_six_hours_behind_holds_no_hour_open() {
     let schema = Schema::new().await;
     write(&schema, 3, vec![upload(1, 0, success(100))]).await;
     write(&schema, 0, vec![upload(2, 1, success(100)), upload(3, 23, success(100))]).await;
-    assert!(told(&schema).await.is_empty());
+    assert!(documents(&schema).await.is_empty());
     write(&schema, 0, vec![upload(4, 24, success(100))]).await;
     let closed = ["a_det 01234567 02 01:00 2", "a_rec 89abcdef 02 01:00 2"];
-    assert_eq!(told(&schema).await, closed);
+    assert_eq!(documents(&schema).await, closed);
     schema.drop().await;
 }
 
@@ -127,7 +130,7 @@ async fn hours_of_services_go_after_90_days_and_their_days_weeks_and_months_stay
 }
 
 #[tokio::test]
-async fn a_document_tells_speed_of_answers_use_of_the_machine_and_shares_of_errors() {
+async fn a_document_reports_speed_of_answers_use_of_the_machine_and_shares_of_errors() {
     let schema = Schema::new().await;
     let mut several = attempt(OWN, AttemptOutcome::LowConfidence, 300, 0);
     several.several_readings = true;
@@ -194,7 +197,7 @@ async fn two_sinks_and_every_record_twice_write_each_document_once_with_every_tr
     };
     tokio::join!(writer(0), writer(1));
     // Where one writer was ahead of the other, what was late for an hour is in no document; no try is in two.
-    let lines = told(&schema).await;
+    let lines = documents(&schema).await;
     let (documents, sizes): (BTreeSet<&str>, Vec<&str>) =
         lines.iter().map(|line| line.rsplit_once(' ').unwrap()).unzip();
     assert_eq!(documents.len(), lines.len());

@@ -50,7 +50,7 @@ fn sink(schema: &Schema) -> PostgresSink {
 }
 
 /// Name, version, whether active, milliseconds, first deployment and newest event.
-async fn told(schema: &Schema) -> Vec<(String, String, bool, i32, String, String)> {
+async fn rows(schema: &Schema) -> Vec<(String, String, bool, i32, String, String)> {
     sqlx::query_as(
         "select model_name, model_version, is_active, processing_speed, (deployment_date at time zone 'UTC')::date::text,
             (last_updated at time zone 'UTC')::date::text
@@ -88,13 +88,13 @@ async fn a_version_that_comes_back_is_active_again_since_its_first_deployment() 
         row("v5-01234567", false, 501, "2024-01-02", "2024-01-02"),
         row("v6-89abcdef", true, 502, "2024-01-03", "2024-01-03"),
     ];
-    assert_eq!(told(&schema).await, before);
+    assert_eq!(rows(&schema).await, before);
     sink.write(&envelopes(events(all[2..].to_vec()))).await.unwrap();
     let after = [
         row("v5-01234567", true, 503, "2024-01-02", "2024-01-04"),
         row("v6-89abcdef", false, 502, "2024-01-03", "2024-01-03"),
     ];
-    assert_eq!(told(&schema).await, after);
+    assert_eq!(rows(&schema).await, after);
     schema.drop().await;
 }
 
@@ -143,6 +143,6 @@ async fn what_a_column_cannot_hold_is_a_bad_row_that_names_it() {
     let written = sink(&schema).write(&envelopes(events([long]))).await;
     let Err(SinkError::BadRow(why)) = written else { panic!("{written:?}") };
     assert!(why.contains("accuracy_score"), "{why}");
-    assert_eq!(told(&schema).await, []);
+    assert_eq!(rows(&schema).await, []);
     schema.drop().await;
 }

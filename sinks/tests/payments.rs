@@ -1,4 +1,4 @@
-//! The payment of rewards: how its payouts and the chain tell of it.
+//! The payment of rewards: how its payouts and the chain report it.
 
 use chrono::{DateTime, Utc};
 use runtime::Sink as _;
@@ -25,11 +25,11 @@ pub const FEE_WEI: u128 = 640_531_500_000_000_123;
 /// Simulated gas of a clause; those after it weigh 1,000 more each.
 const WEIGHT: i64 = 30_000;
 
-/// What a payout's revision says: its state, the attempt's, and the branch and confirmations of the block that it is in.
-type Told = (PayoutState, Option<AttemptState>, Option<(char, i32)>);
+/// What a payout's revision reports: its state, the attempt's, and the branch and confirmations of the block that it is in.
+type Snapshot = (PayoutState, Option<AttemptState>, Option<(char, i32)>);
 
 /// Claimed, paid on branch a, undone after 12 confirmations, paid on branch b, final.
-const TOLD: [Told; 10] = [
+const SNAPSHOTS: [Snapshot; 10] = [
     (PayoutState::Waiting, None, None),
     (PayoutState::Ready, None, None),
     (PayoutState::InFlight, Some(AttemptState::Signed), None),
@@ -43,7 +43,7 @@ const TOLD: [Told; 10] = [
 ];
 /// The revision that is confirmed on branch a.
 pub const PAID_ON_A: i64 = 5;
-/// The revision that tells that branch a does not count.
+/// The revision that reports that branch a does not count.
 pub const UNDONE: i64 = 6;
 /// The revision that is confirmed on branch b.
 pub const PAID_ON_B: i64 = 8;
@@ -85,8 +85,8 @@ impl Payment {
         BlockPlace { id, number: 100, timestamp: Micros(START + 1_000_000_000) }
     }
 
-    /// When the revision was told.
-    pub fn told_at(&self, revision: i64) -> Micros {
+    /// When the revision was published.
+    pub fn published_at(&self, revision: i64) -> Micros {
         Micros(self.stories[0].header.accepted_at.0 + (100 + revision) * 1_000_000)
     }
 
@@ -104,9 +104,9 @@ impl Payment {
         UploadHeader { event_id: derived(header.event_id, what, 0), occurred_at: at, ..header.clone() }
     }
 
-    /// The transaction as a clause's payout tells of it in its n-th revision.
+    /// The transaction as a clause's payout reports it in its n-th revision.
     fn transaction(&self, clause: usize, revision: i64) -> Option<PayoutTransaction> {
-        let (_, attempt, place) = TOLD[usize::try_from(revision).unwrap()];
+        let (_, attempt, place) = SNAPSHOTS[usize::try_from(revision).unwrap()];
         let state = attempt?;
         let confirmed = matches!(state, AttemptState::Confirmed | AttemptState::Final);
         let first = self.stories[0].header.user_id;
@@ -135,14 +135,14 @@ impl Payment {
             expiration: 180,
             nonce: "1".into(),
             broadcast_count: i32::try_from(revision.min(UNDONE) - 2).unwrap(),
-            signed_at: self.told_at(2),
+            signed_at: self.published_at(2),
             block: place.map(|(branch, _)| Self::block(branch)),
             gas_used: included.then_some(GAS),
             gas_price_wei: included.then(|| (FEE_WEI / GAS as u128).to_string()),
             fee_wei: included.then(|| FEE_WEI.to_string()),
             confirmations: place.map_or(0, |(_, confirmations)| confirmations),
-            confirmed_at: confirmed.then(|| self.told_at(revision.min(PAID_ON_B))),
-            finalized_at: (state == AttemptState::Final).then(|| self.told_at(revision)),
+            confirmed_at: confirmed.then(|| self.published_at(revision.min(PAID_ON_B))),
+            finalized_at: (state == AttemptState::Final).then(|| self.published_at(revision)),
             error: None,
             clause_index: i32::try_from(clause).unwrap(),
             attempt_no: 1,
@@ -155,21 +155,21 @@ impl Payment {
     }
 
     pub fn snapshot(&self, clause: usize, revision: i64) -> PayoutUpdated {
-        let (state, ..) = TOLD[usize::try_from(revision).unwrap()];
+        let (state, ..) = SNAPSHOTS[usize::try_from(revision).unwrap()];
         let transaction = self.transaction(clause, revision);
         PayoutUpdated {
-            header: self.header(clause, &format!("payout/{revision}"), self.told_at(revision)),
+            header: self.header(clause, &format!("payout/{revision}"), self.published_at(revision)),
             stamp: self.stories[clause].stamp.clone(),
             reward_id: self.reward(clause),
             revision,
             state,
             amount: Self::amount(),
             wallet_id: (revision > 0).then(|| self.wallet(clause).0),
-            claimed_at: (revision > 0).then(|| self.told_at(1)),
+            claimed_at: (revision > 0).then(|| self.published_at(1)),
             reason: (revision == 0).then(|| "unclaimed: a sentence".to_owned()),
             strikes: i32::try_from(clause).unwrap(),
             max_retries: 3,
-            paid_at: transaction.as_ref().and_then(|told| told.confirmed_at),
+            paid_at: transaction.as_ref().and_then(|transaction| transaction.confirmed_at),
             transaction,
         }
     }
@@ -187,7 +187,7 @@ impl Payment {
 
     /// The driver's claim.
     pub fn claimed(&self, clause: usize) -> UploadEvent {
-        let header = self.header(clause, "claim", self.told_at(0));
+        let header = self.header(clause, "claim", self.published_at(0));
         UploadEvent::Claimed(RewardClaimed {
             event_id: header.event_id,
             occurred_at: header.occurred_at,
@@ -255,7 +255,7 @@ impl Payment {
     }
 
     /// All events of the payment up to a revision, from the rewards' beginning, in the order that they happen.
-    pub fn told(&self, last: i64) -> Vec<UploadEvent> {
+    pub fn events(&self, last: i64) -> Vec<UploadEvent> {
         let clauses = 0..self.stories.len();
         let mut events: Vec<UploadEvent> = self
             .stories

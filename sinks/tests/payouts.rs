@@ -35,7 +35,7 @@ async fn column(schema: &Schema, table: &str, name: &str) -> Vec<Value> {
 async fn every_column_of_a_payment_is_filled_as_the_lineage_says() {
     let payment = one();
     let (schema, sink) = ready(&payment).await;
-    write(&sink, payment.told(FINAL)).await;
+    write(&sink, payment.events(FINAL)).await;
     let (reward, user, receiver) =
         (payment.reward(0), payment.stories[0].header.user_id, payment.wallet(0).1);
     let row = &schema.rows("rewards").await[0];
@@ -75,7 +75,7 @@ async fn every_column_of_a_payment_is_filled_as_the_lineage_says() {
 async fn every_column_of_a_log_is_filled_as_the_lineage_says() {
     let payment = one();
     let (schema, sink) = ready(&payment).await;
-    write(&sink, payment.told(FINAL)).await;
+    write(&sink, payment.events(FINAL)).await;
     write(&sink, payment.chain()).await;
     let rows = schema.rows("blockchain_events").await;
     let block = Payment::block('b');
@@ -101,7 +101,7 @@ async fn every_column_of_a_log_is_filled_as_the_lineage_says() {
 async fn the_shares_of_a_transactions_rewards_sum_to_its_gas_and_fee_and_amounts_to_its_amount() {
     let payment = three();
     let (schema, sink) = ready(&payment).await;
-    write(&sink, payment.told(PAID_ON_A)).await;
+    write(&sink, payment.events(PAID_ON_A)).await;
     let sums: (i64, Decimal, Decimal, Decimal, Decimal) = sqlx::query_as(
         "select sum(gas_used)::bigint, sum(transaction_fee), sum(amount), sum(amount_wei),
             (select gas_used * gas_price_wei + 123 - fee_wei from blockchain_transactions) from reward_transactions",
@@ -128,7 +128,7 @@ async fn the_shares_of_a_transactions_rewards_sum_to_its_gas_and_fee_and_amounts
 async fn an_undone_block_takes_status_block_gas_fee_and_confirmation_back() {
     let payment = one();
     let (schema, sink) = ready(&payment).await;
-    write(&sink, payment.told(PAID_ON_A)).await;
+    write(&sink, payment.events(PAID_ON_A)).await;
     assert_eq!(schema.rows("rewards").await[0]["status"], "distributed");
     write(&sink, [payment.payout(0, UNDONE)]).await;
     let reward = &schema.rows("rewards").await[0];
@@ -150,7 +150,7 @@ async fn an_undone_block_takes_status_block_gas_fee_and_confirmation_back() {
 async fn an_older_revision_changes_nothing() {
     let payment = three();
     let (schema, sink) = ready(&payment).await;
-    write(&sink, payment.told(FINAL)).await;
+    write(&sink, payment.events(FINAL)).await;
     write(&sink, payment.chain()).await;
     let newest = schema.dump().await;
     for older in 0..=FINAL {
@@ -173,9 +173,9 @@ async fn a_payout_before_its_reward_makes_the_parents_and_the_total_is_owed_once
     let reward = &schema.rows("rewards").await[0];
     assert_eq!((&reward["base_amount"], &reward["total_amount"]), (&Value::Null, &json!(0.168945)));
     assert_eq!(schema.rows("users").await[0]["total_rewards"], json!(0.168945));
-    // The wallet's address is not known here: not told, rather than told wrong.
+    // The wallet's address is not known here: left out, rather than wrong.
     assert_eq!(column(&schema, "blockchain_transactions", "to_address").await, [Value::Null]);
-    write(&sink, payment.told(FINAL)).await;
+    write(&sink, payment.events(FINAL)).await;
     assert_eq!(schema.rows("users").await[0]["total_rewards"], json!(0.168945));
     assert_eq!(schema.rows("rewards").await[0]["base_amount"], json!(0.1609));
     schema.drop().await;
@@ -185,7 +185,7 @@ async fn a_payout_before_its_reward_makes_the_parents_and_the_total_is_owed_once
 async fn a_cancelled_payout_is_owed_no_more_and_a_quarantined_one_still_is() {
     let payment = three();
     let (schema, sink) = ready(&payment).await;
-    write(&sink, payment.told(0)).await;
+    write(&sink, payment.events(0)).await;
     let ends = [payment.ended(0, PayoutState::Cancelled), payment.ended(1, PayoutState::Quarantined)];
     for _ in 0..2 {
         write(&sink, ends.clone()).await;
@@ -239,11 +239,11 @@ async fn an_event_is_processed_once_its_payment_is_confirmed_in_its_block_whiche
             let rows = schema.rows("blockchain_events").await;
             (rows[0]["processed"].clone(), rows[0]["processed_at"].clone())
         };
-        let (adopted, paid) = ([payment.adopted(1, 'a', 1)], payment.told(PAID_ON_A));
+        let (adopted, paid) = ([payment.adopted(1, 'a', 1)], payment.events(PAID_ON_A));
         if chain_first {
             write(&sink, adopted).await;
             assert_eq!(processed().await, (json!(false), Value::Null));
-            write(&sink, payment.told(PAID_ON_A - 1)).await;
+            write(&sink, payment.events(PAID_ON_A - 1)).await;
             assert_eq!(processed().await, (json!(false), Value::Null), "included only");
             write(&sink, paid).await;
         } else {
@@ -286,11 +286,11 @@ fn any_order_and_repetition_of_a_payments_events_gives_the_same_rows() {
     let steps = prop_oneof![Just(1_usize), Just(5), 0_usize..=5];
     let cases = (payments, last, steps, batches);
     let orders = cases.prop_flat_map(|(payment, last, steps, batch)| {
-        let mut events = payment.told(last);
+        let mut events = payment.events(last);
         events.extend(payment.chain().into_iter().take(steps));
         // Another reward of the first driver, which is cancelled, and one that a person must look at.
         let others = Payment::of([Story::new(1, 5), Story::new(1, 6)]);
-        events.extend(others.told(0));
+        events.extend(others.events(0));
         events.push(others.ended(0, PayoutState::Cancelled));
         events.push(others.ended(1, PayoutState::Quarantined));
         let repeated = proptest::sample::subsequence(events.clone(), 0..=events.len());

@@ -69,18 +69,18 @@ async fn payouts_and_the_chain_written_at_once_leave_the_rows_of_one_after_the_o
         .collect();
     let schema = Schema::new().await;
     let sink = sink(&schema).await;
-    // All of them are in the same blocks: one step each tells of every transaction.
+    // All of them are in the same blocks: one step each lists every transaction.
     let steps: Vec<UploadEvent> = merged(&payments);
-    let told: Vec<UploadEvent> = payments.iter().flat_map(|payment| payment.told(FINAL)).collect();
+    let events: Vec<UploadEvent> = payments.iter().flat_map(|payment| payment.events(FINAL)).collect();
     let reversed = |events: &[UploadEvent]| events.iter().rev().cloned().collect::<Vec<_>>();
-    let topics = [told.clone(), steps.clone(), reversed(&told), reversed(&steps)];
+    let topics = [events.clone(), steps.clone(), reversed(&events), reversed(&steps)];
     let accounts = async || {
         for payment in &payments {
             payment.accounts(&schema).await;
         }
     };
     accounts().await;
-    write(&sink, told.clone()).await;
+    write(&sink, events.clone()).await;
     write(&sink, steps.clone()).await;
     let expected = schema.dump().await;
     assert_eq!(expected["blockchain_events"].as_array().unwrap().len(), 2 * 3 * 12);

@@ -29,10 +29,10 @@ async fn sink(schema: &Schema) -> PostgresSink {
 
 /// Three uploads of one driver in the order that they happen: verified, verified after a review, rejected for fraud.
 fn three_uploads() -> Vec<UploadEvent> {
-    let mut events = Story::new(1, 1).told(Verdict::Verified, None, false);
-    events.extend(Story::new(1, 2).told(Verdict::Verified, None, true));
-    events.extend(Story::new(1, 1).told(Verdict::Verified, None, false));
-    events.extend(Story::new(1, 3).told(Verdict::Rejected, Some(Reason::Rollback), false));
+    let mut events = Story::new(1, 1).events(Verdict::Verified, None, false);
+    events.extend(Story::new(1, 2).events(Verdict::Verified, None, true));
+    events.extend(Story::new(1, 1).events(Verdict::Verified, None, false));
+    events.extend(Story::new(1, 3).events(Verdict::Rejected, Some(Reason::Rollback), false));
     events
 }
 
@@ -172,8 +172,8 @@ fn any_order_and_repetition_of_the_events_gives_the_same_rows() {
     ];
     let cases = (verdicts, any::<bool>(), any::<bool>(), 1_usize..6);
     let orders = cases.prop_flat_map(|((verdict, reason), reviewed, dark, batch)| {
-        let mut events = Story { dark, ..Story::new(1, 2) }.told(verdict, reason, reviewed);
-        events.extend(Story::new(1, 1).told(Verdict::Verified, None, false));
+        let mut events = Story { dark, ..Story::new(1, 2) }.events(verdict, reason, reviewed);
+        events.extend(Story::new(1, 1).events(Verdict::Verified, None, false));
         let repeated = proptest::sample::subsequence(events.clone(), 0..=events.len());
         let shuffled = repeated.prop_flat_map({
             let events = events.clone();
@@ -224,14 +224,14 @@ async fn a_reject_for_fraud_inside_the_window_and_the_vehicles_kind_move_the_sco
     let sink = sink(&schema).await;
     let mut electric = Story::new(1, 1);
     electric.stamp.vehicle_kind = "electric".into();
-    write(&sink, electric.told(Verdict::Verified, None, false)).await;
+    write(&sink, electric.events(Verdict::Verified, None, false)).await;
     let mut later = Story::new(1, 3);
     later.stamp.vehicle_kind = "electric".into();
-    write(&sink, later.told(Verdict::Verified, None, false)).await;
+    write(&sink, later.events(Verdict::Verified, None, false)).await;
     let score = || async { schema.rows("users").await[0]["sustainability_score"].clone() };
     // 45 (1 - 26.86 / 161.52) + 30 / 13 + 25 = 64.8
     assert_eq!(score().await, 64);
-    write(&sink, Story::new(1, 2).told(Verdict::Rejected, Some(Reason::DuplicatePhoto), false)).await;
+    write(&sink, Story::new(1, 2).events(Verdict::Rejected, Some(Reason::DuplicatePhoto), false)).await;
     // 25 * 2 / 3 instead of 25: 56.5
     assert_eq!(score().await, 56);
     schema.drop().await;
@@ -342,7 +342,7 @@ async fn a_batch_with_a_row_that_does_not_fit_is_unrolled_and_only_that_record_i
 }
 
 #[tokio::test]
-async fn what_the_database_alone_can_refuse_names_upload_and_constraint_and_trouble_is_tried_again() {
+async fn what_the_database_alone_can_refuse_names_upload_and_constraint_and_a_retryable_error_is_retried() {
     let schema = Schema::new().await;
     let sink = sink(&schema).await;
     let story = Story::new(1, 1);
@@ -361,7 +361,7 @@ async fn what_the_database_alone_can_refuse_names_upload_and_constraint_and_trou
 }
 
 #[tokio::test]
-async fn a_lock_that_is_held_longer_than_the_statement_timeout_is_trouble_and_not_a_bad_row() {
+async fn a_lock_that_is_held_longer_than_the_statement_timeout_is_a_retryable_error_and_not_a_bad_row() {
     let schema = Schema::new().await;
     let story = Story::new(1, 1);
     let config = PostgresConfig { statement_timeout: Duration::from_millis(50) };

@@ -53,14 +53,14 @@ fn stories() -> Vec<UploadEvent> {
         .flat_map(|day| {
             let story = Story::new(u128::try_from(day % 7 + 1).unwrap(), day);
             match day % 4 {
-                0 => story.told(Verdict::Rejected, Some(Reason::Rollback), false),
-                1 => story.told(Verdict::Verified, None, true),
-                2 => story.told(Verdict::Failed, Some(Reason::ProcessingFailed), false),
-                _ => story.told(Verdict::Verified, None, false),
+                0 => story.events(Verdict::Rejected, Some(Reason::Rollback), false),
+                1 => story.events(Verdict::Verified, None, true),
+                2 => story.events(Verdict::Failed, Some(Reason::ProcessingFailed), false),
+                _ => story.events(Verdict::Verified, None, false),
             }
         })
         .collect();
-    events.extend(payment().told(FINAL));
+    events.extend(payment().events(FINAL));
     events.extend(payment().chain());
     events.extend(deployments().map(|event| UploadEvent::Deployed(Box::new(event))));
     events

@@ -1,4 +1,4 @@
-//! `ai_performance_metrics` from the tries that readings tell of.
+//! `ai_performance_metrics` from the tries that readings list.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,7 +89,7 @@ pub fn fold(events: &[AnalyticsEvent]) -> Numbers {
         if !seen.insert(event.header.event_id.0) {
             continue;
         }
-        let told_at = event.header.occurred_at.to_utc();
+        let published_at = event.header.occurred_at.to_utc();
         for attempt in event.reading.iter().flat_map(|reading| &reading.attempts) {
             let failed = attempt.error_code().is_some();
             let mut add = |metric: &str, value: Decimal| {
@@ -97,12 +97,12 @@ pub fn fold(events: &[AnalyticsEvent]) -> Numbers {
                 for (period, start, end) in windows.into_iter().filter(|window| window.0 != "year") {
                     let key = (attempt.service.clone(), metric.into(), period.into(), start);
                     let number =
-                        numbers.entry(key).or_insert((end, Decimal::ZERO, 0, Decimal::ZERO, told_at));
+                        numbers.entry(key).or_insert((end, Decimal::ZERO, 0, Decimal::ZERO, published_at));
                     number.3 = (number.3 + value).normalize();
                     number.2 += 1;
                     let mean = number.3 / Decimal::from(number.2);
                     number.1 = mean.round_dp_with_strategy(4, RoundingStrategy::ToZero).normalize();
-                    number.4 = number.4.min(told_at);
+                    number.4 = number.4.min(published_at);
                 }
             };
             add("cost", attempt.cost_usd);

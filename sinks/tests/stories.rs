@@ -196,7 +196,7 @@ impl Story {
     }
 
     /// All events, with a review before the decision where `reviewed`.
-    pub fn told(&self, verdict: Verdict, reason: Option<Reason>, reviewed: bool) -> Vec<UploadEvent> {
+    pub fn events(&self, verdict: Verdict, reason: Option<Reason>, reviewed: bool) -> Vec<UploadEvent> {
         let mut events = vec![self.received(), self.graded(), self.read()];
         if reviewed {
             events.push(self.decided(Verdict::Review, Some(Reason::LowConfidence)));

@@ -1,6 +1,6 @@
 //! What an event adds to which metric: functions of the event alone.
 //!
-//! Most of what an event tells is counted once, under a key of what it is about. A payment, a transaction's fee and an upload's first
+//! Most of what an event reports is counted once, under a key of what it is about. A payment, a transaction's fee and an upload's first
 //! verdict can change: those are [`Entity`]s, and what the highest revision says is counted.
 //!
 //! When it counts: accepted, read, calculated and granted at the acceptance, which is the instant that the budgets go by; paid and its
@@ -145,7 +145,7 @@ fn received(event: &UploadReceived) -> Result<EventCounts, BadCount> {
     Ok(counts.once(format!("accepted:{}", header.upload_id)))
 }
 
-/// One that tells of no service, since none was tried for it, is not even remembered.
+/// One that names no service, since none was tried for it, is not even remembered.
 fn read(event: &OdometerRead) -> Result<EventCounts, BadCount> {
     let services = performance(event)?;
     let once = Once { key: format!("read:{}", event.header.event_id), counts: Vec::new(), services };

@@ -15,7 +15,7 @@ use super::metrics::{Dimension, Metric};
 pub enum Kind {
     /// A reward's payment.
     Paid,
-    /// What a transaction cost, however many rewards tell of it.
+    /// What a transaction cost, however many rewards name it.
     Fee,
     /// An upload's first verdict.
     Verdict,
@@ -31,7 +31,7 @@ impl Kind {
     }
 }
 
-/// Something that changes, as one event tells of it.
+/// Something that changes, as one event reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entity {
     /// What kind of thing.
@@ -105,7 +105,7 @@ pub(super) fn verdict(event: &UploadDecided) -> Entity {
     }
 }
 
-/// The payment and the transaction that a snapshot tells of.
+/// The payment and the transaction that a snapshot reports.
 pub(super) fn paid(event: &PayoutUpdated) -> Result<Vec<Entity>, BadCount> {
     let bad = |what, why| BadCount { entity: format!("reward {}", event.reward_id), what, why };
     let attempt = event.transaction.as_ref();

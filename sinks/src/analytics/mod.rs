@@ -5,10 +5,11 @@
 //! added to the hour, day, ISO week, month and year that hold it. Sums are exact ([`exact`]), so that no order and no split into
 //! batches changes them, and an hour's rows add up to the day's to the last digit.
 //!
-//! **Once.** What an event says is counted when an event says it for the first time: its key (`accepted:UPLOAD`, `read:EVENT`, `decided:UPLOAD`,
-//! `calculated:REWARD`, `granted:REWARD`) goes into `analytics_seen` in the transaction that adds it up. What can change (`paid:REWARD`,
-//! `fee:NETWORK/TX`, `verdict:UPLOAD`) is kept in `analytics_entities` with its highest revision and what was counted of it, so that
-//! a block that is undone takes back what it brought. `created_at` is the earliest event that ever counted in a row.
+//! **Once.** What an event reports is counted when an event reports it for the first time: its key (`accepted:UPLOAD`,
+//! `read:EVENT`, `decided:UPLOAD`, `calculated:REWARD`, `granted:REWARD`) goes into `analytics_seen` in the transaction that
+//! adds it up. What can change (`paid:REWARD`, `fee:NETWORK/TX`, `verdict:UPLOAD`) is kept in `analytics_entities` with its
+//! highest revision and what was counted of it, so that a block that is undone takes back what it brought. `created_at` is the
+//! earliest event that ever counted in a row.
 //!
 //! **Rows of nothing.** A sum of which everything was taken back stays as 0; a mean without samples has no value.
 //!

@@ -1,6 +1,6 @@
-//! How reading services perform: `ai_performance_metrics`, from the tries that readings tell of, at the acceptance of their upload.
+//! How reading services perform: `ai_performance_metrics`, from the tries that readings list, at the acceptance of their upload.
 //!
-//! `accuracy` is not here: whether a reading was right is known from a review, and nothing tells of reviews yet. That an upload was
+//! `accuracy` is not here: whether a reading was right is known from a review, and nothing reports reviews yet. That an upload was
 //! verified is no such label: it follows from the reading itself.
 
 use std::collections::BTreeMap;
@@ -66,7 +66,7 @@ pub struct ServiceCount {
     pub value: Exact,
 }
 
-/// What a reading tells of services.
+/// What a reading reports of services.
 ///
 /// # Errors
 /// [`BadCount`] for a time or a price that is negative or too large.

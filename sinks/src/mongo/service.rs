@@ -14,7 +14,7 @@ use schemas::logs::{COLLECTIONS, Collection};
 const NAMESPACE_EXISTS: i32 = 48;
 /// A document with this `_id` exists already.
 const DUPLICATE_KEY: i32 = 11000;
-/// What a server answers for a document while it steps down, shuts down or loses its peers: the retryable codes of the
+/// What a server responds for a document while it steps down, shuts down or loses its peers: the retryable codes of the
 /// drivers' "Retryable Writes" specification.
 const PASSING: [i32; 11] = [6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435];
 /// The name of every lifetime index.
@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    fn answered(codes: &[i32], concern: bool) -> Result<(), SinkError> {
+    fn reported(codes: &[i32], concern: bool) -> Result<(), SinkError> {
         let errors: Vec<_> = codes
             .iter()
             .map(|code| serde_json::json!({ "index": 0, "code": code, "errmsg": "holds a document" }))
@@ -160,11 +160,11 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_are_done_trouble_is_tried_again_and_only_a_refused_document_is_a_bad_row() {
-        assert!(answered(&[DUPLICATE_KEY, DUPLICATE_KEY], false).is_ok());
-        assert!(matches!(answered(&[DUPLICATE_KEY, 11600], false), Err(SinkError::Retry(_))));
-        assert!(matches!(answered(&[DUPLICATE_KEY], true), Err(SinkError::Retry(_))));
-        let Err(SinkError::BadRow(detail)) = answered(&[DUPLICATE_KEY, 11600, 121], false) else {
+    fn duplicates_are_done_a_retryable_error_is_retried_and_only_a_refused_document_is_a_bad_row() {
+        assert!(reported(&[DUPLICATE_KEY, DUPLICATE_KEY], false).is_ok());
+        assert!(matches!(reported(&[DUPLICATE_KEY, 11600], false), Err(SinkError::Retry(_))));
+        assert!(matches!(reported(&[DUPLICATE_KEY], true), Err(SinkError::Retry(_))));
+        let Err(SinkError::BadRow(detail)) = reported(&[DUPLICATE_KEY, 11600, 121], false) else {
             panic!("a bad row")
         };
         assert_eq!(detail, "auth_logs: the server refuses a document with code 121");

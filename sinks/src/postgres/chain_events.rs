@@ -15,7 +15,7 @@ use sqlx::{PgConnection, query};
 use uuid::Uuid;
 
 use super::event::UploadEvent;
-use super::writer::{WriteError, Writer};
+use super::writer::{WriteError, Writer, picked};
 use crate::database::{Table, column};
 
 /// Writes the blocks and events of the chain.
@@ -35,11 +35,11 @@ impl Writer for ChainEvents {
         batch: &'a [Envelope<UploadEvent>],
     ) -> BoxFuture<'a, Result<(), WriteError>> {
         async {
-            let step = |event: &'a Envelope<UploadEvent>| match &event.payload {
+            let chain_steps = picked(batch, |event| match event {
                 UploadEvent::Chain(step) => Some(step.as_ref()),
                 _ => None,
-            };
-            Ok(steps(tx, &batch.iter().filter_map(step).collect::<Vec<_>>()).await?)
+            });
+            Ok(steps(tx, &chain_steps).await?)
         }
         .boxed()
     }

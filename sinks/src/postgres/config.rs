@@ -19,8 +19,8 @@ impl Default for PostgresConfig {
 /// Why the sink cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresStartError {
-    /// The database does not answer.
-    #[error("postgres does not answer")]
+    /// The database does not respond.
+    #[error("postgres does not respond")]
     Postgres(#[from] sqlx::Error),
     /// A table of the sink is missing.
     #[error("table {0} does not exist in this schema: run `milestream migrate`")]

@@ -10,7 +10,7 @@ use schemas::ids::natural;
 use sqlx::{PgConnection, query};
 
 use super::event::UploadEvent;
-use super::writer::{WriteError, Writer};
+use super::writer::{WriteError, Writer, picked};
 use crate::database::{Table, column};
 
 /// Writes the models.
@@ -27,11 +27,11 @@ impl Writer for Models {
         batch: &'a [Envelope<UploadEvent>],
     ) -> BoxFuture<'a, Result<(), WriteError>> {
         async {
-            let event = |event: &'a Envelope<UploadEvent>| match &event.payload {
+            let events = picked(batch, |event| match event {
                 UploadEvent::Deployed(event) => Some(event.as_ref()),
                 _ => None,
-            };
-            Ok(deployed(tx, &batch.iter().filter_map(event).collect::<Vec<_>>()).await?)
+            });
+            Ok(deployed(tx, &events).await?)
         }
         .boxed()
     }

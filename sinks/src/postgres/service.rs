@@ -1,8 +1,8 @@
 //! Talks to PostgreSQL: set-based upserts that can be repeated and come in any order.
 //!
 //! Rows are locked in one order by every writer - `odometer_uploads`, then what hangs on it, then transactions, blocks and
-//! their events, then `users`, each by key - so batches do not wait for each other in a circle. The upload's row is written first by every event: its lock makes
-//! the rest of one upload's statements one after the other.
+//! their events, then `users`, each by key - so batches do not wait for each other in a circle. The upload's row is written first
+//! by every event: its lock makes the rest of one upload's statements one after the other.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -20,6 +20,14 @@ pub(super) enum WriteError {
     Value(#[from] BadValue),
 }
 
+/// The events of one type in a batch.
+pub(super) fn picked<'a, T>(
+    batch: &'a [Envelope<UploadEvent>],
+    pick: impl Fn(&'a UploadEvent) -> Option<&'a T>,
+) -> Vec<&'a T> {
+    batch.iter().filter_map(|event| pick(&event.payload)).collect()
+}
+
 /// Writes some tables.
 pub(super) trait Writer: Sync {
     /// The tables, in the order in which it locks them.
