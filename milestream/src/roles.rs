@@ -32,7 +32,7 @@ use crate::{database, payments, schema_ids};
 pub const SINKS: [&str; 3] = ["postgres", "mongo", "analytics"];
 /// Longest wait of a client for Kafka's acknowledgement; afterwards 503, and the reserved photo is published later.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause between two attempts to start a role whose database does not answer yet.
+/// Pause between two attempts to start a role whose database does not respond yet.
 const START_AGAIN: Duration = Duration::from_secs(2);
 
 /// Which roles this process has.
@@ -91,7 +91,7 @@ fn pick(known: &[&'static str], names: &[String], what: &str) -> Result<Vec<&'st
     names.iter().map(pick).collect()
 }
 
-/// Runs the roles until told to stop.
+/// Runs the roles until asked to stop.
 ///
 /// # Errors
 /// When a role cannot start, or ends by itself.
@@ -214,12 +214,12 @@ async fn serve_ops(
     Ok(())
 }
 
-/// Repeats a step of the start while `what` does not answer yet; any other error ends the process.
+/// Repeats an action of the start while `what` does not respond yet; any other error ends the process.
 async fn patiently<T, E, F>(
     what: &str,
     stop: &CancellationToken,
     is_retryable: impl Fn(&E) -> bool,
-    step: impl Fn() -> F,
+    action: impl Fn() -> F,
 ) -> Result<T>
 where
     E: std::fmt::Display,
@@ -227,7 +227,7 @@ where
     anyhow::Error: From<E>,
 {
     loop {
-        match step().await {
+        match action().await {
             Ok(done) => return Ok(done),
             Err(error) if is_retryable(&error) && !stop.is_cancelled() => {
                 tracing::warn!(error = format!("{error:#}"), "waiting for {what}");

@@ -11,7 +11,7 @@ use schemas::events::{
 /// As the registry has them now.
 ///
 /// # Errors
-/// When the registry does not answer, or a schema is not registered.
+/// When the registry does not respond, or a schema is not registered.
 pub async fn registered(registry: &Registry, prefix: &str) -> Result<SchemaIds> {
     Ok(SchemaIds {
         upload_received: registry.id_of::<UploadReceived>(prefix).await?,

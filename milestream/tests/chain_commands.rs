@@ -217,8 +217,8 @@ fn what_cannot_be_a_node_or_a_contract_is_refused_and_nothing_is_written() {
     ] {
         let refused = world.refused(&[&node[..], &[url]].concat());
         // Before it stands the command line, with all that it holds.
-        let answer = refused.rsplit("milestream: ").next().unwrap();
-        assert!(answer.contains(reason) && !answer.contains("hunter2"), "{url}: {answer}");
+        let message = refused.rsplit("milestream: ").next().unwrap();
+        assert!(message.contains(reason) && !message.contains("hunter2"), "{url}: {message}");
     }
     assert_eq!(world.one("select to_jsonb(count(*)) from network_configs"), 0);
 
@@ -315,8 +315,8 @@ fn a_distributors_key_is_kept_encrypted_for_its_owner_alone_and_never_overwritte
     assert!(done.status.success(), "{done:?}");
 
     let address = Signer::from_hex(SOLO_KEYS[1]).unwrap().address();
-    let told = String::from_utf8(done.stdout).unwrap();
-    assert!(told.contains(&hex::encode(address.as_bytes())), "{told}");
+    let printed = String::from_utf8(done.stdout).unwrap();
+    assert!(printed.contains(&hex::encode(address.as_bytes())), "{printed}");
     for file in [&store, &password] {
         assert_eq!(
             std::fs::metadata(file).unwrap().permissions().mode() & 0o777,

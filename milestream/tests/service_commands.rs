@@ -143,17 +143,17 @@ async fn a_service_is_added_changed_listed_and_disabled_and_each_change_is_audit
 }
 
 #[tokio::test]
-async fn a_migration_tells_of_the_embedded_reader_and_leaves_what_an_operator_set_of_it() {
+async fn a_migration_records_the_embedded_reader_and_leaves_what_an_operator_set_of_it() {
     let world = World::new().await;
     world.run(&["migrate"]);
     let row = "select to_jsonb(c) - array['id', 'endpoint_url', 'created_at', 'updated_at'] from ai_service_configs c";
-    let told = json!({
+    let printed = json!({
         "service_name": "Milestream Embedded", "service_type": "ocr", "protocol": "embedded", "is_active": true, "priority": 1,
         "api_key": null, "api_secret": null, "model": null, "timeout_ms": 10_000, "hedge_ms": null,
         "rate_limit": {"per_minute": null, "per_hour": null, "per_day": null}, "cost_per_request": 0.0,
         "accuracy_threshold": 0.8,
     });
-    assert_eq!(world.one(row).await, told);
+    assert_eq!(world.one(row).await, printed);
     world.run(&["service", "set", "Milestream Embedded", "--threshold", "0.9"]);
     let of_old = "update ai_service_configs set endpoint_url = 'embedded:of_an_older_release'";
     sqlx::query(of_old).execute(&world.pool).await.unwrap();
@@ -182,14 +182,14 @@ async fn a_rotation_seals_every_key_anew_and_the_old_key_is_then_needed_no_more(
     let before = world.one(sealed).await;
     assert!(before[0][0].as_str().unwrap().starts_with("ref:file:"), "{before}");
     let old = std::fs::read_to_string(world.keys().file).unwrap();
-    let told = world.run(&["service", "rotate"]);
+    let printed = world.run(&["service", "rotate"]);
     let both = std::fs::read_to_string(world.keys().file).unwrap();
     let new = both.lines().next().unwrap();
     assert!(both.contains(old.trim()) && new != old.trim());
     // Whoever drops the old key now can still open everything.
     std::fs::write(world.keys().file, new).unwrap();
     assert_eq!(world.opened().await, KEY);
-    assert!(told.contains(world.keys().vault().unwrap().current_key().unwrap()), "{told}");
+    assert!(printed.contains(world.keys().vault().unwrap().current_key().unwrap()), "{printed}");
     let after = world.one(sealed).await;
     for column in [0, 1] {
         assert_ne!(before[0][column], after[0][column]);

@@ -13,5 +13,5 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 /// migrator's lock.
 pub async fn run(config: &Config) -> Result<()> {
     MIGRATIONS.run(&database::pool(config)?).await.context("migrations")?;
-    service::record_embedded(config).await.context("the embedded reader's row")
+    service::add_embedded(config).await.context("the embedded reader's row")
 }

@@ -17,7 +17,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Runs them until told to stop.
+    /// Runs them until asked to stop.
     pub async fn run(&self, config: &Config) -> Result<()> {
         roles::run(config, Roles::stages(&self.stages)?).await
     }

@@ -16,7 +16,7 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Runs them until told to stop.
+    /// Runs them until asked to stop.
     pub async fn run(&self, config: &Config) -> Result<()> {
         roles::run(config, Roles::sinks(&self.sinks)?).await
     }

@@ -56,12 +56,12 @@ async fn compare(config: &Config) -> Result<()> {
 /// Compares partition and replica counts: what every role does before it starts.
 ///
 /// # Errors
-/// When the broker does not answer, or a topic is missing or has another count.
+/// When the broker does not respond, or a topic is missing or has another count.
 pub async fn check(config: &Config) -> Result<()> {
     Ok(runtime::topics::check(&config.kafka_client(), &config.layout()).await?)
 }
 
-/// Whether waiting can help: the broker does not answer. A missing topic or a wrong count needs an operator.
+/// Whether waiting can help: the broker does not respond. A missing topic or a wrong count needs an operator.
 pub fn is_retryable(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref::<TopicsError>(), Some(TopicsError::Kafka(_)))
 }

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use super::truth::{READABLE, Truth};
 use super::{Outcome, name};
 
-/// Lower ends of the rows that tell how often a confidence was right.
+/// Lower ends of the rows that show how often a confidence was right.
 const CONFIDENCES: [Decimal; 7] = [
     Decimal::ZERO,
     hundredths(40),
@@ -132,7 +132,7 @@ impl Table {
                 let (median, p95) = (median.as_millis(), p95.as_millis());
                 let _ = writeln!(
                     out,
-                    "CPU a photo, {what}: median {median} ms, 95th percentile {p95} ms, one thread"
+                    "CPU per photo, {what}: median {median} ms, 95th percentile {p95} ms, one thread"
                 );
             }
         }
@@ -148,7 +148,7 @@ impl Table {
         for bar in CONFIDENCES.into_iter().skip(1) {
             let above = || self.decided.iter().filter(|(confidence, _)| *confidence >= bar);
             let (accepted, right) = (above().count(), above().filter(|(_, right)| *right).count());
-            let share = |part: usize, whole: usize| 100.0 * part as f64 / whole.max(1) as f64;
+            let share = |count: usize, whole: usize| 100.0 * count as f64 / whole.max(1) as f64;
             let (of_all, of_accepted) = (share(accepted, self.cpu_readable.len()), share(right, accepted));
             let _ = writeln!(
                 out,
@@ -172,19 +172,19 @@ impl Tally {
     }
 
     fn shown(&self) -> String {
-        let share = |part: u32, whole: u32| {
-            let percent = 100.0 * f64::from(part) / f64::from(whole.max(1));
-            format!("{:>16}", format!("{part} {percent:.1} %"))
+        let share = |count: u32, whole: u32| {
+            let percent = 100.0 * f64::from(count) / f64::from(whole.max(1));
+            format!("{:>16}", format!("{count} {percent:.1} %"))
         };
         let of_all =
             [self.exact, self.forgiven, self.exact_with_prior, self.forgiven_with_prior, self.accepted];
-        let shares: String = of_all.iter().map(|part| share(*part, self.photos)).collect();
+        let shares: String = of_all.iter().map(|count| share(*count, self.photos)).collect();
         let wrong = share(self.wrong, self.accepted);
         format!("{:>16}{shares}{wrong}{}", self.photos, share(self.refused, self.photos))
     }
 }
 
-/// One photo's part of the tally. Exact is the integer part, strictly; forgiven is also one that ends with the wheel of
+/// What one photo adds to the tally. Exact is the integer part, strictly; forgiven is also one that ends with the wheel of
 /// tenths. Accepted is without the prior, as a vehicle's first photo is.
 fn tally(outcome: &Outcome, truth: &Truth) -> Tally {
     let right = |value: Option<Decimal>| value == truth.value.map(Decimal::from);

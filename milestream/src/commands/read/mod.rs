@@ -40,7 +40,7 @@ pub struct ReadArgs {
     #[arg(long)]
     closer: bool,
     /// The vehicle's last verified reading, or a file with one JSON object a line: {"file": …, "previous": …}. It chooses
-    /// among what was read; the reading without it is told as well.
+    /// among what was read; the reading without it is printed as well.
     #[arg(long, value_name = "N|FILE")]
     previous: Option<Previous>,
     /// Draw boxes and candidates on the photo; of one photo only.

@@ -41,7 +41,7 @@ fn a_reading_is_accepted_only_alone_and_sure() {
 }
 
 #[test]
-fn the_previous_reading_chooses_and_the_reading_without_it_is_told_as_well() {
+fn the_previous_reading_chooses_and_the_reading_without_it_is_printed_as_well() {
     let mut photo = outcome("a.jpg", vec![candidate(43_983, 90), candidate(439_831, 40)], false);
     photo.previous = Some(Decimal::from(439_000));
     let json = show::json(&photo);
@@ -108,12 +108,12 @@ fn a_drums_label_ends_with_its_tenths_and_a_displays_point_says_that_it_is_a_tri
     fs::write(&path, labels).unwrap();
     let truth = truth::read(&path).unwrap();
     fs::remove_file(&path).unwrap();
-    let told = |file: &str| (truth[file].class.as_str(), truth[file].value, truth[file].tenth);
-    assert_eq!(told("drum.jpg"), ("readable", Some(3_537), Some(6)));
-    assert_eq!(told("no-tenths.jpg"), ("readable", Some(3_144), None));
-    assert_eq!(told("screen.jpg"), ("readable", Some(159_073), None));
+    let row_of = |file: &str| (truth[file].class.as_str(), truth[file].value, truth[file].tenth);
+    assert_eq!(row_of("drum.jpg"), ("readable", Some(3_537), Some(6)));
+    assert_eq!(row_of("no-tenths.jpg"), ("readable", Some(3_144), None));
+    assert_eq!(row_of("screen.jpg"), ("readable", Some(159_073), None));
     assert_eq!(
-        (told("trip.jpg"), told("zero.jpg")),
+        (row_of("trip.jpg"), row_of("zero.jpg")),
         (("trip_meter", None, None), ("trip_meter", None, None))
     );
 }

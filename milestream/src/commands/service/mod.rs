@@ -119,7 +119,7 @@ async fn begin(config: &Config) -> Result<Transaction<'static, Postgres>> {
 
 /// Writes the embedded reader down beside the services outside: operators and dashboards see the whole cascade. What an operator
 /// set of it stays; the address names the models of this release.
-pub async fn record_embedded(config: &Config) -> Result<()> {
+pub async fn add_embedded(config: &Config) -> Result<()> {
     let mut tx = begin(config).await?;
     let ours = Row::embedded()?;
     let found: Option<Row> = sqlx::query_as(ROWS).bind(SERVICE).fetch_optional(&mut *tx).await?;
