@@ -19,8 +19,8 @@ pub enum StackError {
         /// Why it failed.
         source: io::Error,
     },
-    /// A part ended or did not answer in time.
-    #[error("{part} did not answer within {seconds} s; its log ends with:\n{log}")]
+    /// A part ended or did not respond in time.
+    #[error("{part} did not respond within {seconds} s; its log ends with:\n{log}")]
     NotReady {
         /// The part.
         part: Part,

@@ -197,7 +197,7 @@ impl Parts {
         if target.is_dir() {
             return Ok(target);
         }
-        let _step = self.progress.begin(format!("fetching {what}"));
+        let _task = self.progress.begin(format!("fetching {what}"));
         fs::create_dir_all(&self.root)?;
         let alone = File::create(self.root.join(format!("{name}.lock")))?;
         alone.lock()?;
@@ -255,9 +255,9 @@ fn go_version(go: &Path) -> Option<(u32, u32, u32)> {
 /// `go version go1.26.8 linux/amd64` is (1, 26, 8); a version before its first patch (`go1.27rc1`) has patch 0.
 fn go_numbers(output: &str) -> Option<(u32, u32, u32)> {
     let version = output.split_whitespace().nth(2)?.strip_prefix("go")?;
-    let mut numbers = version.split('.').map(|part| {
-        let end = part.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(part.len());
-        part[..end].parse().ok()
+    let mut numbers = version.split('.').map(|number| {
+        let end = number.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(number.len());
+        number[..end].parse().ok()
     });
     Some((numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)))
 }

@@ -15,10 +15,10 @@ use crate::postgres::Cluster;
 use crate::process::{Program, Supervised, tail};
 use crate::progress::Progress;
 use crate::prometheus;
-use crate::ready::answers;
+use crate::ready::responds;
 use crate::run_folder::RunFolder;
 
-/// Longest wait for one part to answer. Alone the slowest (the registry) takes 11 s; with two
+/// Longest wait for one part to respond. Alone the slowest (the registry) takes 11 s; with two
 /// stacks and five builds on two cores 42 s were seen.
 const READY: Duration = Duration::from_secs(180);
 /// Starts of one part on ever other ports. A port is lost to another process once in thousands of starts.
@@ -33,7 +33,7 @@ struct Plan {
     envs: Vec<(&'static str, String)>,
 }
 
-/// A part that answers.
+/// A part that responds.
 #[derive(Debug)]
 pub(crate) struct Running {
     part: Part,
@@ -47,7 +47,7 @@ pub(crate) struct Running {
 
 /// Where the registry keeps its schemas.
 pub(crate) enum RegistryStore {
-    /// In the local PostgreSQL, whose URL comes when it answers; the sender is dropped when it does not.
+    /// In the local PostgreSQL, whose URL comes when it responds; the sender is dropped when it does not.
     Postgres(Receiver<String>),
     /// In memory: PostgreSQL was replaced, and a foreign server has no database for it.
     Memory,
@@ -63,9 +63,9 @@ pub(crate) struct Launcher<'a> {
 
 impl Launcher<'_> {
     pub(crate) fn postgres(&self) -> Result<Running, StackError> {
-        let step = self.progress.begin("setting up PostgreSQL");
+        let task = self.progress.begin("setting up PostgreSQL");
         let cluster = Cluster::make(self.run)?;
-        drop(step);
+        drop(task);
         // QUIT is its immediate shutdown: after a KILL its shared memory would stay behind.
         self.start(Part::Postgres, "QUIT", || {
             let port = free()?;
@@ -174,7 +174,7 @@ impl Launcher<'_> {
         mut plan: impl FnMut() -> Result<Plan, StackError>,
     ) -> Result<Running, StackError> {
         let since = Instant::now();
-        let _step = self.progress.begin(format!("starting {part}"));
+        let _task = self.progress.begin(format!("starting {part}"));
         let name = part.name();
         let running = on_free_ports(|| {
             let Plan { port, url, command, envs } = plan()?;
@@ -184,7 +184,7 @@ impl Launcher<'_> {
             Running::start(part, port, url, program)
         })?;
         self.progress.line(format!(
-            "{part} answers at {} ({:.1} s)",
+            "{part} responds at {} ({:.1} s)",
             running.url,
             since.elapsed().as_secs_f64()
         ));
@@ -229,7 +229,7 @@ impl Running {
         let since = Instant::now();
         while since.elapsed() < READY && self.process.is_alive() {
             let own = || self.process.pid().is_some_and(|pid| ports::listens(pid, self.port));
-            if answers(part, self.port) && own() {
+            if responds(part, self.port) && own() {
                 return Ok(());
             }
             std::thread::park_timeout(Duration::from_millis(50));
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_whose_port_another_process_holds_says_so_although_somebody_answers() {
+    fn a_part_whose_port_another_process_holds_reports_it_although_somebody_responds() {
         let folder = tempfile::tempdir().unwrap();
         let other = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = other.local_addr().unwrap().port();

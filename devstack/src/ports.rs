@@ -10,7 +10,7 @@ pub(crate) fn free() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Whether the process itself listens on the port: an answer alone could be that of another program.
+/// Whether the process itself listens on the port: a response alone could be that of another program.
 pub(crate) fn listens(pid: u32, port: u16) -> bool {
     let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()

@@ -104,7 +104,7 @@ impl Supervised {
         Ok(Self { watcher, pidfile, pid: OnceLock::new() })
     }
 
-    /// The process id; waits up to 5 s for the shell to tell it.
+    /// The process id; waits up to 5 s for the shell to report it.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         let until = Instant::now() + Duration::from_secs(5);
@@ -134,7 +134,7 @@ impl Supervised {
     /// Its end, if it has come: the status, 128 + n after signal n. Does not wait.
     ///
     /// # Errors
-    /// When the operating system cannot tell.
+    /// When the operating system cannot report it.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         self.watcher.try_wait()
     }

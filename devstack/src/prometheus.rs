@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 /// Short, because runs are short. `job` and `instance` come with each target. File discovery notices a new file by itself;
-/// the interval is for file systems that do not tell.
+/// the interval is for file systems that do not notify.
 const SETTINGS: &str = "global: {scrape_interval: 2s, scrape_timeout: 2s}\n\
     scrape_configs:\n\
     - job_name: roles\n\

@@ -1,4 +1,4 @@
-//! Whether a part answers in its own protocol, and not merely listens.
+//! Whether a part responds in its own protocol, and not merely listens.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use crate::part::Part;
 /// ApiVersions request, version 0 (Kafka protocol guide): length 10, key 18, version 0, correlation id 1, no client id.
 const KAFKA: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
 
-/// OP_MSG (MongoDB wire protocol): 51 bytes, request id 1, opcode 2013 = 0x07dd, no flags, one body section with the
+/// OP_MSG (MongoDB wire protocol): 51 bytes, request id 1, opcode 2013 = 0x07dd, no flags, one section with the
 /// document `{ping: 1, $db: "admin"}`.
 const MONGODB: &[u8] = b"\x33\0\0\0\x01\0\0\0\0\0\0\0\xdd\x07\0\0\0\0\0\0\0\
     \x1e\0\0\0\x10ping\0\x01\0\0\0\x02$db\0\x06\0\0\0admin\0\0";
@@ -17,13 +17,13 @@ const MONGODB: &[u8] = b"\x33\0\0\0\x01\0\0\0\0\0\0\0\xdd\x07\0\0\0\0\0\0\0\
 /// Startup message, protocol 3.0 (PostgreSQL, "Message Formats"): length, 196608, names and values, an empty name.
 const POSTGRES: &[u8] = b"\0\0\0\x2b\0\x03\0\0user\0milestream\0database\0postgres\0\0";
 
-/// Longest answer that is read whole, in bytes; a block without transactions has 1 kB.
+/// Longest response that is read whole, in bytes; a block without transactions has 1 kB.
 const LONGEST: u64 = 64 * 1024;
 
-/// Whether the part at the port answers as it should.
-pub(crate) fn answers(part: Part, port: u16) -> bool {
+/// Whether the part at the port responds as it should.
+pub(crate) fn responds(part: Part, port: u16) -> bool {
     match part {
-        // R is AuthenticationOk; while it starts up or recovers, it answers E.
+        // R is AuthenticationOk; while it starts up or recovers, it responds with E.
         Part::Postgres => ask(port, POSTGRES).first() == Some(&b'R'),
         Part::Kafka => ask(port, &KAFKA).len() > 4,
         Part::Mongodb => ask(port, MONGODB).len() > 16,
@@ -37,40 +37,40 @@ fn http(port: u16, path: &str) -> bool {
     is_ok(&ask(port, get(path).as_bytes()))
 }
 
-/// Whether the whole answer is a JSON object, as far as its ends tell.
+/// Whether the whole response is a JSON object, as far as its ends show.
 fn http_object(port: u16, path: &str) -> bool {
-    let answer = exchange(port, get(path).as_bytes(), |stream| {
-        let mut answer = Vec::new();
-        stream.take(LONGEST).read_to_end(&mut answer)?;
-        Ok(answer)
+    let response = exchange(port, get(path).as_bytes(), |stream| {
+        let mut response = Vec::new();
+        stream.take(LONGEST).read_to_end(&mut response)?;
+        Ok(response)
     });
-    is_ok(&answer) && has_object(&answer)
+    is_ok(&response) && has_object(&response)
 }
 
-/// HTTP/1.0, so that the answer ends with the connection.
+/// HTTP/1.0, so that the response ends with the connection.
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")
 }
 
-fn is_ok(answer: &[u8]) -> bool {
+fn is_ok(response: &[u8]) -> bool {
     // HTTP/1.0 200 OK
-    answer.get(8..12) == Some(b" 200")
+    response.get(8..12) == Some(b" 200")
 }
 
 /// Whether the body, which an empty line parts from the header, is a JSON object.
-fn has_object(answer: &[u8]) -> bool {
-    let line = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-    let body = line.and_then(|at| answer.get(at + 4..)).unwrap_or_default().trim_ascii();
+fn has_object(response: &[u8]) -> bool {
+    let line = response.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let body = line.and_then(|at| response.get(at + 4..)).unwrap_or_default().trim_ascii();
     body.len() > 1 && body.starts_with(b"{") && body.ends_with(b"}")
 }
 
-/// Sends, and gives the first bytes of the answer; none when there is no answer.
+/// Sends, and gives the first bytes of the response; none when there is no response.
 fn ask(port: u16, request: &[u8]) -> Vec<u8> {
     exchange(port, request, |stream| {
-        let mut answer = vec![0; 64];
-        let length = stream.read(&mut answer)?;
-        answer.truncate(length);
-        Ok(answer)
+        let mut response = vec![0; 64];
+        let length = stream.read(&mut response)?;
+        response.truncate(length);
+        Ok(response)
     })
 }
 
@@ -97,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_object_is_the_answer_of_a_node() {
-        let answer =
+    fn only_a_whole_object_is_the_response_of_a_node() {
+        let response =
             |body: &str| format!("HTTP/1.0 200 OK\r\nVary: Accept-Encoding\r\n\r\n{body}").into_bytes();
-        assert!(has_object(&answer("{\"number\":0,\"transactions\":[]}\n")));
+        assert!(has_object(&response("{\"number\":0,\"transactions\":[]}\n")));
         for other in ["", "null\n", "{", "{\"number\":0,", "<html></html>"] {
-            assert!(!has_object(&answer(other)), "{other}");
+            assert!(!has_object(&response(other)), "{other}");
         }
         assert!(!has_object(b"HTTP/1.0 200 OK\r\nX: {}"));
-        assert!(is_ok(&answer("")) && !is_ok(b"HTTP/1.0 503 Service Unavailable\r\n\r\n{}"));
+        assert!(is_ok(&response("")) && !is_ok(b"HTTP/1.0 503 Service Unavailable\r\n\r\n{}"));
     }
 }

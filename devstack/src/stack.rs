@@ -189,7 +189,7 @@ impl Stack {
         self.running.get_mut(&part).map(|running| running.process.kill()).is_some()
     }
 
-    /// Starts a killed part again, on the same port and data, and waits until it answers.
+    /// Starts a killed part again, on the same port and data, and waits until it responds.
     ///
     /// # Errors
     /// [`StackError`].

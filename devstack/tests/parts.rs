@@ -149,14 +149,14 @@ fn prometheus_reads_a_role_that_is_added_while_it_runs() {
     let stack = Stack::start_own(&root(), &[Part::Prometheus], &|line| println!("{line}")).unwrap();
     stack.scrape("ingest", "ingest-1", address).unwrap();
     let prometheus: SocketAddr = stack.prometheus_url().trim_start_matches("http://").parse().unwrap();
-    let answer = until("the metric is there", 30, || {
+    let response = until("the metric is there", 30, || {
         let mut stream = TcpStream::connect(prometheus).ok()?;
         stream.write_all(b"GET /api/v1/query?query=photos_total HTTP/1.0\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        answer.contains("\"42\"").then_some(answer)
+        let mut response = String::new();
+        stream.read_to_string(&mut response).ok()?;
+        response.contains("\"42\"").then_some(response)
     });
-    assert!(answer.contains(r#""instance":"ingest-1","job":"ingest""#), "{answer}");
+    assert!(response.contains(r#""instance":"ingest-1","job":"ingest""#), "{response}");
     let run = stack.folder().to_path_buf();
     let logs = stack.logs().to_path_buf();
     stack.stop();
@@ -168,9 +168,9 @@ fn prometheus_reads_a_role_that_is_added_while_it_runs() {
 fn block(node: SocketAddr, revision: &str) -> Option<String> {
     let mut stream = TcpStream::connect(node).ok()?;
     stream.write_all(format!("GET /blocks/{revision} HTTP/1.0\r\n\r\n").as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    Some(answer)
+    let mut response = String::new();
+    stream.read_to_string(&mut response).ok()?;
+    Some(response)
 }
 
 /// The id of a block of this height, once there is one.
@@ -191,7 +191,7 @@ fn a_killed_thor_node_goes_on_with_its_chain() {
     let mut stack = Stack::start_own(&root(), &[Part::Thor], &|line| println!("{line}")).unwrap();
     let url = stack.thor_url().to_owned();
     let node: SocketAddr = url.trim_start_matches("http://").parse().unwrap();
-    // A block a second, without a transaction that asks for one.
+    // A block per second, without a transaction that asks for one.
     let before = until("the second block", 30, || block_id(node, 2));
     let pid = stack.pid(Part::Thor).unwrap().to_string();
     assert!(stack.kill(Part::Thor));

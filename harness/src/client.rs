@@ -73,7 +73,7 @@ pub struct PayoutView {
     pub confirmations: Option<i32>,
 }
 
-/// What the gateway answered to a photo.
+/// What the gateway responded to a photo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Posted {
     /// 202, or 200 for the same photo again.
@@ -145,7 +145,7 @@ impl Client {
     /// Posts a photo.
     ///
     /// # Errors
-    /// When the gateway does not answer, or answers what is neither an acceptance nor a problem document.
+    /// When the gateway does not respond, or responds with what is neither an acceptance nor a problem document.
     pub async fn post(&self, token: &str, photo: &Photo) -> Result<Posted> {
         let file = Part::bytes(photo.bytes.clone()).file_name(photo.file_name.clone());
         let mut form = Form::new();
@@ -162,9 +162,9 @@ impl Client {
             }
         }
         let request = self.http.post(format!("{}/v1/uploads", self.base)).bearer_auth(token);
-        let answer = request.multipart(form.part("photo", file)).send().await.context("post a photo")?;
-        let status = answer.status();
-        let body = answer.bytes().await.context("read the answer")?;
+        let response = request.multipart(form.part("photo", file)).send().await.context("post a photo")?;
+        let status = response.status();
+        let body = response.bytes().await.context("read the response")?;
         let shown = || String::from_utf8_lossy(&body).into_owned();
         if status.is_success() {
             let accepted: Accepted = serde_json::from_slice(&body).with_context(shown)?;
@@ -177,14 +177,14 @@ impl Client {
     /// An upload's state; `None` where the gateway does not know it.
     ///
     /// # Errors
-    /// When the gateway does not answer sensibly.
+    /// When the gateway does not respond sensibly.
     pub async fn upload(&self, token: &str, id: Uuid) -> Result<Option<UploadView>> {
         let request = self.http.get(format!("{}/v1/uploads/{id}", self.base)).bearer_auth(token);
-        let answer = request.send().await.context("ask for an upload")?;
-        if answer.status() == StatusCode::NOT_FOUND {
+        let response = request.send().await.context("ask for an upload")?;
+        if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let answer = answer.error_for_status().context("ask for an upload")?;
-        Ok(Some(answer.json().await.context("read an upload")?))
+        let response = response.error_for_status().context("ask for an upload")?;
+        Ok(Some(response.json().await.context("read an upload")?))
     }
 }

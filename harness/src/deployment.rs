@@ -316,7 +316,7 @@ impl Deployment {
     /// A role's `/metrics` text.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// When it does not respond.
     pub fn metrics(&self, role: &str) -> Result<String> {
         let role = self.roles.get(role).with_context(|| format!("no role {role}"))?;
         get(role.ops, "/metrics").with_context(|| format!("metrics of {}", role.spec.name))
@@ -351,16 +351,16 @@ fn free_address() -> Result<SocketAddr> {
 }
 
 fn is_ready(address: SocketAddr) -> bool {
-    request(address, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    request(address, "/readyz").is_ok_and(|response| response.starts_with("HTTP/1.1 200"))
 }
 
 fn get(address: SocketAddr, path: &str) -> Result<String> {
-    let answer = request(address, path)?;
-    let (_, body) = answer.split_once("\r\n\r\n").context("an HTTP answer")?;
+    let response = request(address, path)?;
+    let (_, body) = response.split_once("\r\n\r\n").context("an HTTP response")?;
     Ok(body.to_owned())
 }
 
-/// A plain request on loopback: roles are asked from blocking code, several times a second.
+/// A plain request on loopback: roles are asked from blocking code, several times per second.
 fn request(address: SocketAddr, path: &str) -> Result<String> {
     let limit = Duration::from_secs(2);
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
@@ -368,9 +368,9 @@ fn request(address: SocketAddr, path: &str) -> Result<String> {
     stream.write_all(
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
     )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    Ok(response)
 }
 
 /// An absolute, existing folder.

@@ -1,4 +1,4 @@
-//! Where an upload's time goes, from 202 to the confirmed payment, stage by stage, at one upload a second.
+//! Where an upload's time goes, from 202 to the confirmed payment, stage by stage, at one upload per second.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,7 +25,7 @@ use crate::topics::read_all;
 /// Time between two uploads.
 const PACE: Duration = Duration::from_secs(1);
 /// Longest wait for the last payment's 12 blocks.
-const PATIENCE: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(120);
 /// All stages but the reading may take this share of the reading's own time, at p50.
 const WANTED: f64 = 0.5;
 
@@ -51,13 +51,13 @@ pub fn run(stack: &Stack, uploads: usize) -> Result<bool> {
     runtime.block_on(post(&deployment, uploads))?;
     let mut kafka = ClientConfig::new();
     kafka.set("bootstrap.servers", stack.kafka_brokers());
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + LIMIT;
     let times = loop {
         let times = Times::read(&kafka, &prefix)?;
         if times.decided.len() >= uploads && times.open() == 0 {
             break times;
         }
-        ensure!(Instant::now() < until, "{} payments are not confirmed within {PATIENCE:?}", times.open());
+        ensure!(Instant::now() < until, "{} payments are not confirmed within {LIMIT:?}", times.open());
         std::thread::park_timeout(Duration::from_secs(1));
     };
     deployment.stop();
@@ -98,8 +98,8 @@ async fn post(deployment: &Deployment, uploads: usize) -> Result<()> {
             captured_at: Some(captured.to_rfc3339()),
         };
         tokio::time::sleep_until((begun + PACE * u32::try_from(n)?).into()).await;
-        let answer = client.post(&token, &photo).await?;
-        ensure!(matches!(answer, Posted::Accepted { .. }), "upload {n} was refused: {answer:?}");
+        let response = client.post(&token, &photo).await?;
+        ensure!(matches!(response, Posted::Accepted { .. }), "upload {n} was refused: {response:?}");
     }
     Ok(())
 }
@@ -153,12 +153,12 @@ impl Times {
         }
         for record in read_all::<PayoutUpdated>(kafka, prefix)? {
             let upload = record.event.header.upload_id;
-            let Some(told) = record.event.transaction else { continue };
-            times.signed.entry(upload).or_insert(told.signed_at);
-            if told.block.is_some() {
+            let Some(published) = record.event.transaction else { continue };
+            times.signed.entry(upload).or_insert(published.signed_at);
+            if published.block.is_some() {
                 times.included.entry(upload).or_insert(record.event.header.occurred_at);
             }
-            if let Some(at) = told.confirmed_at {
+            if let Some(at) = published.confirmed_at {
                 times.confirmed.entry(upload).or_insert(at);
             }
         }

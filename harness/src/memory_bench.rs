@@ -17,7 +17,7 @@ use crate::scenario::{Scenario, driver_id};
 /// Photos of the load.
 const PHOTOS: usize = 40;
 /// Longest wait for their verdicts.
-const PATIENCE: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// Starts every role, measures it idle and under load, and prints a line a role.
 ///
@@ -73,9 +73,9 @@ async fn load(deployment: &Deployment) -> Result<BTreeMap<String, f64>> {
         }
     }
     let mut most = BTreeMap::new();
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + LIMIT;
     while let Some((token, id)) = waiting.last() {
-        ensure!(Instant::now() < until, "{} photos were not decided within {PATIENCE:?}", waiting.len());
+        ensure!(Instant::now() < until, "{} photos were not decided within {LIMIT:?}", waiting.len());
         for (role, mib) in sample(deployment) {
             let entry = most.entry(role).or_insert(mib);
             *entry = mib.max(*entry);

@@ -32,7 +32,7 @@ pub struct Paid {
 /// Every reward of an app that the pool has paid on the node's best branch.
 ///
 /// # Errors
-/// When the node does not answer, or a log is not one that we would make.
+/// When the node does not respond, or a log is not one that we would make.
 pub async fn on_chain(node: &Node, pool: Address, app: AppId) -> Result<Vec<Paid>> {
     let mut paid = Vec::new();
     for page in 0.. {
@@ -71,9 +71,9 @@ fn coins(amount: Wei) -> Result<Decimal> {
     Ok(amount.to_b3tr()?.normalize())
 }
 
-/// A payment as the tables tell it, with what they owe.
+/// A payment as the tables have it, with what they owe.
 #[derive(Debug, sqlx::FromRow)]
-struct Told {
+struct PaymentRow {
     reward_id: Uuid,
     tx_id: String,
     clause_index: i32,
@@ -89,9 +89,9 @@ struct Told {
 /// with the amount that `reward_transactions` has, and `rewards` owes exactly that.
 ///
 /// # Errors
-/// When the database does not answer.
+/// When the database does not respond.
 pub async fn differences(pool: &PgPool, paid: &[Paid]) -> Result<Vec<String>> {
-    let rows: Vec<Told> = sqlx::query_as(
+    let rows: Vec<PaymentRow> = sqlx::query_as(
         "select t.reward_id, t.blockchain_tx_hash as tx_id, t.clause_index, t.to_address as receiver, t.amount, t.amount_wei,
             r.total_amount as owed, r.status::text as reward, t.status::text as transaction
          from reward_transactions t join rewards r on r.id = t.reward_id where t.block_id is not null",
@@ -112,15 +112,19 @@ pub async fn differences(pool: &PgPool, paid: &[Paid]) -> Result<Vec<String>> {
     }
     let several = counts.iter().filter(|(_, count)| **count > 1);
     found.extend(several.map(|(id, count)| format!("{id} was paid {count} times")));
-    let told: BTreeSet<Paid> = rows.iter().map(Told::paid).collect();
+    let in_tables: BTreeSet<Paid> = rows.iter().map(PaymentRow::paid).collect();
     let chain: BTreeSet<Paid> = paid.iter().cloned().collect();
-    found.extend(chain.difference(&told).map(|one| format!("on the chain and not in the tables: {one:?}")));
-    found.extend(told.difference(&chain).map(|one| format!("in the tables and not on the chain: {one:?}")));
-    found.extend(rows.iter().flat_map(Told::faults));
+    found.extend(
+        chain.difference(&in_tables).map(|one| format!("on the chain and not in the tables: {one:?}")),
+    );
+    found.extend(
+        in_tables.difference(&chain).map(|one| format!("in the tables and not on the chain: {one:?}")),
+    );
+    found.extend(rows.iter().flat_map(PaymentRow::faults));
     Ok(found)
 }
 
-impl Told {
+impl PaymentRow {
     fn paid(&self) -> Paid {
         Paid {
             reward_id: self.reward_id,

@@ -41,7 +41,7 @@ const STALL: Duration = Duration::from_secs(60);
 /// Photos of the other users come at this share of the rate that was measured before.
 const LOAD: f64 = 0.5;
 /// Longest wait for the last photo of a round.
-const PATIENCE: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(300);
 /// The stage.
 const ROLE: &str = "odometer_reading-a";
 /// The partition of every record.
@@ -50,7 +50,7 @@ const PARTITION: i32 = 0;
 /// Runs the bench and prints it; true when all that is wanted was reached.
 ///
 /// # Errors
-/// When a part does not answer, or a photo is not read in time.
+/// When a part does not respond, or a photo is not read in time.
 pub fn run(stack: &Stack, photos: usize, rounds: usize) -> Result<bool> {
     let mut bench = Bench::prepare(stack)?;
     println!(
@@ -197,7 +197,7 @@ impl Bench {
         Ok(ratio <= WANTED_WAIT)
     }
 
-    /// One user's photo stands still as in reality, where the world does not answer: its answer cannot be stored, since
+    /// One user's photo stands still as in reality, where the dependencies do not respond: its answer cannot be stored, since
     /// another transaction has written one under its key and does not end. A second photo of that user waits behind it.
     fn stalled(&mut self, name: &str, a_second: f64) -> Result<Vec<f64>> {
         let uploads = [self.upload(0, &format!("{name} still"))?, self.upload(1, &format!("{name} behind"))?];
@@ -286,7 +286,7 @@ impl Bench {
 
     /// The answers to these uploads, once each has one.
     fn answers(&mut self, sent: &BTreeSet<UploadId>) -> Result<Vec<OdometerRead>> {
-        let (until, count) = (Instant::now() + PATIENCE, self.read.counter());
+        let (until, count) = (Instant::now() + LIMIT, self.read.counter());
         loop {
             let before = count.load(Ordering::SeqCst);
             let mut answers = self.read.seen();

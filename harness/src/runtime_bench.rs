@@ -28,7 +28,7 @@ use crate::measure::{cpu_seconds, median};
 /// The share of the raw loop's rate that the engine must reach.
 const WANTED: f64 = 0.6;
 /// Longest time of a round.
-const PATIENCE: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(120);
 /// A W3C trace context, as every record carries one.
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -58,7 +58,7 @@ impl Processor for Relay {
 /// Runs the bench and prints it; true when the engine reaches its share.
 ///
 /// # Errors
-/// When a part does not answer, or a round loses a record.
+/// When a part does not respond, or a round loses a record.
 pub fn run(stack: &Stack, records: usize, rounds: usize) -> Result<bool> {
     let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let prefix = format!("bench-{}-", Uuid::now_v7().simple());
@@ -123,7 +123,7 @@ impl Bench {
             size = payload.len();
             Self::send(&producer, &self.input(), &event.key(), &payload, TRACEPARENT.as_bytes())?;
         }
-        producer.flush(PATIENCE).context("fill the input topic")?;
+        producer.flush(LIMIT).context("fill the input topic")?;
         Ok(size)
     }
 
@@ -133,10 +133,10 @@ impl Bench {
         self.create(&output)?;
         let (consumer, producer) = (self.consumer()?, self.producer()?);
         let started = cpu_seconds()?;
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + LIMIT;
         for _ in 0..self.records {
             let message = loop {
-                ensure!(Instant::now() < until, "the raw loop did not end within {PATIENCE:?}");
+                ensure!(Instant::now() < until, "the raw loop did not end within {LIMIT:?}");
                 if let Some(message) = consumer.poll(Duration::from_millis(100)) {
                     break message?;
                 }
@@ -148,7 +148,7 @@ impl Bench {
                 message.headers().and_then(|headers| headers.iter().next()?.value).unwrap_or_default();
             Self::send(&producer, &output, &event.key(), &codec::encode(schema_id, &event)?, trace)?;
         }
-        producer.flush(PATIENCE).context("flush")?;
+        producer.flush(LIMIT).context("flush")?;
         self.rate(started)
     }
 
@@ -173,7 +173,7 @@ impl Bench {
         let running = engine.clone();
         let mut role = JoinSet::new();
         role.spawn(async move { running.run_processor(Relay).await });
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + LIMIT;
         while emitted.get() < self.records as u64 {
             ensure!(
                 Instant::now() < until && role.try_join_next().is_none(),

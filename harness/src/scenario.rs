@@ -126,7 +126,7 @@ impl Sample {
             }
         };
         let status = match posted {
-            // The same photo again, on parts that a run before has filled, is answered with 200.
+            // The same photo again, on parts that a run before has filled, gets status 200.
             Posted::Accepted { .. } => 202,
             Posted::Refused { status, .. } => *status,
         };

@@ -10,7 +10,7 @@ use crate::scenario::Sample;
 pub struct Row {
     /// The sample.
     pub sample: Sample,
-    /// The gateway's answer, once posted.
+    /// The gateway's response, once posted.
     pub posted: Option<Posted>,
     /// The newest state.
     pub view: Option<UploadView>,

@@ -27,7 +27,7 @@ pub struct Decoded<E> {
 /// Every event of a topic up to its present end, by partition and offset.
 ///
 /// # Errors
-/// When the broker does not answer, or a record does not decode.
+/// When the broker does not respond, or a record does not decode.
 pub fn read_all<E: Event>(kafka: &ClientConfig, prefix: &str) -> Result<Vec<Decoded<E>>> {
     let decoded = |record: RawRecord| {
         let bytes = record.payload.unwrap_or_default();
@@ -39,7 +39,7 @@ pub fn read_all<E: Event>(kafka: &ClientConfig, prefix: &str) -> Result<Vec<Deco
 /// Records that a group still has to consume on a topic, summed over its partitions.
 ///
 /// # Errors
-/// When the broker does not answer.
+/// When the broker does not respond.
 pub fn lag(kafka: &ClientConfig, group: &str, topic: &str) -> Result<i64> {
     let mut config = kafka.clone();
     config.set("group.id", group).set("enable.auto.commit", "false");
@@ -81,7 +81,7 @@ impl<E: Event> Tail<E> {
     /// Follows a topic from its beginning.
     ///
     /// # Errors
-    /// When the broker does not answer at the start; later outages are waited out.
+    /// When the broker does not respond at the start; later outages are waited out.
     pub fn follow(kafka: &ClientConfig, prefix: &str) -> Result<Self> {
         let topic = topic::<E>(prefix);
         let consumer = snapshot::from_beginning(kafka, &topic)?;

@@ -112,8 +112,8 @@ fn cargo(tree: &Path, arguments: &[&str]) {
         .env("CARGO_TARGET_DIR", target)
         .output()
         .expect("cargo is installed");
-    let told = String::from_utf8_lossy(&output.stderr);
-    let errors = told.find("error").map_or(&*told, |at| &told[at..]);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    let errors = printed.find("error").map_or(&*printed, |at| &printed[at..]);
     assert!(output.status.success(), "cargo {}: {errors}", arguments.join(" "));
 }
 

@@ -91,17 +91,17 @@ pub fn dashboard(dashboard: &Dashboard) -> Vec<String> {
         }
     }
     for variable in dashboard.templating.list.iter().filter(|variable| variable.kind == "query") {
-        let say = |what: String| format!("variable {}: {what}", variable.name);
+        let complaint = |what: String| format!("variable {}: {what}", variable.name);
         if !is_variable(dashboard, variable.datasource.as_ref()) {
-            complaints.push(say(FIXED_SOURCE.to_owned()));
+            complaints.push(complaint(FIXED_SOURCE.to_owned()));
         }
         match variable.definition.strip_prefix("label_values(").and_then(|text| text.strip_suffix(')')) {
             Some(inner) => {
                 let (metric, label) = inner.rsplit_once(',').unwrap_or((inner, ""));
                 let text = format!("sum by ({}) ({metric})", label.trim());
-                complaints.extend(expression(&text).into_iter().map(say));
+                complaints.extend(expression(&text).into_iter().map(complaint));
             }
-            None => complaints.push(say("its definition is not label_values(metric, label)".into())),
+            None => complaints.push(complaint("its definition is not label_values(metric, label)".into())),
         }
     }
     for panel in dashboard.panels() {

@@ -13,7 +13,7 @@ use harness::client::{Client, Posted};
 use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
 use harness::local_chain::{self, LocalChain, wallet_of};
 use harness::payments;
-use harness::progress::telling;
+use harness::progress::reporting;
 use harness::scenario::{Sample, Scenario};
 use harness::table::{Row, render};
 use rdkafka::config::ClientConfig;
@@ -26,13 +26,13 @@ use uuid::Uuid;
 
 /// Longest wait for all verdicts and payments: 20 photos of at most 3 s on two cores are half a minute, and a payment waits a second
 /// for company, a second for its block and 12 s for the blocks on top of it.
-const PATIENCE: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(180);
 /// Where the compiled contracts are kept between runs.
 const CONTRACTS: &str = ".local/contracts";
 /// Samples that earn a reward.
 const LEAST_PAID: usize = 6;
 /// How often a line is printed where there is no table.
-const TELL: Duration = Duration::from_secs(2);
+const REPORT_EVERY: Duration = Duration::from_secs(2);
 /// How often the table is brought up to date.
 const REFRESH: Duration = Duration::from_millis(400);
 
@@ -75,21 +75,21 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<bool> {
     let started = Instant::now();
-    let say = |line: &str| eprintln!("up: {line}");
+    let announce = |line: &str| eprintln!("up: {line}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let scenario = Scenario::read(&arguments.photos)?;
     // The contracts compile while the parts start.
     let compiling = std::thread::spawn(|| local_chain::compile(Path::new(CONTRACTS)).map(drop));
-    let stack = Stack::start_with(Path::new(".local"), &[Part::Thor], &say)?;
-    let compiled = telling(&say, "compiling the contracts, once", || compiling.join());
+    let stack = Stack::start_with(Path::new(".local"), &[Part::Thor], &announce)?;
+    let compiled = reporting(&announce, "compiling the contracts, once", || compiling.join());
     compiled.map_err(|_| anyhow::anyhow!("compiling the contracts panicked"))??;
     let logs = stack.logs().to_owned();
     let folder = make_folder(&stack.folder().join("roles"))?;
-    let chain = telling(&say, "putting B3TR and the reward pool on the Thor node", || {
+    let chain = reporting(&announce, "putting B3TR and the reward pool on the Thor node", || {
         runtime.block_on(LocalChain::deploy(&stack, Path::new(CONTRACTS), &folder))
     })?;
     let pool = chain.contracts().rewards_pool;
-    say(&format!(
+    announce(&format!(
         "the reward pool is {pool} on the Thor node ({:.1} s so far)",
         started.elapsed().as_secs_f64()
     ));
@@ -97,8 +97,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings };
     let prepare =
         "applying migrations, topics and schemas, adding the node, the contracts and the drivers' wallets";
-    let mut deployment = telling(&say, prepare, || set_up(&stack, config, &chain, &scenario))?;
-    telling(&say, "starting one process a role", || {
+    let mut deployment = reporting(&announce, prepare, || set_up(&stack, config, &chain, &scenario))?;
+    reporting(&announce, "starting one process a role", || {
         RoleSpec::every_role().into_iter().try_for_each(|role| deployment.start(role))?;
         deployment.wait_ready()
     })?;
@@ -115,7 +115,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let dead_lettered = dead_letters(&stack)?;
     let summary = summarize(&rows, dead_lettered, started.elapsed());
     if !arguments.exit {
-        say("running; Ctrl-C ends it");
+        announce("running; Ctrl-C ends it");
         runtime.block_on(until_asked_to_stop(&mut deployment))?;
     }
     deployment.stop();
@@ -175,7 +175,7 @@ fn show_places(stack: &Stack, deployment: &Deployment) {
     eprintln!("  logs        {}\n", stack.logs().display());
 }
 
-/// Posts every photo in order and follows all until they are settled; false when the patience ran out.
+/// Posts every photo in order and follows all until they are settled; false when the time ran out.
 async fn follow(deployment: &mut Deployment, folder: &Path, rows: &mut [Row]) -> Result<bool> {
     let client = Client::new(&deployment.gateway_url())?;
     let mut tokens = std::collections::BTreeMap::new();
@@ -194,7 +194,7 @@ async fn follow(deployment: &mut Deployment, folder: &Path, rows: &mut [Row]) ->
         refresh(&client, &tokens, rows).await?;
         screen.show(rows);
     }
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + LIMIT;
     while !rows.iter().all(Row::is_settled) && Instant::now() < until {
         tokio::time::sleep(REFRESH).await;
         deployment.tend()?;
@@ -223,14 +223,14 @@ async fn refresh(
 struct Screen {
     terminal: Option<console::Term>,
     lines: std::cell::Cell<usize>,
-    told: std::cell::Cell<Option<Instant>>,
+    reported: std::cell::Cell<Option<Instant>>,
 }
 
 impl Screen {
     fn show(&self, rows: &[Row]) {
         let terminal = self.terminal.clone().unwrap_or_else(console::Term::stderr);
         if !terminal.is_term() {
-            return self.tell(rows);
+            return self.report(rows);
         }
         let text = render(rows);
         // A terminal that is gone is no reason to end.
@@ -239,14 +239,14 @@ impl Screen {
         self.lines.set(text.lines().count());
     }
 
-    fn tell(&self, rows: &[Row]) {
-        if self.told.get().is_none_or(|told| told.elapsed() >= TELL) {
+    fn report(&self, rows: &[Row]) {
+        if self.reported.get().is_none_or(|reported| reported.elapsed() >= REPORT_EVERY) {
             let settled = rows.iter().filter(|row| row.is_settled()).count();
             eprintln!(
                 "up: {settled} of {} photos are decided, and paid where they earn a reward",
                 rows.len()
             );
-            self.told.set(Some(Instant::now()));
+            self.reported.set(Some(Instant::now()));
         }
     }
 

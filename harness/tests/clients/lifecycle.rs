@@ -1,4 +1,4 @@
-//! A role is asked to end while Kafka does not answer.
+//! A role is asked to end while Kafka does not respond.
 
 use std::process::Command;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Kafka clients whose broker is killed, frozen, or answers falsely: they come back by themselves.
+//! Kafka clients whose broker is killed, frozen, or responds falsely: they come back by themselves.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -13,13 +13,13 @@ use proxy::Proxy;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use support::{LIMIT, Role, create_topic, kafka, own_kafka, producer, publish, until};
 
-/// False answers until one of them freezes the client; on this librdkafka every second does.
-const ANSWERS: usize = 8;
-/// Longer than a metadata refresh (30 s), in which the false answer comes.
+/// False responses until one of them freezes the client; on this librdkafka every second does.
+const RESPONSES: usize = 8;
+/// Longer than a metadata refresh (30 s), in which the false response comes.
 const REFRESHED: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_consumer_that_was_told_of_topics_and_no_brokers_is_built_anew_and_consumes_on() {
+async fn a_consumer_that_heard_of_topics_and_no_brokers_is_built_anew_and_consumes_on() {
     let stack = own_kafka();
     let (direct, proxy) = (kafka(stack.kafka_brokers(), "direct"), Proxy::to(stack.kafka_brokers()));
     create_topic(&direct, "frozen", 2);
@@ -28,11 +28,11 @@ async fn a_consumer_that_was_told_of_topics_and_no_brokers_is_built_anew_and_con
     publish(&outbound, "frozen", "before").await;
     until("the first record", LIMIT, || role.count() == 1).await;
     proxy.falsify_once_and_cut("victim");
-    until("the false answer", REFRESHED, || proxy.falsified() == 1).await;
+    until("the false response", REFRESHED, || proxy.falsified() == 1).await;
     for n in 0..10 {
         publish(&outbound, "frozen", &n.to_string()).await;
     }
-    until("the records behind the false answer", LIMIT, || role.count() == 11).await;
+    until("the records behind the false response", LIMIT, || role.count() == 11).await;
     eprintln!("consumer rebuilt: {:?}", role.reports.rebuilt());
     assert!(!role.has_ended());
     until("no lag, as the broker sees it", LIMIT, || {
@@ -44,12 +44,12 @@ async fn a_consumer_that_was_told_of_topics_and_no_brokers_is_built_anew_and_con
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_producer_that_was_told_of_topics_and_no_brokers_is_built_anew_and_publishes_on() {
+async fn a_producer_that_heard_of_topics_and_no_brokers_is_built_anew_and_publishes_on() {
     let stack = own_kafka();
     let (direct, proxy) = (kafka(stack.kafka_brokers(), "direct"), Proxy::to(stack.kafka_brokers()));
     let (outbound, reports) = producer(&kafka(&proxy.address(), "victim"));
-    // Not every such answer freezes the client for good: it depends on what its timers are about.
-    for n in 0..ANSWERS {
+    // Not every such response freezes the client for good: it depends on what its timers are about.
+    for n in 0..RESPONSES {
         proxy.falsify_once("victim");
         // A topic that the client does not know yet makes it ask.
         let topic = format!("topic-{n}");
@@ -60,7 +60,7 @@ async fn a_producer_that_was_told_of_topics_and_no_brokers_is_built_anew_and_pub
             break;
         }
     }
-    eprintln!("{} false answers, producer rebuilt: {:?}", proxy.falsified(), reports.rebuilt());
+    eprintln!("{} false responses, producer rebuilt: {:?}", proxy.falsified(), reports.rebuilt());
     assert!(proxy.falsified() > 0);
 }
 

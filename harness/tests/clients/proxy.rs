@@ -1,5 +1,5 @@
-//! A TCP proxy in front of a broker that can falsify one metadata answer, as a broker gives it that thaws while it is fenced: topics, and
-//! no brokers. The brokers' own address is rewritten, so that clients stay behind the proxy.
+//! A TCP proxy in front of a broker that can falsify one metadata response, as a broker gives it that thaws while it is
+//! fenced: topics, and no brokers. The brokers' own address is rewritten, so that clients stay behind the proxy.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -7,17 +7,17 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Kafka's request types that name brokers' addresses in their answers.
+/// Kafka's request types that name brokers' addresses in their responses.
 const METADATA: i16 = 3;
 const FIND_COORDINATOR: i16 = 10;
-/// The first version of a metadata answer in the compact format.
+/// The first version of a metadata response in the compact format.
 const COMPACT: i16 = 9;
 
 #[derive(Default)]
 struct Rules {
-    /// The client whose next metadata answer is falsified.
+    /// The client whose next metadata response is falsified.
     victim: Option<String>,
-    /// With the false answer every connection ends, as the broker's freeze ends them.
+    /// With the false response every connection ends, as the broker's freeze ends them.
     cuts: bool,
     falsified: usize,
     connections: Vec<TcpStream>,
@@ -28,7 +28,7 @@ pub struct Proxy {
     rules: Arc<Mutex<Rules>>,
 }
 
-/// What an answer must be known to answer: request type, version, and who asked.
+/// What must be known of a request to falsify its response: type, version, and who asked.
 type Asked = Arc<Mutex<HashMap<[u8; 4], (i16, i16, String)>>>;
 
 impl Proxy {
@@ -52,7 +52,7 @@ impl Proxy {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The next metadata answer to this client names topics and no brokers.
+    /// The next metadata response to this client names topics and no brokers.
     pub fn falsify_once(&self, client: &str) {
         self.rules.lock().unwrap().victim = Some(client.to_owned());
     }
@@ -102,7 +102,7 @@ fn pair(client: TcpStream, server: TcpStream, ports: (u16, u16), rules: &Arc<Mut
     });
 }
 
-/// Ends connections once the answer that is on its way has arrived.
+/// Ends connections once the response that is on its way has arrived.
 fn cut_behind(connections: Vec<TcpStream>) {
     std::thread::spawn(move || {
         std::thread::park_timeout(Duration::from_millis(200));

@@ -51,7 +51,7 @@ pub async fn violations(
             }
         }
     }
-    // A cut's parts sum to the whole, and outcomes are those of the tables.
+    // A cut's pieces sum to the whole, and outcomes are those of the tables.
     let outcomes: Vec<(String, Decimal)> = sqlx::query_as(
         "select dimension ->> 'outcome', sum(exact_value) from analytics_data
          where metric_name = 'uploads_decided' and time_period = 'day' and dimension ? 'outcome' group by 1 order by 1",

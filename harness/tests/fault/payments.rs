@@ -75,20 +75,22 @@ pub async fn violations(run: &Run) -> Vec<String> {
     found
 }
 
-/// Revisions of a payout have no gap, and each tells one thing.
+/// Revisions of a payout have no gap, and each publishes one thing.
 fn revision_violations(run: &Run) -> Vec<String> {
-    let mut told: BTreeMap<Uuid, BTreeMap<i64, BTreeSet<Vec<u8>>>> = BTreeMap::new();
+    let mut published: BTreeMap<Uuid, BTreeMap<i64, BTreeSet<Vec<u8>>>> = BTreeMap::new();
     for record in read_all::<PayoutUpdated>(&run.kafka, "").unwrap() {
-        let versions = told.entry(record.event.reward_id.0).or_default();
+        let versions = published.entry(record.event.reward_id.0).or_default();
         versions.entry(record.event.revision).or_default().insert(record.bytes);
     }
     let mut found = Vec::new();
-    for (id, revisions) in told {
+    for (id, revisions) in published {
         if revisions.keys().copied().ne(0..i64::try_from(revisions.len()).unwrap()) {
             found.push(format!("{id}: revisions {:?} have a gap", revisions.keys().collect::<Vec<_>>()));
         }
         let doubled = revisions.iter().filter(|(_, versions)| versions.len() > 1);
-        found.extend(doubled.map(|(revision, _)| format!("{id}: revision {revision} was told in two ways")));
+        found.extend(
+            doubled.map(|(revision, _)| format!("{id}: revision {revision} was published in two ways")),
+        );
     }
     found
 }

@@ -26,7 +26,7 @@ const DRIVERS: usize = 24;
 /// Uploads that are accepted and not decided yet: enough to keep every role busy, few enough to spread over all faults.
 const BACKLOG: usize = 30;
 /// Longest time without any progress; a photo takes about a second, a restarted broker and a rebalance some ten.
-const PATIENCE: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// Parts of the run's own, since it kills them.
 const PARTS: [Part; 5] = [Part::Postgres, Part::Kafka, Part::Registry, Part::Mongodb, Part::Thor];
@@ -221,8 +221,8 @@ impl Run {
                 (seen, since) = (paid, Instant::now());
             }
             assert!(
-                since.elapsed() < PATIENCE,
-                "no payment came further for {PATIENCE:?}, {open} are open; logs are in {}",
+                since.elapsed() < LIMIT,
+                "no payment came further for {LIMIT:?}, {open} are open; logs are in {}",
                 self.stack.logs().display()
             );
             std::thread::park_timeout(Duration::from_millis(200));
@@ -243,8 +243,8 @@ impl Run {
                 (seen, since) = (now, Instant::now());
             }
             assert!(
-                since.elapsed() < PATIENCE,
-                "no progress for {PATIENCE:?} while waiting for {what}: {} accepted, {} decided; logs are in {}",
+                since.elapsed() < LIMIT,
+                "no progress for {LIMIT:?} while waiting for {what}: {} accepted, {} decided; logs are in {}",
                 now.0,
                 now.1,
                 self.stack.logs().display()
@@ -326,17 +326,17 @@ fn variant(pool: &[Series], n: usize, user: Uuid) -> Photo {
     }
 }
 
-/// Posts as a patient app does: the same photo again until the gateway answers that it is accepted.
+/// Posts as a persistent app does: the same photo again until the gateway responds that it is accepted.
 async fn post_until_accepted(client: &Client, token: &str, photo: &Photo) -> Uuid {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + LIMIT;
     loop {
-        let answer = client.post(token, photo).await;
-        match answer {
+        let response = client.post(token, photo).await;
+        match response {
             Ok(Posted::Accepted { upload_id, .. }) => return upload_id,
             Ok(Posted::Refused { status, code, detail }) if status < 500 => {
                 panic!("refused with {status} {code}: {detail}")
             }
-            other => assert!(Instant::now() < until, "not accepted within {PATIENCE:?}: {other:?}"),
+            other => assert!(Instant::now() < until, "not accepted within {LIMIT:?}: {other:?}"),
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 /// Longest wait for anything; a role starts in two seconds and a photo takes under one.
-const PATIENCE: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// One world at a time: six processes each are enough for two cores.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -125,7 +125,7 @@ impl World {
         let name = self.topic(topic);
         let record = FutureRecord::to(&name).partition(partition).key(key).payload(payload).headers(owned);
         let producer: FutureProducer = self.kafka.create().unwrap();
-        self.runtime.block_on(producer.send(record, PATIENCE)).unwrap().offset
+        self.runtime.block_on(producer.send(record, LIMIT)).unwrap().offset
     }
 
     /// Posts a photo that is read with certainty, with bytes of its own.
@@ -154,14 +154,14 @@ impl World {
     }
 
     pub fn until<T>(&mut self, what: &str, look: impl Fn(&Self) -> Option<T>) -> T {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + LIMIT;
         loop {
             self.deployment.tend().unwrap();
             if let Some(found) = look(self) {
                 return found;
             }
             let logs = self.deployment.log_file("ingest");
-            assert!(Instant::now() < until, "waited {PATIENCE:?} for {what}; logs beside {}", logs.display());
+            assert!(Instant::now() < until, "waited {LIMIT:?} for {what}; logs beside {}", logs.display());
             std::thread::park_timeout(Duration::from_millis(100));
         }
     }

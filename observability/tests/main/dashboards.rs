@@ -15,7 +15,7 @@ use crate::{exporter, repository};
 /// Scrapes until a rate over a minute is a number.
 const SCRAPES: f64 = 3.0;
 /// Three scrapes take 6 s; a busy machine may take longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// One upload of every outcome, a paid reward, a transaction under way, now: a panel without rows would show that its query
 /// finds nothing.
@@ -57,7 +57,7 @@ fn dashboards() -> Vec<Dashboard> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_panel_gets_an_answer_from_prometheus_and_postgres() {
+async fn every_panel_gets_a_response_from_prometheus_and_postgres() {
     let stack = tokio::task::spawn_blocking(|| {
         let parts = [Part::Postgres, Part::Prometheus];
         Stack::start_own(&repository().join(".local"), &parts, &|line| eprintln!("{line}")).unwrap()
@@ -77,7 +77,7 @@ async fn every_panel_gets_an_answer_from_prometheus_and_postgres() {
         let chosen: Vec<&str> =
             dashboard.templating.list.iter().map(|variable| variable.name.as_str()).collect();
         for (panel, target, query) in dashboard.queries() {
-            let answer = match query {
+            let response = match query {
                 Query::Promql(text) => {
                     promql += 1;
                     prometheus.numbers(&fill_promql(text, &chosen).unwrap()).await
@@ -87,7 +87,7 @@ async fn every_panel_gets_an_answer_from_prometheus_and_postgres() {
                     rows(&reader, &fill_sql(text).unwrap()).await
                 }
             };
-            match answer {
+            match response {
                 Err(error) => complaints.push(format!("{} {}: {error}", panel.title, target.ref_id)),
                 Ok(0) => complaints.push(format!("{} {}: no data", panel.title, target.ref_id)),
                 Ok(_) => {}
@@ -143,25 +143,25 @@ impl Prometheus {
     async fn ask(&self, promql: &str) -> Result<Vec<f64>, String> {
         let mut url = self.query.clone();
         url.query_pairs_mut().append_pair("query", promql);
-        let answer = self.client.get(url).send().await.map_err(|error| error.to_string())?;
-        let answer = answer.json::<Value>().await.map_err(|error| error.to_string())?;
-        if answer["status"] != "success" {
-            return Err(format!("{}: {}", answer["errorType"], answer["error"]));
+        let response = self.client.get(url).send().await.map_err(|error| error.to_string())?;
+        let response = response.json::<Value>().await.map_err(|error| error.to_string())?;
+        if response["status"] != "success" {
+            return Err(format!("{}: {}", response["errorType"], response["error"]));
         }
-        let series = answer["data"]["result"].as_array().cloned().unwrap_or_default();
+        let series = response["data"]["result"].as_array().cloned().unwrap_or_default();
         Ok(series.iter().filter_map(|one| one["value"][1].as_str()?.parse().ok()).collect())
     }
 
-    /// How many series of the answer have a number.
+    /// How many series of the response have a number.
     async fn numbers(&self, promql: &str) -> Result<usize, String> {
         Ok(self.ask(promql).await?.iter().filter(|value| value.is_finite()).count())
     }
 
     async fn wait_for_scrapes(&self) {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + LIMIT;
         let scrapes = r#"sum_over_time(up{job="exporter"}[5m])"#;
         while !self.ask(scrapes).await.is_ok_and(|found| found.iter().any(|count| *count >= SCRAPES)) {
-            assert!(Instant::now() < until, "the exporter was not scraped within {PATIENCE:?}");
+            assert!(Instant::now() < until, "the exporter was not scraped within {LIMIT:?}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }

@@ -4,7 +4,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "in a test a part that does not answer is a failure"
+    reason = "in a test a part that does not respond is a failure"
 )]
 
 mod alerts;
