@@ -72,6 +72,44 @@ fn no_source_spawns_a_task_that_nobody_waits_for_reads_an_endless_body_or_publis
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// Characters of a comment's line at most: rustfmt wraps code and leaves comments as they are.
+const COMMENT_WIDTH: usize = 140;
+
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn no_comment_is_wider_than_140_characters() {
+    let mut files = Vec::new();
+    for folder in crates() {
+        ["src", "tests"]
+            .map(|name| folder.join(name))
+            .iter()
+            .filter(|folder| folder.is_dir())
+            .for_each(|folder| rust_files(folder, &mut files));
+    }
+    assert!(files.len() > 300, "only {} files were found", files.len());
+    let mut found = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (n, line) in (1..).zip(text.lines()) {
+            let width = line.chars().count();
+            if line.trim_start().starts_with("//") && width > COMMENT_WIDTH {
+                found.push(format!("{}:{n}: {width} characters", file.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "wrap these comments at {COMMENT_WIDTH} characters:\n{}", found.join("\n"));
+}
+
 #[test]
 fn a_circle_is_found_through_a_re_export_and_not_between_parent_and_child() {
     let folder = tempfile::tempdir().unwrap();
