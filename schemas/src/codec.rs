@@ -8,13 +8,13 @@ mod defaults;
 mod input;
 mod physical;
 mod plan;
+mod ser;
 #[cfg(test)]
 mod tests;
 
 use std::sync::{Arc, OnceLock};
 
 use apache_avro::Schema;
-use apache_avro::writer::datum::GenericDatumWriter;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -102,11 +102,12 @@ impl RecordSchema {
     }
 }
 
-/// The schema that this release writes for an event type, with its writer: both made once, for the life of the process.
+/// The schema that this release writes for an event type, with the plan by which it is written: both made once, for the life of
+/// the process.
 pub struct EventSchema {
     text: String,
-    record: &'static RecordSchema,
-    writer: GenericDatumWriter<'static>,
+    record: RecordSchema,
+    plan: Plan,
 }
 
 impl EventSchema {
@@ -115,10 +116,9 @@ impl EventSchema {
     /// # Errors
     /// Avro's own words where the text is not a schema.
     pub fn built_in(text: String) -> Result<Self, String> {
-        // One for each event type: they are never dropped, so that the writer may borrow from them.
-        let record: &'static RecordSchema = Box::leak(Box::new(RecordSchema::parse(&text)?));
-        let writer = GenericDatumWriter::builder(&record.avro).human_readable(true).build();
-        Ok(Self { text, record, writer: writer.map_err(|error| error.to_string())? })
+        let record = RecordSchema::parse(&text)?;
+        let plan = Plan::new(&record.avro, &record.avro)?;
+        Ok(Self { text, record, plan })
     }
 
     /// The text, as registered.
@@ -129,8 +129,8 @@ impl EventSchema {
 
     /// The schema, as records are read with.
     #[must_use]
-    pub fn record(&self) -> &'static RecordSchema {
-        self.record
+    pub fn record(&self) -> &RecordSchema {
+        &self.record
     }
 }
 
@@ -167,11 +167,19 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + std::fmt::
 pub fn encode<E: Event>(schema_id: u32, event: &E) -> Result<Vec<u8>, CodecError> {
     // Most events with a header and a stamp take 600 to 1,000 bytes.
     let mut buffer = Vec::with_capacity(1_024);
+    encode_into(schema_id, event, &mut buffer)?;
+    Ok(buffer)
+}
+
+/// The framed event, behind what stands in `buffer`: one that is used again costs no allocation.
+///
+/// # Errors
+/// As [`encode`]; what was written until then stays in the buffer.
+pub fn encode_into<E: Event>(schema_id: u32, event: &E, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
     buffer.push(0);
     buffer.extend_from_slice(&schema_id.to_be_bytes());
-    let written = E::event_schema().writer.write_ser(&mut buffer, event);
-    written.map_err(|error| CodecError::Encode(error.to_string()))?;
-    Ok(buffer)
+    let written = ser::write(&E::event_schema().plan, event, buffer);
+    written.map_err(|error| CodecError::Encode(error.to_string()))
 }
 
 /// Decodes a datum of any version of the event's schema; every byte must be used up. What a later release added is passed

@@ -7,7 +7,7 @@ use serde::de::{
 };
 
 use super::input::{DatumError, Input};
-use super::plan::{FieldAction, Node, NodeId, Plan};
+use super::plan::{FieldAction, Node, NodeId, Plan, Record};
 
 /// Reads a whole datum.
 ///
@@ -42,6 +42,22 @@ impl<'r, 'a> Datum<'r, 'a> {
         }
         Ok(plan.node(self.node))
     }
+
+    fn fields<T>(
+        self,
+        record: &'r Record,
+        visit: impl FnOnce(&mut Fields<'_, 'a>) -> Result<T, DatumError>,
+    ) -> Result<T, DatumError> {
+        self.input.enter()?;
+        let mut fields =
+            Fields { plan: self.plan, actions: record.actions.iter(), next: None, input: self.input };
+        let value = visit(&mut fields)?;
+        if fields.next_field()?.is_some() {
+            return Err(DatumError("not every field was read".into()));
+        }
+        fields.input.leave();
+        Ok(value)
+    }
 }
 
 impl<'de> Deserializer<'de> for Datum<'_, '_> {
@@ -70,17 +86,7 @@ impl<'de> Deserializer<'de> for Datum<'_, '_> {
                 let value = visitor.visit_map(&mut items)?;
                 if items.block.ended { Ok(value) } else { Err(DatumError("too many entries".into())) }
             }
-            Node::Record(actions) => {
-                self.input.enter()?;
-                let mut fields =
-                    Fields { plan: self.plan, actions: actions.iter(), next: None, input: self.input };
-                let value = visitor.visit_map(&mut fields)?;
-                if fields.actions.len() > 0 {
-                    return Err(DatumError("not every field was read".into()));
-                }
-                self.input.leave();
-                Ok(value)
-            }
+            Node::Record(record) => self.fields(record, |fields| visitor.visit_map(fields)),
             Node::Never(why) => Err(DatumError(why.clone())),
             Node::Union(_) => Err(DatumError("a union in a union".into())),
         }
@@ -99,6 +105,20 @@ impl<'de> Deserializer<'de> for Datum<'_, '_> {
         visitor: V,
     ) -> Result<V::Value, DatumError> {
         visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        mut self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DatumError> {
+        match self.branch()? {
+            Node::Record(record) if record.gives(fields) => {
+                self.fields(record, |fields| visitor.visit_seq(fields))
+            }
+            _ => self.deserialize_any(visitor),
+        }
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -122,7 +142,7 @@ impl<'de> Deserializer<'de> for Datum<'_, '_> {
 
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier
+        tuple_struct map identifier
     }
 }
 
@@ -144,37 +164,61 @@ struct Fields<'r, 'a> {
     input: &'r mut Input<'a>,
 }
 
-impl<'de> MapAccess<'de> for Fields<'_, '_> {
-    type Error = DatumError;
+/// A field that the reader has: its name, its node, and its default where the writer has none.
+type Field<'r> = (&'r str, (NodeId, Option<&'r [u8]>));
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DatumError> {
+impl<'r> Fields<'r, '_> {
+    /// The next field that the reader has; what it has not is passed over.
+    fn next_field(&mut self) -> Result<Option<Field<'r>>, DatumError> {
         for action in self.actions.by_ref() {
-            let field = match action {
-                FieldAction::Skip(node) => {
-                    skip(self.plan, *node, self.input)?;
-                    continue;
-                }
-                FieldAction::Read { field, node } => {
-                    self.next = Some((*node, None));
-                    field
-                }
+            match action {
+                FieldAction::Skip(node) => skip(self.plan, *node, self.input)?,
+                FieldAction::Read { field, node } => return Ok(Some((field, (*node, None)))),
                 FieldAction::Default { field, node, datum } => {
-                    self.next = Some((*node, Some(datum)));
-                    field
+                    return Ok(Some((field, (*node, Some(datum)))));
                 }
-            };
-            return seed.deserialize(StrDeserializer::new(field)).map(Some);
+            }
         }
         Ok(None)
     }
 
+    fn value<'de, S: DeserializeSeed<'de>>(
+        &mut self,
+        (node, default): (NodeId, Option<&[u8]>),
+        seed: S,
+    ) -> Result<S::Value, DatumError> {
+        match default {
+            None => seed.deserialize(Datum { plan: self.plan, node, input: self.input }),
+            Some(datum) => seed.deserialize(Datum { plan: self.plan, node, input: &mut Input::new(datum) }),
+        }
+    }
+}
+
+impl<'de> MapAccess<'de> for Fields<'_, '_> {
+    type Error = DatumError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DatumError> {
+        let Some((field, next)) = self.next_field()? else { return Ok(None) };
+        self.next = Some(next);
+        seed.deserialize(StrDeserializer::new(field)).map(Some)
+    }
+
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, DatumError> {
-        match self.next.take() {
-            Some((node, None)) => seed.deserialize(Datum { plan: self.plan, node, input: self.input }),
-            Some((node, Some(datum))) => {
-                seed.deserialize(Datum { plan: self.plan, node, input: &mut Input::new(datum) })
-            }
-            None => Err(DatumError("a value without its key".into())),
+        let next = self.next.take().ok_or_else(|| DatumError("a value without its key".into()))?;
+        self.value(next, seed)
+    }
+}
+
+impl<'de> SeqAccess<'de> for Fields<'_, '_> {
+    type Error = DatumError;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, DatumError> {
+        match self.next_field()? {
+            Some((_, next)) => self.value(next, seed).map(Some),
+            None => Ok(None),
         }
     }
 }
@@ -280,9 +324,9 @@ fn skip(plan: &Plan, node: NodeId, input: &mut Input<'_>) -> Result<(), DatumErr
         Node::Array(item) => skip_items(plan, *item, false, input)?,
         Node::Map(item) => skip_items(plan, *item, true, input)?,
         Node::Union(branches) => skip(plan, branches[input.index(branches.len())?], input)?,
-        Node::Record(actions) => {
+        Node::Record(record) => {
             input.enter()?;
-            for action in actions {
+            for action in &record.actions {
                 match action {
                     FieldAction::Read { node, .. } | FieldAction::Skip(node) => skip(plan, *node, input)?,
                     FieldAction::Default { .. } => {}

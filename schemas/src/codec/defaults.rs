@@ -5,6 +5,7 @@ use apache_avro::schema::NamesRef;
 use serde_json::Value;
 
 use super::physical::{Physical, physical};
+use super::ser::long;
 
 /// Appends the datum of a JSON default.
 ///
@@ -99,16 +100,4 @@ fn bytes(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
 fn count(count: usize, out: &mut Vec<u8>) -> Result<(), String> {
     long(i64::try_from(count).map_err(|error| error.to_string())?, out);
     Ok(())
-}
-
-/// Avro's variable-length zig-zag coding.
-fn long(value: i64, out: &mut Vec<u8>) {
-    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    while rest >= 0x80 {
-        #[allow(clippy::cast_possible_truncation, reason = "seven bits are taken")]
-        out.push((rest & 0x7f) as u8 | 0x80);
-        rest >>= 7;
-    }
-    #[allow(clippy::cast_possible_truncation, reason = "below 0x80")]
-    out.push(rest as u8);
 }

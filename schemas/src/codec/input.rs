@@ -9,7 +9,7 @@ const DEEPEST: u32 = 64;
 /// Most items of arrays that take no bytes (nulls, empty records) in a datum: their number alone would be work without end.
 const MOST_EMPTY_ITEMS: u32 = 65_536;
 
-/// Why a datum cannot be read.
+/// Why a datum cannot be read or written.
 #[derive(Debug)]
 pub(super) struct DatumError(pub(super) String);
 
@@ -22,6 +22,12 @@ impl fmt::Display for DatumError {
 impl std::error::Error for DatumError {}
 
 impl serde::de::Error for DatumError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self(message.to_string())
+    }
+}
+
+impl serde::ser::Error for DatumError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self(message.to_string())
     }

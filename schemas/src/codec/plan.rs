@@ -3,6 +3,7 @@
 //! the writer does not know takes the reader's default, and an enum's unknown symbol becomes the reader's default symbol.
 
 use std::collections::HashMap;
+use std::sync::{LazyLock, OnceLock};
 
 use apache_avro::Schema;
 use apache_avro::schema::{EnumSchema, NamesRef, RecordSchema, ResolvedSchema};
@@ -35,9 +36,30 @@ pub(super) enum Node {
     Map(NodeId),
     /// The writer's branches.
     Union(Vec<NodeId>),
-    Record(Vec<FieldAction>),
+    Record(Record),
     /// What stands here cannot be read by this reader: an error once such a value is met.
     Never(String),
+}
+
+/// The fields of a record.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) actions: Vec<FieldAction>,
+    /// Where the list of the first struct's fields lies that was read by these actions, if the actions give them in its order.
+    straight: OnceLock<Option<usize>>,
+}
+
+impl Record {
+    /// Whether the actions give the fields of a struct, each and in its order: then they need not be told by name. Worked out
+    /// for the first struct, by its list of fields; a record is always read as one.
+    pub(super) fn gives(&self, fields: &'static [&'static str]) -> bool {
+        let place = fields.as_ptr().addr();
+        let straight = self.straight.get_or_init(|| {
+            let names = self.actions.iter().filter_map(FieldAction::field);
+            names.eq(fields.iter().copied()).then_some(place)
+        });
+        *straight == Some(place)
+    }
 }
 
 /// What is done for a field of a record.
@@ -49,6 +71,16 @@ pub(super) enum FieldAction {
     Skip(NodeId),
     /// Only the reader has it: its default as a datum.
     Default { field: Box<str>, node: NodeId, datum: Vec<u8> },
+}
+
+impl FieldAction {
+    /// The reader's name of the field that it gives.
+    fn field(&self) -> Option<&str> {
+        match self {
+            Self::Read { field, .. } | Self::Default { field, .. } => Some(field),
+            Self::Skip(_) => None,
+        }
+    }
 }
 
 /// How records of a writer's schema are read by a reader's.
@@ -74,6 +106,12 @@ impl Plan {
         };
         let root = resolver.resolve(writer, reader)?;
         Ok(Self { nodes: resolver.nodes, root })
+    }
+
+    /// The plan of a text: of a map's keys.
+    pub(super) fn text() -> &'static Self {
+        static TEXT: LazyLock<Plan> = LazyLock::new(|| Plan { nodes: vec![Node::String], root: 0 });
+        &TEXT
     }
 
     pub(super) fn node(&self, id: NodeId) -> &Node {
@@ -163,7 +201,7 @@ impl<'s> Resolver<'s, '_> {
         self.records.insert(key, id);
         match self.actions(writer, reader) {
             Ok(actions) => {
-                self.nodes[id] = Node::Record(actions);
+                self.nodes[id] = Node::Record(Record { actions, straight: OnceLock::new() });
                 Ok(id)
             }
             Err(why) => {

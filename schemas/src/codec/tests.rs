@@ -2,6 +2,7 @@
 
 mod oracle;
 mod versions;
+mod writing;
 
 use proptest::prelude::*;
 
@@ -145,6 +146,7 @@ proptest! {
 #[ignore = "a measurement"]
 fn nanoseconds_of_an_encoding_and_a_decoding() {
     use apache_avro::reader::datum::GenericDatumReader;
+    use apache_avro::writer::datum::GenericDatumWriter;
     fn time(mut work: impl FnMut()) -> u128 {
         let runs = 100_000;
         (0..5)
