@@ -15,14 +15,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::consumer_watch::{Watched, watch};
 pub use crate::lanes::Observer;
-use crate::lanes::{COORDINATOR_TIMEOUT, Context, commit, route, tend};
+use crate::lanes::{COORDINATOR_TIMEOUT, Context, GATHERED, Gathered, commit, tend};
 use crate::probe::drop_aside;
 use crate::source::Assignment;
 
-/// One poll; also the longest delay of a pause, a resume or a stop.
+/// One poll while there is something to look after; also the longest delay of a resume or a commit.
 const POLL: Duration = Duration::from_millis(20);
-/// Records between two looks at everything else while records flow: pauses, commits, liveness.
-const TEND_EVERY: u32 = 64;
+/// One poll while there is nothing; also the longest delay of a stop or of a partition that begins anew.
+const IDLE_POLL: Duration = Duration::from_millis(100);
 /// How often offsets are committed while records flow.
 const COMMIT_EVERY: Duration = Duration::from_millis(250);
 /// How often librdkafka reports its state.
@@ -188,24 +188,16 @@ impl Consumer {
         if let Err(error) = consumer.subscribe(&topics) {
             return useless(error);
         }
-        let (mut last_commit, mut in_a_row) = (Instant::now(), 0);
+        let (mut last_commit, mut gathered) = (Instant::now(), Gathered::default());
         while !self.stop.is_cancelled() {
-            match consumer.poll(POLL) {
-                Some(Ok(message)) => {
-                    if let Err(error) = route(consumer, &message) {
-                        return useless(error);
-                    }
-                    in_a_row = (in_a_row + 1) % TEND_EVERY;
-                    if in_a_row != 0 {
-                        continue;
-                    }
-                }
-                Some(Err(error)) => {
-                    if let Some(end) = self.after(error)? {
-                        return Ok(end);
-                    }
-                }
-                None => in_a_row = 0,
+            let wait = if consumer.context().is_busy() { POLL } else { IDLE_POLL };
+            if let Some(error) = gather(consumer, wait, &mut gathered)
+                && let Some(end) = self.after(error)?
+            {
+                return Ok(end);
+            }
+            if let Err(error) = gathered.hand_over(consumer) {
+                return useless(error);
             }
             if let Some(error) = consumer.context().take_failure() {
                 return Ok(End::Useless("rebalance", error.to_string()));
@@ -252,6 +244,19 @@ impl Consumer {
     }
 }
 
+/// Polls what is there, waiting for the first of it only. An error ends it, and so does a rebalance, which polls as nothing.
+fn gather(consumer: &BaseConsumer<Context>, wait: Duration, gathered: &mut Gathered) -> Option<KafkaError> {
+    let mut wait = wait;
+    for _ in 0..GATHERED {
+        match consumer.poll(wait)? {
+            Ok(message) => gathered.push(consumer, &message),
+            Err(error) => return Some(error),
+        }
+        wait = Duration::ZERO;
+    }
+    None
+}
+
 /// The cause of a client whose name another member has taken: most often its own earlier self, after a broker's restart.
 const FENCED: &str = "fenced";
 
@@ -269,7 +274,8 @@ fn client_config(config: &ConsumerConfig) -> ClientConfig {
         .set("heartbeat.interval.ms", (config.session_timeout.as_millis() / 4).to_string())
         // 8 MiB prefetched per consumer, all partitions together.
         .set("queued.max.messages.kbytes", "8192")
-        .set("fetch.wait.max.ms", "50")
+        // A long poll that ends with the first record: the time only says how often an idle one is asked again.
+        .set("fetch.wait.max.ms", "500")
         .set("fetch.error.backoff.ms", "100")
         .set("reconnect.backoff.max.ms", "1000")
         .set("statistics.interval.ms", STATISTICS_EVERY.as_millis().to_string())

@@ -16,8 +16,8 @@ use crate::watchdog::{Pulse, Remedy, Watchdog};
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Statistics that are older than this do not come any more: they come every 5 s.
 const SILENT: Duration = Duration::from_secs(20);
-/// Between two looks at whether the watch is to end.
-const TICK: Duration = Duration::from_millis(100);
+/// Between two looks at whether the watch is to end; nobody waits for its end.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What consumer and watch share.
 #[derive(Default)]

@@ -20,6 +20,12 @@ use crate::source::{Assignment, LANE_RECORDS, Lane, RawRecord};
 /// pause would throw away what librdkafka has prefetched, to be fetched again; only a slow stage (a photo takes a second)
 /// is worth one. Other partitions wait this long at most, once per pause.
 const ROOM: Duration = Duration::from_millis(20);
+/// Records of a partition that wait behind its full lane before it is paused: 2,000 of 1.5 kB are 3 MiB. A pause throws away what is
+/// prefetched, and a resumed partition may wait for the long poll that fetches from the others (`fetch.wait.max.ms`,
+/// 0.5 s); half of these are work for that time to any stage that takes 0.5 ms a record or longer.
+const OVERFLOW: usize = 2_000;
+/// Records that are polled in one go at most.
+pub(crate) const GATHERED: usize = 64;
 /// Group coordinator calls inside a rebalance.
 pub(crate) const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(10);
 /// Attempts of a coordinator call inside a rebalance: a broker that restarts is back within a few seconds, and the
@@ -37,6 +43,27 @@ struct LaneState {
     overflow: VecDeque<RawRecord>,
     paused: bool,
     committed: i64,
+    /// The offset behind the newest record that was handed over.
+    next: i64,
+}
+
+impl LaneState {
+    /// Whether there is anything to look after: records to hand over, a partition to resume, an offset to commit.
+    fn is_busy(&self) -> bool {
+        let waits = self.paused || !self.overflow.is_empty() || self.next > self.committed;
+        waits && !self.sender.is_closed()
+    }
+
+    /// Hands over what the lane has room for; what is left stays in `records`.
+    fn fill(&mut self, records: &mut VecDeque<RawRecord>) {
+        let room = self.sender.capacity().min(records.len());
+        // Err means that the worker has ended just now.
+        let Ok(permits) = self.sender.try_reserve_many(room) else { return };
+        for (permit, record) in permits.zip(records.drain(..room)) {
+            self.next = record.position.offset + 1;
+            permit.send(record);
+        }
+    }
 }
 
 /// What the consumer thread and its watch report.
@@ -156,6 +183,11 @@ impl Context {
         self.lanes().is_empty()
     }
 
+    /// Whether a partition is waiting for its next look: the client is polled often then.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.lanes().values().any(LaneState::is_busy)
+    }
+
     /// Makes no assignments any more.
     pub(crate) fn close(&self) {
         self.assignments.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -203,6 +235,7 @@ impl Context {
             overflow: VecDeque::new(),
             paused: false,
             committed: start,
+            next: start,
         };
         self.lanes().insert((topic.clone(), partition), state);
         let assignment = Assignment { topic, partition, start, bootstrapped, records, lane };
@@ -300,31 +333,65 @@ fn with_retries<T>(observer: &dyn Observer, call: impl Fn() -> KafkaResult<T>) -
     result
 }
 
-/// Hands a record to its lane.
-pub(crate) fn route(consumer: &BaseConsumer<Context>, message: &BorrowedMessage<'_>) -> KafkaResult<()> {
-    let mut lanes = consumer.context().lanes();
-    // A handful of lanes: looking through them is cheaper than making a key of the borrowed topic.
-    let found = lanes.iter_mut().find(|((topic, partition), _)| {
-        *partition == message.partition() && topic.as_ref() == message.topic()
-    });
-    let Some((key, state)) = found else { return Ok(()) };
-    let mut record = RawRecord::of(message, &key.0);
-    if state.paused {
-        // Already queued inside librdkafka when the pause came: a handful.
-        state.overflow.push_back(record);
-        return Ok(());
-    }
-    let until = Instant::now() + ROOM;
-    while let Err(mpsc::error::TrySendError::Full(back)) = state.sender.try_send(record) {
-        if Instant::now() >= until {
-            state.overflow.push_back(back);
-            state.paused = true;
-            return consumer.pause(&one(key)?);
+/// Records of one partition that came one behind the other, with the lane that they came for.
+struct Run {
+    key: Key,
+    lane: Arc<Lane>,
+    records: VecDeque<RawRecord>,
+}
+
+/// What was polled in one go. The lane is looked up when a run begins and again when it is handed over, since polling may take
+/// partitions away and assign them again in between: such records belong to nobody, and are fetched again.
+#[derive(Default)]
+pub(crate) struct Gathered(Vec<Run>);
+
+impl Gathered {
+    /// Takes a record up; one of a partition that is not assigned is left.
+    pub(crate) fn push(&mut self, consumer: &BaseConsumer<Context>, message: &BorrowedMessage<'_>) {
+        let (topic, partition) = (message.topic(), message.partition());
+        let goes_on = self.0.last().is_some_and(|run| run.key.1 == partition && *run.key.0 == *topic);
+        if !goes_on {
+            let lanes = consumer.context().lanes();
+            // A handful of lanes: looking through them is cheaper than making a key of the borrowed topic.
+            let found = lanes.iter().find(|(key, _)| key.1 == partition && *key.0 == *topic);
+            let Some((key, state)) = found else { return };
+            let records = VecDeque::with_capacity(GATHERED);
+            self.0.push(Run { key: key.clone(), lane: state.lane.clone(), records });
         }
-        record = back;
-        std::thread::park_timeout(ROOM / 100);
+        if let Some(run) = self.0.last_mut() {
+            let record = RawRecord::of(message, &run.key.0);
+            run.records.push_back(record);
+        }
     }
-    Ok(())
+
+    /// Hands the records to their lanes.
+    pub(crate) fn hand_over(&mut self, consumer: &BaseConsumer<Context>) -> KafkaResult<()> {
+        let mut lanes = consumer.context().lanes();
+        for Run { key, lane, mut records } in self.0.drain(..) {
+            let state = lanes.get_mut(&key).filter(|state| Arc::ptr_eq(&state.lane, &lane));
+            let Some(state) = state else { continue };
+            let until = Instant::now() + ROOM;
+            while !state.paused && state.overflow.is_empty() {
+                state.fill(&mut records);
+                if records.is_empty() || state.sender.is_closed() || Instant::now() >= until {
+                    break;
+                }
+                std::thread::park_timeout(ROOM / 100);
+            }
+            // Of a full lane, or already queued inside librdkafka when the pause came.
+            state.overflow.append(&mut records);
+            let is_closed = state.sender.is_closed();
+            if is_closed {
+                // Nobody takes them: when the partition begins anew it is fetched from its committed offset.
+                state.overflow.clear();
+            }
+            if !state.paused && (is_closed || state.overflow.len() > OVERFLOW) {
+                state.paused = true;
+                consumer.pause(&one(&key)?)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Refills and resumes lanes that have room again, and reopens lanes whose worker asks for it.
@@ -337,16 +404,14 @@ pub(crate) fn tend(consumer: &BaseConsumer<Context>) -> KafkaResult<()> {
                 reopen.push(key.clone());
                 continue;
             }
-            if !state.paused || state.lane.is_finished() || state.sender.capacity() < LANE_RECORDS / 2 {
+            let is_stuck = state.sender.is_closed() || state.sender.capacity() < LANE_RECORDS / 2;
+            if is_stuck || state.overflow.is_empty() {
                 continue;
             }
-            while let Some(record) = state.overflow.pop_front() {
-                if let Err(mpsc::error::TrySendError::Full(record)) = state.sender.try_send(record) {
-                    state.overflow.push_front(record);
-                    break;
-                }
-            }
-            if state.overflow.is_empty() {
+            let mut waiting = std::mem::take(&mut state.overflow);
+            state.fill(&mut waiting);
+            state.overflow = waiting;
+            if state.paused && state.overflow.len() <= OVERFLOW / 2 {
                 state.paused = false;
                 consumer.resume(&one(key)?)?;
             }

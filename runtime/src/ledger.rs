@@ -2,17 +2,20 @@
 //! never to "highest seen + 1".
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::publish::PublishError;
+use crate::source::Lane;
 
 /// Offsets in flight on one partition, oldest first.
 #[derive(Debug)]
 pub struct Ledger {
     state: Mutex<State>,
     moved: Notify,
+    /// Whose offset to commit moves with the frontier.
+    lane: Option<Arc<Lane>>,
 }
 
 #[derive(Debug)]
@@ -20,8 +23,9 @@ struct State {
     in_flight: VecDeque<Entry>,
     frontier: i64,
     failed: Option<(i64, PublishError)>,
-    /// In flight at which the waiting worker is woken; one for every acknowledgement would cost more than the work.
-    awaited: usize,
+    /// In flight at which the waiting worker is woken; one for every acknowledgement would cost more than the work. None while
+    /// nobody waits for a count.
+    awaited: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -35,8 +39,15 @@ impl Ledger {
     /// A ledger whose first unfinished record is at `start`.
     #[must_use]
     pub fn starting_at(start: i64) -> Self {
-        let state = State { in_flight: VecDeque::new(), frontier: start, failed: None, awaited: 0 };
-        Self { state: Mutex::new(state), moved: Notify::new() }
+        let state = State { in_flight: VecDeque::new(), frontier: start, failed: None, awaited: None };
+        Self { state: Mutex::new(state), moved: Notify::new(), lane: None }
+    }
+
+    /// A ledger whose frontier is the lane's offset to commit, and moves it with every acknowledgement: no worker has to wake
+    /// up for that.
+    #[must_use]
+    pub fn of(lane: &Arc<Lane>, start: i64) -> Self {
+        Self { lane: Some(lane.clone()), ..Self::starting_at(start) }
     }
 
     /// A record is taken up of which nobody knows yet what it publishes: it is not finished before [`Ledger::begin`] says
@@ -53,7 +64,7 @@ impl Ledger {
             Some(entry) => entry.acks_to_come = Some(acks),
             None => state.in_flight.push_back(Entry { offset, acks_to_come: Some(acks) }),
         }
-        state.advance();
+        self.advance(&mut state);
     }
 
     /// Records that were taken up and never begun will not be: the frontier stays below the first of them for good, and
@@ -72,8 +83,8 @@ impl Ledger {
         if let Some(Entry { acks_to_come: Some(acks), .. }) = state.find(offset) {
             *acks = acks.saturating_sub(1);
         }
-        state.advance();
-        let awaited = state.in_flight.len() <= state.awaited;
+        self.advance(&mut state);
+        let awaited = state.awaited.is_some_and(|awaited| state.in_flight.len() <= awaited);
         drop(state);
         if awaited {
             self.moved.notify_waiters();
@@ -110,15 +121,38 @@ impl Ledger {
             moved.as_mut().enable();
             {
                 let mut state = self.lock();
-                state.awaited = count;
+                let is_reached = state.in_flight.len() <= count;
+                state.awaited = (!is_reached).then_some(count);
                 if let Some(failed) = &state.failed {
                     return Err(failed.clone());
                 }
-                if state.in_flight.len() <= count {
+                if is_reached {
                     return Ok(());
                 }
             }
             moved.await;
+        }
+    }
+
+    /// Waits for the first failure, for as long as there is none; returns it with its offset.
+    pub async fn failed(&self) -> (i64, PublishError) {
+        loop {
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
+            // Registered before the check, as above.
+            moved.as_mut().enable();
+            if let Some(failed) = self.lock().failed.clone() {
+                return failed;
+            }
+            moved.await;
+        }
+    }
+
+    fn advance(&self, state: &mut State) {
+        if state.advance()
+            && let Some(lane) = &self.lane
+        {
+            lane.advance(state.frontier);
         }
     }
 
@@ -133,17 +167,24 @@ impl State {
         if self.in_flight.back().is_none_or(|newest| newest.offset < offset) {
             return None;
         }
+        // Acknowledgements come in the order of sending, most of them: the oldest is found at once.
+        if self.in_flight.front().is_some_and(|oldest| oldest.offset == offset) {
+            return self.in_flight.front_mut();
+        }
         let at = self.in_flight.binary_search_by_key(&offset, |entry| entry.offset).ok()?;
         self.in_flight.get_mut(at)
     }
 
-    fn advance(&mut self) {
+    /// Moves the frontier over what is finished; whether it has moved.
+    fn advance(&mut self) -> bool {
+        let before = self.frontier;
         while let Some(entry) = self.in_flight.front()
             && entry.acks_to_come == Some(0)
         {
             self.frontier = entry.offset + 1;
             self.in_flight.pop_front();
         }
+        self.frontier != before
     }
 }
 
@@ -219,9 +260,40 @@ mod tests {
         assert_eq!(ledger.frontier(), 0);
     }
 
+    #[test]
+    fn the_lanes_offset_moves_with_the_acknowledgements_while_nobody_waits() {
+        let lane = Lane::starting_at(3);
+        let ledger = Ledger::of(&lane, 3);
+        (3..6).for_each(|offset| ledger.begin(offset, 1));
+        ledger.acknowledge(4);
+        assert_eq!(lane.frontier(), 3);
+        ledger.acknowledge(3);
+        assert_eq!(lane.frontier(), 5);
+        ledger.begin(6, 0);
+        ledger.acknowledge(5);
+        assert_eq!(lane.frontier(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_to_who_waits_for_nothing_else() {
+        let ledger = Arc::new(Ledger::starting_at(0));
+        ledger.begin(0, 1);
+        ledger.begin(1, 1);
+        let failed = tokio::spawn({
+            let ledger = ledger.clone();
+            async move { ledger.failed().await.0 }
+        });
+        tokio::task::yield_now().await;
+        ledger.acknowledge(0);
+        tokio::task::yield_now().await;
+        assert!(!failed.is_finished());
+        ledger.fail(1, PublishError::Timeout("no answer".into()));
+        assert_eq!(failed.await.unwrap(), 1);
+    }
+
     #[tokio::test]
     async fn who_waits_for_a_count_is_woken_by_the_acknowledgement_that_reaches_it() {
-        let ledger = std::sync::Arc::new(Ledger::starting_at(0));
+        let ledger = Arc::new(Ledger::starting_at(0));
         (0..3).for_each(|offset| ledger.begin(offset, 1));
         let waiting = tokio::spawn({
             let ledger = ledger.clone();

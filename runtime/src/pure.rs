@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prometheus::{Histogram, IntCounter};
 use schemas::codec;
 use schemas::events::{ActivityLogged, Event};
 use schemas::reason::Reason;
@@ -15,10 +16,12 @@ use crate::producer::{Ack, Message, send};
 use crate::publish::PublishError;
 use crate::source::{Assignment, RawRecord};
 use crate::stage::{Envelope, Position, Processor, StageError, Verdict};
-use crate::worker::{Decoded, ErrorReport, Halt, StageContext, TRACEPARENT, at_offset, next_records};
+use crate::worker::{Decoded, ErrorReport, Halt, StageContext, TRACEPARENT, at_offset};
 
 /// Records that wait for acknowledgement on one partition: 2,000 of 1.5 kB are 3 MiB.
 pub(crate) const UNACKNOWLEDGED: usize = 2_000;
+/// Records that are taken from the lane at once.
+const BATCH: usize = 64;
 
 /// One partition's worker.
 pub struct PureWorker<P: Processor> {
@@ -35,10 +38,14 @@ pub struct PureWorker<P: Processor> {
     pub grace: Duration,
 }
 
-/// A partition's ledger, and its count of dead letters.
+/// What the worker of a partition keeps: its ledger, its count of dead letters, the series that every record counts in, and
+/// the bytes of the event that is sent.
 pub(crate) struct Partition {
     pub ledger: Arc<Ledger>,
     pub dead_letters: DeadLetterCount,
+    pub seconds: Histogram,
+    emitted: Option<IntCounter>,
+    payload: Vec<u8>,
 }
 
 /// One attempt at a record.
@@ -63,10 +70,14 @@ impl<P: Processor> PureWorker<P> {
     /// # Errors
     /// [`Halt`].
     pub async fn run(&self, assignment: &mut Assignment) -> Result<(), Halt> {
-        let ledger = Arc::new(Ledger::starting_at(assignment.start));
-        let lane = assignment.lane.clone();
-        let mut partition =
-            Partition { ledger: ledger.clone(), dead_letters: self.context.dead_letter_count() };
+        let ledger = Arc::new(Ledger::of(&assignment.lane, assignment.start));
+        let mut partition = Partition {
+            ledger: ledger.clone(),
+            dead_letters: self.context.dead_letter_count(),
+            seconds: self.context.metrics.stage_seconds.with_label_values(&[P::NAME]),
+            emitted: None,
+            payload: Vec::new(),
+        };
         let result = if P::IN_FLIGHT > 1 {
             self.consume_by_key(assignment, &mut partition, Vec::new()).await
         } else {
@@ -76,21 +87,31 @@ impl<P: Processor> PureWorker<P> {
         // budget bounds this wait from outside.
         if !matches!(result, Err(Halt::Publish(_) | Halt::Refused(_))) {
             let drained = ledger.at_most_in_flight(0).await;
-            lane.advance(ledger.frontier());
             drained.map_err(|failed| self.undelivered(assignment, failed))?;
         }
         result
     }
 
+    /// Takes records as they come; acknowledgements come in beside it and move the lane's offset.
     async fn consume(&self, assignment: &mut Assignment, partition: &mut Partition) -> Result<(), Halt> {
         let (lane, ledger) = (assignment.lane.clone(), partition.ledger.clone());
-        while let Some(mut records) = next_records(assignment, 64).await {
-            self.context.consumed(&assignment.topic, records.len());
-            for at in 0..records.len() {
+        let mut records = Vec::with_capacity(BATCH);
+        loop {
+            let taken = tokio::select! {
+                biased;
+                () = lane.stop.cancelled() => return Ok(()),
+                failed = ledger.failed() => return Err(self.undelivered(assignment, failed)),
+                taken = assignment.records.recv_many(&mut records, BATCH) => taken,
+            };
+            if taken == 0 {
+                return Ok(());
+            }
+            self.context.consumed(&assignment.topic, taken);
+            for at in 0..taken {
                 if lane.stop.is_cancelled() {
                     return Ok(());
                 }
-                match self.attempt(&records[at], &lane.stop).await? {
+                match self.attempt(&records[at], &partition.seconds, &lane.stop).await? {
                     Attempt::Done(work) => self.publish(&records[at], work, partition).await?,
                     // What is behind it, of other keys, goes on meanwhile.
                     Attempt::Failed(..) => {
@@ -98,15 +119,14 @@ impl<P: Processor> PureWorker<P> {
                         break;
                     }
                 }
-                lane.advance(ledger.frontier());
             }
-            // With nothing more queued the acknowledgements are waited for, so that the offset reaches the end.
-            let keep = if assignment.records.is_empty() { 0 } else { UNACKNOWLEDGED };
-            let acknowledged = ledger.at_most_in_flight(keep).await;
-            acknowledged.map_err(|failed| self.undelivered(assignment, failed))?;
-            lane.advance(ledger.frontier());
+            records.clear();
+            if ledger.in_flight() > UNACKNOWLEDGED {
+                // Down to half, so that the worker is not woken again for every batch.
+                let acknowledged = ledger.at_most_in_flight(UNACKNOWLEDGED / 2).await;
+                acknowledged.map_err(|failed| self.undelivered(assignment, failed))?;
+            }
         }
-        Ok(())
     }
 
     /// What a failed delivery means for the partition.
@@ -119,6 +139,7 @@ impl<P: Processor> PureWorker<P> {
     pub(crate) async fn attempt(
         &self,
         record: &RawRecord,
+        seconds: &Histogram,
         stop: &CancellationToken,
     ) -> Result<Attempt<P>, Halt> {
         if let Some(detail) = self.context.refused.find(&record.position) {
@@ -130,8 +151,7 @@ impl<P: Processor> PureWorker<P> {
         };
         let started = Instant::now();
         let result = self.processor.process(&event).await;
-        let seconds = started.elapsed().as_secs_f64();
-        self.context.metrics.stage_seconds.with_label_values(&[P::NAME]).observe(seconds);
+        seconds.observe(started.elapsed().as_secs_f64());
         Ok(match result {
             Ok(verdict) => {
                 if self.processor.needs_dependencies(&event.payload) {
@@ -158,8 +178,8 @@ impl<P: Processor> PureWorker<P> {
         work: Work<P::Out>,
         partition: &mut Partition,
     ) -> Result<(), Halt> {
-        let Partition { ledger, dead_letters } = partition;
         let halt = |detail| at_offset(record, detail);
+        let Partition { ledger, dead_letters, .. } = partition;
         let verdict = match work {
             Work::Judged(verdict) => verdict,
             Work::Bad(reason, detail) => {
@@ -169,8 +189,8 @@ impl<P: Processor> PureWorker<P> {
         };
         dead_letters.count(matches!(verdict, Verdict::Reject(_))).map_err(halt)?;
         match verdict {
-            Verdict::Emit(event) => self.emit(record, &event, &[], ledger).await,
-            Verdict::EmitWith(event, logs) => self.emit(record, &event, &logs, ledger).await,
+            Verdict::Emit(event) => self.emit(record, &event, &[], partition).await,
+            Verdict::EmitWith(event, logs) => self.emit(record, &event, &logs, partition).await,
             Verdict::Drop(reason) => self.drop(record, reason, &[], ledger).await,
             Verdict::DropWith(reason, logs) => self.drop(record, reason, &logs, ledger).await,
             Verdict::Reject(reason) => self.dead_letter(record, reason, reason.advice(), ledger).await,
@@ -194,22 +214,28 @@ impl<P: Processor> PureWorker<P> {
         record: &RawRecord,
         event: &P::Out,
         logs: &[ActivityLogged],
-        ledger: &Arc<Ledger>,
+        partition: &mut Partition,
     ) -> Result<(), Halt> {
+        let Partition { ledger, payload, emitted, .. } = partition;
         let offset = record.position.offset;
-        let payload = codec::encode(self.output_schema, event)
+        payload.clear();
+        codec::encode_into(self.output_schema, event, payload)
             .map_err(|error| Halt::Operator(format!("output at offset {offset}: {error}")))?;
         let logs = self.encoded(logs);
         ledger.begin(offset, 1 + logs.len());
         let trace = [(TRACEPARENT, record.header(TRACEPARENT).map(str::as_bytes))];
         let headers = if trace[0].1.is_some() { &trace[..] } else { &[] };
         let key = event.key();
-        let message =
-            Message { topic: &self.output, key: Some(key.as_bytes()), payload: Some(&payload), headers };
+        let message = Message {
+            topic: &self.output,
+            key: Some(key.as_bytes()),
+            payload: Some(payload.as_slice()),
+            headers,
+        };
         let sent = send(self.context.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await;
         sent.map_err(|error| self.context.undelivered(&record.position, offset, error))?;
         self.publish_logs(&logs, headers, record, ledger).await?;
-        self.context.outcome("emit", "none");
+        emitted.get_or_insert_with(|| self.context.outcomes("emit", "none")).inc();
         Ok(())
     }
 

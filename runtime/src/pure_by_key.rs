@@ -59,10 +59,11 @@ impl<P: Processor> PureWorker<P> {
         first: Vec<RawRecord>,
     ) -> Result<(), Halt> {
         let (lane, ledger) = (assignment.lane.clone(), partition.ledger.clone());
+        let seconds = partition.seconds.clone();
         let start = |open: Open| {
-            let stop = &lane.stop;
+            let (seconds, stop) = (&seconds, &lane.stop);
             async move {
-                let attempt = self.attempt(&open.record, stop).await;
+                let attempt = self.attempt(&open.record, seconds, stop).await;
                 Ended { open, attempt }
             }
         };
@@ -80,7 +81,6 @@ impl<P: Processor> PureWorker<P> {
                 // One that failed, was halted or was stopped in the middle of a retry stays where it is.
                 let Ok(Attempt::Done(work)) = attempt else { continue };
                 self.publish(&open.record, work, partition).await?;
-                lane.advance(ledger.frontier());
             }
             Ok(())
         };
@@ -102,7 +102,6 @@ impl<P: Processor> PureWorker<P> {
         let (mut fresh, mut goes_on) = (Vec::with_capacity(OPEN), true);
         while records.open() > 0 || goes_on && P::IN_FLIGHT > 1 {
             in_work.extend(std::iter::from_fn(|| records.start()).map(|(_, open)| start(open)));
-            lane.advance(ledger.frontier());
             let unfinished = ledger.in_flight();
             let room = OPEN.saturating_sub(records.open()).min(UNACKNOWLEDGED.saturating_sub(unfinished));
             tokio::select! {

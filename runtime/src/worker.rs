@@ -307,7 +307,13 @@ impl StageContext {
 
     /// Counts how a record ended.
     pub fn outcome(&self, outcome: &str, reason: &str) {
-        self.metrics.outcomes.with_label_values(&[self.stage, outcome, reason]).inc();
+        self.outcomes(outcome, reason).inc();
+    }
+
+    /// Where it is counted: for who counts often.
+    #[must_use]
+    pub fn outcomes(&self, outcome: &str, reason: &str) -> prometheus::IntCounter {
+        self.metrics.outcomes.with_label_values(&[self.stage, outcome, reason])
     }
 
     /// Counts records taken up.
