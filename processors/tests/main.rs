@@ -3,6 +3,8 @@
 
 mod limits;
 mod payouts;
+mod plans;
+mod repeats;
 mod support;
 
 use std::str::FromStr as _;

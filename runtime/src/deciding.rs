@@ -2,6 +2,7 @@
 //! is published from its stored bytes, acknowledged, and only then does Kafka's offset move.
 
 use std::collections::HashSet;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use schemas::codec;
 use schemas::events::Event;
 use schemas::ids;
 use schemas::reason::Reason;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -28,7 +29,7 @@ use crate::worker::{
 };
 
 /// Records of one transaction: a few milliseconds of Postgres, and what a crash repeats at most.
-pub(crate) const BATCH: usize = 200;
+pub const BATCH: usize = 200;
 
 /// Wait before a record whose decision the database does not take is tried again.
 const GIVEN_UP_WAIT: Duration = Duration::from_secs(5);
@@ -58,6 +59,20 @@ struct Partition<'a, D: Decider> {
     dead_letters: DeadLetterCount,
     /// The newest event that was decided.
     last_decided: Option<Envelope<D::In>>,
+    /// What the next batch is taken for.
+    next: Look,
+}
+
+/// Whether what was decided before is looked for before a batch is decided.
+///
+/// Repeats are rare, and two look-ups a record are a fifth of a batch's cost. The unique keys of `decisions` refuse a repeat that was
+/// not looked for, in the batch's own transaction; then the batch is decided again, with the look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// At the start of an assignment, and after a batch with repeats: they come together.
+    First,
+    /// The unique keys say.
+    OnConflict,
 }
 
 /// A record of a batch.
@@ -109,7 +124,7 @@ impl<D: Decider> DecidingWorker<D> {
         let (lane, topic) = (assignment.lane.clone(), assignment.topic.clone());
         let fence = self.take_fence(assignment, &lane.stop).await?;
         let (feed, dead_letters) = (Feed::of(assignment), self.context.dead_letter_count());
-        let mut partition = Partition { fence, feed, dead_letters, last_decided: None };
+        let mut partition = Partition { fence, feed, dead_letters, last_decided: None, next: Look::First };
         while let Some(records) = partition.feed.next(BATCH).await {
             self.context.consumed(&topic, records.len());
             let upto = partition.fence.decided_upto;
@@ -242,10 +257,18 @@ impl<D: Decider> DecidingWorker<D> {
             items.push((record, item));
         }
         let mut retrying = Retrying::new(&first.position, &lane.stop);
+        let mut look = partition.next;
         while retrying.attempts() < WHOLE_ATTEMPTS {
-            match self.transaction(&partition.fence, &items).await {
-                Ok(stored) => return self.decided(stored, &items, partition).await,
+            match self.transaction(&partition.fence, &items, look).await {
+                Ok(stored) => {
+                    let repeats = stored.iter().any(Stored::is_repeat);
+                    partition.next = if repeats { Look::First } else { Look::OnConflict };
+                    return self.decided(stored, &items, partition).await;
+                }
                 Err(BatchError::Halt(halt)) => return Err(halt),
+                Err(BatchError::Retryable(error)) if look == Look::OnConflict && is_taken(&error) => {
+                    look = Look::First;
+                }
                 // An unknown commit outcome ends here too: if it did commit, the next attempt's compare-and-set hits
                 // no row, the partition begins anew, and the stored outputs are published.
                 Err(BatchError::Retryable(error)) => {
@@ -268,7 +291,7 @@ impl<D: Decider> DecidingWorker<D> {
     ) -> Result<(), Halt> {
         let mut failing = None;
         loop {
-            let error = match self.transaction(&partition.fence, &items[..1]).await {
+            let error = match self.transaction(&partition.fence, &items[..1], Look::First).await {
                 Ok(stored) => return self.decided(stored, &items[..1], partition).await,
                 Err(BatchError::Halt(halt)) => return Err(halt),
                 Err(BatchError::Retryable(error)) => error,
@@ -343,9 +366,10 @@ impl<D: Decider> DecidingWorker<D> {
         &self,
         fence: &Fence,
         items: &[(&RawRecord, Item<D>)],
+        look: Look,
     ) -> Result<Vec<Stored>, BatchError> {
         let started = Instant::now();
-        let result = self.decide_and_store(fence, items).await;
+        let result = self.decide_and_store(fence, items, look).await;
         let seconds = started.elapsed().as_secs_f64();
         self.context.metrics.stage_seconds.with_label_values(&[D::NAME]).observe(seconds);
         result
@@ -355,12 +379,13 @@ impl<D: Decider> DecidingWorker<D> {
         &self,
         fence: &Fence,
         items: &[(&RawRecord, Item<D>)],
+        look: Look,
     ) -> Result<Vec<Stored>, BatchError> {
         let mut tx = self.pool.begin().await?;
-        let events = items.iter().filter_map(|(_, item)| item.event());
-        let ids: Vec<_> = events.clone().map(key_of).collect();
-        let effects: Vec<_> = events.filter_map(|event| self.decider.effect_of(&event.payload)).collect();
-        let (mut known, mut taken) = fence.known(&mut tx, &ids, &effects).await?;
+        let (mut known, mut taken) = match look {
+            Look::First => self.known(&mut tx, fence, items).await?,
+            Look::OnConflict => Default::default(),
+        };
         let guarded = self.guards == Guards::On;
         let is_fresh = |event: &Envelope<D::In>, known: &mut HashSet<_>, taken: &mut HashSet<String>| {
             let first = known.insert(key_of(event));
@@ -409,6 +434,19 @@ impl<D: Decider> DecidingWorker<D> {
         fence.store(&mut tx, &stored, upto, self.context.clock.now()).await?;
         tx.commit().await?;
         Ok(stored)
+    }
+
+    /// Which events and effects of a batch were decided before.
+    async fn known(
+        &self,
+        tx: &mut PgConnection,
+        fence: &Fence,
+        items: &[(&RawRecord, Item<D>)],
+    ) -> Result<(HashSet<(Uuid, i32)>, HashSet<String>), FenceError> {
+        let events = items.iter().filter_map(|(_, item)| item.event());
+        let ids: Vec<_> = events.clone().map(key_of).collect();
+        let effects: Vec<_> = events.filter_map(|event| self.decider.effect_of(&event.payload)).collect();
+        fence.known(tx, &ids, &effects).await
     }
 
     fn stored_decision(
@@ -491,6 +529,19 @@ fn stored_repeat(record: &RawRecord) -> Stored {
         evidence: serde_json::Value::Null,
         output: Vec::new(),
     }
+}
+
+/// Whether a unique key refused a row.
+fn is_taken(error: &StageError) -> bool {
+    let mut cause = Some(error as &dyn Error);
+    while let Some(error) = cause {
+        let database = error.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
+        if let Some(database) = database {
+            return database.is_unique_violation();
+        }
+        cause = error.source();
+    }
+    false
 }
 
 async fn acknowledged(

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use schemas::ids::Micros;
+use schemas::reason::Reason;
 use sqlx::{PgConnection, PgPool, Row as _};
 use uuid::Uuid;
 
@@ -68,6 +69,57 @@ pub struct Stored {
     pub output: Vec<u8>,
 }
 
+/// Which of a batch's events (`$2`, `$3`) and effects (`$4`) the stage `$1` has decided: a look-up in an index for each.
+#[doc(hidden)]
+pub const KNOWN: &str = "
+select d.input_event_id, d.redrive, null::text
+from unnest($2::uuid[], $3::int[]) as wanted (id, redrive) cross join lateral (
+    select d.input_event_id, d.redrive from decisions d
+    where d.stage = $1 and d.input_event_id = wanted.id and d.redrive = wanted.redrive limit 1
+) d
+union all
+select null, null, d.effect_id
+from unnest($4::text[]) as wanted (effect) cross join lateral (
+    select d.effect_id from decisions d where d.stage = $1 and d.effect_id = wanted.effect limit 1
+) d";
+
+/// Moves the fence by compare-and-set and stores the batch where it moved; the result is how many fences moved. Of a lost fence not
+/// one row is tried: the successor's rows would answer with a unique key where [`FenceError::Lost`] is the truth.
+#[doc(hidden)]
+pub const STORE: &str = "
+with moved as (
+    update stage_offsets set decided_upto = $6, updated_at = now()
+    where stage = $1 and topic = $2 and partition = $3 and epoch = $4 and decided_upto = $5
+    returning 1
+), stored as (
+    insert into decisions (stage, input_event_id, redrive, effect_id, topic, partition, record_offset, rules_version, outcome,
+        reason, evidence, output, occurred_at)
+    select $1, id, redrive, effect, $2, $3, record_offset, rules, outcome, reason, evidence, output, $7::timestamptz
+    from moved, unnest($8::uuid[], $9::int[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::jsonb[],
+        $16::bytea[]) as r (id, redrive, effect, record_offset, rules, outcome, reason, evidence, output)
+)
+select count(*) from moved";
+
+/// The same without its guards, for the one test that shows what they are for. It names the parameters that it does not use.
+const STORE_UNGUARDED: &str = "
+with stored as (
+    insert into decisions (stage, input_event_id, redrive, effect_id, topic, partition, record_offset, rules_version, outcome,
+        reason, evidence, output, occurred_at)
+    select $1, id, redrive, effect, $2, $3, record_offset, rules, outcome, reason, evidence, output, $7::timestamptz
+    from unnest($8::uuid[], $9::int[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::jsonb[],
+        $16::bytea[]) as r (id, redrive, effect, record_offset, rules, outcome, reason, evidence, output)
+    on conflict do nothing
+)
+select count(*) from (values ($4::bigint, $5::bigint, $6::bigint)) as unused";
+
+impl Stored {
+    /// Whether the event was decided before.
+    #[must_use]
+    pub fn is_repeat(&self) -> bool {
+        self.reason == Some(Reason::DuplicateEvent.label())
+    }
+}
+
 impl Fence {
     /// Takes a new epoch. Records from the assignment's start up to `decided_upto` were decided before.
     ///
@@ -127,29 +179,23 @@ impl Fence {
             return Ok((HashSet::new(), HashSet::new()));
         }
         let (ids, redrives): (Vec<Uuid>, Vec<i32>) = events.iter().copied().unzip();
-        let known = sqlx::query_as::<_, (Uuid, i32)>(
-            "select d.input_event_id, d.redrive from decisions d
-             join unnest($2::uuid[], $3::int[]) as wanted (id, redrive)
-               on d.input_event_id = wanted.id and d.redrive = wanted.redrive
-             where d.stage = $1",
-        )
-        .bind(self.stage)
-        .bind(ids)
-        .bind(redrives)
-        .fetch_all(&mut *tx)
-        .await?;
-        let taken = sqlx::query_scalar::<_, String>(
-            "select effect_id from decisions where stage = $1 and effect_id = any($2)",
-        )
-        .bind(self.stage)
-        .bind(effects)
-        .fetch_all(tx)
-        .await?;
-        Ok((known.into_iter().collect(), taken.into_iter().collect()))
+        let rows = sqlx::query_as::<_, (Option<Uuid>, Option<i32>, Option<String>)>(KNOWN)
+            .bind(self.stage)
+            .bind(ids)
+            .bind(redrives)
+            .bind(effects)
+            .fetch_all(tx)
+            .await?;
+        let (mut known, mut taken) = (HashSet::new(), HashSet::new());
+        for (id, redrive, effect) in rows {
+            known.extend(id.zip(redrive));
+            taken.extend(effect);
+        }
+        Ok((known, taken))
     }
 
-    /// Stores a batch and moves `decided_upto` to `upto`, in the caller's transaction. The caller commits, and sets
-    /// [`Fence::decided_upto`] only then.
+    /// Stores a batch and moves `decided_upto` to `upto`, in the caller's transaction and one statement. The caller commits, and
+    /// sets [`Fence::decided_upto`] only then.
     ///
     /// # Errors
     /// [`FenceError::Lost`] when another owner has the partition: the caller rolls back.
@@ -160,46 +206,28 @@ impl Fence {
         upto: i64,
         now: Micros,
     ) -> Result<(), FenceError> {
-        if self.guards == Guards::On {
-            let moved = sqlx::query(
-                "update stage_offsets set decided_upto = $1, updated_at = now()
-                 where stage = $2 and topic = $3 and partition = $4 and epoch = $5 and decided_upto = $6",
-            )
-            .bind(upto)
+        let sql = if self.guards == Guards::On { STORE } else { STORE_UNGUARDED };
+        let moved: i64 = sqlx::query_scalar(sql)
             .bind(self.stage)
             .bind(&self.topic)
             .bind(self.partition)
             .bind(self.epoch)
             .bind(self.decided_upto)
-            .execute(&mut *tx)
-            .await?
-            .rows_affected();
-            if moved != 1 {
-                return Err(FenceError::Lost);
-            }
-        }
-        for row in batch {
-            let keep_going = if self.guards == Guards::On { "" } else { " on conflict do nothing" };
-            sqlx::query(sqlx::AssertSqlSafe(format!(
-                "insert into decisions (stage, input_event_id, redrive, effect_id, topic, partition, record_offset,
-                    rules_version, outcome, reason, evidence, output, occurred_at)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13){keep_going}"
-            )))
-            .bind(self.stage)
-            .bind(row.input_event_id)
-            .bind(row.redrive)
-            .bind(&row.effect_id)
-            .bind(&self.topic)
-            .bind(self.partition)
-            .bind(row.offset)
-            .bind(&row.rules_version)
-            .bind(row.outcome)
-            .bind(row.reason)
-            .bind(&row.evidence)
-            .bind(&row.output)
+            .bind(upto)
             .bind(now.to_utc())
-            .execute(&mut *tx)
+            .bind(batch.iter().map(|row| row.input_event_id).collect::<Vec<_>>())
+            .bind(batch.iter().map(|row| row.redrive).collect::<Vec<_>>())
+            .bind(batch.iter().map(|row| row.effect_id.as_deref()).collect::<Vec<_>>())
+            .bind(batch.iter().map(|row| row.offset).collect::<Vec<_>>())
+            .bind(batch.iter().map(|row| row.rules_version.as_str()).collect::<Vec<_>>())
+            .bind(batch.iter().map(|row| row.outcome).collect::<Vec<_>>())
+            .bind(batch.iter().map(|row| row.reason).collect::<Vec<_>>())
+            .bind(batch.iter().map(|row| &row.evidence).collect::<Vec<_>>())
+            .bind(batch.iter().map(|row| row.output.as_slice()).collect::<Vec<_>>())
+            .fetch_one(tx)
             .await?;
+        if self.guards == Guards::On && moved != 1 {
+            return Err(FenceError::Lost);
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use crate::stage::{Envelope, Sink, SinkError};
 use crate::worker::{Decoded, ErrorReport, Feed, Halt, Retrying, StageContext, WHOLE_ATTEMPTS, at_offset};
 
 /// Records of one batch; also what a crash repeats at most.
-const BATCH: usize = 500;
+pub const BATCH: usize = 500;
 
 /// One partition's worker.
 pub struct SinkWorker<S: Sink> {

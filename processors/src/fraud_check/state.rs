@@ -35,10 +35,12 @@ impl Vehicles {
     pub async fn load(tx: &mut PgConnection, keys: &BTreeSet<VehicleKey>) -> Result<Self, StageError> {
         let (vehicles, users): (Vec<_>, Vec<_>) =
             keys.iter().map(|(vehicle, user)| (vehicle.0, user.0)).unzip();
+        // A look-up a key, in the order of the keys: a join may read the whole table, and then locks in another order.
         let rows = sqlx::query(
-            "select vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id from vehicle_readings
-             where (vehicle_id, user_id) in (select * from unnest($1::uuid[], $2::uuid[]))
-             order by vehicle_id, user_id for update",
+            "select v.* from unnest($1::uuid[], $2::uuid[]) as k (vehicle_id, user_id) cross join lateral (
+                select vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id from vehicle_readings r
+                where r.vehicle_id = k.vehicle_id and r.user_id = k.user_id for update limit 1
+             ) v",
         )
         .bind(vehicles)
         .bind(users)

@@ -28,7 +28,7 @@ const TOPIC: &str = "rewards.calculated";
 const HOUR: i64 = 3_600_000_000;
 
 /// The `n`-th reward of a user, accepted `hours` after midnight of Monday, 2026-03-02.
-fn reward(n: u128, user: u128, hours: i64, b3tr: i64) -> RewardCalculated {
+pub fn reward(n: u128, user: u128, hours: i64, b3tr: i64) -> RewardCalculated {
     let examples = examples(Topic::RewardsCalculated);
     let mut event: RewardCalculated =
         examples.iter().find(|example| example.name == "normal-basic").unwrap().event();
@@ -55,7 +55,7 @@ fn batch() -> Vec<RawRecord> {
 }
 
 impl Database {
-    async fn with_drivers() -> Self {
+    pub async fn with_drivers() -> Self {
         let database = Self::new().await;
         for user in [1, 2] {
             let user = Uuid::from_u128(user);
@@ -68,7 +68,7 @@ impl Database {
         database
     }
 
-    fn limit_check(
+    pub fn limit_check(
         &self,
         owner: &str,
         guards: Guards,
@@ -90,7 +90,7 @@ impl Database {
     }
 
     /// Every row that the stage owns.
-    async fn limits(&self) -> Value {
+    pub async fn limits(&self) -> Value {
         sqlx::query_scalar(
             "select jsonb_build_object(
                 'decisions', (select jsonb_agg(to_jsonb(d) order by d.record_offset) from decisions d),
@@ -104,7 +104,7 @@ impl Database {
     }
 
     /// Budgets whose sum of charges is another than what they hold: there must be none.
-    async fn unbalanced(&self) -> i64 {
+    pub async fn unbalanced(&self) -> i64 {
         sqlx::query_scalar(
             "select count(*) from reward_limits l where current_amount is distinct from
                 (select coalesce(sum(amount), 0) from limit_charges c
