@@ -4,6 +4,7 @@
 mod limits;
 mod payouts;
 mod plans;
+mod pruning;
 mod repeats;
 mod support;
 

@@ -139,7 +139,7 @@ impl Fence {
              values ($1, $2, $3, 1, 0, $4, now())
              on conflict (stage, topic, partition)
              do update set epoch = stage_offsets.epoch + 1, owner = excluded.owner, updated_at = now()
-             returning epoch, decided_upto",
+             returning epoch, decided_upto, outputs_from",
         )
         .bind(stage)
         .bind(&topic)
@@ -148,6 +148,7 @@ impl Fence {
         .fetch_one(pool)
         .await?;
         let (epoch, decided_upto): (i64, i64) = (row.try_get("epoch")?, row.try_get("decided_upto")?);
+        let outputs_from: i64 = row.try_get("outputs_from")?;
         if guards == Guards::Off {
             return Ok(Self { stage, topic, partition, epoch, decided_upto: start, guards });
         }
@@ -155,6 +156,11 @@ impl Fence {
         if decided_upto < start {
             return Err(FenceError::Inconsistent(format!(
                 "{place}: Kafka's offset is {start}, but decisions are stored only up to {decided_upto}: the database is older than the group. Stop the stage and run `milestream offsets align {stage}`: the records in between are decided again, with the same event ids"
+            )));
+        }
+        if start < outputs_from {
+            return Err(FenceError::Inconsistent(format!(
+                "{place}: Kafka's offset is {start}, but `milestream prune` has taken away the outputs of the decisions below {outputs_from}: they cannot be published again. Run `milestream offsets align {stage}`"
             )));
         }
         if assignment.bootstrapped && decided_upto > start {

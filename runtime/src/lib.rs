@@ -25,6 +25,7 @@ mod outbound;
 pub mod outbox;
 mod probe;
 pub mod producer;
+pub mod prune;
 pub mod publish;
 pub mod pure;
 mod pure_by_key;

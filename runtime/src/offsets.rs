@@ -123,7 +123,8 @@ pub async fn set(kafka: &ClientConfig, group: &str, targets: Vec<Target>) -> Res
 ///   repeats.
 /// * The group has no offset (it expired): the first of the last two hundred decided records. They are one transaction at
 ///   most, of which the outputs may never have been published; a start publishes them again from their stored bytes.
-/// * The group is behind the decisions: left alone, for a start publishes the stored outputs in between.
+/// * The group is behind the decisions: left alone, for a start publishes the stored outputs in between; but not behind what
+///   `milestream prune` has left of them. What it took away was published: the group had passed it.
 ///
 /// # Errors
 /// [`OffsetsError`].
@@ -133,8 +134,8 @@ pub async fn misaligned(
     prefix: &str,
     stage: &str,
 ) -> Result<Vec<Target>, OffsetsError> {
-    let decided = sqlx::query_as::<_, (String, i32, i64, i64)>(
-        "select o.topic, o.partition, o.decided_upto, coalesce(
+    let decided = sqlx::query_as::<_, (String, i32, i64, i64, i64)>(
+        "select o.topic, o.partition, o.decided_upto, o.outputs_from, coalesce(
             (select min(record_offset) from (
                 select record_offset from decisions d
                 where d.stage = o.stage and d.topic = o.topic and d.partition = o.partition
@@ -153,14 +154,16 @@ pub async fn misaligned(
     let mut topics: Vec<String> = decided.iter().map(|(topic, ..)| topic.clone()).collect();
     topics.dedup();
     let groups = show(kafka, &format!("{prefix}{stage}"), topics).await?;
-    let target = |(topic, partition, decided_upto, republished): (String, i32, i64, i64)| {
-        let place = groups.iter().find(|place| place.topic == topic && place.partition == partition);
-        match place.and_then(|place| place.committed) {
-            None => Some((topic, partition, republished)),
-            Some(committed) if committed > decided_upto => Some((topic, partition, decided_upto)),
-            Some(_) => None,
-        }
-    };
+    let target =
+        |(topic, partition, decided_upto, outputs_from, republished): (String, i32, i64, i64, i64)| {
+            let place = groups.iter().find(|place| place.topic == topic && place.partition == partition);
+            match place.and_then(|place| place.committed) {
+                None => Some((topic, partition, republished)),
+                Some(committed) if committed > decided_upto => Some((topic, partition, decided_upto)),
+                Some(committed) if committed < outputs_from => Some((topic, partition, outputs_from)),
+                Some(_) => None,
+            }
+        };
     Ok(decided.into_iter().filter_map(target).collect())
 }
 

@@ -18,6 +18,7 @@ pub mod migrate;
 mod networks;
 mod offsets;
 mod process;
+mod prune;
 mod read;
 mod rebuild;
 mod records;
@@ -69,6 +70,8 @@ pub enum Command {
     DeadLetters(dead_letters::DeadLetters),
     /// Empty the materialized tables and fill them again from the topics.
     Rebuild,
+    /// Take away what is old and what no promise rests on. Safe beside running roles; run it daily.
+    Prune(prune::Prune),
     /// Keys: the one that signs bearer tokens, and the distributor's.
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -111,6 +114,7 @@ impl Command {
             Self::Offsets(offsets) => offsets.run(config).await,
             Self::DeadLetters(letters) => letters.run(config).await,
             Self::Rebuild => rebuild::run(config).await,
+            Self::Prune(prune) => prune.run(config).await,
             Self::Keys(keys) => keys.run(config),
             Self::Token(token) => token.run(config).await,
             Self::Service(service) => service.run(config).await,
