@@ -1,15 +1,15 @@
 //! Empties the tables of a sink and fills them again from its topics, through the engine's worker of the same sink.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
-use runtime::Sink;
 use runtime::backoff::Backoff;
 use runtime::registry::{Registry, RegistryConfig, RegistryError};
 use runtime::replay::{Replay, ReplayError};
 use runtime::skips::Skips;
+use runtime::{Sink, SinkError};
 use schemas::reason::Reason;
 use schemas::topic::Topic;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, query, query_scalar};
@@ -74,6 +74,9 @@ pub enum RebuildError {
     /// The database does not respond.
     #[error("postgres")]
     Postgres(#[from] sqlx::Error),
+    /// The last rows were not written.
+    #[error("the rows that were read last")]
+    Write(#[from] SinkError),
 }
 
 /// Empties the sink's tables and writes every record of its topics again. What is not the sink's stays.
@@ -98,45 +101,107 @@ pub async fn rebuild<S: Sink>(
     source: Source<'_>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<TopicCount>, RebuildError> {
-    let (sink, registry) = (Arc::new(sink), Arc::new(Registry::new(source.registry)?));
-    // A connection of its own: the lock goes with it, also when this future is dropped.
-    let mut lock = pool.acquire().await?.detach();
-    if !locked(&mut lock, S::NAME).await? {
-        return Err(RebuildError::Busy);
+    let begun = Begun::new::<S>(tables, pool, source).await?;
+    let (sink, mut counts) = (Arc::new(sink), Vec::new());
+    let told = Told::new(&begun, progress);
+    for topic in &begun.topics {
+        counts.push(begun.read(topic, sink.clone(), &told).await?);
     }
-    let mut replays = Vec::new();
-    for topic in S::TOPICS {
-        let replay = Replay::new(source.kafka, &format!("{}{}", source.prefix, topic.name()));
-        let replay = replay.map_err(ReplayError::from)?.with_skips(Skips::of(pool.clone()));
-        let total = replay.complete().await?;
-        replays.push((*topic, replay, total));
-    }
-    let mut backoff = Backoff::default();
-    while let Err(error) = empty(pool, tables).await {
-        if !is_retryable(&error) || !again(&mut backoff).await {
-            return Err(error.into());
-        }
-    }
-    let (began, mut before, mut counts) = (Instant::now(), 0, Vec::new());
-    let all: u64 = replays.iter().map(|(_, _, total)| total).sum();
-    for (topic, replay, total) in replays {
-        let tell = |done: u64| {
-            let left = all.saturating_sub(before + done);
-            progress(Progress {
-                topic,
-                done,
-                total,
-                left,
-                remaining: remaining(before + done, left, began.elapsed()),
-            });
-        };
-        let replayed = replay.run(sink.clone(), registry.clone(), &tell).await?;
-        let written = replayed.read - replayed.skipped.values().sum::<u64>();
-        counts.push(TopicCount { topic, read: replayed.read, written, skipped: replayed.skipped });
-        before += total;
-    }
-    lock.close().await?;
+    begun.end().await?;
     Ok(counts)
+}
+
+/// A rebuild whose tables are empty.
+pub(crate) struct Begun {
+    /// The topics, in the sink's order.
+    pub(crate) topics: Vec<TopicReplay>,
+    registry: Arc<Registry>,
+    lock: PgConnection,
+}
+
+/// A topic to be read.
+pub(crate) struct TopicReplay {
+    pub(crate) topic: Topic,
+    /// With the prefix.
+    pub(crate) name: String,
+    replay: Replay,
+    total: u64,
+}
+
+impl Begun {
+    /// Looks whether everything is there, and empties the tables.
+    pub(crate) async fn new<S: Sink>(
+        tables: &Tables,
+        pool: &PgPool,
+        source: Source<'_>,
+    ) -> Result<Self, RebuildError> {
+        let registry = Arc::new(Registry::new(source.registry)?);
+        // A connection of its own: the lock goes with it, also when this future is dropped.
+        let mut lock = pool.acquire().await?.detach();
+        if !locked(&mut lock, S::NAME).await? {
+            return Err(RebuildError::Busy);
+        }
+        let mut topics = Vec::new();
+        for topic in S::TOPICS {
+            let name = format!("{}{}", source.prefix, topic.name());
+            let replay = Replay::new(source.kafka, &name);
+            let replay = replay.map_err(ReplayError::from)?.with_skips(Skips::of(pool.clone()));
+            let total = replay.complete().await?;
+            topics.push(TopicReplay { topic: *topic, name, replay, total });
+        }
+        let mut backoff = Backoff::default();
+        while let Err(error) = empty(pool, tables).await {
+            if !is_retryable(&error) || !again(&mut backoff).await {
+                return Err(error.into());
+            }
+        }
+        Ok(Self { topics, registry, lock })
+    }
+
+    /// Hands a topic to a sink, up to the end that it has now.
+    pub(crate) async fn read<S: Sink>(
+        &self,
+        topic: &TopicReplay,
+        sink: Arc<S>,
+        told: &Told<'_>,
+    ) -> Result<TopicCount, RebuildError> {
+        let tell = |done: u64| told.tell(topic, done);
+        let replayed = topic.replay.run(sink, self.registry.clone(), &tell).await?;
+        // Its last offsets may hold no record.
+        told.tell(topic, topic.total);
+        let written = replayed.read - replayed.skipped.values().sum::<u64>();
+        Ok(TopicCount { topic: topic.topic, read: replayed.read, written, skipped: replayed.skipped })
+    }
+
+    /// Lets the next rebuild begin.
+    pub(crate) async fn end(self) -> Result<(), RebuildError> {
+        Ok(self.lock.close().await?)
+    }
+}
+
+/// Tells how far all topics are.
+pub(crate) struct Told<'a> {
+    progress: &'a (dyn Fn(Progress) + Sync),
+    began: Instant,
+    all: u64,
+    done: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl<'a> Told<'a> {
+    /// From now on.
+    pub(crate) fn new(begun: &Begun, progress: &'a (dyn Fn(Progress) + Sync)) -> Self {
+        let all = begun.topics.iter().map(|topic| topic.total).sum();
+        Self { progress, began: Instant::now(), all, done: Mutex::default() }
+    }
+
+    fn tell(&self, topic: &TopicReplay, done: u64) {
+        let mut all = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(topic.topic.name(), done);
+        let sum: u64 = all.values().sum();
+        let left = self.all.saturating_sub(sum);
+        let remaining = remaining(sum, left, self.began.elapsed());
+        (self.progress)(Progress { topic: topic.topic, done, total: topic.total, left, remaining });
+    }
 }
 
 /// The time for what is left at the mean speed so far.

@@ -42,6 +42,7 @@ pub(super) fn updated(event: &PayoutUpdated) -> Result<Rows, BadValue> {
         distributed_at: distributed_at.map(|at| at.to_utc()),
         // 0 and 1 are the calculation's and the grant's.
         revision: 2 + event.revision,
+        created_at: header.occurred_at.to_utc(),
         at: header.occurred_at.to_utc(),
     };
     let transaction =

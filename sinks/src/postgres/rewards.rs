@@ -54,6 +54,7 @@ pub(super) fn calculated(event: &RewardCalculated) -> Result<Rows, BadValue> {
         status_reason: None,
         distributed_at: None,
         revision: 0,
+        created_at: header.occurred_at.to_utc(),
         at: header.occurred_at.to_utc(),
     };
     Ok(Rows { reward: Some(reward), ..Rows::of(parent(header, &event.stamp)?) })
@@ -75,6 +76,7 @@ pub(super) fn granted(event: &RewardGranted) -> Result<Rows, BadValue> {
         status_reason: event.reason.map(sentence),
         distributed_at: None,
         revision: 1,
+        created_at: header.occurred_at.to_utc(),
         at: header.occurred_at.to_utc(),
     };
     Ok(Rows { reward: Some(reward), ..Rows::of(parent(header, &event.stamp)?) })
@@ -95,9 +97,9 @@ const REWARDS: &str = "
 with incoming as (
     select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::numeric[], $5::numeric[], $6::numeric[], $7::numeric[],
         $8::jsonb[], $9::timestamptz[], $10::numeric[], $11::text[], $12::text[], $13::bigint[], $14::timestamptz[],
-        $15::timestamptz[])
+        $15::timestamptz[], $16::timestamptz[])
         as r (id, upload_id, user_id, base, bonus, rate, distance, factors, calculated_at, granted, status, reason,
-        revision, at, distributed_at)
+        revision, at, distributed_at, created_at)
 ), before as (
     select w.id, case when w.status = 'cancelled' then 0 else w.granted_amount end as owed
     from rewards w join incoming using (id)
@@ -106,7 +108,7 @@ with incoming as (
         calculation_factors, calculated_at, granted_amount, status, status_reason, revision, created_at, updated_at,
         distributed_at)
     select id, upload_id, user_id, base, bonus, rate, distance, factors, calculated_at, granted, status::rewards_status,
-        reason, revision, at, at, distributed_at
+        reason, revision, created_at, at, distributed_at
     from incoming order by id
     on conflict (id) do update set
         base_amount = coalesce(w.base_amount, excluded.base_amount),
@@ -151,6 +153,7 @@ pub(super) async fn rewards(
         .bind(column(rows, |(_, row)| row.revision))
         .bind(column(rows, |(_, row)| row.at))
         .bind(column(rows, |(_, row)| row.distributed_at))
+        .bind(column(rows, |(_, row)| row.created_at))
         .fetch_all(tx)
         .await?;
     Ok(owed.into_iter().collect())

@@ -106,6 +106,9 @@ pub(super) struct RewardRow {
     pub distributed_at: Option<DateTime<Utc>>,
     /// 0 calculated, 1 granted; payouts go on from 2.
     pub revision: i64,
+    /// The earliest event's time; of one event the same as `at`.
+    pub created_at: DateTime<Utc>,
+    /// The newest event's time.
     pub at: DateTime<Utc>,
 }
 

@@ -4,11 +4,13 @@
 //! their events, then `users`, each by key - so batches do not wait for each other in a circle. The upload's row is written first
 //! by every event: its lock makes the rest of one upload's statements one after the other.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rust_decimal::Decimal;
 use schemas::sealed::UserKey;
-use sqlx::{PgConnection, query, query_as};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres, Row as _, query, query_as};
 use uuid::Uuid;
 
 use super::rows::{MileageRow, Rows, UploadRow, VerificationRow};
@@ -26,9 +28,12 @@ pub(super) async fn keys(tx: &mut PgConnection, users: &[Uuid]) -> sqlx::Result<
 }
 
 /// Accounts by id alone, where the gateway's row is not there (a rebuild into an empty schema): the rest is defaulted.
-pub(super) async fn parents(tx: &mut PgConnection, rows: &[Rows]) -> sqlx::Result<()> {
+pub(super) async fn parents(
+    tx: &mut PgConnection,
+    uploads: impl Iterator<Item = &UploadRow>,
+) -> sqlx::Result<()> {
     let users: BTreeMap<Uuid, _> =
-        rows.iter().map(|row| (row.upload.user_id, row.upload.account_created_at)).collect();
+        uploads.map(|upload| (upload.user_id, upload.account_created_at)).collect();
     let (ids, times): (Vec<Uuid>, Vec<_>) = users.into_iter().unzip();
     query(
         "insert into users (id, created_at, updated_at)
@@ -45,7 +50,10 @@ pub(super) async fn parents(tx: &mut PgConnection, rows: &[Rows]) -> sqlx::Resul
 /// Uploads.
 pub(super) const UPLOADS_TABLE: Table = Table { name: "odometer_uploads", key: "id" };
 
-const UPLOADS: &str = "
+macro_rules! insert_uploads {
+    ($on_conflict:literal) => {
+        concat!(
+            "
 insert into odometer_uploads as o (id, user_id, vehicle_id, vehicle_kind, image_url, image_hash, original_filename, file_size, mime_type,
     image_dimensions, upload_status, status_rank, created_at, updated_at, processed_at)
 select id, user_id, vehicle_id, vehicle_kind, image_url, image_hash, original_filename, file_size, mime_type,
@@ -56,18 +64,42 @@ from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text
     as r (id, user_id, vehicle_id, vehicle_kind, image_url, image_hash, original_filename, file_size, mime_type,
     image_dimensions, upload_status, status_rank, created_at, updated_at, processed_at)
 order by id
-on conflict (id) do update set
+on conflict (id) do ",
+            $on_conflict
+        )
+    };
+}
+
+const UPLOADS: &str = insert_uploads!(
+    "update set
     original_filename = coalesce(o.original_filename, excluded.original_filename),
     image_dimensions = coalesce(o.image_dimensions, excluded.image_dimensions),
     upload_status = case when excluded.status_rank > o.status_rank then excluded.upload_status else o.upload_status end,
     status_rank = greatest(o.status_rank, excluded.status_rank),
     created_at = least(o.created_at, excluded.created_at),
     updated_at = greatest(o.updated_at, excluded.updated_at),
-    processed_at = coalesce(o.processed_at, excluded.processed_at)";
+    processed_at = coalesce(o.processed_at, excluded.processed_at)"
+);
+/// The same for uploads of which nothing is stored; names those.
+const NEW_UPLOADS: &str = insert_uploads!("nothing returning o.id");
 
 /// Uploads, at most one row each.
 pub(super) async fn uploads(tx: &mut PgConnection, rows: &[&UploadRow]) -> sqlx::Result<()> {
-    query(UPLOADS)
+    of_uploads(query(UPLOADS), rows).execute(tx).await?;
+    Ok(())
+}
+
+/// Uploads of which nothing is stored, at most one row each; of the others nothing is changed. Returns those that were written.
+pub(super) async fn new_uploads(tx: &mut PgConnection, rows: &[&UploadRow]) -> sqlx::Result<HashSet<Uuid>> {
+    let new = of_uploads(query(NEW_UPLOADS), rows).fetch_all(tx).await?;
+    new.iter().map(|row| row.try_get(0)).collect()
+}
+
+fn of_uploads(
+    query: Query<'static, Postgres, PgArguments>,
+    rows: &[&UploadRow],
+) -> Query<'static, Postgres, PgArguments> {
+    query
         .bind(column(rows, |row| row.id))
         .bind(column(rows, |row| row.user_id))
         .bind(column(rows, |row| row.vehicle_id))
@@ -83,9 +115,6 @@ pub(super) async fn uploads(tx: &mut PgConnection, rows: &[&UploadRow]) -> sqlx:
         .bind(column(rows, |row| row.created_at))
         .bind(column(rows, |row| row.updated_at))
         .bind(column(rows, |row| row.processed_at))
-        .execute(tx)
-        .await?;
-    Ok(())
 }
 
 /// What uploads say of mileage.
@@ -230,14 +259,19 @@ pub(super) struct Delta {
     pub b3tr: Decimal,
 }
 
+/// Locks users by key, before their scores are read: of two batches of one user the second sees what the first wrote.
+pub(super) async fn lock_users(tx: &mut PgConnection, users: &[Uuid]) -> sqlx::Result<()> {
+    query("select 1 from users where id = any($1) order by id for no key update")
+        .bind(users)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
 /// Adds to the users' totals. The gateway's `updated_at` is not the sink's and stays.
 pub(super) async fn totals(tx: &mut PgConnection, deltas: &BTreeMap<Uuid, Delta>) -> sqlx::Result<()> {
     let users: Vec<Uuid> = deltas.keys().copied().collect();
-    // By key, and before the scores are read: of two batches of one user the second sees what the first wrote.
-    query("select 1 from users where id = any($1) order by id for no key update")
-        .bind(&users)
-        .execute(&mut *tx)
-        .await?;
+    lock_users(tx, &users).await?;
     query(
         "update users u set total_mileage = u.total_mileage + d.km, total_rewards = u.total_rewards + d.b3tr
          from unnest($1::uuid[], $2::numeric[], $3::numeric[]) as d (id, km, b3tr)

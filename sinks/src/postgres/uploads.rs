@@ -49,7 +49,11 @@ impl Writer for Uploads {
     }
 }
 
-async fn rows(tx: &mut PgConnection, batch: &[Envelope<UploadEvent>]) -> Result<Vec<Rows>, WriteError> {
+/// The rows of events, in order; without those of what is about no upload.
+pub(super) async fn rows(
+    tx: &mut PgConnection,
+    batch: &[Envelope<UploadEvent>],
+) -> Result<Vec<Rows>, WriteError> {
     let user = |event: &Envelope<UploadEvent>| event.payload.parts().map(|(header, _)| header.user_id.0);
     let users: Vec<Uuid> = batch.iter().filter_map(user).collect();
     // Graded and decided events hold no sealed text of their own columns.
@@ -79,11 +83,12 @@ pub(super) fn rows_of(event: &UploadEvent, key: Option<&UserKey>) -> Result<Opti
     rows.map(Some)
 }
 
-async fn write(tx: &mut PgConnection, rows: Vec<Rows>) -> sqlx::Result<()> {
+/// Writes rows, in order.
+pub(super) async fn write(tx: &mut PgConnection, rows: Vec<Rows>) -> sqlx::Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
-    service::parents(tx, &rows).await?;
+    service::parents(tx, rows.iter().map(|rows| &rows.upload)).await?;
     let mut decided = BTreeSet::new();
     let mut totals: BTreeMap<Uuid, Delta> = BTreeMap::new();
     let transactions: Vec<_> = rows.iter().filter_map(|rows| rows.transaction.clone()).collect();
