@@ -3,6 +3,7 @@
 //! `./dev up`, the fault test and the benches stand on it. Blocking where processes are concerned, like [`devstack`];
 //! knows the binary by its command line only, as an orchestrator does.
 
+pub mod books_bench;
 pub mod client;
 pub mod deployment;
 pub mod flow_bench;
@@ -13,6 +14,7 @@ pub mod payments;
 pub mod photos;
 pub mod progress;
 pub mod reading_bench;
+pub mod rebuild_bench;
 pub mod runtime_bench;
 pub mod scenario;
 pub mod table;

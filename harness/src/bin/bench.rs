@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use devstack::{Part, Stack};
-use harness::{flow_bench, memory_bench, reading_bench, runtime_bench};
+use harness::{books_bench, flow_bench, memory_bench, reading_bench, rebuild_bench, runtime_bench};
 
 /// Measures Milestream against something named, in one run.
 #[derive(Debug, Parser)]
@@ -23,6 +23,9 @@ struct Arguments {
     /// Uploads of `flow`, one a second.
     #[arg(long, default_value_t = 60)]
     uploads: usize,
+    /// Rows that are in the tables before `books`, beside few.
+    #[arg(long, default_value_t = 1_000_000)]
+    existing: u64,
     /// Photos of a round of `reading`.
     #[arg(long, default_value_t = 80)]
     photos: usize,
@@ -34,6 +37,10 @@ enum Name {
     Runtime,
     /// The stage that reads, beside two `milestream read` processes; and other users' photos while one stands still.
     Reading,
+    /// The stages that decide and the sinks on Postgres, beside a bare insert of their rows, on small and on large tables.
+    Books,
+    /// Events a second of a rebuild.
+    Rebuild,
     /// Where an upload's time goes, from 202 to the confirmed payment.
     Flow,
 }
@@ -63,6 +70,17 @@ fn run(arguments: &Arguments) -> Result<bool> {
         Name::Reading => {
             let stack = Stack::start(root, &tell)?;
             let good = reading_bench::run(&stack, arguments.photos, arguments.rounds)?;
+            (stack, good)
+        }
+        Name::Books => {
+            let stack = Stack::start_own(root, &[Part::Postgres], &tell)?;
+            let sizes = (u64::try_from(arguments.records)?, arguments.existing);
+            let good = books_bench::run(stack.database_url(), sizes, arguments.rounds)?;
+            (stack, good)
+        }
+        Name::Rebuild => {
+            let stack = Stack::start(root, &tell)?;
+            let good = rebuild_bench::run(&stack, u64::try_from(arguments.records)?)?;
             (stack, good)
         }
         Name::Flow => {
