@@ -21,7 +21,7 @@ use crate::producer::{Ack, Message, NotTaken, Outbound};
 use crate::publish::Delivered;
 use crate::registry::SchemaSource;
 use crate::retry::RetryLimit;
-use crate::sinking::SinkWorker;
+use crate::sinking::{BATCH, SinkWorker};
 use crate::skips::Skips;
 use crate::source::{Assignment, Lane, RawRecord};
 use crate::stage::Sink;
@@ -33,9 +33,6 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(60);
 const STALLED: Duration = Duration::from_secs(120);
 /// How often progress is reported, and looked for.
 const TICK: Duration = Duration::from_secs(1);
-/// Records that wait for the worker of one partition: two of its batches, so that it fills one while it writes the other. Of 1.5 kB
-/// they are 1.5 MB.
-const WAITING: usize = 1_000;
 
 /// What was read of a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,6 +104,7 @@ pub struct Replay {
     consumer: Arc<StreamConsumer>,
     topic: Arc<str>,
     skips: Skips,
+    batch: usize,
 }
 
 impl Replay {
@@ -126,13 +124,20 @@ impl Replay {
             .set("enable.partition.eof", "true")
             .set("queued.max.messages.kbytes", "8192")
             .create()?;
-        Ok(Self { consumer: Arc::new(consumer), topic: topic.into(), skips: Skips::default() })
+        Ok(Self { consumer: Arc::new(consumer), topic: topic.into(), skips: Skips::default(), batch: BATCH })
     }
 
     /// The same replay, which passes over the records that operators have set aside for the sink.
     #[must_use]
     pub fn with_skips(self, skips: Skips) -> Self {
         Self { skips, ..self }
+    }
+
+    /// The same replay, in batches of at most so many records. Twice as many wait for each partition's worker, so that it fills one
+    /// batch while it writes the other: of 1.5 kB and 500 they are 1.5 MB.
+    #[must_use]
+    pub fn in_batches_of(self, batch: usize) -> Self {
+        Self { batch, ..self }
     }
 
     /// Offsets from the topic's first records to its ends; some may hold no record.
@@ -168,7 +173,7 @@ impl Replay {
             sink,
             context: context(S::NAME, skipped.clone(), schemas, self.skips.clone())?,
         });
-        let mut lanes = Lanes::begin(&self.topic, &ranges, worker, progress);
+        let mut lanes = Lanes::begin(&self.topic, (&ranges, self.batch), worker, progress);
         let mut read = 0;
         while !lanes.open.is_empty() {
             match timeout(TICK, self.consumer.recv()).await {
@@ -254,19 +259,19 @@ struct Lanes<'a> {
 impl<'a> Lanes<'a> {
     fn begin<S: Sink>(
         topic: &'a Arc<str>,
-        ranges: &Ranges,
+        (ranges, batch): (&Ranges, usize),
         worker: Arc<SinkWorker<S>>,
         progress: &'a (dyn Fn(u64) + Sync),
     ) -> Self {
         let (mut open, mut frontiers, mut workers) = (HashMap::new(), Vec::new(), JoinSet::new());
         for (&partition, &(start, end)) in ranges {
-            let (sender, records) = mpsc::channel(WAITING);
+            let (sender, records) = mpsc::channel(batch * 2);
             let (lane, worker) = (Lane::starting_at(start), worker.clone());
             open.insert(partition, (sender, end));
             frontiers.push((start, lane.clone()));
             let mut assignment =
                 Assignment { topic: topic.clone(), partition, start, bootstrapped: false, records, lane };
-            workers.spawn(async move { worker.run(&mut assignment).await });
+            workers.spawn(async move { worker.run_in(&mut assignment, batch).await });
         }
         let now = Instant::now();
         Self { topic, open, frontiers, workers, progress, done: 0, moved: now, looked: now }

@@ -44,10 +44,18 @@ impl<S: Sink> SinkWorker<S> {
     /// # Errors
     /// [`Halt`].
     pub async fn run(&self, assignment: &mut Assignment) -> Result<(), Halt> {
+        self.run_in(assignment, BATCH).await
+    }
+
+    /// The same, in batches of at most so many records.
+    ///
+    /// # Errors
+    /// [`Halt`].
+    pub async fn run_in(&self, assignment: &mut Assignment, most: usize) -> Result<(), Halt> {
         let (lane, topic) = (assignment.lane.clone(), assignment.topic.clone());
         let (feed, dead_letters) = (Feed::of(assignment), self.context.dead_letter_count());
         let mut partition = Partition { feed, dead_letters, last_written: None };
-        while let Some(records) = partition.feed.next(BATCH).await {
+        while let Some(records) = partition.feed.next(most).await {
             self.context.consumed(&topic, records.len());
             self.batch(&records, &mut partition).await?;
             if let Some(last) = records.last() {
