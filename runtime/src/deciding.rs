@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::dead_letter::{self, DeadLetterCount};
-use crate::fence::{Fence, FenceError, Guards, Stored};
+use crate::fence::{BY_KEY, Fence, FenceError, Guards, Stored};
 use crate::ledger::Ledger;
 use crate::producer::{Ack, Message};
 use crate::publish::{Delivered, PublishError};
@@ -382,6 +382,7 @@ impl<D: Decider> DecidingWorker<D> {
         look: Look,
     ) -> Result<Vec<Stored>, BatchError> {
         let mut tx = self.pool.begin().await?;
+        sqlx::query(BY_KEY).execute(&mut *tx).await?;
         let (mut known, mut taken) = match look {
             Look::First => self.known(&mut tx, fence, items).await?,
             Look::OnConflict => Default::default(),

@@ -6,7 +6,7 @@ use std::future::Future;
 use chrono::NaiveDate;
 use runtime::{Envelope, Sink, SinkError};
 use schemas::topic::Topic;
-use sqlx::{PgPool, query, query_scalar};
+use sqlx::{PgPool, query_scalar};
 use uuid::Uuid;
 
 use super::config::{AnalyticsConfig, AnalyticsStartError};
@@ -19,7 +19,7 @@ use super::metrics::Metric;
 use super::services::{self, ServiceSums};
 use super::sums::{OutOfCalendar, Sums};
 use super::{CATALOGUE, model_hours, service, tables};
-use crate::database::{exists, sink_error};
+use crate::database::{bound, exists, sink_error};
 
 /// Adds events up.
 #[derive(Clone, Debug)]
@@ -86,11 +86,7 @@ impl AnalyticsSink {
         let counted = counted.map_err(|bad| SinkError::BadRow(bad.to_string()))?;
         let failed = |error| sink_error(error, &named, "analytics_data");
         let mut tx = self.pool.begin().await.map_err(failed)?;
-        query("select set_config('statement_timeout', $1, true)")
-            .bind(self.config.statement_timeout.as_millis().max(1).to_string())
-            .execute(&mut *tx)
-            .await
-            .map_err(failed)?;
+        bound(&mut tx, self.config.statement_timeout).await.map_err(failed)?;
         let bad = |_: OutOfCalendar| SinkError::BadRow(format!("{named}: an instant that no calendar has"));
         let (mut sums, mut services) = (Sums::default(), ServiceSums::default());
         let fresh = service::unseen(&mut tx, &keys(&counted)).await.map_err(failed)?;

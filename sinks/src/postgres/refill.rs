@@ -19,7 +19,7 @@ use futures::TryStreamExt as _;
 use futures::stream;
 use runtime::{Envelope, Sink, SinkError};
 use schemas::topic::Topic;
-use sqlx::{PgConnection, PgPool, query};
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -29,7 +29,7 @@ use super::rows::Rows;
 use super::service::{self, Delta};
 use super::writer::WriteError;
 use super::{PostgresConfig, PostgresSink, payouts, rewards, uploads};
-use crate::database::sink_error;
+use crate::database::{bound, sink_error};
 
 /// Events on the shelf. Of about 2 kB as rows they are 60 MB.
 const SHELF: usize = 30_000;
@@ -204,8 +204,7 @@ impl Refill {
 
     async fn begin(&self) -> sqlx::Result<sqlx::Transaction<'static, sqlx::Postgres>> {
         let mut tx = self.pool.begin().await?;
-        let timeout = self.config.statement_timeout.as_millis().max(1).to_string();
-        query("select set_config('statement_timeout', $1, true)").bind(timeout).execute(&mut *tx).await?;
+        bound(&mut tx, self.config.statement_timeout).await?;
         Ok(tx)
     }
 

@@ -50,6 +50,8 @@ pub(super) async fn parents(
 /// Uploads.
 pub(super) const UPLOADS_TABLE: Table = Table { name: "odometer_uploads", key: "id" };
 
+// A row that would stay as it is (that of a reward, whose upload is decided already) is locked and not written again: a third of the
+// writes of a verified upload.
 macro_rules! insert_uploads {
     ($on_conflict:literal) => {
         concat!(
@@ -78,7 +80,11 @@ const UPLOADS: &str = insert_uploads!(
     status_rank = greatest(o.status_rank, excluded.status_rank),
     created_at = least(o.created_at, excluded.created_at),
     updated_at = greatest(o.updated_at, excluded.updated_at),
-    processed_at = coalesce(o.processed_at, excluded.processed_at)"
+    processed_at = coalesce(o.processed_at, excluded.processed_at)
+where excluded.status_rank > o.status_rank or excluded.updated_at > o.updated_at or excluded.created_at < o.created_at
+    or (o.processed_at is null and excluded.processed_at is not null)
+    or (o.original_filename is null and excluded.original_filename is not null)
+    or (o.image_dimensions is null and excluded.image_dimensions is not null)"
 );
 /// The same for uploads of which nothing is stored; names those.
 const NEW_UPLOADS: &str = insert_uploads!("nothing returning o.id");
@@ -181,6 +187,7 @@ pub(super) async fn mileages(
 /// How photos were read.
 pub(super) const VERIFICATIONS_TABLE: Table = Table { name: "upload_verifications", key: "id" };
 
+// A decision says nothing here but its error, and where that is the one that stands the row is not written again.
 // Quality: the readings refine what was graded, so they replace it once, and of equals the first stands. Only readings
 // bring `fallback_used`, only decisions no `created_at`. The last error is the decision's, before one the readings'.
 const VERIFICATIONS: &str = "
@@ -217,7 +224,8 @@ on conflict (upload_id) do update set
         when (select m.status_rank from mileage_data m where m.upload_id = v.upload_id) = 0
             then coalesce(v.error_details, excluded.error_details)
         else v.error_details end,
-    created_at = least(v.created_at, excluded.created_at)";
+    created_at = least(v.created_at, excluded.created_at)
+where excluded.created_at is not null or excluded.error_details is distinct from v.error_details";
 
 /// Verifications by upload, at most one row each, after the mileages; a decision that was passed over there must not be here.
 pub(super) async fn verifications(

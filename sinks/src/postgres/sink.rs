@@ -4,13 +4,13 @@ use std::future::Future;
 
 use runtime::{Envelope, Sink, SinkError};
 use schemas::topic::Topic;
-use sqlx::{PgPool, query};
+use sqlx::PgPool;
 
 use super::config::{PostgresConfig, PostgresStartError};
 use super::event::UploadEvent;
 use super::writer::WriteError;
 use super::{WRITERS, tables};
-use crate::database::sink_error;
+use crate::database::{bound, sink_error};
 
 /// Materializes [`tables`] and the totals of `users`.
 #[derive(Clone, Debug)]
@@ -50,11 +50,7 @@ impl PostgresSink {
         };
         let failed = |error| sink_error(error, &named, "(table)");
         let mut tx = self.pool.begin().await.map_err(failed)?;
-        query("select set_config('statement_timeout', $1, true)")
-            .bind(self.config.statement_timeout.as_millis().max(1).to_string())
-            .execute(&mut *tx)
-            .await
-            .map_err(failed)?;
+        bound(&mut tx, self.config.statement_timeout).await.map_err(failed)?;
         for writer in WRITERS {
             writer.write(&mut tx, batch).await.map_err(|error| match error {
                 WriteError::Postgres(error) => failed(error),
