@@ -7,14 +7,15 @@ use image::{RgbImage, imageops};
 use crate::{
     detect::{COARSE, FINE},
     digits::between,
-    focus::{CERTAIN, Focus},
+    focus::Focus,
     geometry::{Point, Quad, grow, height, shared},
     locate::{Place, locate, locate_closer},
     network::{Network, NetworkError, Thread},
-    pass::{Close, Found, Networks, Pass, Value},
+    pass::{Close, Found, Networks, Pass, SURE, Value},
     plane::stretched,
     recognise::confidence,
     select::{Read, pitch},
+    weigh::CERTAIN,
 };
 
 /// Candidates below this are noise.
@@ -30,9 +31,6 @@ const LEGIBLE: (usize, f32) = (5, 0.9);
 /// read stays below 3 s.
 const MOST_COLUMNS: usize = 26_000;
 
-/// From these on the closer look needs no other: its confidence, and the digit reader's share, whose widest cut shows a digit
-/// that the line's ends have cut off.
-const SURE: (f64, f64) = (0.8, 0.8);
 /// How many places of the locator, and of the whole photo, are looked at closely.
 const PLACES: usize = 2;
 /// What the whole photo's reading is worth at most where no closer look speaks for it: of real photos 3 in 100 of those that it
@@ -76,7 +74,7 @@ impl<'a> Ladder<'a> {
         let totals: Vec<Place> =
             places.iter().copied().filter(|place| place.total() >= CERTAIN / 2.0).collect();
         let mut close = kept(self.close(picture, networks, totals.iter().take(PLACES).copied()));
-        if close.is_plain(SURE) {
+        if close.is_settled() {
             return (close, Vec::new());
         }
         let (mut whole, steps) = self.whole(picture, totals.iter().any(|place| place.total() >= CERTAIN));
@@ -143,6 +141,7 @@ impl<'a> Ladder<'a> {
         }
         found.add(self.look(picture, COARSE));
         if found.sure() < TURNED
+            && !upright
             && let Some(stretched) = stretched(picture)
         {
             steps.push("contrast_stretch");

@@ -7,6 +7,7 @@
 
 mod agree;
 mod annotate;
+mod around;
 mod boxes;
 mod choose;
 mod crop;
@@ -33,6 +34,7 @@ mod select;
 mod sequence;
 mod tenths;
 mod votes;
+mod weigh;
 
 pub use annotate::annotate;
 pub use boxes::BoxMetrics;

@@ -1,4 +1,4 @@
-//! Reads the digits of one line, and which of them stand on a wheel of tenths: a network of our own (`tools/locator`), trained
+//! Reads the digits of one line, and which of them stand on a wheel of tenths: a network of our own (`tools/training`), trained
 //! on lines of dashboards.
 
 use image::RgbImage;
@@ -32,6 +32,8 @@ pub(crate) struct Told {
     pub point: bool,
     /// The probability of the least sure digit, 0-1.
     pub sure: f32,
+    /// The probability of the least sure digit before the last, 0-1.
+    pub sure_before: f32,
     /// How sure it is that the last digit is, or is not, on a wheel of tenths, 0.5-1.
     pub sure_of_tenths: f32,
     /// Where each digit lies along the strip, 0-1.
@@ -148,7 +150,7 @@ fn decode(values: &[f32], padded: f32) -> Vec<Told> {
 
 /// Characters without a gap as a number; none without a digit.
 fn number(marks: &[Mark]) -> Option<Told> {
-    let mut told = Told { sure: 1.0, ..Told::default() };
+    let mut told = Told { sure: 1.0, sure_before: 1.0, ..Told::default() };
     for mark in marks {
         if mark.class == POINT {
             (told.point, told.tenths) = (true, 0);
@@ -156,6 +158,7 @@ fn number(marks: &[Mark]) -> Option<Told> {
         }
         told.digits.extend(char::from_digit((mark.class as u32 - 1) % 10, 10));
         told.tenths = if mark.class > 10 || told.point { told.tenths + 1 } else { 0 };
+        told.sure_before = told.sure;
         told.sure = told.sure.min(mark.sure);
         told.sure_of_tenths = mark.of_kind;
         told.places.push(mark.at);

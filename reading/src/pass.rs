@@ -31,8 +31,12 @@ const MILLION: (u64, f64) = (1_000_000, 0.6);
 /// From which confidence on a longer value in another box says that a digit is cut off, and the most that both are worth
 /// then: not enough to be accepted.
 const CUT: (f64, f64) = (0.4, 0.75);
+/// How sure a look at the whole photo must be of a value to speak for it: the words around it are weighed there.
+const WHOLE: f64 = 0.6;
 /// What a look at the whole photo adds to a closer one that gave the same value.
 const AGREED: f64 = 0.35;
+/// Confidence from which on the closer look needs no other.
+pub(crate) const SURE: f64 = 0.8;
 /// The line reader's share from which what it read at a place counts.
 const HEARD: f64 = 0.5;
 /// How often a number's ends may be moved outward.
@@ -83,10 +87,15 @@ impl Found {
         self.values.first().map_or(0.0, |best| best.confidence)
     }
 
-    /// Whether the best value is as sure as this, and the digit reader's opinions of it as well.
-    pub fn is_plain(&self, (least, opinions): (f64, f64)) -> bool {
-        let best = self.values.first().filter(|best| best.confidence >= least);
-        best.and_then(|best| best.evidence.as_ref()).is_some_and(|evidence| evidence.opinions >= opinions)
+    /// Whether the best value is as sure as this.
+    pub fn is_plain(&self, least: f64) -> bool {
+        self.values.first().is_some_and(|best| best.confidence >= least && best.evidence.is_some())
+    }
+
+    /// Whether the whole photo need not be looked at after this closer look.
+    pub fn is_settled(&self) -> bool {
+        let settled = |best: &Value| best.evidence.as_ref().is_some_and(Evidence::is_whole);
+        self.values.first().is_some_and(|best| best.confidence >= SURE || settled(best))
     }
 
     /// Adds what another pass over the same picture found. A value that both read keeps the surer one's confidence: they
@@ -107,10 +116,11 @@ impl Found {
             let doubt = value.evidence.as_ref().is_none_or(|evidence| evidence.doubt);
             let same = whole.values.iter().find(|known| {
                 known.value == value.value
+                    && known.confidence >= WHOLE
                     && overlap(&whole.lines[known.line].quad, &self.lines[value.line].quad)
             });
-            if let Some(same) = same.filter(|_| !doubt) {
-                value.confidence = (value.confidence + AGREED * same.confidence).min(1.0);
+            if let (Some(same), Some(evidence)) = (same.filter(|_| !doubt), &value.evidence) {
+                value.confidence = (evidence.agreement + AGREED * same.confidence).min(1.0);
             }
         }
         self.rank();
@@ -373,6 +383,18 @@ mod tests {
         for other in [(966_269, 0.82, 300.0), (966_169, 0.82, 5.0), (966_269, 0.3, 5.0)] {
             assert_eq!(ranked(&[(96_626, 0.98, 0.0), other])[0], (96_626, 0.98), "{other:?}");
         }
+    }
+
+    #[test]
+    fn the_whole_photo_makes_a_value_of_the_closer_look_sure_only_where_it_is_sure_itself() {
+        let agreed = |whole: f64, doubt: bool| {
+            let mut close = found(&[(123_456, 0.75, 0.0)]);
+            let evidence = Evidence { agreement: 0.9, doubt, ..Evidence::default() };
+            close.values[0].evidence = Some(evidence);
+            close.agree_with(&found(&[(123_456, whole, 5.0)]));
+            close.values[0].confidence
+        };
+        assert_eq!((agreed(0.9, false), agreed(0.3, false), agreed(0.9, true)), (1.0, 0.75, 0.75));
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub struct Line {
 }
 
 /// What speaks for a value that was looked at closely. Shares are 0-1.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Evidence {
     /// All digits that were read, a wheel of tenths included.
     pub digits: String,
@@ -87,6 +87,12 @@ pub struct Evidence {
     pub uneven: bool,
     /// Whether a point was seen among its digits.
     pub point: bool,
+    /// How sure the stock networks are of the same digits and no more, which they looked for at the place themselves.
+    pub framed: f64,
+    /// How sure the line reader is of the same digits and no more in a cut with room for a digit at either end.
+    pub wide: f64,
+    /// How sure the value would be if nothing were in doubt.
+    pub agreement: f64,
     /// Whether a digit, its wheel or the line's role is in doubt: then no agreement makes it sure.
     pub doubt: bool,
 }

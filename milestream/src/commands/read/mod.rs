@@ -39,6 +39,10 @@ pub struct ReadArgs {
     /// Look closely at the place of the total first, as no service does yet: to measure it.
     #[arg(long)]
     closer: bool,
+    /// Look closely with the locator.onnx and line_reader.onnx of this folder in place of those that are built in: to measure on
+    /// photos that those were trained on.
+    #[arg(long, value_name = "FOLDER")]
+    networks: Option<PathBuf>,
     /// The vehicle's last verified reading, or a file with one JSON object a line: {"file": …, "previous": …}. It chooses
     /// among what was read; the reading without it is printed as well.
     #[arg(long, value_name = "N|FILE")]
@@ -141,7 +145,7 @@ pub fn run(args: &ReadArgs) -> anyhow::Result<()> {
     let truth = args.truth.as_deref().map(truth::read).transpose()?;
     let mut gallery = args.gallery.clone().map(gallery::Gallery::new).transpose()?;
     let previous = previous(args.previous.as_ref())?;
-    let reader = if args.closer { Reader::closer() } else { Reader::embedded() }?;
+    let reader = reader(args)?;
     let mut table = truth.map(accuracy::Table::new);
     for together in files.chunks(usize::from(args.threads)) {
         let one = |file: &PathBuf| read(&reader, file, previous(&name(file)), args.annotate.as_deref());
@@ -165,6 +169,19 @@ pub fn run(args: &ReadArgs) -> anyhow::Result<()> {
         print!("{}", table.shown(reader.version(), usage.max_rss()));
     }
     Ok(())
+}
+
+/// The reader that was asked for.
+fn reader(args: &ReadArgs) -> anyhow::Result<Reader> {
+    let Some(folder) = &args.networks else {
+        return Ok(if args.closer { Reader::closer() } else { Reader::embedded() }?);
+    };
+    // They are used until the program ends.
+    let network = |name: &str| -> anyhow::Result<&'static [u8]> {
+        let file = folder.join(name);
+        Ok(Vec::leak(fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?))
+    };
+    Ok(Reader::with(network("locator.onnx")?, network("line_reader.onnx")?)?)
 }
 
 /// The outcomes of a few photos that are read at the same time, in order.
