@@ -67,13 +67,7 @@ pub fn run(stack: &Stack, uploads: usize) -> Result<bool> {
 /// Posts at an even pace: drivers of three photos each, of which the second and third earn.
 async fn post(deployment: &Deployment, uploads: usize) -> Result<()> {
     let folder = Path::new("examples/photos");
-    let scenario = Scenario::read(folder)?;
-    let mut series: BTreeMap<(String, u32), Vec<Vec<u8>>> = BTreeMap::new();
-    for sample in scenario.verified_jpegs() {
-        let bytes = std::fs::read(folder.join(&sample.file)).context("read a sample")?;
-        series.entry((sample.driver.clone(), sample.vehicle)).or_default().push(bytes);
-    }
-    let series: Vec<Vec<Vec<u8>>> = series.into_values().filter(|photos| photos.len() >= 3).collect();
+    let series = Scenario::read(folder)?.series(folder, 3)?;
     ensure!(!series.is_empty(), "the scenario has no vehicle with three verified JPEGs");
     let client = Client::new(&deployment.gateway_url())?;
     let now = Utc::now();

@@ -10,6 +10,7 @@ pub mod flow_bench;
 pub mod local_chain;
 pub mod measure;
 pub mod memory_bench;
+pub mod memory_soak;
 pub mod payments;
 pub mod photos;
 pub mod progress;

@@ -81,6 +81,12 @@ pub fn resident_mib(pid: u32) -> Option<f64> {
     memory_mib(pid, "VmRSS:")
 }
 
+/// Resident memory of a process that belongs to no file, in MiB: heap and stacks; `None` when it is gone.
+#[must_use]
+pub fn anonymous_mib(pid: u32) -> Option<f64> {
+    memory_mib(pid, "RssAnon:")
+}
+
 /// The most resident memory that a process ever had, in MiB; `None` when it is gone.
 #[must_use]
 pub fn peak_mib(pid: u32) -> Option<f64> {
@@ -126,6 +132,7 @@ mod tests {
         }
         assert!(resident_mib(std::process::id()).unwrap() > 1.0, "{value}");
         assert!(peak_mib(std::process::id()) >= resident_mib(std::process::id()));
+        assert!(anonymous_mib(std::process::id()) < resident_mib(std::process::id()));
         assert_eq!((resident_mib(u32::MAX), peak_mib(u32::MAX)), (None, None));
     }
 

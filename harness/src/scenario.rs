@@ -1,5 +1,6 @@
 //! The sample photos and what must become of each: `examples/photos/expected.json`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -76,6 +77,19 @@ impl Scenario {
         self.photos.iter().filter(|sample| {
             sample.file.ends_with(".jpg") && sample.expect.verdict.as_deref() == Some("verified")
         })
+    }
+
+    /// The bytes of the JPEGs that are read with certainty, per vehicle in the order in which they were taken; vehicles that have `least`.
+    ///
+    /// # Errors
+    /// When a file is missing.
+    pub fn series(&self, folder: &Path, least: usize) -> Result<Vec<Vec<Vec<u8>>>> {
+        let mut vehicles: BTreeMap<(&str, u32), Vec<Vec<u8>>> = BTreeMap::new();
+        for sample in self.verified_jpegs() {
+            let bytes = std::fs::read(folder.join(&sample.file)).with_context(|| sample.file.clone())?;
+            vehicles.entry((&sample.driver, sample.vehicle)).or_default().push(bytes);
+        }
+        Ok(vehicles.into_values().filter(|photos| photos.len() >= least).collect())
     }
 }
 

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use devstack::{Part, Stack};
-use harness::{books_bench, flow_bench, memory_bench, reading_bench, rebuild_bench, runtime_bench};
+use harness::{
+    books_bench, flow_bench, memory_bench, memory_soak, reading_bench, rebuild_bench, runtime_bench,
+};
 
 /// Measures Milestream against something named, in one run.
 #[derive(Debug, Parser)]
@@ -29,6 +31,9 @@ struct Arguments {
     /// Photos of a round of `reading`.
     #[arg(long, default_value_t = 80)]
     photos: usize,
+    /// Minutes of `memory`.
+    #[arg(long, default_value_t = 60)]
+    minutes: u32,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -43,6 +48,8 @@ enum Name {
     Rebuild,
     /// Where an upload's time goes, from 202 to the confirmed payment.
     Flow,
+    /// Whether the memory of every role is flat under load.
+    Memory,
 }
 
 fn main() -> ExitCode {
@@ -86,6 +93,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
         Name::Flow => {
             let stack = Stack::start_with(root, &[Part::Thor], &tell)?;
             let good = flow_bench::run(&stack, arguments.uploads)?;
+            (stack, good)
+        }
+        Name::Memory => {
+            let stack = Stack::start_with(root, &[Part::Thor], &tell)?;
+            let good = memory_soak::run(&stack, arguments.minutes)?;
             (stack, good)
         }
     };
