@@ -10,6 +10,7 @@ mod config;
 mod database;
 #[cfg(test)]
 mod documents;
+mod memory;
 #[cfg(test)]
 mod named_commands;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use commands::Cli;
 use config::Config;
 
 fn main() -> ExitCode {
+    memory::give_back_large_buffers();
     let cli = Cli::parse();
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
