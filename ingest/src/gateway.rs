@@ -81,7 +81,13 @@ impl Gateway {
         let intake = Arc::new(chain_intake(&config, &dependencies));
         let Dependencies { pool, photos, keys, clock, metrics, health, schemas, .. } = dependencies;
         Self {
-            sweeper: Arc::new(Sweeper { publisher, photos, timeouts, health: health.clone() }),
+            sweeper: Arc::new(Sweeper {
+                publisher,
+                photos,
+                timeouts,
+                metrics: metrics.clone(),
+                health: health.clone(),
+            }),
             streams: Arc::new(Streams {
                 pool: pool.clone(),
                 places: Places::new(limits.streams, timeouts.place),

@@ -7,6 +7,8 @@ runtime::metrics! {
         http_requests: Counter["route", "status"] = "milestream_http_requests_total", "HTTP requests";
         /// From the request's head.
         http_seconds: Histogram["route"] = "milestream_http_request_seconds", "Seconds to the response's head";
+        /// Longer than a minute. Act when it stays above 0: uploads were accepted and go nowhere.
+        overdue: Gauge[] = "milestream_reserved_uploads_overdue", "Reserved uploads that have not been published in time";
         /// `accepted`, `duplicate`, `refused`. Act when the last keeps growing.
         chain_steps: Counter["outcome"] = "milestream_chain_steps_total", "Steps of the chain that watchers sent to the gateway";
     }

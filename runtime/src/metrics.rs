@@ -28,6 +28,8 @@ crate::metrics! {
         halted: Gauge["stage", "topic", "partition"] = "milestream_partition_halted", "1 while a partition waits for an operator";
         /// By cause: `frozen`, `fenced`, `fatal`, `not_a_member`, … Act when it keeps growing.
         client_rebuilds: Counter["stage", "client", "cause"] = "milestream_client_rebuilds_total", "Kafka clients that were built anew";
+        /// As each relay sees it, whoever publishes. Act above two minutes: no relay gets on.
+        outbox_oldest: Gauge[] = "milestream_outbox_oldest_seconds", "Age of the oldest outbox row that is not published; 0 without one";
         /// The release is the label.
         build: Gauge["version"] = "milestream_build_info", "1";
     }

@@ -27,6 +27,8 @@ use crate::worker::ErrorReport;
 const ROUND: i64 = 100;
 /// Wait after an empty round.
 const IDLE: Duration = Duration::from_millis(250);
+/// Between two looks at the age of the oldest row.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The relay's name in health, metrics and dead letters.
 const NAME: &str = "outbox";
 /// A relay that has failed for this long is not ready: a broker's restart takes a few seconds.
@@ -101,8 +103,16 @@ impl OutboxRows {
 pub async fn run(engine: &Engine, pool: PgPool, timeout: Duration) -> Result<(), EngineError> {
     let producer = engine.producer(NAME, timeout)?;
     let (stop, mut backoff, mut failing_since) = (engine.stopping(), Backoff::default(), None);
+    let (oldest, mut looked) = (engine.metrics.outbox_oldest.with_label_values(&[]), None);
     engine.health.ready(NAME);
     while !stop.is_cancelled() {
+        if looked.is_none_or(|at: Instant| at.elapsed() >= LOOK_EVERY) {
+            looked = Some(Instant::now());
+            // An age that cannot be had stays as it was; that the database is away shows elsewhere.
+            if let Ok(age) = age(&pool).await {
+                oldest.set(age);
+            }
+        }
         match round(&pool, &producer, engine.prefix()).await {
             Ok(count) => {
                 (backoff, failing_since) = (Backoff::default(), None);
@@ -125,6 +135,20 @@ pub async fn run(engine: &Engine, pool: PgPool, timeout: Duration) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Seconds since the oldest row that is not published was written; 0 without one.
+///
+/// # Errors
+/// Postgres'.
+pub async fn age(pool: &PgPool) -> sqlx::Result<i64> {
+    let age: Option<i64> = sqlx::query_scalar(
+        "select greatest(0, extract(epoch from now() - created_at))::bigint
+         from outbox where published_at is null order by id limit 1",
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(age.unwrap_or(0))
 }
 
 /// Publishes the oldest rows and marks them; returns how many. A crash between the two publishes a row twice, under the

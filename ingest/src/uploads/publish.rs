@@ -111,9 +111,14 @@ impl Publisher {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Whether a reservation is older than `age` and not published.
-    pub(crate) async fn overdue(&self, age: Duration) -> Result<bool, sqlx::Error> {
-        Ok(!unpublished(&self.pool, self.before(age), 1).await?.is_empty())
+    /// Reservations that are older than `age` and not published.
+    pub(crate) async fn overdue(&self, age: Duration) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar(
+            "select count(*) from photo_hashes where published_at is null and reserved_at <= $1",
+        )
+        .bind(self.before(age).to_utc())
+        .fetch_one(&self.pool)
+        .await
     }
 
     /// The instant `age` before now.

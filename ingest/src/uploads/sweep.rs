@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::publish::Publisher;
 use super::store::PhotoStore;
 use crate::config::Timeouts;
+use crate::metrics::GatewayMetrics;
 
 /// What is not ready while reservations stay unpublished.
 const COMPONENT: &str = "reserved uploads";
@@ -23,6 +24,7 @@ pub(crate) struct Sweeper {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) photos: PhotoStore,
     pub(crate) timeouts: Timeouts,
+    pub(crate) metrics: GatewayMetrics,
     pub(crate) health: Health,
 }
 
@@ -65,7 +67,10 @@ impl Sweeper {
     /// each further upload would only join them.
     async fn judge(&self, ready: bool) -> bool {
         let now_ready = match self.publisher.overdue(self.timeouts.unpublished).await {
-            Ok(overdue) => !(overdue && self.publisher.fails()),
+            Ok(overdue) => {
+                self.metrics.overdue.with_label_values(&[]).set(overdue);
+                !(overdue > 0 && self.publisher.fails())
+            }
             // The database is another matter: uploads are refused for it one by one.
             Err(_) => ready,
         };
