@@ -258,6 +258,7 @@ fn free() -> Result<u16, StackError> {
 }
 
 /// One broker that is also the controller; replication factors of 1 because there is no second one.
+/// What nobody has restricted is allowed to everybody; a test can take a permission away.
 fn kafka_properties(port: u16, controller: u16, folder: &str) -> String {
     format!(
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
@@ -267,7 +268,9 @@ fn kafka_properties(port: u16, controller: u16, folder: &str) -> String {
          offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
          transaction.state.log.min.isr=1\nshare.coordinator.state.topic.replication.factor=1\n\
          share.coordinator.state.topic.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n\
-         offsets.topic.num.partitions=4\ntransaction.state.log.num.partitions=4\nauto.create.topics.enable=false\n"
+         offsets.topic.num.partitions=4\ntransaction.state.log.num.partitions=4\nauto.create.topics.enable=false\n\
+         authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+         allow.everyone.if.no.acl.found=true\n"
     )
 }
 

@@ -1,7 +1,7 @@
 //! Photos by reference: the event carries the key, the store the bytes.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use object_store::path::Path;
@@ -25,6 +25,8 @@ const ROOM: u32 = 32 << 20;
 pub(crate) struct Photos {
     store: Arc<dyn ObjectStore>,
     room: Arc<Semaphore>,
+    /// The newest photo that the store handed out.
+    newest: Arc<Mutex<Option<Path>>>,
 }
 
 /// What a stage needs that looks at photos.
@@ -53,7 +55,7 @@ impl Deref for Fetched {
 impl Photos {
     /// Photos in this store.
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, room: Arc::new(Semaphore::new(ROOM as usize)) }
+        Self { store, room: Arc::new(Semaphore::new(ROOM as usize)), newest: Arc::default() }
     }
 
     /// The photo of an upload once there is room for it, or the fault that stands in its place: a photo that was accepted is
@@ -79,7 +81,18 @@ impl Photos {
             return Ok(Err(processing_failed("the stored photo is larger than any that is accepted")));
         }
         let bytes = found.bytes().await.map_err(|error| StageError::new("photo store", error))?;
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
         Ok(Ok(Fetched { bytes, _room: room }))
+    }
+
+    /// Whether the store answers for another photo: for the newest that it handed out, or else for one that is not there.
+    pub async fn answer(&self) -> bool {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let asked = self.store.get(&newest.unwrap_or_else(|| Path::from("no-photo"))).await;
+        match asked {
+            Ok(found) => found.bytes().await.is_ok(),
+            Err(error) => matches!(error, Error::NotFound { .. }),
+        }
     }
 }
 

@@ -52,6 +52,10 @@ impl Processor for QualityCheck {
         Ok(self.graded(record, started, examined))
     }
 
+    async fn dependencies_answer(&self) -> bool {
+        self.0.photos.answer().await
+    }
+
     fn give_up(&self, record: &Envelope<UploadReceived>, _: &StageError) -> Option<Verdict<UploadGraded>> {
         let fault = Some(processing_failed("the photo could not be fetched or measured, while others could"));
         Some(self.graded(record, self.0.clock.now(), Examined { fault, ..Examined::default() }))

@@ -33,7 +33,7 @@ const REBUILD_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duratio
 const SOUND: Duration = Duration::from_secs(60);
 /// A member that is fenced again and again for this long has a rival: another process with the same name. Its own earlier self, after
 /// a broker's restart, is gone within the session timeout.
-const RIVAL: Duration = Duration::from_secs(300);
+pub const RIVAL: Duration = Duration::from_secs(300);
 
 /// A consumer's settings.
 #[derive(Clone, Debug)]
@@ -50,6 +50,25 @@ pub struct ConsumerConfig {
     pub session_timeout: Duration,
     /// How long a revoke waits for records in flight; under the session timeout, or the group waits in vain.
     pub drain_budget: Duration,
+    /// A member that is fenced again and again for this long has a rival, and ends; [`RIVAL`] in production.
+    pub rival_after: Duration,
+}
+
+/// How long a member has been fenced, from client to client.
+#[derive(Debug, Default)]
+struct Fenced(Option<Instant>);
+
+impl Fenced {
+    /// A client that began at `born` has ended for `cause`. For how long its name has been taken again and again, without a minute of peace.
+    fn lasts(&mut self, cause: &str, born: Instant, now: Instant) -> Duration {
+        if now.saturating_duration_since(born) >= SOUND {
+            self.0 = None;
+        }
+        if cause == FENCED {
+            return now.saturating_duration_since(*self.0.get_or_insert(now));
+        }
+        Duration::ZERO
+    }
 }
 
 /// Why a consumer ended before it was asked to.
@@ -130,7 +149,7 @@ struct Consumer {
 impl Consumer {
     /// One client after the other, until the role is stopped.
     fn run(&self, assignments: &mpsc::UnboundedSender<Assignment>) -> Result<(), ConsumerError> {
-        let (mut pause, mut fenced_since) = (REBUILD_PAUSE.0, None);
+        let (mut pause, mut fenced) = (REBUILD_PAUSE.0, Fenced::default());
         loop {
             let context = Context::new(assignments.clone(), self.config.drain_budget, self.observer.clone());
             let created = client_config(&self.config).create_with_context(context);
@@ -154,23 +173,21 @@ impl Consumer {
             consumer.context().abandon();
             drop_aside(consumer);
             if born.elapsed() >= SOUND {
-                (pause, fenced_since) = (REBUILD_PAUSE.0, None);
+                pause = REBUILD_PAUSE.0;
             }
-            if cause == FENCED {
-                let since = *fenced_since.get_or_insert_with(Instant::now);
-                self.check_rival(since)?;
-            }
+            self.check_rival(fenced.lasts(cause, born, Instant::now()))?;
             self.wait(pause);
             pause = (pause * 2).min(REBUILD_PAUSE.1);
         }
     }
 
-    fn check_rival(&self, fenced_since: Instant) -> Result<(), ConsumerError> {
-        let Some(instance) = self.config.instance.clone() else { return Ok(()) };
-        if fenced_since.elapsed() < RIVAL {
-            return Ok(());
+    fn check_rival(&self, fenced: Duration) -> Result<(), ConsumerError> {
+        match self.config.instance.clone() {
+            Some(instance) if fenced >= self.config.rival_after => {
+                Err(ConsumerError::Rival { group: self.config.group.clone(), instance })
+            }
+            _ => Ok(()),
         }
-        Err(ConsumerError::Rival { group: self.config.group.clone(), instance })
     }
 
     fn wait(&self, pause: Duration) {
@@ -285,4 +302,23 @@ fn client_config(config: &ConsumerConfig) -> ClientConfig {
         client.set("group.instance.id", instance);
     }
     client
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_taken_again_and_again_for_five_minutes_has_a_rival_and_a_minute_of_peace_begins_anew() {
+        let (start, mut fenced) = (Instant::now(), Fenced::default());
+        let at = |second: u64| start + Duration::from_secs(second);
+        // Each client lives for ten seconds before its name is taken.
+        let lasts = |fenced: &mut Fenced, now: u64| fenced.lasts(FENCED, at(now - 10), at(now));
+        let first = (1..100).map(|n| n * 40).find(|now| lasts(&mut fenced, *now) >= RIVAL);
+        assert_eq!(first, Some(40 + 320));
+        // What another cause ends neither counts nor is peace.
+        assert_eq!(fenced.lasts("frozen", at(390), at(400)), Duration::ZERO);
+        assert_eq!(lasts(&mut fenced, 410), Duration::from_secs(370));
+        assert_eq!(fenced.lasts(FENCED, at(440), at(500)), Duration::ZERO);
+    }
 }

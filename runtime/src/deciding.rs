@@ -20,7 +20,7 @@ use crate::fence::{BY_KEY, Fence, FenceError, Guards, Stored};
 use crate::ledger::Ledger;
 use crate::producer::{Ack, Message};
 use crate::publish::{Delivered, PublishError};
-use crate::retry::Next;
+use crate::retry::{Next, answers, database_answers};
 use crate::source::{Assignment, RawRecord};
 use crate::stage::{Decider, Decision, Envelope, Position, StageError};
 use crate::stored::{StoredRecord, pack, unpack};
@@ -310,14 +310,15 @@ impl<D: Decider> DecidingWorker<D> {
                 // What the stage itself did not take part in fails for the sake of the database.
                 (Next::GiveUp, _) => partition.feed.pause(GIVEN_UP_WAIT).await?,
             }
-            if failing.knows_nothing_new() {
-                self.probe(items, partition).await;
+            if failing.knows_nothing_new() && self.probe(items, partition).await {
+                failing.dependencies_answered();
             }
         }
     }
 
-    /// Decides another event in a transaction that is rolled back: whether the database lets others be decided.
-    async fn probe(&self, items: &[(&RawRecord, Item<D>)], partition: &Partition<'_, D>) {
+    /// Decides another event in a transaction that is rolled back: whether the database lets others be decided. Where there is no other,
+    /// whether it answers at all: the stage's own table is asked.
+    async fn probe(&self, items: &[(&RawRecord, Item<D>)], partition: &Partition<'_, D>) -> bool {
         let behind = items[1..].iter().find_map(|(_, item)| item.event());
         let ahead = match partition.feed.other(items[0].0, std::iter::empty()) {
             Some(record) => self.context.decode::<D::In>(record, &partition.feed.lane().stop).await.ok(),
@@ -327,14 +328,24 @@ impl<D: Decider> DecidingWorker<D> {
             Decoded::Event(event) => Some(event),
             Decoded::Bad(..) => None,
         });
-        for event in behind.or(ahead).into_iter().chain(&partition.last_decided) {
-            let Ok(mut tx) = self.pool.begin().await else { return };
+        let other = behind.or(ahead);
+        if other.is_none() && partition.last_decided.is_none() {
+            return answers(Box::pin(self.store_answers(&partition.fence))).await;
+        }
+        for event in other.into_iter().chain(&partition.last_decided) {
+            let Ok(mut tx) = self.pool.begin().await else { return false };
             let decided = self.decider.decide(&mut tx, std::slice::from_ref(event)).await.is_ok();
             if tx.rollback().await.is_ok() && decided {
                 self.context.progress.succeeded(1);
-                return;
+                return false;
             }
         }
+        false
+    }
+
+    /// Whether the database answers, of the stage's own table, and takes writes.
+    async fn store_answers(&self, fence: &Fence) -> bool {
+        database_answers(&self.pool).await && fence.outputs(&self.pool, &[]).await.is_ok()
     }
 
     /// A batch is committed: it is counted and published.

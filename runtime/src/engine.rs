@@ -35,8 +35,9 @@ use crate::worker::{ErrorReport, Halt, StageContext, topic_name};
 
 /// How long a fenced worker waits before it asks for its partition again: the group usually takes it away first.
 const FENCED_WAIT: Duration = Duration::from_secs(1);
-/// How long a partition whose results Kafka does not take waits before it begins anew: a permission is granted by a person.
-const PUBLISH_WAIT: Duration = Duration::from_secs(30);
+/// How long a partition whose results Kafka does not take, or whose next record fails alone, waits before it begins anew: a person
+/// grants a permission or mends a table.
+const HALTED_WAIT: Duration = Duration::from_secs(30);
 /// Beyond the drain budget, how long the end of a role waits for the last commit.
 const END_WAIT: Duration = Duration::from_secs(3);
 /// One per partition that is worked on; its assignment comes back with the result.
@@ -334,6 +335,7 @@ impl Engine {
             topics: topics.iter().map(|topic| format!("{}{}", self.config.prefix, topic.name())).collect(),
             session_timeout: self.config.session_timeout,
             drain_budget: self.config.drain_budget,
+            rival_after: consumer::RIVAL,
         };
         let stop = self.stop.child_token();
         let observer =
@@ -405,6 +407,19 @@ impl Engine {
         }
     }
 
+    /// A partition waits, visibly: its role is not ready until it begins anew.
+    fn halt(
+        &self,
+        name: &'static str,
+        topic: &Arc<str>,
+        partition: i32,
+        halts: &mut HashSet<(Arc<str>, i32)>,
+    ) {
+        self.metrics.halted.with_label_values(&[name, topic, &partition.to_string()]).set(1);
+        halts.insert((topic.clone(), partition));
+        self.health.unready(name);
+    }
+
     /// A partition begins anew: it is halted no more.
     fn unhalt(&self, name: &'static str, assignment: &Assignment, halts: &mut HashSet<(Arc<str>, i32)>) {
         let partition = assignment.partition.to_string();
@@ -447,11 +462,16 @@ impl Engine {
             }
             Err(Halt::Publish(error)) => {
                 tracing::error!(stage = name, %topic, partition, offset, error = %error,
-                    "partition halted: kafka takes nothing of it; it begins anew in {} s", PUBLISH_WAIT.as_secs());
-                halted.set(1);
-                halts.insert((topic.clone(), partition));
-                self.health.unready(name);
-                Some(PUBLISH_WAIT)
+                    "partition halted: kafka takes nothing of it; it begins anew in {} s", HALTED_WAIT.as_secs());
+                self.halt(name, &topic, partition, halts);
+                Some(HALTED_WAIT)
+            }
+            Err(Halt::Blocked(offset, error)) => {
+                tracing::error!(stage = name, %topic, partition, offset, error,
+                    "partition halted: this record must not be left out, and fails while others succeed; it is tried again in {} s",
+                    HALTED_WAIT.as_secs());
+                self.halt(name, &topic, partition, halts);
+                Some(HALTED_WAIT)
             }
         };
         let skips = self.skips.clone();

@@ -26,7 +26,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use crate::by_key::{ByKey, Key};
 use crate::ledger::Ledger;
 use crate::pure::{Attempt, Partition, PureWorker, UNACKNOWLEDGED};
-use crate::retry::{Failing, Next};
+use crate::retry::{Failing, Next, answers};
 use crate::source::{Assignment, LANE_RECORDS, RawRecord};
 use crate::stage::Processor;
 use crate::worker::Halt;
@@ -110,10 +110,7 @@ impl<P: Processor> PureWorker<P> {
                 Some(Ended { open, attempt }) = in_work.next() => {
                     if let Some((wait, open)) = self.settle(open, attempt?, partition, records).await? {
                         records.pause();
-                        pauses.push(async move {
-                            tokio::time::sleep(wait).await;
-                            open
-                        });
+                        pauses.push(self.pause(wait, open));
                     }
                 }
                 Some(open) = pauses.next() => records.resume(open.key.clone(), open),
@@ -128,6 +125,18 @@ impl<P: Processor> PureWorker<P> {
             }
         }
         Ok(())
+    }
+
+    /// Waits for the next attempt; where no other record has succeeded meanwhile, the dependencies are asked.
+    async fn pause(&self, wait: Duration, mut open: Open) -> Open {
+        tokio::time::sleep(wait).await;
+        if let Some(failing) = &mut open.failing
+            && failing.knows_nothing_new()
+            && answers(Box::pin(self.processor.dependencies_answer())).await
+        {
+            failing.dependencies_answered();
+        }
+        open
     }
 
     /// Publishes what came of an attempt; a record that is to be tried again comes back, with the time until then.

@@ -4,6 +4,7 @@
 //! not poison a consumer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -57,6 +58,11 @@ pub trait SchemaSource: Send + Sync + 'static {
 
     /// The schema that a record was written with.
     fn schema(&self, id: u32) -> BoxFuture<'_, Result<Arc<RecordSchema>, RegistryError>>;
+
+    /// Whether it answers for an id that it has answered for before; false where there is none.
+    fn answers(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async { false })
+    }
 }
 
 /// Where the registry is and who asks.
@@ -82,6 +88,8 @@ pub struct Registry {
     http: reqwest::Client,
     settings: SrSettings,
     cache: SchemaCache,
+    /// An id that the registry knows; 0 for none.
+    known: AtomicU32,
 }
 
 #[derive(Deserialize)]
@@ -106,7 +114,7 @@ impl Registry {
         }
         let settings = settings.build().map_err(|e| unavailable(&e))?;
         let config = RegistryConfig { url, login: config.login.clone() };
-        Ok(Self { config, http, settings, cache: SchemaCache::default() })
+        Ok(Self { config, http, settings, cache: SchemaCache::default(), known: AtomicU32::new(0) })
     }
 
     fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
@@ -124,7 +132,10 @@ impl Registry {
     pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
         let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
         match schema_registry::post_schema(&self.settings, subject.to_owned(), supplied).await {
-            Ok(registered) => Ok(registered.id),
+            Ok(registered) => {
+                self.known.store(registered.id, Ordering::Relaxed);
+                Ok(registered.id)
+            }
             Err(error) if error.retriable => Err(RegistryError::Unavailable(error.to_string())),
             Err(error) => {
                 Err(RegistryError::Incompatible { subject: subject.to_owned(), detail: error.to_string() })
@@ -187,7 +198,15 @@ impl SchemaSource for Registry {
             }
             let schema = self.fetch(id).await?;
             self.cache.put(id, &schema);
+            self.known.store(id, Ordering::Relaxed);
             Ok(schema)
+        })
+    }
+
+    fn answers(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let known = self.known.load(Ordering::Relaxed);
+            known != 0 && self.fetch(known).await.is_ok()
         })
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! A dependency that is down fails every record that needs it: they wait, for as long as it takes. A record that fails
 //! *alone*, while others of its role succeed, would fail for ever and hold up what is behind it: it ends after
-//! [`RetryLimit::after`]. What the two look like is counted per role, over all partitions of the process.
+//! [`RetryLimit::after`]. What the two look like is counted per role, over all partitions of the process. Where there are no other records,
+//! the dependencies are asked themselves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use sqlx::PgPool;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
@@ -17,6 +20,8 @@ const ROUNDS: u32 = 3;
 /// Successes of others since the first failure that show it as well: a burst may be done before the second attempt. More
 /// than were in work when a dependency went down (8 records of 4 partitions).
 const SUCCESSES: u64 = 50;
+/// Longest wait for the dependencies' own answer: longer than a failover of one that is well takes to answer a question.
+const ANSWER: Duration = Duration::from_secs(5);
 /// With more than one failing record per this many successes the fault is not one record's: the share at which dead
 /// letters halt a partition, too.
 const SUCCESSES_PER_FAILING: u64 = 10;
@@ -72,7 +77,18 @@ pub struct Failing {
     before: u64,
     seen: u64,
     rounds: u32,
+    answers: u32,
     backoff: Backoff,
+}
+
+/// Whether a database answers, and would take what is written: a standby gives no transaction an id.
+pub async fn database_answers(pool: &PgPool) -> bool {
+    sqlx::query("select pg_current_xact_id()").execute(pool).await.is_ok()
+}
+
+/// What dependencies answer by themselves, in time.
+pub(crate) async fn answers(asked: BoxFuture<'_, bool>) -> bool {
+    tokio::time::timeout(ANSWER, asked).await.unwrap_or(false)
 }
 
 impl Failing {
@@ -82,7 +98,7 @@ impl Failing {
         role.failing.fetch_add(1, Ordering::Relaxed);
         let before = role.successes();
         let (since, backoff) = (Instant::now(), Backoff::default());
-        Self { role: role.clone(), limit, since, before, seen: before, rounds: 0, backoff }
+        Self { role: role.clone(), limit, since, before, seen: before, rounds: 0, answers: 0, backoff }
     }
 
     /// Attempts that failed so far.
@@ -95,6 +111,12 @@ impl Failing {
     #[must_use]
     pub fn knows_nothing_new(&self) -> bool {
         self.role.successes() == self.seen
+    }
+
+    /// Notes that the dependencies answer a question of their own, asked since the last attempt: without other records this is all that
+    /// can be known of them.
+    pub fn dependencies_answered(&mut self) {
+        self.answers += 1;
     }
 
     /// Notes a failed attempt.
@@ -113,13 +135,36 @@ impl Failing {
     fn is_alone(&self) -> bool {
         let successes = self.seen - self.before;
         let others = self.role.failing.load(Ordering::Relaxed).saturating_sub(1);
-        (self.rounds >= ROUNDS || successes >= SUCCESSES) && others * SUCCESSES_PER_FAILING <= successes
+        let others_succeed = self.rounds >= ROUNDS || successes >= SUCCESSES;
+        others_succeed && others * SUCCESSES_PER_FAILING <= successes
+            // Where others fail too, a dependency that answers questions does not do its work.
+            || others == 0 && self.answers >= ROUNDS
     }
 }
 
 impl Drop for Failing {
     fn drop(&mut self) {
         self.role.failing.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A dependency that refuses one question, and is asked another beside it.
+#[derive(Debug, Default)]
+pub(crate) struct Answering {
+    /// When it began to answer the other, and how often it has since.
+    since: Option<(Instant, u32)>,
+}
+
+impl Answering {
+    /// Whether it answers the other for so long that the fault lies in the question.
+    pub(crate) fn shows(&mut self, answers_another: bool, limit: RetryLimit) -> bool {
+        if !answers_another {
+            self.since = None;
+            return false;
+        }
+        let (since, times) = self.since.get_or_insert((Instant::now(), 0));
+        *times += 1;
+        *times >= ROUNDS && since.elapsed() >= limit.after
     }
 }
 
@@ -152,6 +197,27 @@ mod tests {
         assert!(!given_up_within(&mut record, 10, || {}));
         role.succeeded(1);
         assert!(given_up_within(&mut record, 1, || {}));
+    }
+
+    #[test]
+    fn a_record_without_company_is_given_up_when_the_dependencies_answer_and_two_that_fail_are_not() {
+        let role = Arc::<RoleProgress>::default();
+        let mut record = Failing::new(&role, AT_ONCE);
+        let other = Failing::new(&role, AT_ONCE);
+        for _ in 0..100 {
+            record.dependencies_answered();
+            assert_ne!(record.failed(), Next::GiveUp);
+        }
+        drop(other);
+        assert!(given_up_within(&mut record, 1, || {}));
+        drop(record);
+        let mut record = Failing::new(&role, AT_ONCE);
+        let attempts = (1..10).find(|_| {
+            let gives_up = record.failed() == Next::GiveUp;
+            record.dependencies_answered();
+            gives_up
+        });
+        assert_eq!(attempts, Some(ROUNDS + 1));
     }
 
     #[test]

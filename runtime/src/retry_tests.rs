@@ -4,19 +4,25 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
+use schemas::codec::RecordSchema;
 use schemas::events::ActivityLogged;
 use schemas::ids::{EventId, Micros};
+use schemas::reason::Reason;
 use schemas::topic::Topic;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::dead_letter::header;
 use crate::pure::PureWorker;
+use crate::registry::{RegistryError, SchemaSource};
 use crate::retry::RetryLimit;
 use crate::sinking::SinkWorker;
 use crate::source::{Assignment, RawRecord};
 use crate::stage::{Envelope, Processor, Sink, SinkError, StageError, Verdict};
 use crate::testing::{MemoryOutbound, MemorySchemas, assignment, record, stage_context};
+use crate::worker::{Decoded, Halt};
 
 /// The event that never works.
 const BAD: u128 = 3;
@@ -54,12 +60,14 @@ fn refused() -> StageError {
 /// Emits every event but the bad one; with `REPORTS` it has a verdict for that, too.
 struct Stage<const REPORTS: bool> {
     is_down: AtomicBool,
+    /// Whether its dependencies answer questions of their own.
+    answers: AtomicBool,
     failures: AtomicUsize,
 }
 
 impl<const REPORTS: bool> Stage<REPORTS> {
     fn new(is_down: bool) -> Self {
-        Self { is_down: is_down.into(), failures: 0.into() }
+        Self { is_down: is_down.into(), answers: false.into(), failures: 0.into() }
     }
 }
 
@@ -79,6 +87,10 @@ impl<const REPORTS: bool> Processor for Stage<REPORTS> {
     fn give_up(&self, event: &Envelope<ActivityLogged>, _: &StageError) -> Option<Verdict<ActivityLogged>> {
         let document = "failed".to_owned();
         REPORTS.then(|| Verdict::Emit(ActivityLogged { document, ..event.payload.clone() }))
+    }
+
+    async fn dependencies_answer(&self) -> bool {
+        self.answers.load(Ordering::SeqCst)
     }
 }
 
@@ -183,11 +195,75 @@ async fn while_a_dependency_is_down_for_all_no_record_is_given_up_however_long_i
     running.await.unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn a_record_that_fails_with_no_other_in_sight_is_given_up_once_the_dependencies_answer_for_another() {
+    let outbound = Arc::new(MemoryOutbound::default());
+    let (_sender, mut lane) = lane([of(BAD)].into_iter());
+    let (worker, shared) = (worker::<true>(&outbound, LIMIT, false), lane.lane.clone());
+    let stage = worker.processor.clone();
+    let running = tokio::spawn(async move { worker.run(&mut lane).await });
+    let since = Instant::now();
+    until("it waits while they do not", || since.elapsed() > LIMIT.after * 3).await;
+    assert_eq!((outbound.sent().len(), shared.frontier()), (0, 0));
+    stage.answers.store(true, Ordering::SeqCst);
+    until("it was given up", || shared.frontier() == i64::try_from(BAD + 1).unwrap()).await;
+    assert_eq!((sent(&outbound, "out"), sent(&outbound, "dead-letters")), (1, 0));
+    shared.stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn two_records_that_fail_together_wait_although_the_dependencies_answer_questions() {
+    let outbound = Arc::new(MemoryOutbound::default());
+    let (_sender, mut lane) = lane([of(BAD), of(BAD + 1)].into_iter());
+    let (worker, shared) = (worker::<true>(&outbound, LIMIT, true), lane.lane.clone());
+    worker.processor.answers.store(true, Ordering::SeqCst);
+    let running = tokio::spawn(async move { worker.run(&mut lane).await });
+    let since = Instant::now();
+    until("attempts go on beyond the limit", || since.elapsed() > LIMIT.after * 5).await;
+    assert_eq!((outbound.sent().len(), shared.frontier()), (0, 0));
+    shared.stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// A registry that fails for the schema of every event; a real one does so where the database behind it has lost a page.
+struct FailsForOne {
+    answers: AtomicBool,
+}
+
+impl SchemaSource for FailsForOne {
+    fn schema(&self, _: u32) -> BoxFuture<'_, Result<Arc<RecordSchema>, RegistryError>> {
+        Box::pin(async { Err(RegistryError::Unavailable("500 for this id".into())) })
+    }
+
+    fn answers(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async { self.answers.load(Ordering::SeqCst) })
+    }
+}
+
+#[tokio::test]
+async fn a_schema_id_that_the_registry_never_answers_for_is_the_records_fault_while_it_answers_for_others() {
+    let outbound = Arc::new(MemoryOutbound::default());
+    let registry = Arc::new(FailsForOne { answers: false.into() });
+    let mut context = stage_context("stage", outbound.clone()).unwrap();
+    (context.retry_limit, context.schemas) = (LIMIT, registry.clone());
+    let stop = CancellationToken::new();
+    let bad = of(BAD);
+    let waits = tokio::time::timeout(LIMIT.after * 5, context.decode::<ActivityLogged>(&bad, &stop));
+    assert!(waits.await.is_err(), "a registry that answers nothing is waited for");
+    registry.answers.store(true, Ordering::SeqCst);
+    let decoded = tokio::time::timeout(NEVER, context.decode::<ActivityLogged>(&bad, &stop)).await;
+    let Ok(Ok(Decoded::Bad(reason, detail))) = decoded else { panic!("not decided") };
+    assert_eq!(reason, Reason::UnknownSchema);
+    assert!(detail.contains("500 for this id"), "{detail}");
+}
+
 /// Keeps every event but the bad one, in the order of its first being written.
 #[derive(Default)]
 struct Kept {
     kept: Mutex<Vec<u128>>,
     is_down: AtomicBool,
+    answers: bool,
     waits_for_ever: bool,
 }
 
@@ -211,6 +287,10 @@ impl Sink for Kept {
 
     fn gives_up(&self, _: &ActivityLogged) -> bool {
         !self.waits_for_ever
+    }
+
+    async fn dependencies_answer(&self) -> bool {
+        self.answers
     }
 }
 
@@ -255,23 +335,44 @@ async fn a_bad_record_with_nothing_before_it_is_found_by_what_comes_behind_it_la
 }
 
 #[tokio::test]
-async fn a_sink_whose_store_is_down_or_which_must_not_leave_a_record_out_gives_none_up() {
-    for (is_down, waits_for_ever) in [(true, false), (false, true)] {
-        let outbound = Arc::new(MemoryOutbound::default());
-        let (_sender, mut lane) = lane((0..50).map(of));
-        let sink = Kept { is_down: is_down.into(), waits_for_ever, ..Kept::default() };
-        let (worker, shared) = (sink_worker(&outbound, sink), lane.lane.clone());
-        let sink = worker.sink.clone();
-        let running = tokio::spawn(async move { worker.run(&mut lane).await });
-        let since = Instant::now();
-        until("attempts go on beyond the limit", || since.elapsed() > LIMIT.after * 5).await;
-        assert_eq!(outbound.sent().len(), 0);
-        sink.is_down.store(false, Ordering::SeqCst);
-        if is_down {
-            until("it was given up when others were written", || shared.frontier() == 50).await;
-            assert_eq!(outbound.sent()[0].topic, "dead-letters");
-        }
-        shared.stop.cancel();
-        running.await.unwrap().unwrap_or_else(|halt| assert_eq!(halt.to_string(), "stopped"));
-    }
+async fn a_sink_gives_a_record_up_that_fails_with_no_other_in_sight_once_its_store_answers() {
+    let outbound = Arc::new(MemoryOutbound::default());
+    let (_sender, mut lane) = lane([of(BAD)].into_iter());
+    let sink = Kept { answers: true, ..Kept::default() };
+    let (worker, shared) = (sink_worker(&outbound, sink), lane.lane.clone());
+    let running = tokio::spawn(async move { worker.run(&mut lane).await });
+    until("it was given up", || shared.frontier() == i64::try_from(BAD + 1).unwrap()).await;
+    assert_eq!(sent(&outbound, "dead-letters"), 1);
+    shared.stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_sink_whose_store_is_down_gives_no_record_up() {
+    let outbound = Arc::new(MemoryOutbound::default());
+    let (_sender, mut lane) = lane((0..50).map(of));
+    let sink = Kept { is_down: true.into(), ..Kept::default() };
+    let (worker, shared) = (sink_worker(&outbound, sink), lane.lane.clone());
+    let sink = worker.sink.clone();
+    let running = tokio::spawn(async move { worker.run(&mut lane).await });
+    let since = Instant::now();
+    until("attempts go on beyond the limit", || since.elapsed() > LIMIT.after * 5).await;
+    assert_eq!(outbound.sent().len(), 0);
+    sink.is_down.store(false, Ordering::SeqCst);
+    until("it was given up when others were written", || shared.frontier() == 50).await;
+    assert_eq!(outbound.sent()[0].topic, "dead-letters");
+    shared.stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_record_that_must_not_be_left_out_halts_its_partition_with_its_offset_and_cause() {
+    let outbound = Arc::new(MemoryOutbound::default());
+    let (_sender, mut lane) = lane((0..50).map(of));
+    let worker = sink_worker(&outbound, Kept { waits_for_ever: true, ..Kept::default() });
+    let halt = tokio::time::timeout(NEVER, worker.run(&mut lane)).await.unwrap().unwrap_err();
+    assert!(matches!(halt, Halt::Blocked(3, _)), "{halt}");
+    assert!(halt.to_string().contains("photo store: access denied"), "{halt}");
+    assert!(outbound.sent().is_empty() && !worker.sink.kept.lock().unwrap().contains(&BAD));
+    assert!(lane.lane.frontier() <= 3);
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::dead_letter::DeadLetterCount;
 use crate::producer::Ack;
 use crate::publish::PublishError;
-use crate::retry::Next;
+use crate::retry::{Next, answers};
 use crate::source::{Assignment, RawRecord};
 use crate::stage::{Envelope, Sink, SinkError};
 use crate::worker::{Decoded, ErrorReport, Feed, Halt, Retrying, StageContext, WHOLE_ATTEMPTS, at_offset};
@@ -128,34 +128,39 @@ impl<S: Sink> SinkWorker<S> {
                 Err(SinkError::BadRow(detail)) => return Ok(Err((Reason::BadRow, detail))),
                 Err(SinkError::Retry(error)) => error,
             };
-            let failing = failing.get_or_insert_with(|| {
-                if gives_up { self.context.failing() } else { self.context.failing_for_ever() }
-            });
+            let failing = failing.get_or_insert_with(|| self.context.failing());
             match self.context.failed(failing, &record.position, "store", &error) {
                 Next::Again(wait) => partition.feed.pause(wait).await?,
-                Next::GiveUp => {
+                Next::GiveUp if gives_up => {
                     return Ok(Err((Reason::ProcessingFailed, ErrorReport(&error).to_string())));
                 }
+                Next::GiveUp => {
+                    return Err(Halt::Blocked(record.position.offset, ErrorReport(&error).to_string()));
+                }
             }
-            if failing.knows_nothing_new() {
-                self.probe(record, &origins[1..], partition).await;
+            if failing.knows_nothing_new() && self.probe(record, &origins[1..], partition).await {
+                failing.dependencies_answered();
             }
         }
     }
 
     /// Writes a record of another key, or again the newest that was written: whether the sink takes others. It is written
-    /// once more in its turn, which changes nothing.
-    async fn probe(&self, record: &RawRecord, behind: &[&RawRecord], partition: &Partition<'_>) {
+    /// once more in its turn, which changes nothing. Where there is no other, whether the store answers at all.
+    async fn probe(&self, record: &RawRecord, behind: &[&RawRecord], partition: &Partition<'_>) -> bool {
         let other = partition.feed.other(record, behind.iter().copied());
+        if other.is_none() && partition.last_written.is_none() {
+            return answers(Box::pin(self.sink.dependencies_answer())).await;
+        }
         for record in other.into_iter().chain(&partition.last_written) {
             let decoded = self.context.decode::<S::In>(record, &partition.feed.lane().stop).await;
             // A success is counted by `write`.
             if let Ok(Decoded::Event(event)) = decoded
                 && self.write(&[event]).await.is_ok()
             {
-                return;
+                break;
             }
         }
+        false
     }
 
     async fn write(&self, events: &[Envelope<S::In>]) -> Result<(), SinkError> {

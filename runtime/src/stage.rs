@@ -110,6 +110,12 @@ pub trait Processor: Send + Sync + 'static {
         let _ = event;
         true
     }
+
+    /// Whether what the stage depends on answers a question that no record asks, e.g. a store for another photo: asked while a record
+    /// fails and no other shows it. False where nothing can be asked.
+    fn dependencies_answer(&self) -> impl Future<Output = bool> + Send {
+        async { false }
+    }
 }
 
 /// The outcome of one record of a batch, stored under the fence before it is published.
@@ -203,9 +209,14 @@ pub trait Sink: Send + Sync + 'static {
     fn write(&self, batch: &[Envelope<Self::In>]) -> impl Future<Output = Result<(), SinkError>> + Send;
 
     /// Whether an event that fails alone for good becomes a dead letter; false where everything behind it would be wrong
-    /// without it, so that it has to wait for a person.
+    /// without it: its partition is halted, and the event is tried again for as long as it takes.
     fn gives_up(&self, event: &Self::In) -> bool {
         let _ = event;
         true
+    }
+
+    /// As [`Processor::dependencies_answer`].
+    fn dependencies_answer(&self) -> impl Future<Output = bool> + Send {
+        async { false }
     }
 }

@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::producer::{Ack, Message, Outbound, send};
 use crate::publish::PublishError;
 use crate::registry::{RegistryError, SchemaSource};
-use crate::retry::{Failing, Next, RetryLimit, RoleProgress};
+use crate::retry::{Answering, Failing, Next, RetryLimit, RoleProgress, answers};
 use crate::skips::Skips;
 use crate::source::{Assignment, LANE_RECORDS, Lane, RawRecord};
 use crate::stage::{Envelope, FromRecord, Position};
@@ -77,6 +77,9 @@ pub enum Halt {
     /// What a record causes can never be published: the partition begins anew, and the record becomes a dead letter.
     #[error("what offset {0} causes can never be published")]
     Refused(i64),
+    /// A record that must not be left out fails while others succeed: the partition waits, visibly, and begins anew.
+    #[error("offset {0} must not be left out, and fails while its store answers others: {1}")]
+    Blocked(i64, String),
     /// Kafka does not take what the partition publishes: it waits, visibly, and begins anew.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -142,7 +145,8 @@ pub enum Decoded<T> {
 }
 
 impl StageContext {
-    /// Decodes a record; waits while the registry is not reachable.
+    /// Decodes a record; waits while the registry is not reachable. Where it answers for other ids and for this one never, the record
+    /// is bad.
     ///
     /// # Errors
     /// [`Halt::Stopped`] while waiting, [`Halt::Operator`] for a record name that this release does not know.
@@ -156,7 +160,7 @@ impl StageContext {
             Ok(parts) => parts,
             Err(error) => return bad(error),
         };
-        let mut retrying = Retrying::new(&record.position, stop);
+        let (mut retrying, mut alone) = (Retrying::new(&record.position, stop), Answering::default());
         let schema = loop {
             let asked = match self.schemas.known(id) {
                 Some(schema) => Ok(schema),
@@ -165,6 +169,10 @@ impl StageContext {
             match asked {
                 Ok(schema) => break schema,
                 Err(error @ RegistryError::Unavailable(_)) => {
+                    if alone.shows(answers(self.schemas.answers()).await, self.retry_limit) {
+                        let detail = format!("{error}; other ids it knows");
+                        return Ok(Decoded::Bad(Reason::UnknownSchema, detail));
+                    }
                     self.retry(&mut retrying, "schema_registry", &error).await?;
                 }
                 Err(error) => return Ok(Decoded::Bad(Reason::UnknownSchema, error.to_string())),
@@ -242,12 +250,6 @@ impl StageContext {
     #[must_use]
     pub fn failing(&self) -> Failing {
         Failing::new(&self.progress, self.retry_limit)
-    }
-
-    /// A record that has begun to fail and is tried for as long as it takes.
-    #[must_use]
-    pub fn failing_for_ever(&self) -> Failing {
-        Failing::new(&self.progress, RetryLimit { after: Duration::MAX })
     }
 
     fn count_retry(&self, at: &Position, cause: &str, error: &(dyn Error + Send + Sync), attempts: u32) {

@@ -1,71 +1,26 @@
-//! A role is asked to end while Kafka does not respond.
+//! A role is asked to end while Kafka does not respond, and one whose consumer cannot go on ends with its process.
 
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use devstack::Part;
-use runtime::fence::Guards;
-use runtime::metrics::Metrics;
-use runtime::registry::{Registry, RegistryConfig};
-use runtime::retry::RetryLimit;
-use runtime::{Engine, EngineConfig, Envelope, Processor, StageError, SystemClock, Verdict};
-use schemas::events::{UploadGraded, UploadReceived};
+use harness::Deployment;
+use harness::deployment::{DeploymentConfig, make_folder, sibling_binary};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
+use crate::relay::{DRAIN, Relay, engine, uploads};
 use crate::support::{LIMIT, kafka, own, until};
 
-const DRAIN: Duration = Duration::from_secs(3);
 /// Above the drain budget: the last commit, and the producers' last words.
 const REST: Duration = Duration::from_secs(8);
-
-struct Relay;
-
-impl Processor for Relay {
-    const NAME: &'static str = "relay";
-    type In = UploadReceived;
-    type Out = UploadGraded;
-
-    async fn process(&self, event: &Envelope<UploadReceived>) -> Result<Verdict<UploadGraded>, StageError> {
-        let UploadReceived { header, stamp } = event.payload.clone();
-        Ok(Verdict::Emit(UploadGraded { header, stamp, image: None, quality: None, fault: None }))
-    }
-}
-
-fn uploads(count: u128) -> Vec<UploadReceived> {
-    let example = include_str!("../../../schemas/examples/uploads.received/normal-claim.json");
-    let example: serde_json::Value = serde_json::from_str(example).unwrap();
-    let event: UploadReceived = serde_json::from_value(example["event"].clone()).unwrap();
-    (0..count)
-        .map(|n| {
-            let mut event = event.clone();
-            event.header.event_id.0 = Uuid::from_u128(n);
-            event.header.user_id.0 = Uuid::from_u128(n % 10);
-            event
-        })
-        .collect()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_with_records_in_flight_ends_within_its_budget_while_kafka_is_frozen() {
     let stack = own(&[Part::Kafka, Part::Registry]);
-    let (kafka, registry) =
-        (kafka(stack.kafka_brokers(), "role"), RegistryConfig::open(stack.schema_registry_url()));
-    let layout = runtime::topics::Layout::local("");
-    runtime::topics::apply(&kafka, &Registry::new(&registry).unwrap(), &layout).await.unwrap();
     let stop = CancellationToken::new();
-    let config = EngineConfig {
-        kafka,
-        registry,
-        prefix: String::new(),
-        instance: Some("a".into()),
-        session_timeout: DRAIN * 2,
-        drain_budget: DRAIN,
-        retry_limit: RetryLimit::default(),
-        guards: Guards::On,
-    };
-    let engine = Engine::new(config, Metrics::new().unwrap(), Arc::new(SystemClock), stop.clone()).unwrap();
+    let engine = engine(&stack, &stop).await;
     let running = engine.clone();
     let role = tokio::spawn(async move { running.run_processor(Relay).await });
     let emitted = engine.metrics.outcomes.with_label_values(&["relay", "emit", "none"]);
@@ -85,4 +40,28 @@ async fn a_role_with_records_in_flight_ends_within_its_budget_while_kafka_is_fro
     assert!(Command::new("kill").args(["-CONT", &pid]).status().unwrap().success());
     ended.unwrap_or_else(|_| panic!("still running after {took:?}")).unwrap().unwrap();
     eprintln!("ended after {took:?}");
+}
+
+#[test]
+fn a_process_whose_consumer_cannot_go_on_ends_with_an_error_that_says_why_and_what_to_do() {
+    let stack = own(&[Part::Kafka, Part::Registry, Part::Postgres]);
+    let config = DeploymentConfig {
+        program: sibling_binary("milestream").unwrap(),
+        folder: make_folder(&stack.folder().join("ends")).unwrap(),
+        logs: stack.logs().join("ends"),
+        settings: vec![("MILESTREAM_OPS__LISTEN".into(), "127.0.0.1:0".into())],
+    };
+    let deployment = Deployment::prepare(&stack, config).unwrap();
+    // The topic is younger than the group's offset, as after it was deleted and made again.
+    let consumer: BaseConsumer =
+        kafka(stack.kafka_brokers(), "before").set("group.id", "reward_calculation").create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset("uploads.decided", 0, Offset::Offset(1_000)).unwrap();
+    consumer.commit(&list, CommitMode::Sync).unwrap();
+    drop(consumer);
+    let started = Instant::now();
+    let error = deployment.command(&["process", "reward_calculation"]).unwrap_err().to_string();
+    assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
+    let says = "group reward_calculation: the committed offset is out of range";
+    assert!(error.contains(says) && error.contains("reset the group on purpose"), "{error}");
 }

@@ -2,15 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod acl;
 mod faults;
+mod gateway;
 mod lifecycle;
+mod permission;
 mod proxy;
+mod relay;
 mod support;
 
 use std::time::Duration;
 
 use proxy::Proxy;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use runtime::consumer::ConsumerError;
 use support::{LIMIT, Role, create_topic, kafka, own_kafka, producer, publish, until};
 
 /// False responses until one of them freezes the client; on this librdkafka every second does.
@@ -88,4 +93,28 @@ async fn a_static_member_whose_name_another_took_for_a_moment_joins_again_and_go
     publish(&outbound, "fenced", "after").await;
     until("the record behind the fence", LIMIT, || role.count() == 2).await;
     role.end().unwrap();
+}
+
+/// Five minutes in production; a rejoin takes half a second to thirty.
+const RIVAL_AFTER: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_members_with_one_name_one_ends_with_words_that_say_so_and_the_other_goes_on() {
+    let stack = own_kafka();
+    let direct = kafka(stack.kafka_brokers(), "direct");
+    create_topic(&direct, "rivals", 1);
+    let one = Role::start_for(direct.clone(), "rivals-role", "rivals", RIVAL_AFTER);
+    let other = Role::start_for(direct.clone(), "rivals-role", "rivals", RIVAL_AFTER);
+    until("the end of one", LIMIT, || one.has_ended() || other.has_ended()).await;
+    let (ended, lives) = if one.has_ended() { (one, other) } else { (other, one) };
+    let error = ended.end().unwrap_err();
+    assert!(
+        matches!(&error, ConsumerError::Rival { instance, .. } if instance == "rivals-role-a"),
+        "{error}"
+    );
+    assert!(error.to_string().contains("Give every process an engine.instance of its own"), "{error}");
+    let (outbound, _) = producer(&direct);
+    publish(&outbound, "rivals", "after").await;
+    until("the record of the one that lives", LIMIT, || lives.count() == 1).await;
+    lives.end().unwrap();
 }

@@ -1,5 +1,6 @@
-//! A TCP proxy in front of a broker that can falsify one metadata response, as a broker gives it that thaws while it is
-//! fenced: topics, and no brokers. The brokers' own address is rewritten, so that clients stay behind the proxy.
+//! A TCP proxy in front of a broker that can falsify one response: to a request for metadata, as a broker gives it that thaws while it
+//! is fenced (topics, and no brokers), or to a record, with an error in place of its offset. The brokers' own address is
+//! rewritten, so that clients stay behind the proxy.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -7,10 +8,12 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// Kafka's request type that appends records.
+const PRODUCE: i16 = 0;
 /// Kafka's request types that name brokers' addresses in their responses.
 const METADATA: i16 = 3;
 const FIND_COORDINATOR: i16 = 10;
-/// The first version of a metadata response in the compact format.
+/// The first version of responses in the compact format, of both types.
 const COMPACT: i16 = 9;
 
 #[derive(Default)]
@@ -19,6 +22,8 @@ struct Rules {
     victim: Option<String>,
     /// With the false response every connection ends, as the broker's freeze ends them.
     cuts: bool,
+    /// The topic whose next record is answered with an error.
+    fails: Option<(String, u16)>,
     falsified: usize,
     connections: Vec<TcpStream>,
 }
@@ -63,6 +68,11 @@ impl Proxy {
         self.falsify_once(client);
     }
 
+    /// The next answer to a record of this topic is an error, although the broker has taken it.
+    pub fn fail_produce_once(&self, topic: &str, error: u16) {
+        self.rules.lock().unwrap().fails = Some((topic.to_owned(), error));
+    }
+
     pub fn falsified(&self) -> usize {
         self.rules.lock().unwrap().falsified
     }
@@ -96,6 +106,12 @@ fn pair(client: TcpStream, server: TcpStream, ports: (u16, u16), rules: &Arc<Mut
                 (rules.victim, rules.falsified) = (None, rules.falsified + 1);
                 if rules.cuts {
                     cut_behind(std::mem::take(&mut rules.connections));
+                }
+            }
+            if kind == PRODUCE && version >= COMPACT {
+                let fails = rules.fails.clone();
+                if fails.is_some_and(|(topic, error)| fail_first(frame, &topic, error)) {
+                    (rules.fails, rules.falsified) = (None, rules.falsified + 1);
                 }
             }
         });
@@ -155,6 +171,20 @@ fn remove_brokers(frame: &mut Vec<u8>) {
         at = after;
     }
     frame.splice(start..at, [1]);
+}
+
+/// Correlation id, tagged fields, then the topics: of the first its name and partitions; of the first of these its number and error. False
+/// where the first topic is another.
+fn fail_first(frame: &mut [u8], topic: &str, error: u16) -> bool {
+    let (_, at) = varint(frame, 4 + 1);
+    let (name, at) = varint(frame, at);
+    let end = at + name - 1;
+    if frame.get(at..end) != Some(topic.as_bytes()) {
+        return false;
+    }
+    let (_, at) = varint(frame, end);
+    frame[at + 4..at + 6].copy_from_slice(&error.to_be_bytes());
+    true
 }
 
 fn varint(bytes: &[u8], mut at: usize) -> (usize, usize) {

@@ -10,7 +10,7 @@ use devstack::{Part, Stack};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use runtime::consumer::{self, ConsumerConfig, ConsumerError, Observer};
+use runtime::consumer::{self, ConsumerConfig, ConsumerError, Observer, RIVAL};
 use runtime::producer::{DeliveryTimeout, KafkaProducer, Message, ProducerObserver, send_and_wait};
 use runtime::source::Assignment;
 use tokio_util::sync::CancellationToken;
@@ -101,6 +101,11 @@ pub struct Role {
 
 impl Role {
     pub fn start(base: ClientConfig, group: &str, topic: &str) -> Self {
+        Self::start_for(base, group, topic, RIVAL)
+    }
+
+    /// The same, which ends where its name is taken again and again for `rival_after`.
+    pub fn start_for(base: ClientConfig, group: &str, topic: &str, rival_after: Duration) -> Self {
         let config = ConsumerConfig {
             base,
             group: group.to_owned(),
@@ -108,6 +113,7 @@ impl Role {
             topics: vec![topic.to_owned()],
             session_timeout: SESSION,
             drain_budget: SESSION / 2,
+            rival_after,
         };
         let (stop, reports) = (CancellationToken::new(), Arc::<Reports>::default());
         let (mut assignments, thread) = consumer::spawn(config, stop.clone(), reports.clone()).unwrap();

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use runtime::retry::database_answers;
 use runtime::{Clock, Envelope, FromRecord, Sink, SinkError, StageError};
 use schemas::codec::{CodecError, RecordSchema};
 use schemas::events::{BlockAdopted, BlockUndone, Event as _, RewardClaimed, RewardGranted};
@@ -88,6 +89,10 @@ impl Sink for PayoutConsumer {
     /// A block that is left out would let a payment look unpaid.
     fn gives_up(&self, event: &PayoutInput) -> bool {
         matches!(event, PayoutInput::Granted(_) | PayoutInput::Claimed(_))
+    }
+
+    async fn dependencies_answer(&self) -> bool {
+        database_answers(&self.pool).await
     }
 }
 

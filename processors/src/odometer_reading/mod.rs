@@ -189,6 +189,10 @@ impl<A: Answers> Processor for OdometerReading<A> {
     fn needs_dependencies(&self, graded: &UploadGraded) -> bool {
         graded.fault.is_none()
     }
+
+    async fn dependencies_answer(&self) -> bool {
+        self.context.photos.answer().await && self.answers.services().await.is_ok()
+    }
 }
 
 impl<A: Answers> OdometerReading<A> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 
 use chrono::NaiveDate;
+use runtime::retry::database_answers;
 use runtime::{Envelope, Sink, SinkError};
 use schemas::topic::Topic;
 use sqlx::{PgPool, query_scalar};
@@ -178,5 +179,9 @@ impl Sink for AnalyticsSink {
         batch: &[Envelope<AnalyticsEvent>],
     ) -> impl Future<Output = Result<(), SinkError>> + Send {
         self.apply(batch)
+    }
+
+    async fn dependencies_answer(&self) -> bool {
+        database_answers(&self.pool).await
     }
 }

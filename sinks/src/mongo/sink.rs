@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mongodb::Database;
-use mongodb::bson::Document;
+use mongodb::bson::{Document, doc};
 use runtime::{Envelope, Sink, SinkError};
 use schemas::events::ActivityLogged;
 use schemas::logs::Collection;
@@ -44,5 +44,9 @@ impl Sink for MongoSink {
             service::insert(&self.database, collection, documents).await?;
         }
         Ok(())
+    }
+
+    async fn dependencies_answer(&self) -> bool {
+        self.database.run_command(doc! { "ping": 1 }).await.is_ok()
     }
 }

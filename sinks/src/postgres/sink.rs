@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use runtime::retry::database_answers;
 use runtime::{Envelope, Sink, SinkError};
 use schemas::topic::Topic;
 use sqlx::PgPool;
@@ -78,5 +79,9 @@ impl Sink for PostgresSink {
 
     fn write(&self, batch: &[Envelope<UploadEvent>]) -> impl Future<Output = Result<(), SinkError>> + Send {
         self.apply(batch)
+    }
+
+    async fn dependencies_answer(&self) -> bool {
+        database_answers(&self.pool).await
     }
 }
