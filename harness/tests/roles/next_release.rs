@@ -12,8 +12,8 @@ use runtime::snapshot;
 use runtime::source::RawRecord;
 use schemas::codec::{self, HEADER_BYTES};
 use schemas::events::{
-    EachEvent, Event, Fault, OdometerRead, Root, UploadDecided, UploadGraded, UploadReceived, Verdict,
-    each_event,
+    EachEvent, Event, Fault, OdometerRead, RewardGranted, Root, UploadDecided, UploadGraded, UploadReceived,
+    Verdict, each_event,
 };
 use schemas::ids::UploadId;
 use schemas::reason::Reason;
@@ -107,6 +107,9 @@ fn until_no_lag(world: &mut World) {
 fn a_rolling_upgrade_to_the_next_release_and_back_loses_and_dead_letters_nothing() {
     let mut world = World::start("rolling", &RoleSpec::without_chain(), None);
     let mut uploads = post_and_decide(&mut world);
+    let series = world.post_series();
+    until_decided(&mut world, &series);
+    uploads.extend(&series);
     until_no_lag(&mut world);
 
     // N beside N-1.
@@ -145,7 +148,28 @@ fn a_rolling_upgrade_to_the_next_release_and_back_loses_and_dead_letters_nothing
     uploads.extend(&posted[1..]);
     until_no_lag(&mut world);
     check(&world, &uploads, &repeated);
+    check_rewards(&world, &series[1..], &repeated);
     world.finish();
+}
+
+/// Each distance is granted once, in whichever release's words it was told again: the gateway shows the same.
+fn check_rewards(world: &World, earned: &[Uuid], repeated: &BTreeMap<&str, usize>) {
+    let mut granted: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for event in world.records::<RewardGranted>() {
+        granted.entry(event.reward_id.0).or_default().push(event.granted);
+    }
+    println!("rewards granted, with each record of them: {granted:?}");
+    assert_eq!(granted.len(), earned.len());
+    for amounts in granted.values() {
+        assert!(amounts.len() > 1 && amounts.iter().all(|amount| *amount == amounts[0]), "{amounts:?}");
+    }
+    for id in earned {
+        let view = world.view(*id).unwrap();
+        assert!(view.earns() && view.reward.is_some(), "{view:?}");
+    }
+    for name in ["milestream.RewardCalculated", "milestream.RewardGranted"] {
+        assert_eq!(repeated.get(name), Some(&earned.len()), "{repeated:?}");
+    }
 }
 
 /// Each upload decided once, by what its photo shows; nothing dead-lettered; what was read is what each release wrote.
@@ -174,6 +198,5 @@ fn check(world: &World, uploads: &[Uuid], repeated: &BTreeMap<&str, usize>) {
         world.records::<OdometerRead>().len(),
     );
     assert_eq!(alone, UPLOADS + 1);
-    // One photo again and again earns nothing: there are no rewards.
-    assert!(repeated.len() >= 7, "{repeated:?}");
+    assert!(repeated.len() >= 9, "{repeated:?}");
 }

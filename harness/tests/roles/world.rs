@@ -5,10 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use devstack::Stack;
-use harness::client::{Client, Posted, UploadView};
+use harness::client::{Client, Photo, Posted, UploadView};
 use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
 use harness::photos::with_comment;
-use harness::scenario::{Sample, Scenario, driver_id};
+use harness::scenario::{Sample, Scenario, driver_id, vehicle_id};
 use rdkafka::config::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -141,6 +141,29 @@ impl World {
             Posted::Accepted { upload_id, .. } => upload_id,
             Posted::Refused { status, code, detail } => panic!("refused with {status} {code}: {detail}"),
         }
+    }
+
+    /// Posts three photos of one vehicle in the order in which they were taken, of which the second and third earn.
+    pub fn post_series(&mut self) -> Vec<Uuid> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/photos");
+        // Not of the vehicle whose photo `post_sample` takes.
+        let series = Scenario::read(&folder).unwrap().series(&folder, 3).unwrap().swap_remove(1);
+        let vehicle = vehicle_id(&format!("{}/earns", self.user));
+        let posted = (0_i64..).zip(&series).map(|(turn, bytes)| {
+            let captured = chrono::Utc::now() - chrono::Duration::days(9 - turn);
+            let photo = Photo {
+                file_name: "series.jpg".into(),
+                bytes: with_comment(bytes, &Uuid::now_v7().to_string()).unwrap(),
+                vehicle_id: Some(vehicle),
+                captured_at: Some(captured.to_rfc3339()),
+                ..Photo::default()
+            };
+            match self.runtime.block_on(self.client.post(&self.token, &photo)).unwrap() {
+                Posted::Accepted { upload_id, .. } => upload_id,
+                Posted::Refused { status, code, detail } => panic!("refused with {status} {code}: {detail}"),
+            }
+        });
+        posted.collect()
     }
 
     pub fn view(&self, id: Uuid) -> Option<UploadView> {
