@@ -35,16 +35,17 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Longest wait for the last verdict.
 const DECIDED_WITHIN: Duration = Duration::from_secs(180);
-/// Growth over the second half that is taken for noise, MiB. What moves is whole buffers: a photo's file (up to 1 MiB), a batch of a consumer
-/// (1 MiB), an arena's top that glibc keeps per thread (128 KiB, of about 30 threads). Over half an hour of 5,400 uploads it is 0.8 KiB per
-/// upload: no event or document is smaller, so that none of them is kept.
+/// Growth over the second half that is taken for noise, MiB. What moves is whole buffers: a photo's file (up to 1 MiB), a batch
+/// of a consumer (1 MiB), an arena's top that glibc keeps per thread (128 KiB, of about 30 threads). Over half an hour of 5,400
+/// uploads it is 0.8 KiB per upload: no event or document is smaller, so that none of them is kept.
 const NOISE: f64 = 4.0;
-/// What a role keeps shows between two photos: while one is in work its pixels come on top, 36 MiB of 12 megapixels. So of a tenth of the time
-/// the quarter with the least counts.
+/// What a role keeps shows between two photos: while one is in work its pixels come on top, 36 MiB of 12 megapixels. So of a
+/// tenth of the time the quarter with the least counts.
 const KEPT: f64 = 0.25;
 /// Widths of the photos that are refused; their height is three quarters: 0.3, 1.9, 7 and 12 megapixels.
 const WIDTHS: [u32; 4] = [640, 1_600, 3_060, 4_000];
-/// Of all uploads this share may fail while everything else on the machine has its way: the gateway says 503 then, and a client comes again.
+/// Of all uploads this share may fail while everything else on the machine has its way: the gateway says 503 then, and a client
+/// comes again.
 const FAILED_UPLOADS: f64 = 0.01;
 
 /// Runs the load for some minutes and prints a line per role; whether the memory of each is flat.

@@ -59,7 +59,8 @@ pub struct ConsumerConfig {
 struct Fenced(Option<Instant>);
 
 impl Fenced {
-    /// A client that began at `born` has ended for `cause`. For how long its name has been taken again and again, without a minute of peace.
+    /// A client that began at `born` has ended for `cause`. For how long its name has been taken again and again, without a
+    /// minute of peace.
     fn lasts(&mut self, cause: &str, born: Instant, now: Instant) -> Duration {
         if now.saturating_duration_since(born) >= SOUND {
             self.0 = None;
