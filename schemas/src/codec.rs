@@ -6,6 +6,7 @@
 mod de;
 mod defaults;
 mod input;
+mod output;
 mod physical;
 mod plan;
 mod ser;

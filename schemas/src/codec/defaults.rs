@@ -4,8 +4,8 @@ use apache_avro::Schema;
 use apache_avro::schema::NamesRef;
 use serde_json::Value;
 
+use super::output::long;
 use super::physical::{Physical, physical};
-use super::ser::long;
 
 /// Appends the datum of a JSON default.
 ///

@@ -8,6 +8,7 @@ use serde::ser::{
 };
 
 use super::input::DatumError;
+use super::output::long;
 use super::plan::{FieldAction, Node, NodeId, Plan};
 
 /// Appends the datum of a value.
@@ -16,21 +17,6 @@ use super::plan::{FieldAction, Node, NodeId, Plan};
 /// Where the value does not fit the plan's schema.
 pub(super) fn write<T: Serialize>(plan: &Plan, value: &T, out: &mut Vec<u8>) -> Result<(), DatumError> {
     value.serialize(Datum { plan, node: plan.root, out })
-}
-
-/// Avro's variable-length zig-zag coding.
-pub(super) fn long(value: i64, out: &mut Vec<u8>) {
-    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
-    while rest >= 0x80 {
-        out.push(low_byte(rest) | 0x80);
-        rest >>= 7;
-    }
-    out.push(low_byte(rest));
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "the low byte is what is wanted")]
-fn low_byte(value: u64) -> u8 {
-    value as u8
 }
 
 fn count(count: usize, out: &mut Vec<u8>) -> Result<(), DatumError> {
