@@ -168,7 +168,8 @@ fn check_rewards(world: &World, earned: &[Uuid], repeated: &BTreeMap<&str, usize
         assert!(view.earns() && view.reward.is_some(), "{view:?}");
     }
     for name in ["milestream.RewardCalculated", "milestream.RewardGranted"] {
-        assert_eq!(repeated.get(name), Some(&earned.len()), "{repeated:?}");
+        // More than one of each: what N publishes again, N-1 works on again.
+        assert!(repeated.get(name).is_some_and(|count| *count >= earned.len()), "{repeated:?}");
     }
 }
 
