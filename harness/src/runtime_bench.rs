@@ -1,209 +1,318 @@
-//! Records per CPU second of a pure stage on the engine, beside a raw rdkafka loop that does the same decode, encode and
-//! headers. Rounds of the two alternate, so that whatever the machine does hits both.
+//! Records per CPU second of a pure stage on the engine, beside a raw rdkafka loop and, in the bench `peers`, Kafka Streams: all
+//! with the same topic, schemas, headers and commits, each as a process of its own that is measured from outside. Rounds of the
+//! arms alternate, so that whatever the machine does hits all of them.
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use devstack::Stack;
+use devstack::{Part, Stack, Supervised};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::producer::Producer as _;
 use rdkafka::{Offset, TopicPartitionList};
-use runtime::metrics::Metrics;
 use runtime::registry::{Registry, RegistryConfig};
-use runtime::{Engine, EngineConfig, Envelope, Processor, StageError, SystemClock, Verdict};
 use schemas::codec;
 use schemas::events::{Event as _, UploadGraded, UploadReceived};
-use schemas::ids::Micros;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::measure::{cpu_seconds, median};
+use crate::deployment::{make_folder, sibling_binary};
+use crate::measure::{family_cpu_seconds, median, peak_mib};
+use crate::relay::{STAGE, Settings, producer, send};
+use crate::varied::Varied;
 
-/// The share of the raw loop's rate that the engine must reach.
-const WANTED: f64 = 0.6;
 /// Longest time of a round.
-const LIMIT: Duration = Duration::from_secs(120);
-/// A W3C trace context, as every record carries one.
-const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Between two looks at how far a round is: at 200,000 records a second 2,000 records, under 1 % of a round.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Partitions of an output, as the input has in the layout of one machine.
+const PARTITIONS: i32 = 4;
 
-/// The cheapest honest stage: carries the upload on.
-struct Relay;
+/// One of those that are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arm {
+    /// The stage on the engine.
+    Engine,
+    /// The loop that a programmer would write by hand.
+    Raw,
+    /// Kafka Streams, at least once.
+    StreamsAtLeastOnce,
+    /// Kafka Streams, exactly once.
+    StreamsExactlyOnce,
+}
 
-fn graded(received: &UploadReceived) -> UploadGraded {
-    UploadGraded {
-        header: received.header.clone(),
-        stamp: received.stamp.clone(),
-        image: None,
-        quality: None,
-        fault: None,
+impl Arm {
+    /// What it is called in the output.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::Raw => "raw loop",
+            Self::StreamsAtLeastOnce => "Kafka Streams, at least once",
+            Self::StreamsExactlyOnce => "Kafka Streams, exactly once",
+        }
+    }
+
+    fn guarantee(self) -> &'static str {
+        if self == Self::StreamsExactlyOnce { "exactly_once_v2" } else { "at_least_once" }
     }
 }
 
-impl Processor for Relay {
-    const NAME: &'static str = "relay";
-    type In = UploadReceived;
-    type Out = UploadGraded;
-
-    async fn process(&self, event: &Envelope<UploadReceived>) -> Result<Verdict<UploadGraded>, StageError> {
-        Ok(Verdict::Emit(graded(&event.payload)))
-    }
+/// What a comparison wants of the engine: at least this share of the rate of an arm.
+#[derive(Clone, Copy, Debug)]
+pub struct Bar {
+    /// Whose rate.
+    pub of: Arm,
+    /// The share of it.
+    pub share: f64,
+    /// Whether the engine's peak memory must be no more than the arm's, too.
+    pub memory: bool,
 }
 
-/// Runs the bench and prints it; true when the engine reaches its share.
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Records of a round that are measured.
+    pub records: usize,
+    /// Records before them, which warm the arm up.
+    pub warm_up: usize,
+    /// Rounds of each arm; the median counts.
+    pub rounds: usize,
+}
+
+/// What the raw loop must leave of the engine's lead: 0.85 of its rate.
+pub const AGAINST_RAW: Bar = Bar { of: Arm::Raw, share: 0.85, memory: false };
+
+/// What one round of an arm cost.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    /// Records per CPU second of the process.
+    rate: f64,
+    /// Its peak memory, MiB.
+    peak: f64,
+    /// CPU microseconds of Kafka per record; NaN where it is not ours.
+    kafka: f64,
+    /// Records per second by the clock on the wall.
+    wall: f64,
+}
+
+/// Runs the arms and prints what they cost; true when the engine reaches every bar. `streams` is the folder of the built Java
+/// program, where an arm needs it.
 ///
 /// # Errors
-/// When a part does not respond, or a round loses a record.
-pub fn run(stack: &Stack, records: usize, rounds: usize) -> Result<bool> {
-    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let prefix = format!("bench-{}-", Uuid::now_v7().simple());
-    let mut kafka = ClientConfig::new();
-    kafka.set("bootstrap.servers", stack.kafka_brokers());
-    let registry_config = RegistryConfig::open(stack.schema_registry_url());
-    let registry = Registry::new(&registry_config)?;
-    let bench = Bench { kafka, registry: registry_config, prefix, records };
-    threads.block_on(runtime::topics::apply(
-        &bench.kafka,
-        &registry,
-        &runtime::topics::Layout::local(&bench.prefix),
-    ))?;
-    let (in_id, out_id) = threads.block_on(async {
-        let received = registry.id_of::<UploadReceived>(&bench.prefix).await?;
-        Ok::<_, anyhow::Error>((received, registry.id_of::<UploadGraded>(&bench.prefix).await?))
-    })?;
-    let bytes = bench.fill(in_id)?;
-    println!("{records} records of {bytes} bytes a round, {rounds} rounds of each arm, alternating");
-    let (mut engine, mut raw) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
-        raw.push(bench.raw_round(out_id, round)?);
-        engine.push(threads.block_on(bench.engine_round())?);
+/// When a part does not answer, or a round does not end.
+pub fn run(stack: &Stack, arms: &[Arm], bars: &[Bar], size: Size, streams: &Path) -> Result<bool> {
+    let bench = Bench::prepare(stack, size, streams)?;
+    let mut costs: Vec<Vec<Cost>> = arms.iter().map(|_| Vec::new()).collect();
+    for round in 0..size.rounds {
+        for (arm, costs) in arms.iter().zip(&mut costs) {
+            let cost = bench.round(*arm, round).with_context(|| format!("a round of {}", arm.name()))?;
+            println!(
+                "round {}, {}: {:.0} records per CPU second, {:.0} per second, Kafka {:.2} us a record, peak {:.0} MiB",
+                round + 1,
+                arm.name(),
+                cost.rate,
+                cost.wall,
+                cost.kafka,
+                cost.peak
+            );
+            costs.push(cost);
+        }
+    }
+    let middle = |arm: Arm, of: fn(&Cost) -> f64| {
+        let costs = arms.iter().position(|one| *one == arm).map_or(&[][..], |at| &costs[at]);
+        median(&mut costs.iter().map(of).collect::<Vec<_>>())
+    };
+    for arm in arms {
         println!(
-            "round {}: raw loop {:.0} records per CPU second, engine {:.0}, ratio {:.2}",
-            round + 1,
-            raw[round],
-            engine[round],
-            engine[round] / raw[round]
+            "{}: {:.0} records per CPU second, Kafka {:.2} us a record, peak {:.0} MiB (medians)",
+            arm.name(),
+            middle(*arm, |cost| cost.rate),
+            middle(*arm, |cost| cost.kafka),
+            middle(*arm, |cost| cost.peak)
         );
     }
-    let ratio = median(&mut engine) / median(&mut raw);
-    println!("ratio of the medians: {ratio:.2} (wanted: at least {WANTED})");
-    Ok(ratio >= WANTED)
+    let mut good = true;
+    for bar in bars {
+        let ratio = middle(Arm::Engine, |cost| cost.rate) / middle(bar.of, |cost| cost.rate);
+        println!("engine to {}: {ratio:.2} (wanted: at least {})", bar.of.name(), bar.share);
+        good &= ratio >= bar.share;
+        if bar.memory {
+            let ratio = middle(Arm::Engine, |cost| cost.peak) / middle(bar.of, |cost| cost.peak);
+            println!("peak memory of the engine to {}: {ratio:.2} (wanted: at most 1)", bar.of.name());
+            good &= ratio <= 1.0;
+        }
+    }
+    Ok(good)
 }
 
-struct Bench {
+struct Bench<'a> {
+    stack: &'a Stack,
     kafka: ClientConfig,
-    registry: RegistryConfig,
+    client: BaseConsumer,
     prefix: String,
-    records: usize,
+    size: Size,
+    input_schema: u32,
+    output_schema: u32,
+    streams: &'a Path,
+    folder: PathBuf,
 }
 
-impl Bench {
+impl<'a> Bench<'a> {
+    fn prepare(stack: &'a Stack, size: Size, streams: &'a Path) -> Result<Self> {
+        let threads = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let prefix = format!("bench-{}-", Uuid::now_v7().simple());
+        let mut kafka = ClientConfig::new();
+        kafka.set("bootstrap.servers", stack.kafka_brokers());
+        let registry = Registry::new(&RegistryConfig::open(stack.schema_registry_url()))?;
+        let layout = runtime::topics::Layout::local(&prefix);
+        let (input_schema, output_schema) = threads.block_on(async {
+            runtime::topics::apply(&kafka, &registry, &layout).await?;
+            let received = registry.id_of::<UploadReceived>(&prefix).await?;
+            Ok::<_, anyhow::Error>((received, registry.id_of::<UploadGraded>(&prefix).await?))
+        })?;
+        let folder = make_folder(&stack.folder().join("relay"))?;
+        let client = kafka.create()?;
+        let bench = Self { stack, kafka, client, prefix, size, input_schema, output_schema, streams, folder };
+        let bytes = bench.fill()?;
+        let Size { records, warm_up, rounds } = size;
+        println!(
+            "{records} varied records of {bytes} bytes on average a round, behind {warm_up} that warm up; {rounds} rounds \
+             of each arm, alternating"
+        );
+        Ok(bench)
+    }
+
+    fn records(&self) -> usize {
+        self.size.warm_up + self.size.records
+    }
+
     fn input(&self) -> String {
         format!("{}{}", self.prefix, UploadReceived::TOPIC.name())
     }
 
-    /// Fills the input topic; returns the size of a record.
-    fn fill(&self, schema_id: u32) -> Result<usize> {
-        let example = include_str!("../../schemas/examples/uploads.received/normal-claim.json");
-        let example: serde_json::Value = serde_json::from_str(example)?;
-        let mut event: UploadReceived =
-            serde_json::from_value(example["event"].clone()).context("the example event")?;
-        let producer = self.producer()?;
+    /// Fills the input topic; returns the mean size of a record.
+    fn fill(&self) -> Result<usize> {
+        let producer = producer(self.stack.kafka_brokers())?;
+        let mut varied = Varied::from_example()?;
         let mut size = 0;
-        for n in 0..self.records {
-            event.header.event_id.0 = Uuid::from_u128(n as u128);
-            event.header.user_id.0 = Uuid::from_u128(n as u128 % 1_000);
-            event.header.occurred_at = Micros(i64::try_from(n)?);
-            let payload = codec::encode(schema_id, &event)?;
-            size = payload.len();
-            Self::send(&producer, &self.input(), &event.key(), &payload, TRACEPARENT.as_bytes())?;
+        for _ in 0..self.records() {
+            let (event, trace) = varied.next();
+            let payload = codec::encode(self.input_schema, event)?;
+            size += payload.len();
+            send(&producer, &self.input(), &event.key(), &payload, trace.as_bytes())?;
         }
-        producer.flush(LIMIT).context("fill the input topic")?;
-        Ok(size)
+        producer.flush(PATIENCE).context("fill the input topic")?;
+        Ok(size / self.records().max(1))
     }
 
-    /// One round of the loop that a programmer would write by hand.
-    fn raw_round(&self, schema_id: u32, round: usize) -> Result<f64> {
-        let output = format!("{}raw-{round}", self.prefix);
-        self.create(&output)?;
-        let (consumer, producer) = (self.consumer()?, self.producer()?);
-        let started = cpu_seconds()?;
-        let until = Instant::now() + LIMIT;
-        for _ in 0..self.records {
-            let message = loop {
-                ensure!(Instant::now() < until, "the raw loop did not end within {LIMIT:?}");
-                if let Some(message) = consumer.poll(Duration::from_millis(100)) {
-                    break message?;
-                }
-            };
-            let (id, datum) = codec::unframe(message.payload().unwrap_or_default())?;
-            let received: UploadReceived = codec::decode(UploadReceived::schema(), id, datum)?;
-            let event = graded(&received);
-            let trace =
-                message.headers().and_then(|headers| headers.iter().next()?.value).unwrap_or_default();
-            Self::send(&producer, &output, &event.key(), &codec::encode(schema_id, &event)?, trace)?;
-        }
-        producer.flush(LIMIT).context("flush")?;
-        self.rate(started)
-    }
-
-    /// One round of the engine, from a fresh group to the last acknowledged record.
-    async fn engine_round(&self) -> Result<f64> {
-        let stop = CancellationToken::new();
-        let config = EngineConfig {
-            kafka: self.kafka.clone(),
-            registry: self.registry.clone(),
-            prefix: self.prefix.clone(),
-            // Dynamic: a static member would stay in the group for its session, and the group could not be rewound.
-            instance: None,
-            session_timeout: Duration::from_secs(10),
-            drain_budget: Duration::from_secs(5),
-            retry_limit: runtime::retry::RetryLimit::default(),
-            guards: runtime::fence::Guards::On,
+    fn round(&self, arm: Arm, round: usize) -> Result<Cost> {
+        let name = format!("{arm:?}-{round}");
+        let (group, output) = match arm {
+            Arm::Engine => {
+                let group = format!("{}{STAGE}", self.prefix);
+                self.rewind(&group)?;
+                (group, format!("{}{}", self.prefix, UploadGraded::TOPIC.name()))
+            }
+            _ => (format!("{}{name}", self.prefix), format!("{}out-{name}", self.prefix)),
         };
-        self.rewind("relay")?;
-        let engine = Engine::new(config, Metrics::new()?, Arc::new(SystemClock), stop.clone())?;
-        let emitted = engine.metrics.outcomes.with_label_values(&["relay", "emit", "none"]);
-        let started = cpu_seconds()?;
-        let running = engine.clone();
-        let mut role = JoinSet::new();
-        role.spawn(async move { running.run_processor(Relay).await });
-        let until = Instant::now() + LIMIT;
-        while emitted.get() < self.records as u64 {
-            ensure!(
-                Instant::now() < until && role.try_join_next().is_none(),
-                "the engine stopped at {}",
-                emitted.get()
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        stop.cancel();
-        role.join_all().await.into_iter().collect::<Result<(), _>>()?;
-        self.rate(started)
+        let before = if arm == Arm::Engine { self.end_of(&output)? } else { self.create(&output)? };
+        let settings = Settings {
+            brokers: self.stack.kafka_brokers().to_owned(),
+            registry: self.stack.schema_registry_url().to_owned(),
+            prefix: self.prefix.clone(),
+            group: group.clone(),
+            input: self.input(),
+            output: output.clone(),
+            output_schema: self.output_schema,
+        };
+        let mut environment = settings.environment(self.input_schema);
+        environment.push(("GUARANTEE", arm.guarantee().to_owned()));
+        environment.push(("STATE", self.folder.join("state").display().to_string()));
+        let log = self.stack.logs().join(format!("relay-{name}.log"));
+        let pidfile = self.folder.join(format!("{name}.pid"));
+        let mut process = Supervised::spawn(&self.command(arm)?, &environment, &log, pidfile)?;
+        let cost = self.measure(&process, &group, (&output, before));
+        process.terminate(Duration::from_secs(10));
+        cost.with_context(|| format!("see {}", log.display()))
     }
 
-    fn rate(&self, started: f64) -> Result<f64> {
+    fn command(&self, arm: Arm) -> Result<Vec<String>> {
+        let relay = || Ok::<_, anyhow::Error>(sibling_binary("relay")?.display().to_string());
+        let classes = format!("{0}/peers.jar:{0}/lib/*", self.streams.display());
+        Ok(match arm {
+            Arm::Engine => vec![relay()?, "engine".into()],
+            Arm::Raw => vec![relay()?, "raw".into()],
+            // The heap of a small container; the collector is the JVM's own choice. Streams needed less than half of it.
+            _ => ["java", "-Xmx512m", "-cp", &classes, "milestream.peers.Relay"].map(str::to_owned).to_vec(),
+        })
+    }
+
+    /// Measures from the record behind the warm-up to the commit of the last one.
+    fn measure(&self, process: &Supervised, group: &str, (output, before): (&str, usize)) -> Result<Cost> {
+        let pid = process.pid().context("the process did not start")?;
+        let kafka = self.stack.pid(Part::Kafka);
+        let cpu = || {
+            let of_kafka = kafka.map_or(Ok(f64::NAN), family_cpu_seconds)?;
+            Ok::<_, anyhow::Error>((family_cpu_seconds(pid)?, of_kafka, Instant::now()))
+        };
+        let until = Instant::now() + PATIENCE;
+        let wait = |is_there: &mut dyn FnMut() -> Result<bool>| -> Result<()> {
+            while !is_there()? {
+                ensure!(process.is_alive(), "the process ended");
+                ensure!(Instant::now() < until, "the round did not end within {PATIENCE:?}");
+                std::thread::park_timeout(LOOK_EVERY);
+            }
+            Ok(())
+        };
+        let mut warm = 0;
+        wait(&mut || {
+            // A topic that was made just now may have no leader yet.
+            warm = self.end_of(output).unwrap_or(before) - before;
+            Ok(warm >= self.size.warm_up)
+        })?;
+        let start = cpu()?;
+        let client = self.member_of(group)?;
+        let places = self.partitions(&client, Offset::Invalid)?;
+        wait(&mut || Ok(committed(&client, &places)? >= self.records()))?;
+        let end = cpu()?;
         #[allow(clippy::cast_precision_loss, reason = "a count of records")]
-        let records = self.records as f64;
-        Ok(records / (cpu_seconds()? - started))
+        let records = (self.records() - warm) as f64;
+        Ok(Cost {
+            rate: records / (end.0 - start.0),
+            peak: peak_mib(pid).unwrap_or(f64::NAN),
+            kafka: (end.1 - start.1) / records * 1e6,
+            wall: records / (end.2 - start.2).as_secs_f64(),
+        })
+    }
+
+    fn member_of(&self, group: &str) -> Result<BaseConsumer> {
+        let mut config = self.kafka.clone();
+        config.set("group.id", group);
+        config.create().context("a client that reads the group's offsets")
+    }
+
+    /// Records on a topic. A transaction leaves a marker on each partition: a few hundred of a round's records.
+    fn end_of(&self, topic: &str) -> Result<usize> {
+        let mut sum = 0;
+        for partition in 0..PARTITIONS {
+            let (_, high) = self.client.fetch_watermarks(topic, partition, Duration::from_secs(10))?;
+            sum += usize::try_from(high)?;
+        }
+        Ok(sum)
     }
 
     /// Sets a group back to the beginning, for the next round.
-    fn rewind(&self, stage: &str) -> Result<()> {
-        let mut config = self.kafka.clone();
-        config.set("group.id", format!("{}{stage}", self.prefix));
-        let consumer: BaseConsumer = config.create()?;
-        let list = self.partitions(&consumer, Offset::Offset(0))?;
-        consumer.commit(&list, rdkafka::consumer::CommitMode::Sync).context("rewind the group")
+    fn rewind(&self, group: &str) -> Result<()> {
+        let client = self.member_of(group)?;
+        let list = self.partitions(&client, Offset::Offset(0))?;
+        client.commit(&list, CommitMode::Sync).context("rewind the group")
     }
 
-    fn partitions(&self, consumer: &BaseConsumer, offset: Offset) -> Result<TopicPartitionList> {
-        let metadata = consumer.fetch_metadata(Some(&self.input()), Duration::from_secs(10))?;
+    fn partitions(&self, client: &BaseConsumer, offset: Offset) -> Result<TopicPartitionList> {
+        let metadata = client.fetch_metadata(Some(&self.input()), Duration::from_secs(10))?;
         let mut list = TopicPartitionList::new();
         for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
             list.add_partition_offset(&self.input(), partition.id(), offset)?;
@@ -211,49 +320,25 @@ impl Bench {
         Ok(list)
     }
 
-    fn create(&self, topic: &str) -> Result<()> {
+    /// Makes a topic; returns the number of records on it.
+    fn create(&self, topic: &str) -> Result<usize> {
         let admin: AdminClient<DefaultClientContext> = self.kafka.create()?;
-        let topic = NewTopic::new(topic, 4, TopicReplication::Fixed(1));
-        let created = futures::executor::block_on(admin.create_topics([&topic], &AdminOptions::new()))?;
+        let topic = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1));
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
+        let created = futures::executor::block_on(admin.create_topics([&topic], &options))?;
         for result in created {
             result.map_err(|(topic, code)| anyhow::anyhow!("topic {topic}: {code}"))?;
         }
-        Ok(())
+        Ok(0)
     }
+}
 
-    fn consumer(&self) -> Result<BaseConsumer> {
-        let mut config = self.kafka.clone();
-        config.set("group.id", "raw").set("enable.auto.commit", "false").set("fetch.wait.max.ms", "50");
-        let consumer: BaseConsumer = config.create()?;
-        consumer.assign(&self.partitions(&consumer, Offset::Beginning)?)?;
-        Ok(consumer)
-    }
-
-    /// As the engine's producer is set up.
-    fn producer(&self) -> Result<BaseProducer> {
-        let mut config = self.kafka.clone();
-        config.set("enable.idempotence", "true").set("acks", "all").set("partitioner", "murmur2_random");
-        config.set("linger.ms", "5").set("compression.type", "zstd");
-        config.set("queue.buffering.max.kbytes", "16384").set("queue.buffering.max.messages", "20000");
-        config.create().context("producer")
-    }
-
-    fn send(producer: &BaseProducer, topic: &str, key: &str, payload: &[u8], trace: &[u8]) -> Result<()> {
-        let headers = OwnedHeaders::new().insert(Header { key: "traceparent", value: Some(trace) });
-        let mut record = BaseRecord::to(topic).key(key).payload(payload).headers(headers);
-        loop {
-            match producer.send(record) {
-                Ok(()) => break,
-                Err((error, back)) => {
-                    let full =
-                        error.rdkafka_error_code() == Some(rdkafka::error::RDKafkaErrorCode::QueueFull);
-                    ensure!(full, "send: {error}");
-                    producer.poll(Duration::from_millis(5));
-                    record = back;
-                }
-            }
-        }
-        producer.poll(Duration::ZERO);
-        Ok(())
-    }
+/// Records that a group has committed.
+fn committed(client: &BaseConsumer, places: &TopicPartitionList) -> Result<usize> {
+    let found = client.committed_offsets(places.clone(), Duration::from_secs(10))?;
+    let offsets = found.elements().into_iter().map(|place| match place.offset() {
+        Offset::Offset(offset) => usize::try_from(offset).unwrap_or(0),
+        _ => 0,
+    });
+    Ok(offsets.sum())
 }

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use devstack::{Part, Stack};
+use harness::runtime_bench::{AGAINST_RAW, Arm, Bar, Size};
 use harness::{
-    books_bench, flow_bench, memory_bench, memory_soak, reading_bench, rebuild_bench, runtime_bench,
+    books_bench, flow_bench, idle_bench, memory_bench, memory_soak, reading_bench, rebuild_bench,
+    runtime_bench,
 };
 
 /// Measures Milestream against something named, in one run.
@@ -16,9 +18,12 @@ struct Arguments {
     /// What to measure.
     #[arg(value_enum)]
     name: Name,
-    /// Records of a round.
-    #[arg(long, default_value_t = 100_000)]
+    /// Records of a round of `runtime` and `peers` that are measured.
+    #[arg(long, default_value_t = 500_000)]
     records: usize,
+    /// Records before them: a JVM has compiled what matters after half a million.
+    #[arg(long, default_value_t = 500_000)]
+    warm_up: usize,
     /// Rounds of each arm; the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -40,6 +45,10 @@ struct Arguments {
 enum Name {
     /// The engine with a pure stage, beside a raw rdkafka loop; and the memory of every role.
     Runtime,
+    /// The same beside Kafka Streams too, at least once and exactly once.
+    Peers,
+    /// The CPU of every role, and of Kafka, while there is nothing to do.
+    Idle,
     /// The stage that reads, beside two `milestream read` processes; and other users' photos while one stands still.
     Reading,
     /// The stages that decide and the sinks on Postgres, beside a bare insert of their rows, on small and on large tables.
@@ -67,11 +76,27 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<bool> {
     let tell = |line: &str| eprintln!("bench: {line}");
     let root = Path::new(".local");
+    let Arguments { records, warm_up, rounds, .. } = *arguments;
+    let (size, streams) = (Size { records, warm_up, rounds }, Path::new(".local/peers"));
     let (stack, good) = match arguments.name {
         Name::Runtime => {
             let stack = Stack::start(root, &tell)?;
-            let good = runtime_bench::run(&stack, arguments.records, arguments.rounds)?;
+            let good = runtime_bench::run(&stack, &[Arm::Raw, Arm::Engine], &[AGAINST_RAW], size, streams)?;
             memory_bench::run(&stack)?;
+            (stack, good)
+        }
+        Name::Peers => {
+            let stack = Stack::start(root, &tell)?;
+            let arms = [Arm::Engine, Arm::Raw, Arm::StreamsAtLeastOnce, Arm::StreamsExactlyOnce];
+            let streams_bar = |of| Bar { of, share: 1.5, memory: true };
+            let bars =
+                [AGAINST_RAW, streams_bar(Arm::StreamsAtLeastOnce), streams_bar(Arm::StreamsExactlyOnce)];
+            let good = runtime_bench::run(&stack, &arms, &bars, size, streams)?;
+            (stack, good)
+        }
+        Name::Idle => {
+            let stack = Stack::start(root, &tell)?;
+            let good = idle_bench::run(&stack, arguments.rounds)?;
             (stack, good)
         }
         Name::Reading => {
