@@ -16,7 +16,8 @@ use uuid::Uuid;
 use crate::producer::{Ack, Message, NotTaken, Outbound};
 use crate::publish::Delivered;
 use crate::pure::{PureWorker, UNACKNOWLEDGED};
-use crate::source::{Assignment, LANE_RECORDS, Lane, RawRecord};
+use crate::pure_by_key::OPEN;
+use crate::source::{Assignment, Lane, RawRecord};
 use crate::stage::{Envelope, Processor, StageError, Verdict};
 use crate::testing::{MemoryOutbound, MemorySchemas, assignment, raw, record, stage_context};
 use crate::worker::Halt;
@@ -301,10 +302,9 @@ async fn what_is_taken_up_is_bounded_while_a_key_stands_still_and_flows_again_af
     let stage = Gated::default();
     stage.open(1..5_000);
     let run = Running::start(stage, (0..300).map(|n| of("a", n)).collect(), Duration::ZERO);
-    run.until("the lane is no longer emptied", |run| run.sender.capacity() == 10_000 - (300 - LANE_RECORDS))
-        .await;
+    run.until("the lane is no longer emptied", |run| run.sender.capacity() == 10_000 - (300 - OPEN)).await;
     run.settled().await;
-    assert_eq!(run.sender.capacity(), 10_000 - (300 - LANE_RECORDS));
+    assert_eq!(run.sender.capacity(), 10_000 - (300 - OPEN));
     run.stage().open([0]);
     run.until("all are done", |run| run.lane.frontier() == 300).await;
     assert_eq!(published(&run.outbound, "out"), (0..300).collect::<Vec<_>>());

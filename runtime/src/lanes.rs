@@ -20,10 +20,6 @@ use crate::source::{Assignment, LANE_RECORDS, Lane, RawRecord};
 /// pause would throw away what librdkafka has prefetched, to be fetched again; only a slow stage (a photo takes a second)
 /// is worth one. Other partitions wait this long at most, once per pause.
 const ROOM: Duration = Duration::from_millis(20);
-/// Records of a partition that wait behind its full lane before it is paused: 2,000 of 1.5 kB are 3 MiB. A pause throws away what is
-/// prefetched, and a resumed partition may wait for the long poll that fetches from the others (`fetch.wait.max.ms`,
-/// 0.5 s); half of these are work for that time to any stage that takes 0.5 ms a record or longer.
-const OVERFLOW: usize = 2_000;
 /// Records that are polled in one go at most.
 pub(crate) const GATHERED: usize = 64;
 /// Group coordinator calls inside a rebalance.
@@ -50,7 +46,7 @@ struct LaneState {
 impl LaneState {
     /// Whether there is anything to look after: records to hand over, a partition to resume, an offset to commit.
     fn is_busy(&self) -> bool {
-        let waits = self.paused || !self.overflow.is_empty() || self.next > self.committed;
+        let waits = self.paused || self.next > self.committed;
         waits && !self.sender.is_closed()
     }
 
@@ -385,7 +381,7 @@ impl Gathered {
                 // Nobody takes them: when the partition begins anew it is fetched from its committed offset.
                 state.overflow.clear();
             }
-            if !state.paused && (is_closed || state.overflow.len() > OVERFLOW) {
+            if !state.paused && (is_closed || !state.overflow.is_empty()) {
                 state.paused = true;
                 consumer.pause(&one(&key)?)?;
             }
@@ -405,13 +401,13 @@ pub(crate) fn tend(consumer: &BaseConsumer<Context>) -> KafkaResult<()> {
                 continue;
             }
             let is_stuck = state.sender.is_closed() || state.sender.capacity() < LANE_RECORDS / 2;
-            if is_stuck || state.overflow.is_empty() {
+            if is_stuck || !state.paused {
                 continue;
             }
             let mut waiting = std::mem::take(&mut state.overflow);
             state.fill(&mut waiting);
             state.overflow = waiting;
-            if state.paused && state.overflow.len() <= OVERFLOW / 2 {
+            if state.overflow.is_empty() {
                 state.paused = false;
                 consumer.resume(&one(key)?)?;
             }

@@ -27,13 +27,12 @@ use crate::by_key::{ByKey, Key};
 use crate::ledger::Ledger;
 use crate::pure::{Attempt, Partition, PureWorker, UNACKNOWLEDGED};
 use crate::retry::{Failing, Next, answers};
-use crate::source::{Assignment, LANE_RECORDS, RawRecord};
+use crate::source::{Assignment, RawRecord};
 use crate::stage::Processor;
 use crate::worker::Halt;
 
-/// Records that are taken up and not done: as many as the lane holds, 256 of about 1.5 kB. One user's photos of a day are
-/// 20.
-const OPEN: usize = LANE_RECORDS;
+/// Records that are taken up and not done: 256 of about 1.5 kB. One user's photos of a day are 20.
+pub(crate) const OPEN: usize = 256;
 
 /// A record that is taken up, and its failed attempts.
 struct Open {

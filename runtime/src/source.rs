@@ -10,8 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::stage::Position;
 
-/// Records that wait in one lane. 256 of about 1.5 kB are 0.4 MiB per partition.
-pub const LANE_RECORDS: usize = 256;
+/// Records that wait in one lane. 2,048 of about 1.5 kB are 3 MiB per partition. A fetch brings about as many of a partition with a
+/// backlog: with fewer places the consumer's thread would stand at one lane while the workers of the others have nothing.
+/// And a partition that is resumed when half of them are free has work for the time of a long poll.
+pub const LANE_RECORDS: usize = 2_048;
 
 /// An undecoded record.
 #[derive(Clone, Debug)]

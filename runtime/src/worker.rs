@@ -20,7 +20,7 @@ use crate::publish::PublishError;
 use crate::registry::{RegistryError, SchemaSource};
 use crate::retry::{Answering, Failing, Next, RetryLimit, RoleProgress, answers};
 use crate::skips::Skips;
-use crate::source::{Assignment, LANE_RECORDS, Lane, RawRecord};
+use crate::source::{Assignment, Lane, RawRecord};
 use crate::stage::{Envelope, FromRecord, Position};
 
 /// Header that carries the W3C trace context.
@@ -28,6 +28,8 @@ pub const TRACEPARENT: &str = "traceparent";
 /// Attempts at a whole batch, about half a second of passing faults; then its records are tried one by one, since one of
 /// them may be the cause.
 pub(crate) const WHOLE_ATTEMPTS: u32 = 4;
+/// Records that are looked at before it is their turn, while one is tried again: 256 of about 1.5 kB are 0.4 MiB.
+const AHEAD: usize = 256;
 /// Header that counts an operator's redrives.
 pub const REDRIVE: &str = "redrive";
 
@@ -391,19 +393,19 @@ impl<'a> Feed<'a> {
         next_records(self.assignment, most).await
     }
 
-    /// Waits between two attempts at a record, and takes what comes meanwhile, up to a lane's worth.
+    /// Waits between two attempts at a record, and takes what comes meanwhile, up to [`AHEAD`].
     pub(crate) async fn pause(&mut self, wait: Duration) -> Result<(), Halt> {
         let over = tokio::time::sleep(wait);
         tokio::pin!(over);
         let Assignment { lane, records, .. } = &mut *self.assignment;
-        let mut more = self.ahead.len() < LANE_RECORDS;
+        let mut more = self.ahead.len() < AHEAD;
         loop {
             tokio::select! {
                 biased;
                 () = lane.stop.cancelled() => return Err(Halt::Stopped),
                 () = &mut over => return Ok(()),
-                taken = records.recv_many(&mut self.ahead, LANE_RECORDS), if more => {
-                    more = taken > 0 && self.ahead.len() < LANE_RECORDS;
+                taken = records.recv_many(&mut self.ahead, AHEAD), if more => {
+                    more = taken > 0 && self.ahead.len() < AHEAD;
                 }
             }
         }
