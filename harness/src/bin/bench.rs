@@ -18,9 +18,12 @@ struct Arguments {
     /// What to measure.
     #[arg(value_enum)]
     name: Name,
+    /// Records of a round.
+    #[arg(long, default_value_t = 100_000)]
+    records: usize,
     /// Records of a round of `runtime` and `peers` that are measured.
     #[arg(long, default_value_t = 500_000)]
-    records: usize,
+    measured: usize,
     /// Records before them: a JVM has compiled what matters after half a million.
     #[arg(long, default_value_t = 500_000)]
     warm_up: usize,
@@ -76,8 +79,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<bool> {
     let tell = |line: &str| eprintln!("bench: {line}");
     let root = Path::new(".local");
-    let Arguments { records, warm_up, rounds, .. } = *arguments;
-    let (size, streams) = (Size { records, warm_up, rounds }, Path::new(".local/peers"));
+    let Arguments { measured, warm_up, rounds, .. } = *arguments;
+    let (size, streams) = (Size { records: measured, warm_up, rounds }, Path::new(".local/peers"));
     let (stack, good) = match arguments.name {
         Name::Runtime => {
             let stack = Stack::start(root, &tell)?;
