@@ -94,7 +94,7 @@ fn last(values: &[f64]) -> f64 {
 /// CPU milliseconds per second of processes with their children, after they have settled; NaN for one that is not there.
 fn idle(pids: &[Option<u32>]) -> Result<Vec<f64>> {
     let cpu = || -> Result<Vec<f64>> {
-        pids.iter().map(|pid| pid.map_or(Ok(f64::NAN), |pid| family_cpu_seconds(pid))).collect()
+        pids.iter().map(|pid| pid.map_or(Ok(f64::NAN), family_cpu_seconds)).collect()
     };
     std::thread::park_timeout(SETTLE);
     let (start, begun) = (cpu()?, Instant::now());

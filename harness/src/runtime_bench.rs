@@ -199,7 +199,7 @@ impl<'a> Bench<'a> {
         let mut varied = Varied::from_example()?;
         let mut size = 0;
         for _ in 0..self.records() {
-            let (event, trace) = varied.next();
+            let (event, trace) = varied.next_event();
             let payload = codec::encode(self.input_schema, event)?;
             size += payload.len();
             send(&producer, &self.input(), &event.key(), &payload, trace.as_bytes())?;

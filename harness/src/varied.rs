@@ -29,7 +29,7 @@ impl Varied {
     }
 
     /// The next upload, with its trace context.
-    pub fn next(&mut self) -> (&UploadReceived, &str) {
+    pub fn next_event(&mut self) -> (&UploadReceived, &str) {
         let user = self.number() % USERS;
         let mut ids = [0u128; 4].map(|_| self.wide());
         let user_id = Uuid::from_u128(u128::from(user) << 64 | 7);
@@ -46,15 +46,15 @@ impl Varied {
         header.occurred_at.0 += i64::try_from(roll % 5_000).unwrap_or(0);
         header.accepted_at = header.occurred_at;
         header.file_size = i64::try_from(20_000 + roll % 4_000_000).unwrap_or(0);
-        header.mime_type = if roll % 3 == 0 { "image/png" } else { "image/jpeg" }.to_owned();
+        header.mime_type = if roll.is_multiple_of(3) { "image/png" } else { "image/jpeg" }.to_owned();
         let stamp = &mut self.event.stamp;
-        stamp.claimed_mileage = (roll % 4 > 0).then(|| (roll % 300_000).into());
-        stamp.captured_at = (roll % 5 > 0).then_some(self.event.header.accepted_at);
+        stamp.claimed_mileage = (!roll.is_multiple_of(4)).then(|| (roll % 300_000).into());
+        stamp.captured_at = (!roll.is_multiple_of(5)).then_some(self.event.header.accepted_at);
         stamp.original_filename =
-            (roll % 2 == 0).then(|| Sealed(format!("{:032x}{:016x}", ids[1] ^ ids[3], roll)));
-        stamp.wallet_id = (roll % 3 > 0).then(|| Uuid::from_u128(u128::from(user) << 64 | 11));
+            roll.is_multiple_of(2).then(|| Sealed(format!("{:032x}{:016x}", ids[1] ^ ids[3], roll)));
+        stamp.wallet_id = (!roll.is_multiple_of(3)).then(|| Uuid::from_u128(u128::from(user) << 64 | 11));
         let first = || FirstHolder { upload_id: UploadId(Uuid::from_u128(ids[3])), user_id: UserId(user_id) };
-        stamp.first_holder = (roll % 50 == 0).then(first);
+        stamp.first_holder = roll.is_multiple_of(50).then(first);
         ids.rotate_left(1);
         self.trace = format!("00-{:032x}-{:016x}-01", ids[0], roll);
         (&self.event, &self.trace)
@@ -81,8 +81,8 @@ mod tests {
     #[test]
     fn uploads_differ_from_each_other_and_are_the_same_in_every_run() {
         let (mut one, mut two) = (Varied::from_example().unwrap(), Varied::from_example().unwrap());
-        let first = one.next().0.clone();
-        assert_eq!(&first, two.next().0);
-        assert_ne!(&first, one.next().0);
+        let first = one.next_event().0.clone();
+        assert_eq!(&first, two.next_event().0);
+        assert_ne!(&first, one.next_event().0);
     }
 }
