@@ -7,6 +7,7 @@ pub mod books_bench;
 pub mod client;
 pub mod deployment;
 pub mod flow_bench;
+pub mod gateway_bench;
 pub mod idle_bench;
 pub mod local_chain;
 pub mod measure;

@@ -1,6 +1,6 @@
 //! `./dev bench NAME`: ratios taken in one run on the local parts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -8,8 +8,8 @@ use clap::{Parser, ValueEnum};
 use devstack::{Part, Stack};
 use harness::runtime_bench::{AGAINST_RAW, Arm, Bar, Size};
 use harness::{
-    books_bench, flow_bench, idle_bench, memory_bench, memory_soak, reading_bench, rebuild_bench,
-    runtime_bench,
+    books_bench, flow_bench, gateway_bench, idle_bench, memory_bench, memory_soak, reading_bench,
+    rebuild_bench, runtime_bench,
 };
 
 /// Measures Milestream against something named, in one run.
@@ -30,15 +30,18 @@ struct Arguments {
     /// Rounds of each arm; the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Uploads of `flow`, one a second.
+    /// Uploads of `flow`, one per second.
     #[arg(long, default_value_t = 60)]
     uploads: usize,
     /// Rows that are in the tables before `books`, beside few.
     #[arg(long, default_value_t = 1_000_000)]
     existing: u64,
-    /// Photos of a round of `reading`.
+    /// Photos of a round of `reading`; a round of `gateway` has ten times as many.
     #[arg(long, default_value_t = 80)]
     photos: usize,
+    /// The program that `gateway` measures, for a comparison of releases; this build's where none is named.
+    #[arg(long)]
+    program: Option<PathBuf>,
     /// Minutes of `memory`.
     #[arg(long, default_value_t = 60)]
     minutes: u32,
@@ -58,6 +61,8 @@ enum Name {
     Books,
     /// Events a second of a rebuild.
     Rebuild,
+    /// What an upload costs the gateway, Postgres and Kafka, beside a bare handler with the same promises to the disk.
+    Gateway,
     /// Where an upload's time goes, from 202 to the confirmed payment.
     Flow,
     /// Whether the memory of every role is flat under load.
@@ -101,6 +106,9 @@ fn run(arguments: &Arguments) -> Result<bool> {
             let stack = Stack::start(root, &tell)?;
             let good = idle_bench::run(&stack, arguments.rounds)?;
             (stack, good)
+        }
+        Name::Gateway => {
+            return gateway_bench::run(arguments.program.as_deref(), arguments.photos * 10, arguments.rounds);
         }
         Name::Reading => {
             let stack = Stack::start(root, &tell)?;
