@@ -1,5 +1,8 @@
 //! What an upload costs the gateway, Postgres and Kafka, and how long it takes beside a floor: a bare handler that makes the same photo
-//! durable, writes one row and waits for the same acknowledgement. Rounds of the two alternate, so that whatever the machine does hits both.
+//! durable, writes one row and waits for the same acknowledgement. Rounds of the two alternate, so that whatever the machine does
+//! hits both.
+
+#![allow(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^52")]
 
 use std::net::SocketAddr;
 use std::path::Path;

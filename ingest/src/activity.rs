@@ -60,12 +60,12 @@ impl ActivityLog {
         Self { outbound, clock, topic, schema_id, errors: ErrorBudget::default() }
     }
 
-    /// Records that an upload was taken; `at` is where its event stands. The document's id derives from the event's: publishing
-    /// the event again records nothing new.
-    pub(crate) fn record_upload(&self, event: &UploadReceived, at: Delivered) {
+    /// Logs that an upload was taken; `at` is where its event stands. The document's id derives from the event's: publishing
+    /// the event again logs nothing new.
+    pub(crate) fn log_upload(&self, event: &UploadReceived, at: Delivered) {
         let header = &event.header;
         let micros = (self.clock.now().0 - header.accepted_at.0).max(0);
-        self.record(
+        self.log(
             &UploadProcessingLog {
                 upload_id: header.upload_id.to_string(),
                 user_id: header.user_id.to_string(),
@@ -89,8 +89,8 @@ impl ActivityLog {
         );
     }
 
-    /// Records a fault of ours.
-    pub(crate) fn record_error(&self, error: &ApiError) {
+    /// Logs a fault of ours.
+    pub(crate) fn log_error(&self, error: &ApiError) {
         let problem = error.problem();
         let now = self.clock.now();
         if !self.errors.take(problem.code, now) {
@@ -103,7 +103,7 @@ impl ActivityLog {
         };
         let mut stack_trace = error.causes();
         stack_trace.truncate(stack_trace.floor_char_boundary(STACK_BYTES));
-        self.record(
+        self.log(
             &ErrorLog {
                 error_type: error_type.to_owned(),
                 error_code: problem.code.to_owned(),
@@ -120,7 +120,7 @@ impl ActivityLog {
         );
     }
 
-    fn record<D: LogDocument>(&self, document: &D, event_id: EventId, at: Micros) {
+    fn log<D: LogDocument>(&self, document: &D, event_id: EventId, at: Micros) {
         let bytes = document.activity(event_id, 0, at).map_err(|error| error.to_string()).and_then(|event| {
             let bytes = codec::encode(self.schema_id, &event);
             bytes.map(|bytes| (event.key(), bytes)).map_err(|error| error.to_string())

@@ -58,9 +58,8 @@ impl GatewayConfig {
     }
 }
 
-/// Sizes and counts. Memory of a full gateway: 1,024 connections x 64 KiB read buffer = 64 MiB, 32 uploads x
-/// (1 MiB multipart look-ahead + 2 chunks of the store) = 96 MiB on a local store, 4 checks x 16 MiB = 64 MiB, 2 batches x
-/// (8 MiB body + its parsed form of about twice that) = 48 MiB.
+/// Sizes and counts. Memory of a full gateway: 1,024 connections x 64 KiB read buffer = 64 MiB, 256 MiB of bodies in memory with up to
+/// 1 MiB of multipart look-ahead each, 2 batches x (8 MiB body + its parsed form of about twice that) = 48 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a photo. 16 MiB: twice the largest JPEG of a 50-megapixel phone.
@@ -71,10 +70,9 @@ pub struct Limits {
     pub form_overhead_bytes: u64,
     /// Open connections; more wait in the listener's backlog.
     pub connections: usize,
-    /// Uploads whose body is being read.
-    pub uploads: usize,
-    /// Photos being checked, whole in memory.
-    pub checks: usize,
+    /// Bytes of uploads in memory, from the first byte of a body until its photo is kept; each counts with the length that it announces,
+    /// or with the longest. 16 of the longest photos, or 2,300 of 116 kB; those that come after wait.
+    pub upload_memory_bytes: u64,
     /// Open event streams. 256 x 2 polls a second = 512 reads of three keys a second at most.
     pub streams: usize,
     /// Bytes of a batch of chain events. 8 MiB: 64 blocks full of payments stay below 4 MiB.
@@ -90,8 +88,7 @@ impl Default for Limits {
             field_bytes: 1024,
             form_overhead_bytes: MIB / 16,
             connections: 1024,
-            uploads: 32,
-            checks: 4,
+            upload_memory_bytes: 16 * 16 * MIB,
             streams: 256,
             chain_bytes: 8 * MIB,
             batches: 2,
@@ -117,7 +114,7 @@ pub struct Timeouts {
     pub publish: Duration,
     /// How long the rest of a refused body is read and thrown away, so that the client sees the response.
     pub drain: Duration,
-    /// Longest wait for a free place (uploads, checks) before 503.
+    /// Longest wait for a free place or for memory before 503.
     pub place: Duration,
     /// Time between two rounds of the sweeper.
     pub sweep: Duration,

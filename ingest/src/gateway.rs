@@ -16,10 +16,11 @@ use crate::activity::ActivityLog;
 use crate::auth::admission::Admission;
 use crate::auth::keys::KeySet;
 use crate::auth::rate::Limiter;
+use crate::auth::standing::Accounts;
 use crate::chain::events::ChainIntake;
 use crate::claims::Claims;
 use crate::config::GatewayConfig;
-use crate::http::places::Places;
+use crate::http::places::{Memory, Places};
 use crate::http::problem::ApiError;
 use crate::http::request::Provide;
 use crate::metrics::GatewayMetrics;
@@ -27,7 +28,7 @@ use crate::queries::live::Streams;
 use crate::schema_ids::SchemaIds;
 use crate::uploads::check::PhotoCheck;
 use crate::uploads::post::Uploads;
-use crate::uploads::publish::Publisher;
+use crate::uploads::publish::{Publisher, marks};
 use crate::uploads::reserve::Reservations;
 use crate::uploads::store::PhotoStore;
 use crate::uploads::sweep::Sweeper;
@@ -101,7 +102,7 @@ impl Gateway {
                 schema_id: schemas.reward_claimed,
             }),
             admission: Arc::new(Admission {
-                pool: pool.clone(),
+                accounts: Accounts::new(pool.clone()),
                 keys,
                 clock,
                 limiter: Limiter::default(),
@@ -135,6 +136,7 @@ fn activity_log(config: &GatewayConfig, dependencies: &Dependencies) -> Activity
 
 fn publisher(config: &GatewayConfig, dependencies: &Dependencies, log: Arc<ActivityLog>) -> Publisher {
     Publisher {
+        marks: marks(dependencies.pool.clone(), dependencies.clock.clone()),
         pool: dependencies.pool.clone(),
         outbound: dependencies.outbound.clone(),
         clock: dependencies.clock.clone(),
@@ -146,20 +148,19 @@ fn publisher(config: &GatewayConfig, dependencies: &Dependencies, log: Arc<Activ
 }
 
 fn uploads(config: &GatewayConfig, dependencies: &Dependencies, publisher: Arc<Publisher>) -> Uploads {
-    let reservations = Reservations {
-        pool: dependencies.pool.clone(),
-        clock: dependencies.clock.clone(),
-        schema_id: dependencies.schemas.upload_received,
-        rules_version: config.rules_version.clone(),
-    };
+    let reservations = Reservations::new(
+        dependencies.pool.clone(),
+        dependencies.clock.clone(),
+        dependencies.schemas.upload_received,
+        config.rules_version.clone(),
+    );
     Uploads {
         photos: dependencies.photos.clone(),
         check: dependencies.check.clone(),
         reservations,
         publisher,
         limits: config.limits,
-        reading: Places::new(config.limits.uploads, config.timeouts.place),
-        checking: Places::new(config.limits.checks, config.timeouts.place),
+        memory: Memory::new(config.limits.upload_memory_bytes, config.timeouts.place),
         base_url: config.base_url.clone(),
     }
 }

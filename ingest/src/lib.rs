@@ -8,6 +8,7 @@
 mod accounts;
 mod activity;
 mod auth;
+mod batches;
 mod chain;
 mod claims;
 pub mod config;

@@ -15,7 +15,7 @@ use crate::routes::table;
 /// it: a gateway that takes uploads also sees to those that a crash left behind.
 pub async fn serve(listener: TcpListener, gateway: Gateway, stop: CancellationToken) {
     let (timeouts, log) = (gateway.config.timeouts, gateway.log.clone());
-    let on_fault = Arc::new(move |error: &ApiError| log.record_error(error));
+    let on_fault = Arc::new(move |error: &ApiError| log.log_error(error));
     let router = Router::new(gateway.clone(), table(), timeouts, gateway.metrics.clone(), on_fault);
     let server = Server {
         connections: gateway.config.limits.connections,
@@ -23,6 +23,7 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, stop: CancellationTo
         routes: router.filter(),
         health: gateway.health.clone(),
     };
+    let publisher = gateway.sweeper.publisher.clone();
     let beside = {
         let stop = stop.clone();
         async move {
@@ -34,4 +35,6 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, stop: CancellationTo
         }
     };
     server.run(listener, beside, stop).await;
+    // What is left unmarked is published once more by the next gateway.
+    let _ = tokio::time::timeout(timeouts.drain, publisher.flush()).await;
 }

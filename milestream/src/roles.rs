@@ -32,6 +32,8 @@ use crate::{database, payments, schema_ids};
 pub const SINKS: [&str; 3] = ["postgres", "mongo", "analytics"];
 /// Longest wait of a client for Kafka's acknowledgement; afterwards 503, and the reserved photo is published later.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest photos that a gateway holds in memory at once, where nothing is set.
+const PHOTOS_IN_MEMORY: u64 = 16;
 /// Pause between two attempts to start a role whose database does not respond yet.
 const START_AGAIN: Duration = Duration::from_secs(2);
 
@@ -275,6 +277,10 @@ fn gateway_config(config: &Config) -> Result<GatewayConfig> {
     gateway.topic_prefix.clone_from(&config.kafka.topic_prefix);
     processors::fraud_check::rules::Rules::current().version.clone_into(&mut gateway.rules_version);
     gateway.limits.photo_bytes = section.max_photo_bytes;
+    gateway.limits.upload_memory_bytes = match section.upload_memory_bytes {
+        0 => section.max_photo_bytes.saturating_mul(PHOTOS_IN_MEMORY),
+        bytes => bytes,
+    };
     gateway.limits.connections = section.max_connections;
     gateway.timeouts.header = Duration::from_millis(section.header_timeout_ms);
     gateway.timeouts.body_idle = Duration::from_millis(section.body_idle_timeout_ms);

@@ -211,7 +211,14 @@ fn is_luma_detail(scan: &[u8]) -> bool {
 
 /// The length of entropy-coded data: up to a 0xFF that is neither stuffed (0xFF00) nor a restart marker.
 fn entropy_coded(data: &[u8]) -> Option<usize> {
-    data.windows(2).position(|pair| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD7 | 0xFF))
+    let mut at = 0;
+    loop {
+        at += memchr::memchr(0xFF, data.get(at..)?)?;
+        if !matches!(data.get(at + 1)?, 0x00 | 0xD0..=0xD7 | 0xFF) {
+            return Some(at);
+        }
+        at += 1;
+    }
 }
 
 /// Walks the chunks (length, type, data, CRC) to IEND.

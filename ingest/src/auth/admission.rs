@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use runtime::clock::Clock;
 use schemas::ids::UserId;
-use sqlx::PgPool;
 use warp::http::HeaderMap;
 
 use super::address::client_address;
-use super::keys::{Claims, KeySet};
+use super::keys::KeySet;
 use super::rate::{Key, Limiter};
+use super::standing::Accounts;
 use crate::config::{Rate, Rates};
 use crate::http::operation::Operation;
 use crate::http::problem::{
@@ -33,7 +33,7 @@ pub(crate) struct Uploader(pub(crate) Caller);
 
 /// What callers are checked against.
 pub(crate) struct Admission {
-    pub(crate) pool: PgPool,
+    pub(crate) accounts: Accounts,
     pub(crate) keys: KeySet,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limiter: Limiter,
@@ -75,7 +75,7 @@ impl Admission {
         self.take(Key::ApiAddress(Key::network(address)), self.rates.api_per_address)?;
         let claims = self.keys.check(bearer(headers)?, self.clock.now())?;
         self.take(Key::ApiUser(claims.sub), self.rates.api_per_user)?;
-        let writable = self.account(&claims).await?;
+        let writable = self.accounts.check(&claims).await?;
         Ok(Caller { user: claims.sub, address, writable })
     }
 
@@ -93,24 +93,6 @@ impl Admission {
             RATE_LIMITED.because(format!("too many requests: wait {seconds} s")).retry_after(seconds)
         };
         self.limiter.take(key, rate, self.clock.now()).map_err(refused)
-    }
-
-    /// Whether uploads are taken; an error where the account or the session is not in order.
-    async fn account(&self, claims: &Claims) -> Result<bool, ApiError> {
-        let row: Option<(bool, Option<bool>, bool)> = sqlx::query_as(
-            "select u.is_active, s.is_active, exists (select from system_config where maintenance_mode)
-             from users u left join user_sessions s on s.id = $2 and s.user_id = u.id where u.id = $1",
-        )
-        .bind(claims.sub.0)
-        .bind(claims.sid)
-        .fetch_optional(&self.pool)
-        .await?;
-        match row {
-            Some((true, Some(true), maintenance)) => Ok(!maintenance),
-            Some((false, ..)) => Err(ACCOUNT_LOCKED.error()),
-            Some(_) => Err(TOKEN_INVALID.because("the token is not valid: its session has ended")),
-            None => Err(TOKEN_INVALID.because("the token is not valid: its account does not exist")),
-        }
     }
 }
 

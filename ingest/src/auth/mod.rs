@@ -4,3 +4,4 @@ pub(crate) mod address;
 pub(crate) mod admission;
 pub mod keys;
 pub(crate) mod rate;
+pub(crate) mod standing;

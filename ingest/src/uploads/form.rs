@@ -1,15 +1,16 @@
-//! The multipart form, streamed: the photo goes to the store as it comes, the small fields into memory under a cap.
+//! The multipart form, streamed into memory under caps: the photo is hashed as it comes.
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use multer::{Field, Multipart};
 use rust_decimal::Decimal;
 use schemas::events::Unit;
 use schemas::ids::{Micros, VehicleId};
+use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::fields;
-use super::store::{Incoming, PhotoStore};
 use crate::config::Limits;
 use crate::http::body::Body;
 use crate::http::problem::{
@@ -48,15 +49,24 @@ pub(crate) struct UploadForm {
     captured_at: DateTime<Utc>,
 }
 
+/// A photo as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Incoming {
+    pub(crate) bytes: Bytes,
+    /// SHA-256, 64 lower-case hex digits.
+    pub(crate) sha256: String,
+}
+
 /// A form's reader.
-pub(crate) struct FormReader<'a> {
-    pub(crate) photos: &'a PhotoStore,
+pub(crate) struct FormReader {
     pub(crate) limits: Limits,
+    /// Bytes that the body is said to have; 0 where nothing is said.
+    pub(crate) announced: u64,
     pub(crate) now: Micros,
 }
 
-impl FormReader<'_> {
-    /// Reads the whole form. On an error nothing stays in the store.
+impl FormReader {
+    /// Reads the whole form.
     pub(crate) async fn read(
         &self,
         content_type: Option<&str>,
@@ -64,17 +74,10 @@ impl FormReader<'_> {
     ) -> Result<(Incoming, FormFields), ApiError> {
         let boundary = boundary(content_type)?;
         let (mut photo, mut form) = (None, FormFields::default());
-        match self.all(boundary, body, &mut photo, &mut form).await {
-            Ok(()) => photo
-                .map(|photo| (photo, form))
-                .ok_or_else(|| MISSING_FIELD.because("the field photo is missing").field("photo")),
-            Err(error) => {
-                if let Some(photo) = &photo {
-                    self.photos.discard(photo).await;
-                }
-                Err(error)
-            }
-        }
+        self.all(boundary, body, &mut photo, &mut form).await?;
+        photo
+            .map(|photo| (photo, form))
+            .ok_or_else(|| MISSING_FIELD.because("the field photo is missing").field("photo"))
     }
 
     async fn all(
@@ -125,22 +128,19 @@ impl FormReader<'_> {
     }
 
     async fn photo(&self, field: &mut Field<'_>) -> Result<Incoming, ApiError> {
-        let mut writer = self.photos.begin().await?;
-        loop {
-            let chunk = match field.chunk().await {
-                Ok(Some(chunk)) if writer.bytes() + chunk.len() as u64 <= self.limits.photo_bytes => chunk,
-                Ok(None) if writer.bytes() > 0 => return Ok(writer.finish().await?),
-                ended => {
-                    writer.abort().await;
-                    return Err(match ended {
-                        Ok(Some(_)) => photo_too_large(self.limits.photo_bytes),
-                        Ok(None) => EMPTY_FILE.error().field("photo"),
-                        Err(error) => form_error(error),
-                    });
-                }
-            };
-            writer.write(&chunk).await?;
+        let most = usize::try_from(self.announced.min(self.limits.photo_bytes)).unwrap_or_default();
+        let (mut bytes, mut hasher) = (Vec::with_capacity(most), Sha256::new());
+        while let Some(chunk) = field.chunk().await.map_err(form_error)? {
+            if (bytes.len() + chunk.len()) as u64 > self.limits.photo_bytes {
+                return Err(photo_too_large(self.limits.photo_bytes));
+            }
+            hasher.update(&chunk);
+            bytes.extend_from_slice(&chunk);
         }
+        if bytes.is_empty() {
+            return Err(EMPTY_FILE.error().field("photo"));
+        }
+        Ok(Incoming { bytes: bytes.into(), sha256: hex::encode(hasher.finalize()) })
     }
 
     async fn text(&self, field: &mut Field<'_>, name: &'static str) -> Result<String, ApiError> {
@@ -211,7 +211,6 @@ fn form_error(error: multer::Error) -> ApiError {
 mod tests {
     use super::*;
     use crate::config::Timeouts;
-    use bytes::Bytes;
 
     const NOW: Micros = Micros(1_770_000_000_000_000);
 
@@ -219,26 +218,19 @@ mod tests {
         format!("--B\r\ncontent-disposition: form-data; name=\"{name}\"{extra}\r\n\r\n{value}\r\n")
     }
 
-    async fn read(sent: String) -> (Result<(Incoming, FormFields), ApiError>, tempfile::TempDir) {
-        let folder = tempfile::tempdir().unwrap();
-        let url = url::Url::from_directory_path(folder.path()).unwrap();
-        let photos = PhotoStore::open(url.as_str(), false, []).unwrap();
+    async fn read(sent: String) -> Result<(Incoming, FormFields), ApiError> {
         let roomy = Limits::default();
         let limits = Limits { photo_bytes: 64, ..roomy };
         let chunks: Vec<Result<Bytes, warp::Error>> =
             sent.into_bytes().chunks(7).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
         let mut body = Body::new(futures::stream::iter(chunks), &Timeouts::default());
         body.allow(roomy.photo_bytes + roomy.form_overhead_bytes, move || photo_too_large(roomy.photo_bytes));
-        let reader = FormReader { photos: &photos, limits, now: NOW };
-        (reader.read(Some("multipart/form-data; boundary=B"), &mut body).await, folder)
+        let reader = FormReader { limits, announced: 0, now: NOW };
+        reader.read(Some("multipart/form-data; boundary=B"), &mut body).await
     }
 
     async fn code(sent: String) -> &'static str {
-        let (read, folder) = read(sent).await;
-        let error = read.unwrap_err();
-        let left = std::fs::read_dir(folder.path().join("incoming")).unwrap().count();
-        assert_eq!(left, 0, "nothing stays in the store after {error}");
-        error.code()
+        read(sent).await.unwrap_err().code()
     }
 
     #[tokio::test]
@@ -247,13 +239,13 @@ mod tests {
             + &field("claimed_mileage", "", "12345.6")
             + &field("unit", "", "miles")
             + "--B--\r\n";
-        let (photo, form) = read(form).await.0.unwrap();
-        assert_eq!((photo.bytes, form.file_name.as_deref()), (5, Some("b.jpg")));
+        let (photo, form) = read(form).await.unwrap();
+        assert_eq!((photo.bytes.as_ref(), form.file_name.as_deref()), (b"PHOTO".as_slice(), Some("b.jpg")));
         assert_eq!((form.mileage, form.unit), (Some(Decimal::new(123_456, 1)), Some(Unit::Miles)));
     }
 
     #[tokio::test]
-    async fn each_fault_of_a_form_has_its_code_and_leaves_nothing_behind() {
+    async fn each_fault_of_a_form_has_its_code() {
         let end = "--B--\r\n";
         let photo = field("photo", "; filename=\"a.jpg\"", "PHOTO");
         assert_eq!(code(field("unit", "", "km") + end).await, "missing_field");

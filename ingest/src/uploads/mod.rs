@@ -1,10 +1,12 @@
-//! Taking a photo: [`post`] ties the way together, [`form`] and [`fields`] read the multipart body, [`store`] hashes and keeps
-//! the photo, [`check`] looks at its bytes, [`reserve`] decides in one transaction what the event holds, [`publish`] sends it,
-//! and [`sweep`] sends what a crash left behind.
+//! Taking a photo: [`post`] ties the way together, [`form`] and [`fields`] read the multipart body and hash the photo, [`look`] asks
+//! what is known of the upload, [`check`] looks at the photo's bytes, [`store`] keeps them, [`reserve`] decides what the event
+//! holds ([`plain`] where nothing stands in its way), [`publish`] sends it, and [`sweep`] sends what a crash left behind.
 
 pub mod check;
 pub(crate) mod fields;
 pub(crate) mod form;
+pub(crate) mod look;
+pub(crate) mod plain;
 pub(crate) mod post;
 pub(crate) mod publish;
 pub(crate) mod reserve;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use schemas::ids::{UploadId, UserId};
 use serde::Serialize;
 use serde_json::json;
@@ -11,15 +12,16 @@ use warp::http::HeaderMap;
 
 use super::check::PhotoCheck;
 use super::fields;
-use super::form::{FormFields, FormReader, UploadForm, photo_too_large};
+use super::form::{FormFields, FormReader, Incoming, UploadForm, photo_too_large};
+use super::look::{Question, Reserved};
 use super::publish::Publisher;
-use super::reserve::{Reservations, Reserved, Wanted};
-use super::store::{Incoming, PhotoStore};
+use super::reserve::{Reservations, Wanted, default_vehicle};
+use super::store::PhotoStore;
 use crate::auth::admission::Uploader;
 use crate::config::Limits;
 use crate::http::body::Body;
 use crate::http::operation::Operation;
-use crate::http::places::Places;
+use crate::http::places::Memory;
 use crate::http::problem::{
     ApiError, BUSY, EMPTY_FILE, FIELD_TOO_LONG, IDEMPOTENCY_KEY_INVALID, IDEMPOTENCY_KEY_REUSED, INTERNAL,
     INVALID_FIELD, LOW_RESOLUTION, MALFORMED_FORM, MISSING_FIELD, NOT_PUBLISHED, PHOTO_REFUSED,
@@ -62,10 +64,8 @@ pub(crate) struct Uploads {
     pub(crate) reservations: Reservations,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) limits: Limits,
-    /// For bodies being read.
-    pub(crate) reading: Places,
-    /// For photos being checked.
-    pub(crate) checking: Places,
+    /// For bodies in memory.
+    pub(crate) memory: Memory,
     /// Where clients reach the gateway.
     pub(crate) base_url: String,
 }
@@ -127,72 +127,80 @@ pub(crate) async fn post(
     IdempotencyKey(key): IdempotencyKey,
     FormBody(RequestBody(mut body)): FormBody,
 ) -> Result<Taken<Accepted>, ApiError> {
-    let (photo, form) = uploads.read(&headers, &mut body).await?;
-    let reserved = uploads.keep(caller.user, &photo, &form, key.as_deref()).await;
-    if !matches!(&reserved, Ok(reserved) if reserved.fresh) {
-        uploads.photos.discard(&photo).await;
-    }
-    let reserved = reserved?;
+    let announced = content_length(&headers);
+    let memory = uploads.memory.take(uploads.most(announced)?).await?;
+    let (photo, form) = uploads.read(&headers, announced, &mut body).await?;
+    let reserved = uploads.keep(caller.user, photo, &form, key).await?;
+    drop(memory);
     let now = uploads.publisher.settle(&reserved, traceparent(&headers)).await?;
     let document = uploads.accepted(reserved.upload_id);
     Ok(Taken { now, location: Some(document.status_url.clone()), document })
 }
 
 impl Uploads {
-    async fn read(&self, headers: &HeaderMap, body: &mut Body) -> Result<(Incoming, FormFields), ApiError> {
-        let limits = self.limits;
+    /// Bytes that a body may have: as many as are announced, or the longest where none are.
+    fn most(&self, announced: Option<u64>) -> Result<u64, ApiError> {
         // As every other field is capped by itself, a longer body means a longer photo, and is refused as one.
-        let (longest, too_large) =
-            (limits.photo_bytes + limits.form_overhead_bytes, move || photo_too_large(limits.photo_bytes));
-        if content_length(headers).is_some_and(|length| length > longest) {
-            return Err(too_large());
+        let longest = self.limits.photo_bytes + self.limits.form_overhead_bytes;
+        match announced {
+            Some(length) if length > longest => Err(photo_too_large(self.limits.photo_bytes)),
+            Some(length) => Ok(length),
+            None => Ok(longest),
         }
-        body.allow(longest, too_large);
-        let _place = self.reading.take().await?;
-        let reader = FormReader { photos: &self.photos, limits, now: self.reservations.clock.now() };
+    }
+
+    async fn read(
+        &self,
+        headers: &HeaderMap,
+        announced: Option<u64>,
+        body: &mut Body,
+    ) -> Result<(Incoming, FormFields), ApiError> {
+        let limits = self.limits;
+        body.allow(self.most(announced)?, move || photo_too_large(limits.photo_bytes));
+        let now = self.reservations.clock.now();
+        let reader = FormReader { limits, announced: announced.unwrap_or(0), now };
         reader.read(text(headers, "content-type"), body).await
     }
 
-    /// From a photo under its temporary key to a reservation.
+    /// From a photo in memory to a reservation.
     async fn keep(
         &self,
         user: UserId,
-        photo: &Incoming,
+        photo: Incoming,
         form: &FormFields,
-        idempotency_key: Option<&str>,
+        idempotency_key: Option<String>,
     ) -> Result<Reserved, ApiError> {
-        if let Some(reserved) = self.reservations.earlier(user, photo, form, idempotency_key).await? {
-            return Ok(reserved);
+        let vehicle = form.vehicle_id.unwrap_or_else(|| default_vehicle(user));
+        let question = Question { user, idempotency_key, vehicle, image_hash: photo.sha256 };
+        let seen = self.reservations.look(&question).await?;
+        if let Some(reserved) = seen.settled(&question) {
+            return Ok(reserved.clone());
         }
-        let mime = self.check_photo(photo).await?;
-        let object_key = PhotoStore::key(user, &photo.sha256);
+        let (bytes, object_key) = (photo.bytes.len(), PhotoStore::key(user, &question.image_hash));
         // Before the reservation: a reserved event may be published at any time, and its photo must be there then. A reservation
         // that fails now leaves a photo without an upload, under a key that the same photo sent again will have.
-        self.photos.keep(photo, &object_key).await?;
+        let mime = self.check_and_keep(photo.bytes, &object_key).await?;
         let image_url = self.photos.url_of(&object_key);
-        let wanted = Wanted {
-            user,
-            photo,
-            mime,
-            form,
-            idempotency_key,
-            object_key: &object_key,
-            image_url: &image_url,
-        };
-        self.reservations.reserve(&wanted).await
+        let wanted =
+            Wanted { question: &question, bytes, mime, form, object_key: &object_key, image_url: &image_url };
+        self.reservations.reserve(&wanted, &seen).await
     }
 
-    async fn check_photo(&self, photo: &Incoming) -> Result<&'static str, ApiError> {
-        let place = self.checking.take().await?;
-        let bytes = self.photos.read(&photo.key).await?;
-        let check = self.check.clone();
-        let checked = tokio::task::spawn_blocking(move || {
-            let checked = check.check(&bytes);
-            drop((bytes, place));
-            checked
+    /// Checks and keeps a photo; gives its MIME type.
+    async fn check_and_keep(&self, bytes: Bytes, object_key: &str) -> Result<&'static str, ApiError> {
+        let (check, photos, photo, key) =
+            (self.check.clone(), self.photos.clone(), bytes.clone(), object_key.to_owned());
+        let work = tokio::task::spawn_blocking(move || {
+            let mime = check.check(&photo).map_err(super::check::refusal)?;
+            Ok::<_, ApiError>((mime, photos.keep_on_disk(&photo, &key)))
         });
-        let checked = checked.await.map_err(|error| INTERNAL.caused_by(error))?;
-        checked.map_err(super::check::refusal)
+        match work.await.map_err(|error| INTERNAL.caused_by(error))?? {
+            (mime, Some(kept)) => kept.map(|()| mime).map_err(ApiError::from),
+            (mime, None) => {
+                self.photos.keep_in_bucket(bytes, object_key).await?;
+                Ok(mime)
+            }
+        }
     }
 
     fn accepted(&self, upload_id: UploadId) -> Accepted {

@@ -4,18 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use runtime::clock::Clock;
 use runtime::producer::{Message, Outbound, send_and_wait};
 use runtime::publish::{Delivered, PublishError};
 use runtime::worker::TRACEPARENT;
 use schemas::codec;
 use schemas::events::{Event as _, UploadReceived};
-use schemas::ids::Micros;
+use schemas::ids::{Micros, UploadId};
 use sqlx::PgPool;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
 
-use super::reserve::{Reserved, unpublished};
+use super::look::Reserved;
+use super::reserve::unpublished;
 use crate::activity::ActivityLog;
+use crate::batches::Batches;
 use crate::http::problem::{ApiError, NOT_PUBLISHED};
 
 /// Reservations of one round.
@@ -26,6 +31,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// What publishing works with.
 pub(crate) struct Publisher {
     pub(crate) pool: PgPool,
+    pub(crate) marks: Batches<UploadId, ()>,
     pub(crate) outbound: Arc<dyn Outbound>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) log: Arc<ActivityLog>,
@@ -53,6 +59,7 @@ impl Publisher {
         if !reserved.fresh && self.published_by_another(reserved).await? {
             return Ok(false);
         }
+        // Nobody waits for the mark.
         let published = self.publish(reserved, traceparent).await;
         published.map_err(|error| not_published(reserved, error))?;
         Ok(true)
@@ -76,8 +83,12 @@ impl Publisher {
         }
     }
 
-    /// Publishes the stored bytes, waits for all in-sync replicas, and writes that down.
-    async fn publish(&self, reserved: &Reserved, traceparent: Option<&str>) -> Result<(), PublishError> {
+    /// Publishes the stored bytes, waits for all in-sync replicas, and has that written down, whose end the receiver gets.
+    async fn publish(
+        &self,
+        reserved: &Reserved,
+        traceparent: Option<&str>,
+    ) -> Result<Option<oneshot::Receiver<()>>, PublishError> {
         let key = reserved.user.to_string();
         let trace = [(TRACEPARENT, traceparent.map(str::as_bytes))];
         let message = Message {
@@ -88,11 +99,9 @@ impl Publisher {
         };
         let delivered = self.send(&message).await?;
         // The upload is kept and acknowledged from here on. If the mark is lost, the sweeper publishes the same bytes once more.
-        if let Err(error) = self.mark_published(reserved).await {
-            tracing::warn!(error = %error, upload_id = %reserved.upload_id, "published, but not marked so");
-        }
+        let marked = self.marks.add(reserved.upload_id).await;
         self.log_published(reserved, delivered);
-        Ok(())
+        Ok(marked)
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<Delivered, PublishError> {
@@ -127,33 +136,16 @@ impl Publisher {
         Micros(self.clock.now().0.saturating_sub(age))
     }
 
-    async fn mark_published(&self, reserved: &Reserved) -> Result<(), sqlx::Error> {
-        // Locks in the order of a reservation, the holder before the photo: the other way round is a deadlock with a second request for
-        // the same photo. The holder is found by the photo's hash, its key.
-        sqlx::query(
-            "with holder as materialized (
-                select f.image_hash from photo_hashes p join photo_first_holders f using (image_hash)
-                where p.upload_id = $1 and f.upload_id = $1 for update of f
-             ), marked as (
-                update photo_hashes set published_at = $2
-                where upload_id = $1 and published_at is null and (select count(*) >= 0 from holder)
-                returning upload_id
-             )
-             update photo_first_holders f set published_at = $2
-             from holder, marked where f.image_hash = holder.image_hash and f.upload_id = marked.upload_id",
-        )
-        .bind(reserved.upload_id.0)
-        .bind(self.clock.now().to_utc())
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+    /// Waits until what was added before is marked.
+    pub(crate) async fn flush(&self) {
+        let _ = self.marks.ask(UploadId(Uuid::nil())).await;
     }
 
     fn log_published(&self, reserved: &Reserved, delivered: Delivered) {
         let event = codec::unframe(&reserved.event)
             .and_then(|(id, datum)| codec::decode::<UploadReceived>(UploadReceived::schema(), id, datum));
         match event {
-            Ok(event) => self.log.record_upload(&event, delivered),
+            Ok(event) => self.log.log_upload(&event, delivered),
             // Reserved by another release: its stages log it all the same.
             Err(error) => tracing::warn!(error = %error, "a stored event is not of this release"),
         }
@@ -179,7 +171,12 @@ impl Publisher {
         let mut count = 0;
         for reserved in &reserved {
             match self.publish(reserved, None).await {
-                Ok(()) => count += 1,
+                Ok(marked) => {
+                    count += 1;
+                    if let Some(marked) = marked {
+                        let _ = marked.await;
+                    }
+                }
                 // One that Kafka will never take must not hold the others up: it stays, visibly.
                 Err(PublishError::Refused(detail)) => {
                     tracing::error!(upload_id = %reserved.upload_id, detail, "kafka refuses a reserved upload");
@@ -190,6 +187,46 @@ impl Publisher {
         lock.rollback().await?;
         Ok(count)
     }
+}
+
+/// Marks what was published, all that is acknowledged meanwhile at once.
+pub(crate) fn marks(pool: PgPool, clock: Arc<dyn Clock>) -> Batches<UploadId, ()> {
+    Batches::new(move |published: Vec<UploadId>| {
+        let (pool, now) = (pool.clone(), clock.now());
+        async move {
+            let marked = mark(&pool, &published, now).await;
+            if let Err(error) = &marked {
+                tracing::warn!(error = %error, uploads = published.len(), "published, but not marked so");
+            }
+            marked.ok().map(|()| vec![(); published.len()])
+        }
+        .boxed()
+    })
+}
+
+async fn mark(pool: &PgPool, published: &[UploadId], now: Micros) -> Result<(), sqlx::Error> {
+    // Locks in the order of a reservation, the holders before the photos: the other way round is a deadlock with a second request for
+    // the same photo. A holder is found by the photo's hash, its key.
+    sqlx::query(
+        "with photo as materialized (
+            select image_hash, upload_id from photo_hashes where upload_id = any($1) and published_at is null
+         ), holder as materialized (
+            select f.image_hash from photo_first_holders f join photo using (image_hash, upload_id)
+            order by f.image_hash for update of f
+         ), marked as (
+            update photo_hashes p set published_at = $2
+            from photo where p.upload_id = photo.upload_id and (select count(*) >= 0 from holder)
+            returning p.image_hash, p.upload_id
+         )
+         update photo_first_holders f set published_at = $2
+         from holder, marked where f.image_hash = holder.image_hash and f.image_hash = marked.image_hash
+           and f.upload_id = marked.upload_id",
+    )
+    .bind(published.iter().map(|id| id.0).collect::<Vec<_>>())
+    .bind(now.to_utc())
+    .execute(pool)
+    .await?;
+    Ok(())
 }
 
 fn not_published(reserved: &Reserved, error: PublishError) -> ApiError {

@@ -1,5 +1,6 @@
-//! Reserving a photo: one transaction that decides everything about an upload that its event will hold, and keeps the
-//! event's exact bytes. Publishing comes after; a retry after any crash in between publishes the same bytes.
+//! Reserving a photo: everything about an upload that its event will hold is decided, and the event's exact bytes are kept,
+//! in one transaction, or in one statement with others where nothing stands in the way ([`super::plain`]). Publishing comes
+//! after; a retry after any crash in between publishes the same bytes.
 //!
 //! *Who is first?* The first holder of a photo is decided here, by inserting into `photo_first_holders` under its unique
 //! key, and not when the event is published. Two drivers who post one photo at the same moment both reserve before either
@@ -12,136 +13,146 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use futures::FutureExt as _;
 use runtime::clock::Clock;
 use schemas::codec;
 use schemas::events::{FirstHolder, Stamp, UploadHeader, UploadReceived};
 use schemas::ids::{EventId, Micros, UploadId, UserId, VehicleId, natural};
 use schemas::sealed::{Sealed, UserKey};
-use serde_json::Value;
-use sqlx::{FromRow, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::form::FormFields;
-use super::store::Incoming;
-use crate::http::problem::{ApiError, BUSY, IDEMPOTENCY_KEY_REUSED, INTERNAL, VEHICLE_NOT_FOUND};
+use super::look::{Facts, Question, Reserved, Seen, look, vehicle_not_found};
+use super::plain::{Plain, reserve_plain};
+use crate::batches::Batches;
+use crate::http::problem::{ApiError, BUSY, IDEMPOTENCY_KEY_REUSED, INTERNAL};
 
 /// Tries before a lost race is an error. A try is lost only to a commit, which the next try sees.
 const TRIES: usize = 3;
 
 /// A photo that is to be reserved.
 pub(crate) struct Wanted<'a> {
-    pub(crate) user: UserId,
-    pub(crate) photo: &'a Incoming,
+    pub(crate) question: &'a Question,
+    /// The photo's size.
+    pub(crate) bytes: usize,
     pub(crate) mime: &'static str,
     pub(crate) form: &'a FormFields,
-    pub(crate) idempotency_key: Option<&'a str>,
     pub(crate) object_key: &'a str,
     pub(crate) image_url: &'a str,
-}
-
-/// A reserved photo.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reserved {
-    pub(crate) upload_id: UploadId,
-    pub(crate) user: UserId,
-    /// The framed event.
-    pub(crate) event: Vec<u8>,
-    pub(crate) reserved_at: Micros,
-    pub(crate) published: bool,
-    /// Whether this request reserved it.
-    pub(crate) fresh: bool,
-}
-
-/// What is known of a photo that is sent, of its idempotency key and its vehicle.
-#[derive(FromRow)]
-struct Seen {
-    key_photo: Option<String>,
-    vehicle_owner: Option<Uuid>,
-    upload_id: Option<Uuid>,
-    event: Option<Vec<u8>>,
-    reserved_at: Option<DateTime<Utc>>,
-    published: bool,
-    failed: bool,
-}
-
-impl Seen {
-    /// The photo's reservation; none where there is none.
-    fn reserved(self, user: UserId) -> Option<Reserved> {
-        Some(Reserved {
-            upload_id: UploadId(self.upload_id?),
-            user,
-            event: self.event?,
-            reserved_at: self.reserved_at?.into(),
-            published: self.published,
-            fresh: false,
-        })
-    }
 }
 
 type Row = (Uuid, Vec<u8>, DateTime<Utc>, bool, bool);
 
 /// What reserving works with.
 pub(crate) struct Reservations {
-    pub(crate) pool: PgPool,
     pub(crate) clock: Arc<dyn Clock>,
+    pool: PgPool,
     /// The registry's id of `UploadReceived`.
-    pub(crate) schema_id: u32,
+    schema_id: u32,
     /// The rules in force, stamped into every event.
-    pub(crate) rules_version: String,
+    rules_version: String,
+    looks: Batches<Question, Seen>,
+    plain: Batches<Plain, bool>,
 }
 
 impl Reservations {
-    /// The reservation of the same photo of the same user, unless its upload failed; refuses a key used with another photo and
-    /// another's vehicle before anything is moved. Decides nothing: [`Reservations::reserve`] looks again under locks.
-    pub(crate) async fn earlier(
-        &self,
-        user: UserId,
-        photo: &Incoming,
-        form: &FormFields,
-        idempotency_key: Option<&str>,
-    ) -> Result<Option<Reserved>, ApiError> {
-        let seen: Seen = sqlx::query_as(
-            "select (select image_hash from idempotency_keys where user_id = $1 and key = $2) as key_photo,
-                    (select user_id from vehicles where id = $3) as vehicle_owner,
-                    p.upload_id, p.event, p.reserved_at, p.published_at is not null as published,
-                    coalesce(o.upload_status = 'failed', false) as failed
-             from (select $4::text as image_hash) sent
-               left join photo_hashes p on p.user_id = $1 and p.image_hash = sent.image_hash
-               left join odometer_uploads o on o.id = p.upload_id",
-        )
-        .bind(user.0)
-        .bind(idempotency_key)
-        .bind(form.vehicle_id.map(|id| id.0))
-        .bind(&photo.sha256)
-        .fetch_one(&self.pool)
-        .await?;
-        if seen.key_photo.as_ref().is_some_and(|used| *used != photo.sha256) {
-            return Err(IDEMPOTENCY_KEY_REUSED.error());
-        }
-        if seen.vehicle_owner.is_some_and(|owner| owner != user.0) {
-            return Err(vehicle_not_found());
-        }
-        // A key that is not stored yet is stored by the transaction.
-        let settled = !seen.failed && (idempotency_key.is_none() || seen.key_photo.is_some());
-        Ok(seen.reserved(user).filter(|_| settled))
+    /// Reservations in a database.
+    pub(crate) fn new(pool: PgPool, clock: Arc<dyn Clock>, schema_id: u32, rules_version: String) -> Self {
+        let looks = Batches::new({
+            let pool = pool.clone();
+            move |questions: Vec<Question>| {
+                let pool = pool.clone();
+                async move { whole(look(&pool, &questions).await) }.boxed()
+            }
+        });
+        let plain = Batches::new({
+            let pool = pool.clone();
+            move |wanted: Vec<Plain>| {
+                let pool = pool.clone();
+                async move { whole(reserve_plain(&pool, &wanted).await) }.boxed()
+            }
+        });
+        Self { clock, pool, schema_id, rules_version, looks, plain }
+    }
+
+    /// What is known of an upload before anything of it is kept. Decides nothing: reserving looks again.
+    pub(crate) async fn look(&self, question: &Question) -> Result<Seen, ApiError> {
+        let seen = match self.looks.ask(question.clone()).await {
+            Some(seen) => Some(seen),
+            None => look(&self.pool, std::slice::from_ref(question)).await?.pop(),
+        };
+        let seen = seen.ok_or_else(|| INTERNAL.error())?;
+        seen.check(question)?;
+        Ok(seen)
     }
 
     /// Reserves a photo, or finds its reservation.
-    pub(crate) async fn reserve(&self, wanted: &Wanted<'_>) -> Result<Reserved, ApiError> {
+    pub(crate) async fn reserve(&self, wanted: &Wanted<'_>, seen: &Seen) -> Result<Reserved, ApiError> {
+        let upload_id = UploadId(Uuid::now_v7());
+        if let Some(plain) = self.plain(wanted, seen, upload_id)? {
+            let reserved = Reserved {
+                upload_id,
+                user: wanted.question.user,
+                event: plain.event.clone(),
+                reserved_at: plain.at.into(),
+                published: false,
+                fresh: true,
+            };
+            if self.plain.ask(plain).await == Some(true) {
+                return Ok(reserved);
+            }
+        }
         for _ in 0..TRIES {
-            if let Some(reserved) = self.try_reserve(wanted).await? {
+            if let Some(mut reserved) = self.try_reserve(wanted, upload_id).await? {
+                // A batch whose end was not seen may have reserved it after all.
+                reserved.fresh |= reserved.upload_id == upload_id && !reserved.published;
                 return Ok(reserved);
             }
         }
         Err(BUSY.error().retry_after(1))
     }
 
+    /// The reservation as one of a batch; none where a vehicle or a key is to be made, or an earlier upload renewed.
+    fn plain(
+        &self,
+        wanted: &Wanted<'_>,
+        seen: &Seen,
+        upload_id: UploadId,
+    ) -> Result<Option<Plain>, ApiError> {
+        let Some(facts) = seen.facts.as_ref().filter(|facts| facts.kind.is_some() && facts.key.is_some())
+        else {
+            return Ok(None);
+        };
+        if seen.earlier.is_some() {
+            return Ok(None);
+        }
+        let now = self.clock.now();
+        let stamp = Stamp { first_holder: seen.holder, ..stamp(wanted, upload_id, facts)? };
+        let event = UploadReceived { header: self.header(wanted, upload_id, now), stamp };
+        Ok(Some(Plain {
+            user: wanted.question.user,
+            image_hash: wanted.question.image_hash.clone(),
+            upload_id,
+            event_id: event.header.event_id,
+            event: codec::encode(self.schema_id, &event).map_err(|error| INTERNAL.caused_by(error))?,
+            at: now.to_utc(),
+            idempotency_key: wanted.question.idempotency_key.clone(),
+            holder: seen.holder.map_or(upload_id, |holder| holder.upload_id),
+        }))
+    }
+
     /// None where another request of the same user reserved the same photo in the meantime.
-    async fn try_reserve(&self, wanted: &Wanted<'_>) -> Result<Option<Reserved>, ApiError> {
+    async fn try_reserve(
+        &self,
+        wanted: &Wanted<'_>,
+        upload_id: UploadId,
+    ) -> Result<Option<Reserved>, ApiError> {
+        let user = wanted.question.user;
         let now = self.clock.now();
         let mut tx = self.pool.begin().await?;
         claim_key(&mut tx, wanted, now).await?;
-        let before = find(&mut tx, wanted.user, &wanted.photo.sha256).await?;
+        let before = find(&mut tx, user, &wanted.question.image_hash).await?;
         let failed = match before {
             Some((reserved, false)) => {
                 tx.commit().await?;
@@ -150,54 +161,45 @@ impl Reservations {
             Some((reserved, true)) => Some(reserved.upload_id),
             None => None,
         };
-        let upload_id = UploadId(Uuid::now_v7());
-        let vehicle_id = wanted.form.vehicle_id.unwrap_or_else(|| default_vehicle(wanted.user));
-        let facts = facts(&mut tx, wanted, vehicle_id, now).await?;
+        let facts = facts(&mut tx, wanted, now).await?;
         let first_holder = first_holder(&mut tx, wanted, upload_id, failed, now).await?;
-        let stamp = Stamp { first_holder, ..stamp(wanted, upload_id, facts)? };
-        let event = UploadReceived { header: self.header(wanted, upload_id, vehicle_id, now), stamp };
+        let stamp = Stamp { first_holder, ..stamp(wanted, upload_id, &facts)? };
+        let event = UploadReceived { header: self.header(wanted, upload_id, now), stamp };
         let bytes = codec::encode(self.schema_id, &event).map_err(|error| INTERNAL.caused_by(error))?;
         if !store(&mut tx, wanted, &event.header, &bytes, failed).await? {
             tx.rollback().await?;
             return Ok(None);
         }
         tx.commit().await?;
-        let reserved = Reserved {
-            upload_id,
-            user: wanted.user,
-            event: bytes,
-            reserved_at: now,
-            published: false,
-            fresh: true,
-        };
+        let reserved =
+            Reserved { upload_id, user, event: bytes, reserved_at: now, published: false, fresh: true };
         Ok(Some(reserved))
     }
 
-    fn header(
-        &self,
-        wanted: &Wanted<'_>,
-        upload_id: UploadId,
-        vehicle_id: VehicleId,
-        now: Micros,
-    ) -> UploadHeader {
+    fn header(&self, wanted: &Wanted<'_>, upload_id: UploadId, now: Micros) -> UploadHeader {
         UploadHeader {
             event_id: EventId(Uuid::now_v7()),
             upload_id,
-            user_id: wanted.user,
-            vehicle_id,
+            user_id: wanted.question.user,
+            vehicle_id: wanted.question.vehicle,
             occurred_at: now,
             accepted_at: now,
-            image_hash: wanted.photo.sha256.clone(),
+            image_hash: wanted.question.image_hash.clone(),
             object_key: wanted.object_key.to_owned(),
             image_url: wanted.image_url.to_owned(),
             // At most 16 MiB, so the conversion cannot fail.
-            file_size: i64::try_from(wanted.photo.bytes).unwrap_or(i64::MAX),
+            file_size: i64::try_from(wanted.bytes).unwrap_or(i64::MAX),
             mime_type: wanted.mime.to_owned(),
             stage_version: env!("CARGO_PKG_VERSION").to_owned(),
             rules_version: self.rules_version.clone(),
             root: None,
         }
     }
+}
+
+/// The results of a batch; none where it failed: those who asked ask by themselves, and meet their own error.
+fn whole<O>(results: Result<Vec<O>, sqlx::Error>) -> Option<Vec<O>> {
+    results.inspect_err(|error| tracing::debug!(%error, "a batch failed")).ok()
 }
 
 /// The user's reservation of a photo, and whether its upload failed.
@@ -226,38 +228,24 @@ async fn find(
 }
 
 async fn claim_key(tx: &mut PgConnection, wanted: &Wanted<'_>, now: Micros) -> Result<(), ApiError> {
-    let Some(key) = wanted.idempotency_key else { return Ok(()) };
+    let Some(key) = &wanted.question.idempotency_key else { return Ok(()) };
     sqlx::query(
         "insert into idempotency_keys (user_id, key, image_hash, created_at) values ($1, $2, $3, $4)
          on conflict (user_id, key) do nothing",
     )
-    .bind(wanted.user.0)
+    .bind(wanted.question.user.0)
     .bind(key)
-    .bind(&wanted.photo.sha256)
+    .bind(&wanted.question.image_hash)
     .bind(now.to_utc())
     .execute(&mut *tx)
     .await?;
     let used: String =
         sqlx::query_scalar("select image_hash from idempotency_keys where user_id = $1 and key = $2")
-            .bind(wanted.user.0)
+            .bind(wanted.question.user.0)
             .bind(key)
             .fetch_one(tx)
             .await?;
-    if used == wanted.photo.sha256 { Ok(()) } else { Err(IDEMPOTENCY_KEY_REUSED.error()) }
-}
-
-/// What the database knows that an event holds.
-#[derive(FromRow)]
-struct Facts {
-    kind: Option<String>,
-    key: Option<Vec<u8>>,
-    is_active: bool,
-    created_at: DateTime<Utc>,
-    verification_level: String,
-    wallet_id: Option<Uuid>,
-    wants_claim: bool,
-    revision: Option<i64>,
-    flags: Option<Value>,
+    if used == wanted.question.image_hash { Ok(()) } else { Err(IDEMPOTENCY_KEY_REUSED.error()) }
 }
 
 /// The facts, in one statement that also makes the vehicle and the user's key where there are none.
@@ -266,25 +254,19 @@ struct Facts {
 /// another's default vehicle, whose id (v5) can be worked out. Bounded by the rate of uploads. The key waits for the vehicle, so that rows
 /// are locked in the order above. Rows that another request commits while this one waits for them are not in the statement's snapshot: a
 /// second look sees them.
-async fn facts(
-    tx: &mut PgConnection,
-    wanted: &Wanted<'_>,
-    vehicle: VehicleId,
-    now: Micros,
-) -> Result<Facts, ApiError> {
-    let may_register =
-        vehicle == default_vehicle(wanted.user) || [4, 7].contains(&vehicle.0.get_version_num());
-    let mut facts = look(tx, wanted, vehicle, may_register, now).await?;
+async fn facts(tx: &mut PgConnection, wanted: &Wanted<'_>, now: Micros) -> Result<Facts, ApiError> {
+    let Question { user, vehicle, .. } = wanted.question;
+    let may_register = *vehicle == default_vehicle(*user) || [4, 7].contains(&vehicle.0.get_version_num());
+    let mut facts = look_and_make(tx, wanted, may_register, now).await?;
     if facts.key.is_none() || (facts.kind.is_none() && may_register) {
-        facts = look(tx, wanted, vehicle, may_register, now).await?;
+        facts = look_and_make(tx, wanted, may_register, now).await?;
     }
     if facts.kind.is_none() { Err(vehicle_not_found()) } else { Ok(facts) }
 }
 
-async fn look(
+async fn look_and_make(
     tx: &mut PgConnection,
     wanted: &Wanted<'_>,
-    vehicle: VehicleId,
     may_register: bool,
     now: Micros,
 ) -> Result<Facts, sqlx::Error> {
@@ -308,17 +290,13 @@ async fn look(
                               order by revision desc limit 1) c on true
          where u.id = $1",
     )
-    .bind(wanted.user.0)
-    .bind(vehicle.0)
+    .bind(wanted.question.user.0)
+    .bind(wanted.question.vehicle.0)
     .bind(now.to_utc())
     .bind(may_register)
     .bind(UserKey::generate().expose())
     .fetch_one(tx)
     .await
-}
-
-fn vehicle_not_found() -> ApiError {
-    VEHICLE_NOT_FOUND.error().field("vehicle_id")
 }
 
 /// The vehicle of a user who names none.
@@ -334,7 +312,7 @@ fn seal(wanted: &Wanted<'_>, upload_id: UploadId, key: Option<&[u8]>) -> Result<
 }
 
 /// What is true now and later decisions need; the first holder comes after.
-fn stamp(wanted: &Wanted<'_>, upload_id: UploadId, facts: Facts) -> Result<Stamp, ApiError> {
+fn stamp(wanted: &Wanted<'_>, upload_id: UploadId, facts: &Facts) -> Result<Stamp, ApiError> {
     // A flag that is not there is on, as the data map's defaults for these two say.
     let on = |flag: &str| facts.flags.as_ref().and_then(|flags| flags[flag].as_bool()).unwrap_or(true);
     Ok(Stamp {
@@ -346,9 +324,9 @@ fn stamp(wanted: &Wanted<'_>, upload_id: UploadId, facts: Facts) -> Result<Stamp
         account_created_at: facts.created_at.into(),
         auto_claim: facts.wants_claim && on("auto_claim"),
         auto_accept: on("ai_verification"),
-        verification_level: facts.verification_level,
+        verification_level: facts.verification_level.clone(),
         wallet_id: facts.wallet_id,
-        vehicle_kind: facts.kind.unwrap_or_default(),
+        vehicle_kind: facts.kind.clone().unwrap_or_default(),
         region: "ZZ".to_owned(),
         config_revision: facts.revision.unwrap_or(0),
         first_holder: None,
@@ -369,8 +347,8 @@ async fn first_holder(
            case when f.user_id = excluded.user_id and f.upload_id = $5 then excluded.upload_id else f.upload_id end
          returning user_id, upload_id",
     )
-    .bind(&wanted.photo.sha256)
-    .bind(wanted.user.0)
+    .bind(&wanted.question.image_hash)
+    .bind(wanted.question.user.0)
     .bind(upload_id.0)
     .bind(now.to_utc())
     .bind(failed.map(|id| id.0))
@@ -396,8 +374,8 @@ async fn store(
            published_at = null
          where p.upload_id = $7",
     )
-    .bind(wanted.user.0)
-    .bind(&wanted.photo.sha256)
+    .bind(wanted.question.user.0)
+    .bind(&wanted.question.image_hash)
     .bind(header.upload_id.0)
     .bind(header.event_id.0)
     .bind(bytes)

@@ -1,13 +1,12 @@
 //! The photo store: a local folder, flushed to the disk, or S3, GCS or Azure by URL.
 //!
-//! A photo arrives under `incoming/<uuid>` while it is hashed and counted; once it is checked it moves to
-//! `photos/{user_id}/{sha256}`. The bytes are kept as received: this version strips nothing from them, EXIF included.
-//! What a crash leaves under `incoming/` is removed by [`PhotoStore::sweep`]. (A bucket also wants a lifecycle rule that
-//! ends unfinished multipart uploads after a day.)
+//! A photo is whole in memory when it is kept, under `photos/{user_id}/{sha256}`: as received, EXIF included. On a local disk it is
+//! written under `incoming/<uuid>` first and renamed once it is flushed; what a crash leaves there is removed by
+//! [`PhotoStore::sweep`].
 
 use std::collections::HashSet;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -18,18 +17,13 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectStore, ObjectStoreExt as _, WriteMultipart};
+use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
 use schemas::ids::UserId;
-use sha2::{Digest as _, Sha256};
 use url::Url;
 use uuid::Uuid;
 
 use crate::http::problem::{ApiError, PHOTO_STORE_UNAVAILABLE};
 
-/// Chunk size on a local disk: small, so that an upload costs half a mebibyte (one chunk filling, one being written).
-const LOCAL_CHUNK: usize = 256 * 1024;
-/// Part size on a bucket: the smallest that S3 takes.
-const BUCKET_CHUNK: usize = 5 * 1024 * 1024;
 /// Longest store URL (data map: image_url is 500, the key 108).
 const URL_MAX: usize = 390;
 /// Users' folders that are remembered as flushed: 10,000 x about 150 bytes = 1.5 MB.
@@ -130,15 +124,6 @@ impl PhotoStore {
         format!("photos/{user}/{sha256}")
     }
 
-    /// Begins a photo.
-    pub(crate) async fn begin(&self) -> Result<Writer, StoreError> {
-        let key = format!("incoming/{}", Uuid::now_v7());
-        let chunk = if self.local.is_some() { LOCAL_CHUNK } else { BUCKET_CHUNK };
-        let upload = self.store.put_multipart(&Path::from(key.as_str())).await?;
-        let upload = WriteMultipart::new_with_chunk_size(upload, chunk);
-        Ok(Writer { upload, key, hasher: Sha256::new(), bytes: 0 })
-    }
-
     /// The whole object.
     ///
     /// # Errors
@@ -147,21 +132,16 @@ impl PhotoStore {
         Ok(self.store.get(&Path::from(key)).await?.bytes().await?)
     }
 
-    /// Moves a photo to its place, durably: on a local disk the file is flushed before it is renamed (a photo that is already
-    /// there is never replaced by one that a power cut could empty), then the folders that name it.
-    pub(crate) async fn keep(&self, incoming: &Incoming, key: &str) -> Result<(), StoreError> {
-        let Some(local) = self.local.clone() else {
-            return Ok(self.store.rename(&Path::from(incoming.key.as_str()), &Path::from(key)).await?);
-        };
-        let (from, to) = (local.root.join(&incoming.key), local.root.join(key));
-        blocking(move || local.rename(&from, &to)).await
+    /// Keeps a photo on the local disk, durably: the file is flushed before it has its name (a photo that is already there is never
+    /// replaced by one that a power cut could empty), then the folders that name it. Blocks. None where the store is a bucket.
+    pub(crate) fn keep_on_disk(&self, photo: &[u8], key: &str) -> Option<Result<(), StoreError>> {
+        self.local.as_ref().map(|local| Ok(local.keep(photo, key)?))
     }
 
-    /// Throws a photo away that was not kept. A failure costs disk until the next sweep, nothing else.
-    pub(crate) async fn discard(&self, incoming: &Incoming) {
-        if let Err(error) = self.store.delete(&Path::from(incoming.key.as_str())).await {
-            tracing::debug!(error = %error, "an incoming photo stays until the next sweep");
-        }
+    /// Keeps a photo in a bucket, which has all of it or nothing.
+    pub(crate) async fn keep_in_bucket(&self, photo: Bytes, key: &str) -> Result<(), StoreError> {
+        self.store.put(&Path::from(key), PutPayload::from_bytes(photo)).await?;
+        Ok(())
     }
 
     /// Removes incoming photos older than `age`, at most 1,000, and returns how many. `age` must be longer than any upload takes.
@@ -189,24 +169,36 @@ impl PhotoStore {
 }
 
 impl Local {
-    fn rename(&self, from: &FsPath, to: &FsPath) -> io::Result<()> {
-        let folder = to.parent().unwrap_or(&self.root);
-        fs::create_dir_all(folder)?;
-        if self.fsync {
-            fs::File::open(from)?.sync_all()?;
+    fn keep(&self, photo: &[u8], key: &str) -> io::Result<()> {
+        let (incoming, place) = (self.root.join(format!("incoming/{}", Uuid::now_v7())), self.root.join(key));
+        let folder = place.parent().unwrap_or(&self.root);
+        if !self.is_flushed(folder) {
+            fs::create_dir_all(folder)?;
         }
-        fs::rename(from, to)?;
-        if self.fsync {
-            self.flush(folder)?;
+        let kept = self.write(photo, &incoming).and_then(|()| fs::rename(&incoming, &place));
+        if kept.is_err() {
+            // What cannot be removed now is swept later.
+            let _ = fs::remove_file(&incoming);
         }
-        Ok(())
+        kept?;
+        if self.fsync { self.flush(folder) } else { Ok(()) }
+    }
+
+    fn write(&self, photo: &[u8], path: &FsPath) -> io::Result<()> {
+        let mut file = fs::File::create_new(path)?;
+        file.write_all(photo)?;
+        if self.fsync { file.sync_all() } else { Ok(()) }
+    }
+
+    fn is_flushed(&self, folder: &FsPath) -> bool {
+        self.flushed.lock().unwrap_or_else(PoisonError::into_inner).contains(folder)
     }
 
     /// Makes a photo's entry last: its folder is flushed each time, the folders above only until they are known to be, since each may be
     /// new and an entry lasts once its own folder is flushed.
     fn flush(&self, folder: &FsPath) -> io::Result<()> {
         fs::File::open(folder)?.sync_all()?;
-        if self.flushed.lock().unwrap_or_else(PoisonError::into_inner).contains(folder) {
+        if self.is_flushed(folder) {
             return Ok(());
         }
         for above in folder.ancestors().skip(1).take_while(|above| above.starts_with(&self.root)) {
@@ -242,54 +234,6 @@ async fn blocking<T: Send + 'static>(
     Ok(done.map_err(io::Error::other)??)
 }
 
-/// A photo on its way in: hashed and counted as it is written. Dropping it gives it up.
-pub(crate) struct Writer {
-    upload: WriteMultipart,
-    key: String,
-    hasher: Sha256,
-    bytes: u64,
-}
-
-/// A photo under its temporary key.
-#[derive(Clone, Debug)]
-pub(crate) struct Incoming {
-    /// Its temporary key.
-    pub(crate) key: String,
-    /// SHA-256, 64 lower-case hex digits.
-    pub(crate) sha256: String,
-    /// Its size.
-    pub(crate) bytes: u64,
-}
-
-impl Writer {
-    /// Bytes so far.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Adds bytes; waits while a chunk is still being written, so that two chunks are held at most.
-    pub(crate) async fn write(&mut self, chunk: &[u8]) -> Result<(), StoreError> {
-        self.upload.wait_for_capacity(1).await?;
-        self.hasher.update(chunk);
-        self.bytes += chunk.len() as u64;
-        self.upload.write(chunk);
-        Ok(())
-    }
-
-    /// The end of the photo.
-    pub(crate) async fn finish(self) -> Result<Incoming, StoreError> {
-        self.upload.finish().await?;
-        Ok(Incoming { key: self.key, sha256: hex::encode(self.hasher.finalize()), bytes: self.bytes })
-    }
-
-    /// Gives the photo up.
-    pub(crate) async fn abort(self) {
-        if let Err(error) = self.upload.abort().await {
-            tracing::debug!(error = %error, "an incoming photo stays until the next sweep");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,31 +244,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_photo_is_hashed_while_it_is_written_and_moves_to_its_users_folder() {
+    async fn a_photo_is_whole_under_its_key_and_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(&folder);
-        let mut writer = store.begin().await.unwrap();
-        writer.write(b"ab").await.unwrap();
-        writer.write(b"c").await.unwrap();
-        let incoming = writer.finish().await.unwrap();
-        // FIPS 180-2, appendix B.1.
-        assert_eq!(incoming.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert_eq!(incoming.bytes, 3);
-        let key = PhotoStore::key(UserId(Uuid::from_u128(1)), &incoming.sha256);
-        store.keep(&incoming, &key).await.unwrap();
-        assert_eq!(store.read(&key).await.unwrap().as_ref(), b"abc");
-        assert!(store.read(&incoming.key).await.is_err());
+        let key = PhotoStore::key(UserId(Uuid::from_u128(1)), &"ab".repeat(32));
+        for photo in [b"abc", b"abc"] {
+            store.keep_on_disk(photo, &key).unwrap().unwrap();
+            assert_eq!(store.read(&key).await.unwrap().as_ref(), photo);
+        }
+        assert_eq!(std::fs::read_dir(folder.path().join("incoming")).unwrap().count(), 0);
         assert!(store.url_of(&key).len() <= 500);
+    }
+
+    #[tokio::test]
+    async fn a_photo_that_cannot_be_kept_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder);
+        // A file stands where the user's folder would.
+        std::fs::write(folder.path().join("photos"), "x").unwrap();
+        assert!(store.keep_on_disk(b"abc", "photos/user/hash").unwrap().is_err());
+        assert_eq!(std::fs::read_dir(folder.path().join("incoming")).unwrap().count(), 0);
     }
 
     #[tokio::test]
     async fn what_a_crash_leaves_behind_is_swept_and_what_is_young_stays() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(&folder);
-        store.begin().await.unwrap().finish().await.unwrap();
-        std::fs::write(folder.path().join("incoming/left#1"), "x").unwrap();
+        std::fs::write(folder.path().join("incoming/left"), "x").unwrap();
         assert_eq!(store.sweep(Duration::from_secs(3600)).await.unwrap(), 0);
-        assert_eq!(store.sweep(Duration::ZERO).await.unwrap(), 2);
+        assert_eq!(store.sweep(Duration::ZERO).await.unwrap(), 1);
     }
 
     #[test]

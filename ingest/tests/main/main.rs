@@ -10,6 +10,7 @@ mod live;
 mod recovery;
 mod rewards;
 mod support;
+mod together;
 mod tokens;
 mod uploads;
 mod wallets;

@@ -103,6 +103,8 @@ pub struct Ingest {
     pub public_url: String,
     /// Largest photo, bytes.
     pub max_photo_bytes: u64,
+    /// Bytes of uploads in memory at once; those that come after wait. 0: sixteen times `max_photo_bytes`.
+    pub upload_memory_bytes: u64,
     /// Milliseconds from the moment that a connection waits for a request to the end of its head; also the life of an idle
     /// connection.
     pub header_timeout_ms: u64,
@@ -278,6 +280,7 @@ impl Default for Ingest {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             public_url: "http://127.0.0.1:8080".into(),
             max_photo_bytes: 16 * 1024 * 1024,
+            upload_memory_bytes: 0,
             header_timeout_ms: 10_000,
             body_idle_timeout_ms: 10_000,
             body_timeout_ms: 60_000,

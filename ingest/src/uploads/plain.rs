@@ -1,0 +1,93 @@
+//! The plain case of reserving: where nothing stands in a photo's way, one statement reserves it and all others that are reserved at the
+//! same time. What it does not reserve is left to the transaction of [`super::reserve`], which looks again under locks.
+//!
+//! The event is encoded before, with the first holder that was seen, and is stored only where that is still the holder: one that names
+//! none inserts its own into `photo_first_holders` under its unique key. Two drivers who post one photo at the same moment both have
+//! events that say "first"; the second waits at the unique key for the first, finds another holder, and is not stored. Rows are locked in
+//! the order of a reservation (idempotency key, first holder, photo), each table's by its key, so that batches cannot deadlock.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use schemas::ids::{EventId, UploadId, UserId};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// Milliseconds that the statement waits for a row that another transaction has locked: what is behind it waits as well.
+const LOCK_MS: &str = "1000";
+
+/// A reservation to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct Plain {
+    pub(crate) user: UserId,
+    pub(crate) image_hash: String,
+    pub(crate) upload_id: UploadId,
+    pub(crate) event_id: EventId,
+    /// The framed event.
+    pub(crate) event: Vec<u8>,
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) idempotency_key: Option<String>,
+    /// The upload that the event names as the photo's first holder; this one where it names none.
+    pub(crate) holder: UploadId,
+}
+
+/// Which of them were reserved, in order.
+pub(crate) async fn reserve_plain(pool: &PgPool, wanted: &[Plain]) -> Result<Vec<bool>, sqlx::Error> {
+    // A statement touches a row once: of those that share a photo or a key, the first.
+    let mut photos = HashSet::new();
+    let mut keys = HashSet::new();
+    let tried: Vec<&Plain> = wanted
+        .iter()
+        .filter(|plain| {
+            let key = plain.idempotency_key.as_deref().map(|key| (plain.user, key));
+            photos.insert(plain.image_hash.as_str()) && key.is_none_or(|key| keys.insert(key))
+        })
+        .collect();
+    let stored: Vec<Uuid> = sqlx::query_scalar(
+        "with bounded as materialized (select set_config('lock_timeout', $9, true)),
+         asked as materialized (
+           select asked.* from bounded,
+             unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::bytea[], $6::timestamptz[], $7::text[], $8::uuid[])
+               as asked (user_id, image_hash, upload_id, event_id, event, reserved_at, key, holder)
+         ), taken as (
+           insert into idempotency_keys as k (user_id, key, image_hash, created_at)
+           select user_id, key, image_hash, reserved_at from asked where key is not null order by user_id, key
+           on conflict (user_id, key) do update set image_hash = k.image_hash
+           returning k.user_id, k.key, k.image_hash
+         ), free as materialized (
+           select asked.* from asked left join taken using (user_id, key)
+           where asked.key is null or taken.image_hash = asked.image_hash
+         ), held as (
+           insert into photo_first_holders as f (image_hash, user_id, upload_id, published_at)
+           select image_hash, user_id, upload_id, reserved_at from free where holder = upload_id order by image_hash
+           on conflict (image_hash) do update set upload_id = f.upload_id
+           returning f.image_hash, f.upload_id
+         ), known as materialized (
+           select f.image_hash from photo_first_holders f
+             join free on f.image_hash = free.image_hash and f.upload_id = free.holder
+           where free.holder <> free.upload_id and (select count(*) >= 0 from held)
+           order by f.image_hash for share of f
+         ), agreed as (
+           select free.* from free join held using (image_hash) where held.upload_id = free.upload_id
+           union all
+           select free.* from free join known using (image_hash)
+         )
+         insert into photo_hashes (user_id, image_hash, upload_id, event_id, event, reserved_at)
+         select user_id, image_hash, upload_id, event_id, event, reserved_at from agreed order by user_id, image_hash
+         on conflict (user_id, image_hash) do nothing
+         returning upload_id",
+    )
+    .bind(tried.iter().map(|plain| plain.user.0).collect::<Vec<_>>())
+    .bind(tried.iter().map(|plain| plain.image_hash.as_str()).collect::<Vec<_>>())
+    .bind(tried.iter().map(|plain| plain.upload_id.0).collect::<Vec<_>>())
+    .bind(tried.iter().map(|plain| plain.event_id.0).collect::<Vec<_>>())
+    .bind(tried.iter().map(|plain| plain.event.as_slice()).collect::<Vec<_>>())
+    .bind(tried.iter().map(|plain| plain.at).collect::<Vec<_>>())
+    .bind(tried.iter().map(|plain| plain.idempotency_key.as_deref()).collect::<Vec<_>>())
+    .bind(tried.iter().map(|plain| plain.holder.0).collect::<Vec<_>>())
+    .bind(LOCK_MS)
+    .fetch_all(pool)
+    .await?;
+    let stored: HashSet<Uuid> = stored.into_iter().collect();
+    Ok(wanted.iter().map(|plain| stored.contains(&plain.upload_id.0)).collect())
+}
