@@ -115,11 +115,12 @@ pub(crate) async fn post(
     Ok(response(true, claim(reward, event.wallet_id, now.to_utc())))
 }
 
-/// Stores a claim; false where the reward is claimed already.
+/// Stores a claim; false where the reward is claimed already. No column is named in the conflict: the event's id derives from the reward's
+/// and is unique as well, and of two claims at the same moment one may meet the other there first, as an error if it is not covered.
 async fn insert(tx: &mut PgConnection, event: &RewardClaimed) -> Result<bool, sqlx::Error> {
     let made = sqlx::query(
         "insert into reward_claims (reward_id, user_id, wallet_id, event_id, claimed_at) values ($1, $2, $3, $4, $5)
-         on conflict (reward_id) do nothing",
+         on conflict do nothing",
     )
     .bind(event.reward_id.0)
     .bind(event.user_id.0)
