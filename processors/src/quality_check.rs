@@ -52,7 +52,7 @@ impl Processor for QualityCheck {
         Ok(self.graded(record, started, examined))
     }
 
-    async fn dependencies_answer(&self) -> bool {
+    async fn dependencies_respond(&self) -> bool {
         self.0.photos.answer().await
     }
 

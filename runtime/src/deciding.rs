@@ -20,7 +20,7 @@ use crate::fence::{BY_KEY, Fence, FenceError, Guards, Stored};
 use crate::ledger::Ledger;
 use crate::producer::{Ack, Message};
 use crate::publish::{Delivered, PublishError};
-use crate::retry::{Next, answers, database_answers};
+use crate::retry::{Next, database_responds, responds};
 use crate::source::{Assignment, RawRecord};
 use crate::stage::{Decider, Decision, Envelope, Position, StageError};
 use crate::stored::{StoredRecord, pack, unpack};
@@ -311,13 +311,13 @@ impl<D: Decider> DecidingWorker<D> {
                 (Next::GiveUp, _) => partition.feed.pause(GIVEN_UP_WAIT).await?,
             }
             if failing.knows_nothing_new() && self.probe(items, partition).await {
-                failing.dependencies_answered();
+                failing.dependencies_responded();
             }
         }
     }
 
     /// Decides another event in a transaction that is rolled back: whether the database lets others be decided. Where there is no other,
-    /// whether it answers at all: the stage's own table is asked.
+    /// whether it responds at all: the stage's own table is asked.
     async fn probe(&self, items: &[(&RawRecord, Item<D>)], partition: &Partition<'_, D>) -> bool {
         let behind = items[1..].iter().find_map(|(_, item)| item.event());
         let ahead = match partition.feed.other(items[0].0, std::iter::empty()) {
@@ -330,7 +330,7 @@ impl<D: Decider> DecidingWorker<D> {
         });
         let other = behind.or(ahead);
         if other.is_none() && partition.last_decided.is_none() {
-            return answers(Box::pin(self.store_answers(&partition.fence))).await;
+            return responds(Box::pin(self.store_responds(&partition.fence))).await;
         }
         for event in other.into_iter().chain(&partition.last_decided) {
             let Ok(mut tx) = self.pool.begin().await else { return false };
@@ -343,9 +343,9 @@ impl<D: Decider> DecidingWorker<D> {
         false
     }
 
-    /// Whether the database answers, of the stage's own table, and takes writes.
-    async fn store_answers(&self, fence: &Fence) -> bool {
-        database_answers(&self.pool).await && fence.outputs(&self.pool, &[]).await.is_ok()
+    /// Whether the database responds, of the stage's own table, and takes writes.
+    async fn store_responds(&self, fence: &Fence) -> bool {
+        database_responds(&self.pool).await && fence.outputs(&self.pool, &[]).await.is_ok()
     }
 
     /// A batch is committed: it is counted and published.

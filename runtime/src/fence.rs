@@ -88,7 +88,7 @@ from unnest($4::text[]) as wanted (effect) cross join lateral (
 ) d";
 
 /// Moves the fence by compare-and-set and stores the batch where it moved; the result is how many fences moved. Of a lost fence not
-/// one row is tried: the successor's rows would answer with a unique key where [`FenceError::Lost`] is the truth.
+/// one row is tried: the successor's rows would fail with a unique key where [`FenceError::Lost`] is the truth.
 #[doc(hidden)]
 pub const STORE: &str = "
 with moved as (

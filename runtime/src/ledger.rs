@@ -287,7 +287,7 @@ mod tests {
         ledger.acknowledge(0);
         tokio::task::yield_now().await;
         assert!(!failed.is_finished());
-        ledger.fail(1, PublishError::Timeout("no answer".into()));
+        ledger.fail(1, PublishError::Timeout("no response".into()));
         assert_eq!(failed.await.unwrap(), 1);
     }
 

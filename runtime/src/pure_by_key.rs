@@ -26,7 +26,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use crate::by_key::{ByKey, Key};
 use crate::ledger::Ledger;
 use crate::pure::{Attempt, Partition, PureWorker, UNACKNOWLEDGED};
-use crate::retry::{Failing, Next, answers};
+use crate::retry::{Failing, Next, responds};
 use crate::source::{Assignment, RawRecord};
 use crate::stage::Processor;
 use crate::worker::Halt;
@@ -131,9 +131,9 @@ impl<P: Processor> PureWorker<P> {
         tokio::time::sleep(wait).await;
         if let Some(failing) = &mut open.failing
             && failing.knows_nothing_new()
-            && answers(Box::pin(self.processor.dependencies_answer())).await
+            && responds(Box::pin(self.processor.dependencies_respond())).await
         {
-            failing.dependencies_answered();
+            failing.dependencies_responded();
         }
         open
     }

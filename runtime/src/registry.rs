@@ -59,8 +59,8 @@ pub trait SchemaSource: Send + Sync + 'static {
     /// The schema that a record was written with.
     fn schema(&self, id: u32) -> BoxFuture<'_, Result<Arc<RecordSchema>, RegistryError>>;
 
-    /// Whether it answers for an id that it has answered for before; false where there is none.
-    fn answers(&self) -> BoxFuture<'_, bool> {
+    /// Whether it responds for an id that it has responded for before; false where there is none.
+    fn responds(&self) -> BoxFuture<'_, bool> {
         Box::pin(async { false })
     }
 }
@@ -203,7 +203,7 @@ impl SchemaSource for Registry {
         })
     }
 
-    fn answers(&self) -> BoxFuture<'_, bool> {
+    fn responds(&self) -> BoxFuture<'_, bool> {
         Box::pin(async move {
             let known = self.known.load(Ordering::Relaxed);
             known != 0 && self.fetch(known).await.is_ok()

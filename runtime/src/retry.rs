@@ -20,8 +20,8 @@ const ROUNDS: u32 = 3;
 /// Successes of others since the first failure that show it as well: a burst may be done before the second attempt. More
 /// than were in work when a dependency went down (8 records of 4 partitions).
 const SUCCESSES: u64 = 50;
-/// Longest wait for the dependencies' own answer: longer than a failover of one that is well takes to answer a question.
-const ANSWER: Duration = Duration::from_secs(5);
+/// Longest wait for the dependencies' own response: longer than a failover of one that is well takes to respond to a question.
+const RESPONSE: Duration = Duration::from_secs(5);
 /// With more than one failing record per this many successes the fault is not one record's: the share at which dead
 /// letters halt a partition, too.
 const SUCCESSES_PER_FAILING: u64 = 10;
@@ -77,18 +77,18 @@ pub struct Failing {
     before: u64,
     seen: u64,
     rounds: u32,
-    answers: u32,
+    responses: u32,
     backoff: Backoff,
 }
 
-/// Whether a database answers, and would take what is written: a standby gives no transaction an id.
-pub async fn database_answers(pool: &PgPool) -> bool {
+/// Whether a database responds, and would take what is written: a standby gives no transaction an id.
+pub async fn database_responds(pool: &PgPool) -> bool {
     sqlx::query("select pg_current_xact_id()").execute(pool).await.is_ok()
 }
 
-/// What dependencies answer by themselves, in time.
-pub(crate) async fn answers(asked: BoxFuture<'_, bool>) -> bool {
-    tokio::time::timeout(ANSWER, asked).await.unwrap_or(false)
+/// Whether dependencies respond to a question of their own, in time.
+pub(crate) async fn responds(asked: BoxFuture<'_, bool>) -> bool {
+    tokio::time::timeout(RESPONSE, asked).await.unwrap_or(false)
 }
 
 impl Failing {
@@ -98,7 +98,7 @@ impl Failing {
         role.failing.fetch_add(1, Ordering::Relaxed);
         let before = role.successes();
         let (since, backoff) = (Instant::now(), Backoff::default());
-        Self { role: role.clone(), limit, since, before, seen: before, rounds: 0, answers: 0, backoff }
+        Self { role: role.clone(), limit, since, before, seen: before, rounds: 0, responses: 0, backoff }
     }
 
     /// Attempts that failed so far.
@@ -113,10 +113,10 @@ impl Failing {
         self.role.successes() == self.seen
     }
 
-    /// Notes that the dependencies answer a question of their own, asked since the last attempt: without other records this is all that
-    /// can be known of them.
-    pub fn dependencies_answered(&mut self) {
-        self.answers += 1;
+    /// Notes that the dependencies have responded to a question of their own, asked since the last attempt: without other records
+    /// this is all that can be known of them.
+    pub fn dependencies_responded(&mut self) {
+        self.responses += 1;
     }
 
     /// Notes a failed attempt.
@@ -137,8 +137,8 @@ impl Failing {
         let others = self.role.failing.load(Ordering::Relaxed).saturating_sub(1);
         let others_succeed = self.rounds >= ROUNDS || successes >= SUCCESSES;
         others_succeed && others * SUCCESSES_PER_FAILING <= successes
-            // Where others fail too, a dependency that answers questions does not do its work.
-            || others == 0 && self.answers >= ROUNDS
+            // Where others fail too, a dependency that responds to questions does not do its work.
+            || others == 0 && self.responses >= ROUNDS
     }
 }
 
@@ -150,15 +150,15 @@ impl Drop for Failing {
 
 /// A dependency that refuses one question, and is asked another beside it.
 #[derive(Debug, Default)]
-pub(crate) struct Answering {
-    /// When it began to answer the other, and how often it has since.
+pub(crate) struct Responding {
+    /// When it began to respond to the other, and how often it has since.
     since: Option<(Instant, u32)>,
 }
 
-impl Answering {
-    /// Whether it answers the other for so long that the fault lies in the question.
-    pub(crate) fn shows(&mut self, answers_another: bool, limit: RetryLimit) -> bool {
-        if !answers_another {
+impl Responding {
+    /// Whether it responds to the other for so long that the fault lies in the question.
+    pub(crate) fn shows(&mut self, responds_to_another: bool, limit: RetryLimit) -> bool {
+        if !responds_to_another {
             self.since = None;
             return false;
         }
@@ -200,12 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_company_is_given_up_when_the_dependencies_answer_and_two_that_fail_are_not() {
+    fn a_record_without_company_is_given_up_when_the_dependencies_respond_and_two_that_fail_are_not() {
         let role = Arc::<RoleProgress>::default();
         let mut record = Failing::new(&role, AT_ONCE);
         let other = Failing::new(&role, AT_ONCE);
         for _ in 0..100 {
-            record.dependencies_answered();
+            record.dependencies_responded();
             assert_ne!(record.failed(), Next::GiveUp);
         }
         drop(other);
@@ -214,7 +214,7 @@ mod tests {
         let mut record = Failing::new(&role, AT_ONCE);
         let attempts = (1..10).find(|_| {
             let gives_up = record.failed() == Next::GiveUp;
-            record.dependencies_answered();
+            record.dependencies_responded();
             gives_up
         });
         assert_eq!(attempts, Some(ROUNDS + 1));

@@ -60,14 +60,14 @@ fn refused() -> StageError {
 /// Emits every event but the bad one; with `REPORTS` it has a verdict for that, too.
 struct Stage<const REPORTS: bool> {
     is_down: AtomicBool,
-    /// Whether its dependencies answer questions of their own.
-    answers: AtomicBool,
+    /// Whether its dependencies respond to questions of their own.
+    responds: AtomicBool,
     failures: AtomicUsize,
 }
 
 impl<const REPORTS: bool> Stage<REPORTS> {
     fn new(is_down: bool) -> Self {
-        Self { is_down: is_down.into(), answers: false.into(), failures: 0.into() }
+        Self { is_down: is_down.into(), responds: false.into(), failures: 0.into() }
     }
 }
 
@@ -89,8 +89,8 @@ impl<const REPORTS: bool> Processor for Stage<REPORTS> {
         REPORTS.then(|| Verdict::Emit(ActivityLogged { document, ..event.payload.clone() }))
     }
 
-    async fn dependencies_answer(&self) -> bool {
-        self.answers.load(Ordering::SeqCst)
+    async fn dependencies_respond(&self) -> bool {
+        self.responds.load(Ordering::SeqCst)
     }
 }
 
@@ -196,7 +196,7 @@ async fn while_a_dependency_is_down_for_all_no_record_is_given_up_however_long_i
 }
 
 #[tokio::test]
-async fn a_record_that_fails_with_no_other_in_sight_is_given_up_once_the_dependencies_answer_for_another() {
+async fn a_record_that_fails_with_no_other_in_sight_is_given_up_once_the_dependencies_respond_for_another() {
     let outbound = Arc::new(MemoryOutbound::default());
     let (_sender, mut lane) = lane([of(BAD)].into_iter());
     let (worker, shared) = (worker::<true>(&outbound, LIMIT, false), lane.lane.clone());
@@ -205,7 +205,7 @@ async fn a_record_that_fails_with_no_other_in_sight_is_given_up_once_the_depende
     let since = Instant::now();
     until("it waits while they do not", || since.elapsed() > LIMIT.after * 3).await;
     assert_eq!((outbound.sent().len(), shared.frontier()), (0, 0));
-    stage.answers.store(true, Ordering::SeqCst);
+    stage.responds.store(true, Ordering::SeqCst);
     until("it was given up", || shared.frontier() == i64::try_from(BAD + 1).unwrap()).await;
     assert_eq!((sent(&outbound, "out"), sent(&outbound, "dead-letters")), (1, 0));
     shared.stop.cancel();
@@ -213,11 +213,11 @@ async fn a_record_that_fails_with_no_other_in_sight_is_given_up_once_the_depende
 }
 
 #[tokio::test]
-async fn two_records_that_fail_together_wait_although_the_dependencies_answer_questions() {
+async fn two_records_that_fail_together_wait_although_the_dependencies_respond_questions() {
     let outbound = Arc::new(MemoryOutbound::default());
     let (_sender, mut lane) = lane([of(BAD), of(BAD + 1)].into_iter());
     let (worker, shared) = (worker::<true>(&outbound, LIMIT, true), lane.lane.clone());
-    worker.processor.answers.store(true, Ordering::SeqCst);
+    worker.processor.responds.store(true, Ordering::SeqCst);
     let running = tokio::spawn(async move { worker.run(&mut lane).await });
     let since = Instant::now();
     until("attempts go on beyond the limit", || since.elapsed() > LIMIT.after * 5).await;
@@ -228,7 +228,7 @@ async fn two_records_that_fail_together_wait_although_the_dependencies_answer_qu
 
 /// A registry that fails for the schema of every event; a real one does so where the database behind it has lost a page.
 struct FailsForOne {
-    answers: AtomicBool,
+    responds: AtomicBool,
 }
 
 impl SchemaSource for FailsForOne {
@@ -236,22 +236,23 @@ impl SchemaSource for FailsForOne {
         Box::pin(async { Err(RegistryError::Unavailable("500 for this id".into())) })
     }
 
-    fn answers(&self) -> BoxFuture<'_, bool> {
-        Box::pin(async { self.answers.load(Ordering::SeqCst) })
+    fn responds(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async { self.responds.load(Ordering::SeqCst) })
     }
 }
 
 #[tokio::test]
-async fn a_schema_id_that_the_registry_never_answers_for_is_the_records_fault_while_it_answers_for_others() {
+async fn a_schema_id_that_the_registry_never_responds_for_is_the_records_fault_while_it_responds_for_others()
+{
     let outbound = Arc::new(MemoryOutbound::default());
-    let registry = Arc::new(FailsForOne { answers: false.into() });
+    let registry = Arc::new(FailsForOne { responds: false.into() });
     let mut context = stage_context("stage", outbound.clone()).unwrap();
     (context.retry_limit, context.schemas) = (LIMIT, registry.clone());
     let stop = CancellationToken::new();
     let bad = of(BAD);
     let waits = tokio::time::timeout(LIMIT.after * 5, context.decode::<ActivityLogged>(&bad, &stop));
-    assert!(waits.await.is_err(), "a registry that answers nothing is waited for");
-    registry.answers.store(true, Ordering::SeqCst);
+    assert!(waits.await.is_err(), "a registry that responds to nothing is waited for");
+    registry.responds.store(true, Ordering::SeqCst);
     let decoded = tokio::time::timeout(NEVER, context.decode::<ActivityLogged>(&bad, &stop)).await;
     let Ok(Ok(Decoded::Bad(reason, detail))) = decoded else { panic!("not decided") };
     assert_eq!(reason, Reason::UnknownSchema);
@@ -263,7 +264,7 @@ async fn a_schema_id_that_the_registry_never_answers_for_is_the_records_fault_wh
 struct Kept {
     kept: Mutex<Vec<u128>>,
     is_down: AtomicBool,
-    answers: bool,
+    responds: bool,
     waits_for_ever: bool,
 }
 
@@ -289,8 +290,8 @@ impl Sink for Kept {
         !self.waits_for_ever
     }
 
-    async fn dependencies_answer(&self) -> bool {
-        self.answers
+    async fn dependencies_respond(&self) -> bool {
+        self.responds
     }
 }
 
@@ -335,10 +336,10 @@ async fn a_bad_record_with_nothing_before_it_is_found_by_what_comes_behind_it_la
 }
 
 #[tokio::test]
-async fn a_sink_gives_a_record_up_that_fails_with_no_other_in_sight_once_its_store_answers() {
+async fn a_sink_gives_a_record_up_that_fails_with_no_other_in_sight_once_its_store_responds() {
     let outbound = Arc::new(MemoryOutbound::default());
     let (_sender, mut lane) = lane([of(BAD)].into_iter());
-    let sink = Kept { answers: true, ..Kept::default() };
+    let sink = Kept { responds: true, ..Kept::default() };
     let (worker, shared) = (sink_worker(&outbound, sink), lane.lane.clone());
     let running = tokio::spawn(async move { worker.run(&mut lane).await });
     until("it was given up", || shared.frontier() == i64::try_from(BAD + 1).unwrap()).await;

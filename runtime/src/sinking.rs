@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::dead_letter::DeadLetterCount;
 use crate::producer::Ack;
 use crate::publish::PublishError;
-use crate::retry::{Next, answers};
+use crate::retry::{Next, responds};
 use crate::source::{Assignment, RawRecord};
 use crate::stage::{Envelope, Sink, SinkError};
 use crate::worker::{Decoded, ErrorReport, Feed, Halt, Retrying, StageContext, WHOLE_ATTEMPTS, at_offset};
@@ -139,17 +139,17 @@ impl<S: Sink> SinkWorker<S> {
                 }
             }
             if failing.knows_nothing_new() && self.probe(record, &origins[1..], partition).await {
-                failing.dependencies_answered();
+                failing.dependencies_responded();
             }
         }
     }
 
     /// Writes a record of another key, or again the newest that was written: whether the sink takes others. It is written
-    /// once more in its turn, which changes nothing. Where there is no other, whether the store answers at all.
+    /// once more in its turn, which changes nothing. Where there is no other, whether the store responds at all.
     async fn probe(&self, record: &RawRecord, behind: &[&RawRecord], partition: &Partition<'_>) -> bool {
         let other = partition.feed.other(record, behind.iter().copied());
         if other.is_none() && partition.last_written.is_none() {
-            return answers(Box::pin(self.sink.dependencies_answer())).await;
+            return responds(Box::pin(self.sink.dependencies_respond())).await;
         }
         for record in other.into_iter().chain(&partition.last_written) {
             let decoded = self.context.decode::<S::In>(record, &partition.feed.lane().stop).await;

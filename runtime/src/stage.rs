@@ -111,9 +111,9 @@ pub trait Processor: Send + Sync + 'static {
         true
     }
 
-    /// Whether what the stage depends on answers a question that no record asks, e.g. a store for another photo: asked while a record
+    /// Whether what the stage depends on responds to a question that no record asks, e.g. a store for another photo: asked while a record
     /// fails and no other shows it. False where nothing can be asked.
-    fn dependencies_answer(&self) -> impl Future<Output = bool> + Send {
+    fn dependencies_respond(&self) -> impl Future<Output = bool> + Send {
         async { false }
     }
 }
@@ -215,8 +215,8 @@ pub trait Sink: Send + Sync + 'static {
         true
     }
 
-    /// As [`Processor::dependencies_answer`].
-    fn dependencies_answer(&self) -> impl Future<Output = bool> + Send {
+    /// As [`Processor::dependencies_respond`].
+    fn dependencies_respond(&self) -> impl Future<Output = bool> + Send {
         async { false }
     }
 }

@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::producer::{Ack, Message, Outbound, send};
 use crate::publish::PublishError;
 use crate::registry::{RegistryError, SchemaSource};
-use crate::retry::{Answering, Failing, Next, RetryLimit, RoleProgress, answers};
+use crate::retry::{Failing, Next, Responding, RetryLimit, RoleProgress, responds};
 use crate::skips::Skips;
 use crate::source::{Assignment, Lane, RawRecord};
 use crate::stage::{Envelope, FromRecord, Position};
@@ -80,7 +80,7 @@ pub enum Halt {
     #[error("what offset {0} causes can never be published")]
     Refused(i64),
     /// A record that must not be left out fails while others succeed: the partition waits, visibly, and begins anew.
-    #[error("offset {0} must not be left out, and fails while its store answers others: {1}")]
+    #[error("offset {0} must not be left out, and fails while its store serves others: {1}")]
     Blocked(i64, String),
     /// Kafka does not take what the partition publishes: it waits, visibly, and begins anew.
     #[error(transparent)]
@@ -147,7 +147,7 @@ pub enum Decoded<T> {
 }
 
 impl StageContext {
-    /// Decodes a record; waits while the registry is not reachable. Where it answers for other ids and for this one never, the record
+    /// Decodes a record; waits while the registry is not reachable. Where it responds for other ids and for this one never, the record
     /// is bad.
     ///
     /// # Errors
@@ -162,7 +162,7 @@ impl StageContext {
             Ok(parts) => parts,
             Err(error) => return bad(error),
         };
-        let (mut retrying, mut alone) = (Retrying::new(&record.position, stop), Answering::default());
+        let (mut retrying, mut alone) = (Retrying::new(&record.position, stop), Responding::default());
         let schema = loop {
             let asked = match self.schemas.known(id) {
                 Some(schema) => Ok(schema),
@@ -171,7 +171,7 @@ impl StageContext {
             match asked {
                 Ok(schema) => break schema,
                 Err(error @ RegistryError::Unavailable(_)) => {
-                    if alone.shows(answers(self.schemas.answers()).await, self.retry_limit) {
+                    if alone.shows(responds(self.schemas.responds()).await, self.retry_limit) {
                         let detail = format!("{error}; other ids it knows");
                         return Ok(Decoded::Bad(Reason::UnknownSchema, detail));
                     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use runtime::retry::database_answers;
+use runtime::retry::database_responds;
 use runtime::{Clock, Envelope, FromRecord, Sink, SinkError, StageError};
 use schemas::codec::{CodecError, RecordSchema};
 use schemas::events::{BlockAdopted, BlockUndone, Event as _, RewardClaimed, RewardGranted};
@@ -91,8 +91,8 @@ impl Sink for PayoutConsumer {
         matches!(event, PayoutInput::Granted(_) | PayoutInput::Claimed(_))
     }
 
-    async fn dependencies_answer(&self) -> bool {
-        database_answers(&self.pool).await
+    async fn dependencies_respond(&self) -> bool {
+        database_responds(&self.pool).await
     }
 }
 

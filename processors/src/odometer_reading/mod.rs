@@ -190,7 +190,7 @@ impl<A: Answers> Processor for OdometerReading<A> {
         graded.fault.is_none()
     }
 
-    async fn dependencies_answer(&self) -> bool {
+    async fn dependencies_respond(&self) -> bool {
         self.context.photos.answer().await && self.answers.services().await.is_ok()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 
 use chrono::NaiveDate;
-use runtime::retry::database_answers;
+use runtime::retry::database_responds;
 use runtime::{Envelope, Sink, SinkError};
 use schemas::topic::Topic;
 use sqlx::{PgPool, query_scalar};
@@ -181,7 +181,7 @@ impl Sink for AnalyticsSink {
         self.apply(batch)
     }
 
-    async fn dependencies_answer(&self) -> bool {
-        database_answers(&self.pool).await
+    async fn dependencies_respond(&self) -> bool {
+        database_responds(&self.pool).await
     }
 }

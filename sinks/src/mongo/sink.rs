@@ -46,7 +46,7 @@ impl Sink for MongoSink {
         Ok(())
     }
 
-    async fn dependencies_answer(&self) -> bool {
+    async fn dependencies_respond(&self) -> bool {
         self.database.run_command(doc! { "ping": 1 }).await.is_ok()
     }
 }

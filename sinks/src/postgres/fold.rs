@@ -1,7 +1,7 @@
 //! What the statements of [`service`](super::service) and [`rewards`](super::rewards) make of an upload's rows one after the other,
 //! worked out in memory: where nothing of an upload is stored yet, one row of each table is written instead of one an event.
 //!
-//! It says again, in Rust, what those statements say in SQL. A test tells every order of an upload's events to both.
+//! It does again, in Rust, what those statements do in SQL: the tests of the rebuild hold its tables equal to those of the live sink.
 
 use rust_decimal::Decimal;
 

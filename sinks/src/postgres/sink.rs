@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use runtime::retry::database_answers;
+use runtime::retry::database_responds;
 use runtime::{Envelope, Sink, SinkError};
 use schemas::topic::Topic;
 use sqlx::PgPool;
@@ -81,7 +81,7 @@ impl Sink for PostgresSink {
         self.apply(batch)
     }
 
-    async fn dependencies_answer(&self) -> bool {
-        database_answers(&self.pool).await
+    async fn dependencies_respond(&self) -> bool {
+        database_responds(&self.pool).await
     }
 }
