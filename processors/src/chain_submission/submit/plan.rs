@@ -200,7 +200,7 @@ async fn insert_attempt(
     .bind(network.genesis.to_string())
     .bind(signer.to_string())
     .bind(format!("0x{}", hex::encode(batch)))
-    .bind(serde_json::to_vec(unsigned).map_err(|error| StageError::new("store the body", error))?)
+    .bind(serde_json::to_vec(unsigned).map_err(|error| StageError::new("store the unsigned transaction", error))?)
     .bind(format!("0x{:016x}", unsigned.block_ref.0))
     .bind(i64::try_from(unsigned.last_valid_block()).map_err(range)?)
     .bind(Decimal::from(unsigned.nonce))

@@ -33,6 +33,7 @@ pub struct Signing<'a> {
 pub struct Planned {
     /// The transaction's id.
     pub tx_id: String,
+    #[sqlx(rename = "body")]
     unsigned: Vec<u8>,
     /// Last block that may hold it.
     pub last_valid: i64,
@@ -68,7 +69,7 @@ pub async fn sign(
 ) -> Result<(), PlanError> {
     let Signing { lease, signer, terms, schemas } = *signing;
     let unsigned: UnsignedTx =
-        serde_json::from_slice(&plan.unsigned).map_err(|error| StageError::new("read the body", error))?;
+        serde_json::from_slice(&plan.unsigned).map_err(|error| StageError::new("read the unsigned transaction", error))?;
     let signed = SignedTx::sign(unsigned, signer)?;
     if signed.id().to_string() != plan.tx_id {
         return Err(StageError::new("sign", "the plan is another signer's").into());
