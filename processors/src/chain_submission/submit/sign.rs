@@ -68,8 +68,8 @@ pub async fn sign(
     now: DateTime<Utc>,
 ) -> Result<(), PlanError> {
     let Signing { lease, signer, terms, schemas } = *signing;
-    let unsigned: UnsignedTx =
-        serde_json::from_slice(&plan.unsigned).map_err(|error| StageError::new("read the unsigned transaction", error))?;
+    let unsigned: UnsignedTx = serde_json::from_slice(&plan.unsigned)
+        .map_err(|error| StageError::new("read the unsigned transaction", error))?;
     let signed = SignedTx::sign(unsigned, signer)?;
     if signed.id().to_string() != plan.tx_id {
         return Err(StageError::new("sign", "the plan is another signer's").into());
