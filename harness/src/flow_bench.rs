@@ -12,11 +12,10 @@ use schemas::events::{
     OdometerRead, PayoutUpdated, RewardCalculated, RewardGranted, UploadDecided, UploadGraded, UploadReceived,
 };
 use schemas::ids::{Micros, UploadId};
-use uuid::Uuid;
 
 use crate::client::{Client, Photo, Posted};
-use crate::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
-use crate::local_chain::{LocalChain, wallet_of};
+use crate::deployment::Deployment;
+use crate::local_chain::{start_every_role, wallet_of};
 use crate::measure::quantile;
 use crate::photos::with_comment;
 use crate::scenario::{Scenario, driver_id, vehicle_id};
@@ -35,19 +34,7 @@ const WANTED: f64 = 0.5;
 /// When the parts do not start or payments are not confirmed in time.
 pub fn run(stack: &Stack, uploads: usize) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let folder = make_folder(&stack.folder().join("flow"))?;
-    let chain = runtime.block_on(LocalChain::deploy(stack, Path::new(".local/contracts"), &folder))?;
-    let prefix = format!("flow-{}-", Uuid::now_v7().simple());
-    let mut settings = [open_rates(), chain.settings()].concat();
-    settings.push(("MILESTREAM_KAFKA__TOPIC_PREFIX".to_owned(), prefix.clone()));
-    let logs = stack.logs().join("flow");
-    let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings };
-    let mut deployment = Deployment::prepare(stack, config)?;
-    chain.register(&deployment)?;
-    for role in RoleSpec::every_role() {
-        deployment.start(role)?;
-    }
-    deployment.wait_ready()?;
+    let (deployment, prefix) = runtime.block_on(start_every_role(stack, "flow"))?;
     runtime.block_on(post(&deployment, uploads))?;
     let mut kafka = ClientConfig::new();
     kafka.set("bootstrap.servers", stack.kafka_brokers());

@@ -11,7 +11,7 @@ use devstack::Stack;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use crate::deployment::{Deployment, make_folder};
+use crate::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
 
 /// B3TR in the app's purse: more than any run pays.
 const FUNDS: i64 = 1_000_000;
@@ -115,6 +115,28 @@ impl LocalChain {
     pub fn contracts(&self) -> &Contracts {
         &self.contracts
     }
+}
+
+/// Every role of a bench as processes on a stack with a chain, ready, and the prefix of their topics. `name` keeps folder, logs and topics
+/// apart from other benches'.
+///
+/// # Errors
+/// When the contracts cannot be deployed, or a role does not become ready.
+pub async fn start_every_role(stack: &Stack, name: &str) -> Result<(Deployment, String)> {
+    let folder = make_folder(&stack.folder().join(name))?;
+    let chain = LocalChain::deploy(stack, Path::new(".local/contracts"), &folder).await?;
+    let prefix = format!("{name}-{}-", Uuid::now_v7().simple());
+    let mut settings = [open_rates(), chain.settings()].concat();
+    settings.push(("MILESTREAM_KAFKA__TOPIC_PREFIX".to_owned(), prefix.clone()));
+    let logs = stack.logs().join(name);
+    let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings };
+    let mut deployment = Deployment::prepare(stack, config)?;
+    chain.register(&deployment)?;
+    for role in RoleSpec::every_role() {
+        deployment.start(role)?;
+    }
+    deployment.wait_ready()?;
+    Ok((deployment, prefix))
 }
 
 /// The compiled contracts, from `work` where they were compiled before.

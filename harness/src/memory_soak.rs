@@ -17,8 +17,8 @@ use image::imageops::FilterType;
 use uuid::Uuid;
 
 use crate::client::{Client, Photo, Posted};
-use crate::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
-use crate::local_chain::{LocalChain, wallet_of};
+use crate::deployment::Deployment;
+use crate::local_chain::{start_every_role, wallet_of};
 use crate::measure::{anonymous_mib, quantile, resident_mib};
 use crate::photos::with_comment;
 use crate::scenario::{Scenario, driver_id, vehicle_id};
@@ -58,19 +58,7 @@ pub fn run(stack: &Stack, minutes: u32) -> Result<bool> {
         "a run of {minutes} minutes is over before caches and pools are full: take 4 or more"
     );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let folder = make_folder(&stack.folder().join("memory"))?;
-    let chain = runtime.block_on(LocalChain::deploy(stack, Path::new(".local/contracts"), &folder))?;
-    let mut settings = [open_rates(), chain.settings()].concat();
-    let prefix = format!("memory-{}-", Uuid::now_v7().simple());
-    settings.push(("MILESTREAM_KAFKA__TOPIC_PREFIX".to_owned(), prefix));
-    let logs = stack.logs().join("memory");
-    let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings };
-    let mut deployment = Deployment::prepare(stack, config)?;
-    chain.register(&deployment)?;
-    for role in RoleSpec::every_role() {
-        deployment.start(role)?;
-    }
-    deployment.wait_ready()?;
+    let (mut deployment, _) = runtime.block_on(start_every_role(stack, "memory"))?;
     let load = Load::prepare(Path::new("examples/photos"), Client::new(&deployment.gateway_url())?)?;
     let file = stack.logs().join("memory.csv");
     println!("every sample: {}", file.display());
