@@ -4,7 +4,8 @@
 //! The event is encoded before, with the first holder that was seen, and is stored only where that is still the holder: one that names
 //! none inserts its own into `photo_first_holders` under its unique key. Two drivers who post one photo at the same moment both have
 //! events that say "first"; the second waits at the unique key for the first, finds another holder, and is not stored. Rows are locked in
-//! the order of a reservation (idempotency key, first holder, photo), each table's by its key, so that batches cannot deadlock.
+//! the order of a reservation (idempotency key, first holder, photo), each table's by its key. Of two gateways' batches that still wait for
+//! each other's first holders, one ends at its limit, and each of its requests takes the transaction.
 
 use std::collections::HashSet;
 

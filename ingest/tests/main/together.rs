@@ -7,6 +7,7 @@ use futures::future::join_all;
 use schemas::ids::{UploadId, UserId};
 
 use crate::support::{Bench, Form, jpeg};
+use crate::uploads::four_photos_under_one_key;
 
 /// The first photo of the drivers below; no test posts it again.
 const FIRST: u32 = 100;
@@ -82,12 +83,7 @@ async fn a_known_driver_who_posts_one_photo_many_times_at_once_has_one_upload() 
 async fn one_idempotency_key_of_a_known_driver_with_several_photos_at_once_publishes_one_of_them() {
     let bench = Bench::start().await;
     let (_, token) = known(&bench, 1).await.remove(0);
-    let forms: Vec<Form> = (1..5).map(|seed| Form::photo(&jpeg(seed))).collect();
-    let responses =
-        join_all(forms.iter().map(|form| bench.post_with(&token, form, "idempotency-key: k\r\n"))).await;
-    let mut statuses: Vec<u16> = responses.iter().map(|response| response.status).collect();
-    statuses.sort_unstable();
-    assert_eq!(statuses, [202, 422, 422, 422]);
+    assert_eq!(four_photos_under_one_key(&bench, &token).await, [202, 422, 422, 422]);
     assert_eq!(bench.kafka.uploads().len(), 2);
 }
 

@@ -144,16 +144,21 @@ async fn a_user_who_posts_one_photo_many_times_at_once_has_one_upload() {
     assert_eq!(bench.incoming(), 0);
 }
 
+/// Posts four photos at once under one idempotency key; the statuses, sorted.
+pub(crate) async fn four_photos_under_one_key(bench: &Bench, token: &str) -> Vec<u16> {
+    let forms: Vec<Form> = (1..5).map(|seed| Form::photo(&jpeg(seed))).collect();
+    let responses =
+        join_all(forms.iter().map(|form| bench.post_with(token, form, "idempotency-key: k\r\n"))).await;
+    let mut statuses: Vec<u16> = responses.iter().map(|response| response.status).collect();
+    statuses.sort_unstable();
+    statuses
+}
+
 #[tokio::test]
 async fn one_idempotency_key_with_two_photos_at_once_publishes_one_of_them() {
     let bench = Bench::start().await;
     let (_, token) = bench.driver().await;
-    let forms: Vec<Form> = (1..5).map(|seed| Form::photo(&jpeg(seed))).collect();
-    let responses =
-        join_all(forms.iter().map(|form| bench.post_with(&token, form, "idempotency-key: k\r\n"))).await;
-    let mut statuses: Vec<u16> = responses.iter().map(|response| response.status).collect();
-    statuses.sort_unstable();
-    assert_eq!(statuses, [202, 422, 422, 422]);
+    assert_eq!(four_photos_under_one_key(&bench, &token).await, [202, 422, 422, 422]);
     assert_eq!(bench.kafka.uploads().len(), 1);
 }
 
