@@ -1,38 +1,29 @@
 //! The worker of a [`Decider`]: decide, then publish. A batch is one Postgres transaction behind the fence; what was decided
 //! is published from its stored bytes, acknowledged, and only then does Kafka's offset move.
 
+mod alone;
+mod publishing;
+mod rows;
+
 use std::collections::HashSet;
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use schemas::codec;
-use schemas::events::Event;
-use schemas::ids;
 use schemas::reason::Reason;
 use sqlx::{PgConnection, PgPool};
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::dead_letter::{self, DeadLetterCount};
+use self::rows::{key_of, stored_repeat};
+use crate::dead_letter::DeadLetterCount;
 use crate::fence::{BY_KEY, Fence, FenceError, Guards, Stored};
-use crate::ledger::Ledger;
-use crate::producer::{Ack, Message};
-use crate::publish::{Delivered, PublishError};
-use crate::retry::{Next, database_responds, responds};
 use crate::source::{Assignment, RawRecord};
 use crate::stage::{Decider, Decision, Envelope, Position, StageError};
-use crate::stored::{StoredRecord, pack, unpack};
-use crate::worker::{
-    Decoded, ErrorReport, Feed, Halt, Retrying, StageContext, TRACEPARENT, WHOLE_ATTEMPTS, at_offset,
-};
+use crate::worker::{Decoded, Feed, Halt, Retrying, StageContext, WHOLE_ATTEMPTS, at_offset};
 
 /// Records of one transaction: a few milliseconds of Postgres, and what a crash repeats at most.
 pub const BATCH: usize = 200;
-
-/// Wait before a record whose decision the database does not take is tried again.
-const GIVEN_UP_WAIT: Duration = Duration::from_secs(5);
 
 /// One partition's worker.
 pub struct DecidingWorker<D: Decider> {
@@ -157,91 +148,6 @@ impl<D: Decider> DecidingWorker<D> {
         }
     }
 
-    /// Publishes the stored outputs of records that were decided before.
-    async fn republish(
-        &self,
-        fence: &Fence,
-        records: &[RawRecord],
-        stop: &CancellationToken,
-    ) -> Result<(), Halt> {
-        let Some(first) = records.first() else { return Ok(()) };
-        let offsets: Vec<i64> = records.iter().map(|record| record.position.offset).collect();
-        let mut retrying = Retrying::new(&first.position, stop);
-        let outputs = loop {
-            match fence.outputs(&self.pool, &offsets).await {
-                Ok(outputs) => break outputs,
-                Err(error) => self.context.retry(&mut retrying, "postgres", &error).await?,
-            }
-        };
-        let stored = offsets
-            .iter()
-            .map(|offset| {
-                outputs.get(offset).map(Vec::as_slice).ok_or_else(|| {
-                    Halt::Operator(format!(
-                        "offset {offset} lies below decided_upto but has no stored outcome"
-                    ))
-                })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        for _ in &stored {
-            self.context.outcome("republish", "none");
-        }
-        self.publish(stored.into_iter()).await
-    }
-
-    async fn publish(&self, outputs: impl Iterator<Item = &[u8]>) -> Result<(), Halt> {
-        let records = outputs
-            .map(|output| unpack(output).map_err(|error| Halt::Operator(format!("stored output: {error}"))))
-            .collect::<Result<Vec<_>, _>>()?;
-        match self.publish_together(&records).await {
-            Ok(()) => Ok(()),
-            Err(PublishError::Refused(_)) => self.publish_one_by_one(records.into_iter().flatten()).await,
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn publish_together(&self, outputs: &[Vec<StoredRecord>]) -> Result<(), PublishError> {
-        let ledger = Arc::new(Ledger::starting_at(0));
-        for (offset, records) in (0..).zip(outputs) {
-            ledger.begin(offset, records.len());
-            for record in records {
-                let ack = Ack::Ledger(ledger.clone(), offset);
-                record.send(self.context.outbound.as_ref(), ack).await?;
-            }
-        }
-        ledger.at_most_in_flight(0).await.map_err(|(_, error)| error)
-    }
-
-    /// Publishes each for itself; one that Kafka refuses for good, e.g. as too large, becomes a dead letter.
-    async fn publish_one_by_one(&self, records: impl Iterator<Item = StoredRecord>) -> Result<(), Halt> {
-        for record in records {
-            let (sender, receiver) = oneshot::channel();
-            let sent = record.send(self.context.outbound.as_ref(), Ack::Waiter(sender)).await;
-            match acknowledged(sent, receiver).await {
-                Ok(()) => {}
-                Err(PublishError::Refused(detail)) => {
-                    let refused = RawRecord {
-                        // It has no place: it was never on its topic.
-                        position: Position { topic: record.topic.into(), partition: -1, offset: -1 },
-                        key: record.key,
-                        payload: record.payload,
-                        headers: record.headers,
-                        timestamp_ms: -1,
-                    };
-                    let (sender, receiver) = oneshot::channel();
-                    let sent = self
-                        .context
-                        .dead_letter(&refused, Reason::ProcessingFailed, &detail, Ack::Waiter(sender))
-                        .await;
-                    sent?;
-                    acknowledged(Ok(()), receiver).await?;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
     /// Decides records of which none was decided before, and publishes what was decided.
     async fn decide(&self, records: &[RawRecord], partition: &mut Partition<'_, D>) -> Result<(), Halt> {
         let Some(first) = records.first() else { return Ok(()) };
@@ -281,71 +187,6 @@ impl<D: Decider> DecidingWorker<D> {
             lane.advance(records[at].position.offset + 1);
         }
         Ok(())
-    }
-
-    /// Decides the first of `items` alone, until it is decided or given up.
-    async fn decide_alone(
-        &self,
-        items: &mut [(&RawRecord, Item<D>)],
-        partition: &mut Partition<'_, D>,
-    ) -> Result<(), Halt> {
-        let mut failing = None;
-        loop {
-            let error = match self.transaction(&partition.fence, &items[..1], Look::First).await {
-                Ok(stored) => return self.decided(stored, &items[..1], partition).await,
-                Err(BatchError::Halt(halt)) => return Err(halt),
-                Err(BatchError::Retryable(error)) => error,
-            };
-            let failing = failing.get_or_insert_with(|| self.context.failing());
-            let (record, item) = &items[0];
-            match (self.context.failed(failing, &record.position, "postgres", &error), item) {
-                (Next::Again(wait), _) => partition.feed.pause(wait).await?,
-                (Next::GiveUp, Item::Event(event)) => {
-                    items[0].1 = match self.decider.give_up(event, &error) {
-                        Some(decision) => Item::GivenUp(event.clone(), Box::new(decision)),
-                        None => Item::Bad(Reason::ProcessingFailed, ErrorReport(&error).to_string()),
-                    };
-                    continue;
-                }
-                // What the stage itself did not take part in fails for the sake of the database.
-                (Next::GiveUp, _) => partition.feed.pause(GIVEN_UP_WAIT).await?,
-            }
-            if failing.knows_nothing_new() && self.probe(items, partition).await {
-                failing.dependencies_responded();
-            }
-        }
-    }
-
-    /// Decides another event in a transaction that is rolled back: whether the database lets others be decided. Where there is no other,
-    /// whether it responds at all: the stage's own table is asked.
-    async fn probe(&self, items: &[(&RawRecord, Item<D>)], partition: &Partition<'_, D>) -> bool {
-        let behind = items[1..].iter().find_map(|(_, item)| item.event());
-        let ahead = match partition.feed.other(items[0].0, std::iter::empty()) {
-            Some(record) => self.context.decode::<D::In>(record, &partition.feed.lane().stop).await.ok(),
-            None => None,
-        };
-        let ahead = ahead.as_ref().and_then(|decoded| match decoded {
-            Decoded::Event(event) => Some(event),
-            Decoded::Bad(..) => None,
-        });
-        let other = behind.or(ahead);
-        if other.is_none() && partition.last_decided.is_none() {
-            return responds(Box::pin(self.store_responds(&partition.fence))).await;
-        }
-        for event in other.into_iter().chain(&partition.last_decided) {
-            let Ok(mut tx) = self.pool.begin().await else { return false };
-            let decided = self.decider.decide(&mut tx, std::slice::from_ref(event)).await.is_ok();
-            if tx.rollback().await.is_ok() && decided {
-                self.context.progress.succeeded(1);
-                return false;
-            }
-        }
-        false
-    }
-
-    /// Whether the database responds, of the stage's own table, and takes writes.
-    async fn store_responds(&self, fence: &Fence) -> bool {
-        database_responds(&self.pool).await && fence.outputs(&self.pool, &[]).await.is_ok()
     }
 
     /// A batch is committed: it is counted and published.
@@ -460,87 +301,6 @@ impl<D: Decider> DecidingWorker<D> {
         let effects: Vec<_> = events.filter_map(|event| self.decider.effect_of(&event.payload)).collect();
         fence.known(tx, &ids, &effects).await
     }
-
-    fn stored_decision(
-        &self,
-        record: &RawRecord,
-        event: &Envelope<D::In>,
-        decision: Decision<D::Out>,
-    ) -> Result<Stored, Halt> {
-        let mut output = Vec::new();
-        let trace = [(TRACEPARENT, event.traceparent.as_deref().map(str::as_bytes))];
-        let headers = if event.traceparent.is_some() { &trace[..] } else { &[] };
-        if let Ok(out) = &decision.outcome {
-            let payload = codec::encode(self.output_schema, out)
-                .map_err(|error| Halt::Operator(format!("output of {}: {error}", D::NAME)))?;
-            let key = out.key();
-            pack(
-                &mut output,
-                &Message { topic: &self.output, key: Some(key.as_bytes()), payload: Some(&payload), headers },
-            );
-        }
-        for log in &decision.logs {
-            if let Some(payload) = self.context.encode_log(log) {
-                let key = log.key();
-                let topic = &self.context.activity_logs;
-                pack(
-                    &mut output,
-                    &Message { topic, key: Some(key.as_bytes()), payload: Some(&payload), headers },
-                );
-            }
-        }
-        let (id, redrive) = key_of(event);
-        let dropped = decision.outcome.err();
-        Ok(Stored {
-            input_event_id: id,
-            redrive,
-            effect_id: decision.effect_id,
-            offset: record.position.offset,
-            outcome: if dropped.is_some() { "drop" } else { "emit" },
-            reason: dropped.or(decision.reason).map(Reason::label),
-            rules_version: decision.rules_version,
-            evidence: decision.evidence,
-            output,
-        })
-    }
-
-    fn stored_dead_letter(&self, record: &RawRecord, reason: Reason, detail: &str) -> Stored {
-        let headers = dead_letter::headers(record, D::NAME, reason, detail, self.context.clock.now());
-        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
-        let mut output = Vec::new();
-        pack(
-            &mut output,
-            &Message {
-                topic: &self.context.dead_letters,
-                key: record.key.as_deref(),
-                payload: record
-                    .payload
-                    .as_deref()
-                    .map(|bytes| &bytes[..bytes.len().min(dead_letter::PAYLOAD_MAX)]),
-                headers: &headers,
-            },
-        );
-        Stored { outcome: "dead_letter", reason: Some(reason.label()), output, ..stored_repeat(record) }
-    }
-}
-
-/// A record whose event was decided before, under another offset: nothing is published, but its position is accounted for.
-fn stored_repeat(record: &RawRecord) -> Stored {
-    let position = &record.position;
-    Stored {
-        input_event_id: ids::natural(&format!(
-            "{}/{}/{}",
-            position.topic, position.partition, position.offset
-        )),
-        redrive: 0,
-        effect_id: None,
-        offset: position.offset,
-        outcome: "drop",
-        reason: Some(Reason::DuplicateEvent.label()),
-        rules_version: String::new(),
-        evidence: serde_json::Value::Null,
-        output: Vec::new(),
-    }
 }
 
 /// Whether a unique key refused a row.
@@ -554,18 +314,4 @@ fn is_taken(error: &StageError) -> bool {
         cause = error.source();
     }
     false
-}
-
-async fn acknowledged(
-    sent: Result<(), PublishError>,
-    receiver: oneshot::Receiver<Result<Delivered, PublishError>>,
-) -> Result<(), PublishError> {
-    sent?;
-    let acknowledged =
-        receiver.await.unwrap_or_else(|_| Err(PublishError::Fatal("the producer is gone".into())));
-    acknowledged.map(drop)
-}
-
-fn key_of<E: Event>(event: &Envelope<E>) -> (Uuid, i32) {
-    (event.payload.event_id().0, i32::try_from(event.redrive).unwrap_or(i32::MAX))
 }
