@@ -62,7 +62,9 @@ impl Decider for LimitCheck {
                     .as_ref()
                     .map_or(serde_json::Value::Null, |granted| granted.evidence.clone()),
                 logs: Vec::new(),
-                outcome: granted.map(|granted| said(record, granted, policy, now)).ok_or(Reason::BadDatum),
+                outcome: granted
+                    .map(|granted| reward_granted(record, granted, policy, now))
+                    .ok_or(Reason::BadDatum),
             });
         }
         state::store(tx, &before, &budgets, &charges).await?;
@@ -71,7 +73,12 @@ impl Decider for LimitCheck {
 }
 
 /// The event of a grant.
-fn said(record: &Envelope<RewardCalculated>, grant: Grant, policy: &Policy, now: Micros) -> RewardGranted {
+fn reward_granted(
+    record: &Envelope<RewardCalculated>,
+    grant: Grant,
+    policy: &Policy,
+    now: Micros,
+) -> RewardGranted {
     let (event, position) = (&record.payload, &record.position);
     let root = Root { partition: position.partition, offset: position.offset };
     RewardGranted {
