@@ -6,14 +6,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use harness::deployment::RoleSpec;
 use harness::topics::lag;
 use runtime::snapshot;
 use runtime::source::RawRecord;
 use schemas::codec::{self, HEADER_BYTES};
 use schemas::events::{
-    EachEvent, Event, Fault, OdometerRead, RewardGranted, Root, UploadDecided, UploadGraded, UploadReceived,
-    Verdict, each_event,
+    EachEvent, Event, Fault, OdometerRead, PayoutUpdated, RewardGranted, Root, UploadDecided, UploadGraded,
+    UploadReceived, Verdict, each_event,
 };
 use schemas::ids::UploadId;
 use schemas::reason::Reason;
@@ -23,6 +22,10 @@ use uuid::Uuid;
 
 use crate::READERS;
 use crate::world::World;
+
+/// What the paying stage consumes.
+const PAYING: [(&str, Topic); 2] =
+    [("chain_submission", Topic::RewardsGranted), ("chain_submission", Topic::ChainEvents)];
 
 /// Uploads of each phase.
 const UPLOADS: usize = 3;
@@ -94,22 +97,30 @@ fn until_decided(world: &mut World, uploads: &[Uuid]) {
     });
 }
 
+fn until_paid(world: &mut World, rewards: usize) {
+    world.until("every payment in the tables", |world| {
+        let paid = world.paid().len() == rewards;
+        (paid && world.payment_differences().is_empty()).then_some(())
+    });
+}
+
 fn until_no_lag(world: &mut World) {
     world.until("no lag", |world| {
         let none = |(role, topic): (&str, Topic)| {
             lag(&world.kafka, &world.group(role), &world.topic(topic)).is_ok_and(|lag| lag == 0)
         };
-        READERS.into_iter().all(none).then_some(())
+        READERS.into_iter().chain(PAYING).all(none).then_some(())
     });
 }
 
 #[test]
 fn a_rolling_upgrade_to_the_next_release_and_back_loses_and_dead_letters_nothing() {
-    let mut world = World::start("rolling", &RoleSpec::without_chain(), None);
+    let mut world = World::start_paying("rolling");
     let mut uploads = post_and_decide(&mut world);
     let series = world.post_series();
     until_decided(&mut world, &series);
     uploads.extend(&series);
+    until_paid(&mut world, series.len() - 1);
     until_no_lag(&mut world);
 
     // N beside N-1.
@@ -149,6 +160,7 @@ fn a_rolling_upgrade_to_the_next_release_and_back_loses_and_dead_letters_nothing
     until_no_lag(&mut world);
     check(&world, &uploads, &repeated);
     check_rewards(&world, &series[1..], &repeated);
+    check_payments(&world, &series[1..], &repeated);
     world.finish();
 }
 
@@ -170,6 +182,19 @@ fn check_rewards(world: &World, earned: &[Uuid], repeated: &BTreeMap<&str, usize
     for name in ["milestream.RewardCalculated", "milestream.RewardGranted"] {
         // More than one of each: what N publishes again, N-1 works on again.
         assert!(repeated.get(name).is_some_and(|count| *count >= earned.len()), "{repeated:?}");
+    }
+}
+
+/// Each reward is paid once by the node's own logs, though N published its grant, its payouts and the chain's events again.
+fn check_payments(world: &World, earned: &[Uuid], repeated: &BTreeMap<&str, usize>) {
+    let paid = world.paid();
+    println!("paid by the node's logs: {paid:?}");
+    assert_eq!(paid.len(), earned.len());
+    assert_eq!(world.payment_differences(), Vec::<String>::new());
+    let payouts = world.records::<PayoutUpdated>();
+    assert!(paid.iter().all(|one| payouts.iter().any(|payout| payout.reward_id.0 == one.reward_id)));
+    for name in ["milestream.PayoutUpdated", "milestream.BlockAdopted"] {
+        assert!(repeated.get(name).is_some_and(|count| *count >= earned.len()), "{name}: {repeated:?}");
     }
 }
 

@@ -1,12 +1,16 @@
 //! Roles of a test's own on the shared parts: own topics, own database, own log database, own photos.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use devstack::Stack;
+use devstack::{Part, Stack};
 use harness::client::{Client, Photo, Posted, UploadView};
 use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
+use harness::local_chain::{LocalChain, wallet_of};
+use harness::payments::{self, Paid};
 use harness::photos::with_comment;
 use harness::scenario::{Sample, Scenario, driver_id, vehicle_id};
 use rdkafka::config::ClientConfig;
@@ -35,16 +39,33 @@ pub struct World {
     user: Uuid,
     token: String,
     runtime: Runtime,
+    database: String,
+    registry: Registry,
+    /// Schemas that this world registered, by subject and text.
+    ids: RefCell<HashMap<(String, String), u32>>,
+    producer: FutureProducer,
+    /// None in a world that pays nothing.
+    chain: Option<LocalChain>,
     // Kept until the end: the parts that the environment does not name are its own.
     stack: Stack,
 }
 
 impl World {
+    /// Roles up to the granted reward.
     pub fn start(name: &str, roles: &[RoleSpec], registry: Option<&str>) -> Self {
+        Self::start_on(name, roles, registry, &[])
+    }
+
+    /// Every role, with contracts of its own on the node: the driver has a wallet and is paid.
+    pub fn start_paying(name: &str) -> Self {
+        Self::start_on(name, &RoleSpec::every_role(), None, &[Part::Thor])
+    }
+
+    fn start_on(name: &str, roles: &[RoleSpec], registry: Option<&str>, more: &[Part]) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local");
-        let stack = Stack::start(&root, &|line| eprintln!("{line}")).unwrap();
+        let stack = Stack::start_with(&root, more, &|line| eprintln!("{line}")).unwrap();
         let unique = format!("{name}-{}", Uuid::now_v7().simple());
         let logs = stack.logs().join(name);
         let folder = make_folder(&stack.folder().join(&unique)).unwrap();
@@ -52,25 +73,52 @@ impl World {
         let url = runtime.block_on(own_database(stack.database_url(), &database));
         let prefix = format!("{unique}.");
         let mut settings = open_rates();
-        settings.push(("DATABASE_URL".into(), url));
+        settings.push(("DATABASE_URL".into(), url.clone()));
         settings.push(("MILESTREAM_MONGODB__DATABASE".into(), database));
         settings.push(("MILESTREAM_KAFKA__TOPIC_PREFIX".into(), prefix.clone()));
         if let Some(registry) = registry {
             settings.push(("SCHEMA_REGISTRY_URL".into(), registry.to_owned()));
         }
+        let chain = more.contains(&Part::Thor).then(|| {
+            let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contracts");
+            runtime.block_on(LocalChain::deploy(&stack, &work, &folder)).unwrap()
+        });
+        settings.extend(chain.iter().flat_map(LocalChain::settings));
         let program = sibling_binary("milestream").unwrap();
         let mut deployment =
             Deployment::prepare(&stack, DeploymentConfig { program, folder, logs, settings }).unwrap();
+        let user = driver_id(&unique);
+        if let Some(chain) = &chain {
+            chain.register(&deployment).unwrap();
+            let (id, address) = (user.to_string(), wallet_of(user).to_string());
+            deployment.command(&["wallet", "add", "--user", &id, "--address", &address]).unwrap();
+        }
         for role in roles {
             deployment.start(role.clone()).unwrap();
         }
         deployment.wait_ready().unwrap();
         let mut kafka = ClientConfig::new();
         kafka.set("bootstrap.servers", stack.kafka_brokers());
+        let producer = kafka.create().unwrap();
+        let registry = Registry::new(&RegistryConfig::open(stack.schema_registry_url())).unwrap();
         let client = Client::new(&deployment.gateway_url()).unwrap();
-        let user = driver_id(&unique);
         let token = deployment.token(user).unwrap();
-        Self { _turn: turn, kafka, deployment, prefix, client, user, token, runtime, stack }
+        Self {
+            _turn: turn,
+            kafka,
+            deployment,
+            prefix,
+            client,
+            user,
+            token,
+            runtime,
+            database: url,
+            registry,
+            ids: RefCell::default(),
+            producer,
+            chain,
+            stack,
+        }
     }
 
     pub fn topic(&self, topic: Topic) -> String {
@@ -79,23 +127,30 @@ impl World {
 
     /// Schema id of the record type on a topic.
     pub fn schema_id(&self, topic: Topic) -> u32 {
-        let registry = Registry::new(&RegistryConfig::open(self.stack.schema_registry_url())).unwrap();
         let (_, name, text) = registry_subjects().into_iter().find(|(on, ..)| *on == topic).unwrap();
         let subject = subject(&self.prefix, topic, name);
-        self.runtime.block_on(registry.register(&subject, text)).unwrap()
+        self.register_under(subject, text)
     }
 
     /// The id of a schema of a record type; the registry takes it only under the topic's rule.
     pub fn register<E: Event>(&self, schema: &str) -> u32 {
-        let registry = Registry::new(&RegistryConfig::open(self.stack.schema_registry_url())).unwrap();
-        self.runtime.block_on(registry.register(&subject(&self.prefix, E::TOPIC, E::NAME), schema)).unwrap()
+        self.register_under(subject(&self.prefix, E::TOPIC, E::NAME), schema)
+    }
+
+    fn register_under(&self, subject: String, schema: &str) -> u32 {
+        let key = (subject, schema.to_owned());
+        if let Some(id) = self.ids.borrow().get(&key) {
+            return *id;
+        }
+        let id = self.runtime.block_on(self.registry.register(&key.0, schema)).unwrap();
+        self.ids.borrow_mut().insert(key, id);
+        id
     }
 
     /// Every record of a type on its topic, in whichever release's schema.
     pub fn records<E: Event>(&self) -> Vec<E> {
-        let registry = Registry::new(&RegistryConfig::open(self.stack.schema_registry_url())).unwrap();
         let records = snapshot::read(&self.kafka, &self.topic(E::TOPIC)).unwrap();
-        let schemas = |id| self.runtime.block_on(registry.schema(id)).unwrap();
+        let schemas = |id| self.runtime.block_on(self.registry.schema(id)).unwrap();
         let decoded = records.iter().filter_map(|record| {
             let (id, datum) = codec::unframe(record.payload.as_deref().unwrap()).unwrap();
             let schema = schemas(id);
@@ -124,8 +179,7 @@ impl World {
         }
         let name = self.topic(topic);
         let record = FutureRecord::to(&name).partition(partition).key(key).payload(payload).headers(owned);
-        let producer: FutureProducer = self.kafka.create().unwrap();
-        self.runtime.block_on(producer.send(record, LIMIT)).unwrap().offset
+        self.runtime.block_on(self.producer.send(record, LIMIT)).unwrap().offset
     }
 
     /// Posts a photo that is read with certainty, with bytes of its own.
@@ -168,6 +222,24 @@ impl World {
 
     pub fn view(&self, id: Uuid) -> Option<UploadView> {
         self.runtime.block_on(self.client.upload(&self.token, id)).unwrap()
+    }
+
+    /// What the node's own logs say was paid by this world's app.
+    pub fn paid(&self) -> Vec<Paid> {
+        let chain = self.chain.as_ref().unwrap();
+        let contracts = chain.contracts();
+        let node = chain.node().unwrap();
+        self.runtime.block_on(payments::on_chain(&node, contracts.rewards_pool, contracts.app_id)).unwrap()
+    }
+
+    /// Every way in which the tables say otherwise than the node's logs.
+    pub fn payment_differences(&self) -> Vec<String> {
+        let paid = self.paid();
+        self.runtime.block_on(async {
+            let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1);
+            let pool = pool.connect(&self.database).await.unwrap();
+            payments::differences(&pool, &paid).await.unwrap()
+        })
     }
 
     /// A photo posted and decided.
