@@ -185,6 +185,17 @@ impl Payment {
         UploadEvent::Paid(Box::new(PayoutUpdated { state, reason, ..self.snapshot(clause, 1) }))
     }
 
+    /// The rewards cut to 0.1 B3TR by their grants, waiting and then ready to be paid.
+    pub fn cut(&self) -> Vec<UploadEvent> {
+        let amount = Decimal::new(1, 1);
+        let ready = |clause| (0..2).map(move |revision| (clause, revision));
+        let payout = |(clause, revision)| {
+            UploadEvent::Paid(Box::new(PayoutUpdated { amount, ..self.snapshot(clause, revision) }))
+        };
+        let grants = self.stories.iter().flat_map(|story| [story.calculated(), story.granted(Some(amount))]);
+        grants.chain((0..self.stories.len()).flat_map(ready).map(payout)).collect()
+    }
+
     /// The driver's claim.
     pub fn claimed(&self, clause: usize) -> UploadEvent {
         let header = self.header(clause, "claim", self.published_at(0));

@@ -200,6 +200,46 @@ async fn a_cancelled_payout_is_owed_no_more_and_a_quarantined_one_still_is() {
 }
 
 #[tokio::test]
+async fn a_cut_that_a_driver_was_told_of_stays_told_whatever_the_payout_says() {
+    let payment = one();
+    let [calculated, cut, waiting, ready_to_pay] = payment.cut().try_into().unwrap();
+    let orders = [
+        vec![calculated.clone(), cut.clone(), waiting.clone(), ready_to_pay.clone()],
+        vec![waiting.clone(), ready_to_pay.clone(), calculated.clone(), cut.clone()],
+        vec![waiting, cut, ready_to_pay, calculated],
+    ];
+    for events in orders {
+        let (schema, sink) = ready(&payment).await;
+        for event in events {
+            write(&sink, [event]).await;
+        }
+        let reward = &schema.rows("rewards").await[0];
+        assert_eq!(
+            (&reward["status_reason"], &reward["revision"]),
+            (&json!("over_limit: a sentence"), &json!(3))
+        );
+        schema.drop().await;
+    }
+    let (schema, sink) = ready(&payment).await;
+    write(&sink, payment.cut().into_iter().take(3)).await;
+    let told = json!("unclaimed: a sentence; over_limit: a sentence");
+    assert_eq!(column(&schema, "rewards", "status_reason").await, [told]);
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn what_the_release_before_wrote_of_a_cut_stays_told_too() {
+    let payment = one();
+    let (schema, sink) = ready(&payment).await;
+    write(&sink, payment.cut().into_iter().take(2)).await;
+    // That release knows no such column.
+    sqlx::query("update rewards set grant_reason = null").execute(&schema.pool).await.unwrap();
+    write(&sink, payment.cut().into_iter().skip(2)).await;
+    assert_eq!(column(&schema, "rewards", "status_reason").await, [json!("over_limit: a sentence")]);
+    schema.drop().await;
+}
+
+#[tokio::test]
 async fn a_claim_leaves_no_row() {
     let payment = one();
     let schema = Schema::new().await;
@@ -293,6 +333,8 @@ fn any_order_and_repetition_of_a_payments_events_gives_the_same_rows() {
         events.extend(others.events(0));
         events.push(others.ended(0, PayoutState::Cancelled));
         events.push(others.ended(1, PayoutState::Quarantined));
+        // One that its grant has cut.
+        events.extend(Payment::of([Story::new(2, 7)]).cut());
         let repeated = proptest::sample::subsequence(events.clone(), 0..=events.len());
         let shuffled = repeated.prop_flat_map({
             let events = events.clone();

@@ -125,9 +125,10 @@ fn add_reward(stored: &mut Option<RewardRow>, row: &RewardRow) {
         (before, row) => fill(before, row.as_ref()),
     }
     fill(&mut before.granted, row.granted.as_ref());
+    fill(&mut before.grant_reason, row.grant_reason.as_ref());
     if row.revision > before.revision {
         before.status = row.status;
-        before.status_reason.clone_from(&row.status_reason);
+        before.payout_reason.clone_from(&row.payout_reason);
         before.distributed_at = row.distributed_at;
         before.revision = row.revision;
     }
@@ -145,3 +146,7 @@ fn fill<T: Clone>(stored: &mut Option<T>, value: Option<&T>) {
         *stored = value.cloned();
     }
 }
+
+#[cfg(test)]
+#[path = "fold_tests.rs"]
+mod tests;

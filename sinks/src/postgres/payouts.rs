@@ -38,7 +38,8 @@ pub(super) fn updated(event: &PayoutUpdated) -> Result<Rows, BadValue> {
         calculated: None,
         granted: Some(amount),
         status,
-        status_reason: event.reason.clone(),
+        grant_reason: None,
+        payout_reason: event.reason.clone(),
         distributed_at: distributed_at.map(|at| at.to_utc()),
         // 0 and 1 are the calculation's and the grant's.
         revision: 2 + event.revision,

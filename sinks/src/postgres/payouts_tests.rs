@@ -80,7 +80,7 @@ fn a_rewards_status_follows_its_payout_and_only_a_paid_one_is_distributed_at_a_t
         let reward = updated(&payout(state, None)).unwrap().reward.unwrap();
         assert_eq!((reward.status, reward.revision), (status, 6));
         assert_eq!(reward.distributed_at.is_some(), status == "distributed");
-        assert_eq!(reward.status_reason.as_deref(), Some("code: a sentence"));
+        assert_eq!(reward.payout_reason.as_deref(), Some("code: a sentence"));
         assert_eq!(reward.granted, Some(dec("1.5")));
     }
 }

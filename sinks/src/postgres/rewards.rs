@@ -51,7 +51,8 @@ pub(super) fn calculated(event: &RewardCalculated) -> Result<Rows, BadValue> {
         calculated: Some(columns),
         granted: None,
         status: "calculated",
-        status_reason: None,
+        grant_reason: None,
+        payout_reason: None,
         distributed_at: None,
         revision: 0,
         created_at: header.occurred_at.to_utc(),
@@ -73,7 +74,8 @@ pub(super) fn granted(event: &RewardGranted) -> Result<Rows, BadValue> {
         calculated: None,
         granted: Some(granted),
         status: if granted.is_zero() { "cancelled" } else { "calculated" },
-        status_reason: event.reason.map(sentence),
+        grant_reason: event.reason.map(sentence),
+        payout_reason: None,
         distributed_at: None,
         revision: 1,
         created_at: header.occurred_at.to_utc(),
@@ -93,22 +95,24 @@ pub(super) const TABLE: Table = Table { name: "rewards", key: "id" };
 
 // The topics fill each other's blanks; the state is that of the highest revision. `before` reads the row as it was when the
 // statement began, under the upload's lock. What is owed is what is granted and not cancelled.
+// What the driver is told is the newest payout's reason and the grant's, which no payout takes back; in a row of the release before
+// the grant's is status_reason alone, at revision 1.
 const REWARDS: &str = "
 with incoming as (
     select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::numeric[], $5::numeric[], $6::numeric[], $7::numeric[],
         $8::jsonb[], $9::timestamptz[], $10::numeric[], $11::text[], $12::text[], $13::bigint[], $14::timestamptz[],
-        $15::timestamptz[], $16::timestamptz[])
+        $15::timestamptz[], $16::timestamptz[], $17::text[])
         as r (id, upload_id, user_id, base, bonus, rate, distance, factors, calculated_at, granted, status, reason,
-        revision, at, distributed_at, created_at)
+        revision, at, distributed_at, created_at, grant_reason)
 ), before as (
     select w.id, case when w.status = 'cancelled' then 0 else w.granted_amount end as owed
     from rewards w join incoming using (id)
 ), written as (
     insert into rewards as w (id, upload_id, user_id, base_amount, bonus_amount, reward_rate, distance_traveled,
         calculation_factors, calculated_at, granted_amount, status, status_reason, revision, created_at, updated_at,
-        distributed_at)
+        distributed_at, grant_reason)
     select id, upload_id, user_id, base, bonus, rate, distance, factors, calculated_at, granted, status::rewards_status,
-        reason, revision, created_at, at, distributed_at
+        reason, revision, created_at, at, distributed_at, grant_reason
     from incoming order by id
     on conflict (id) do update set
         base_amount = coalesce(w.base_amount, excluded.base_amount),
@@ -119,7 +123,14 @@ with incoming as (
         calculated_at = least(w.calculated_at, excluded.calculated_at),
         granted_amount = coalesce(w.granted_amount, excluded.granted_amount),
         status = case when excluded.revision > w.revision then excluded.status else w.status end,
-        status_reason = case when excluded.revision > w.revision then excluded.status_reason else w.status_reason end,
+        grant_reason = coalesce(w.grant_reason, excluded.grant_reason, case when w.revision = 1 then w.status_reason end),
+        status_reason = case
+            when excluded.revision > w.revision and excluded.grant_reason is null then nullif(concat_ws('; ',
+                excluded.status_reason, coalesce(w.grant_reason, case when w.revision = 1 then w.status_reason end)), '')
+            when excluded.revision > w.revision then excluded.status_reason
+            when w.revision > 1 and w.grant_reason is null and excluded.grant_reason is not null
+                then concat_ws('; ', w.status_reason, excluded.grant_reason)
+            else w.status_reason end,
         distributed_at = case when excluded.revision > w.revision then excluded.distributed_at else w.distributed_at end,
         revision = greatest(w.revision, excluded.revision),
         created_at = least(w.created_at, excluded.created_at),
@@ -149,11 +160,12 @@ pub(super) async fn rewards(
         .bind(column(rows, |(_, row)| row.calculated.as_ref()?.calculated_at))
         .bind(column(rows, |(_, row)| row.granted))
         .bind(column(rows, |(_, row)| row.status))
-        .bind(column(rows, |(_, row)| row.status_reason.clone()))
+        .bind(column(rows, |(_, row)| row.told()))
         .bind(column(rows, |(_, row)| row.revision))
         .bind(column(rows, |(_, row)| row.at))
         .bind(column(rows, |(_, row)| row.distributed_at))
         .bind(column(rows, |(_, row)| row.created_at))
+        .bind(column(rows, |(_, row)| row.grant_reason.clone()))
         .fetch_all(tx)
         .await?;
     Ok(owed.into_iter().collect())

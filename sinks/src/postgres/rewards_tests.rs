@@ -43,11 +43,11 @@ fn a_grant_of_nothing_is_cancelled_with_its_reason_and_any_other_stays_calculate
     let reward = granted(&none()).unwrap().reward.unwrap();
     assert_eq!((reward.status, reward.revision, reward.granted), ("cancelled", 1, Some(Decimal::ZERO)));
     assert!(
-        reward.status_reason.unwrap().starts_with("over_limit: the daily budget of 30 B3TR had 0 B3TR left")
+        reward.grant_reason.unwrap().starts_with("over_limit: the daily budget of 30 B3TR had 0 B3TR left")
     );
     let whole = RewardGranted { granted: dec("1"), reason: None, detail: None, ..none() };
     let reward = granted(&whole).unwrap().recorded(1_500).reward.unwrap();
-    assert_eq!((reward.status, reward.status_reason, reward.calculated), ("calculated", None, None));
+    assert_eq!((reward.status, reward.told(), reward.calculated), ("calculated", None, None));
 }
 
 #[test]

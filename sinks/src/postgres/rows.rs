@@ -101,7 +101,10 @@ pub(super) struct RewardRow {
     /// Set exactly by `rewards.granted`, B3TR.
     pub granted: Option<Decimal>,
     pub status: &'static str,
-    pub status_reason: Option<String>,
+    /// Why the amount is not what was calculated; set by `rewards.granted` alone, and told as long as the reward stands.
+    pub grant_reason: Option<String>,
+    /// Why the payout stands where it stands; of the newest state alone.
+    pub payout_reason: Option<String>,
     /// When it was paid, as the newest state has it.
     pub distributed_at: Option<DateTime<Utc>>,
     /// 0 calculated, 1 granted; payouts go on from 2.
@@ -122,6 +125,16 @@ pub(super) struct CalculatedColumns {
     pub factors: Value,
     /// Kafka's record timestamp, which [`Rows::recorded`] fills in; of a record that stands twice the earlier.
     pub calculated_at: Option<DateTime<Utc>>,
+}
+
+impl RewardRow {
+    /// What the driver is told: the payout's reason, whose code is the one that counts now, and with it the grant's.
+    pub(super) fn told(&self) -> Option<String> {
+        match (&self.payout_reason, &self.grant_reason) {
+            (Some(payout), Some(grant)) => Some(format!("{payout}; {grant}")),
+            (payout, grant) => payout.as_ref().or(grant.as_ref()).cloned(),
+        }
+    }
 }
 
 impl Rows {
