@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
+use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use schemas::ids::{Micros, UserId};
 use serde::{Deserialize, Serialize};
@@ -126,7 +126,9 @@ impl SigningKey {
     /// # Errors
     /// [`KeyError::SigningKey`] never in practice.
     pub fn expose_pem(&self) -> Result<String, KeyError> {
-        let pem = self.key.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::SigningKey)?;
+        // Version 1, without the public key (RFC 5958): OpenSSL 3.0 and Python's `cryptography` refuse version 2.
+        let secret = KeypairBytes { secret_key: self.key.to_bytes(), public_key: None };
+        let pem = secret.to_pkcs8_pem(LineEnding::LF).map_err(|_| KeyError::SigningKey)?;
         Ok(pem.as_str().to_owned())
     }
 
@@ -289,6 +291,13 @@ mod tests {
         let other = SigningKey::generate().unwrap();
         assert_eq!(code(&keys, &other.sign(&claims()).unwrap(), NOW), "token_invalid");
         assert!(!format!("{key:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn a_key_is_written_as_openssl_writes_it_and_openssls_own_is_read() {
+        // PKCS#8 version 1 of RFC 8410 section 10.3: its first key, which `openssl pkey` prints in the same bytes.
+        let rfc = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+        assert_eq!(SigningKey::from_pem(rfc).unwrap().expose_pem().unwrap(), rfc);
     }
 
     #[test]
