@@ -9,7 +9,9 @@ use schemas::ids::{Micros, VehicleId};
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
+use warp::http::header::{CONTENT_DISPOSITION, HeaderValue};
 
+use super::disposition::Disposition;
 use super::fields;
 use crate::config::Limits;
 use crate::http::body::Body;
@@ -91,10 +93,12 @@ impl FormReader {
         let mut multipart = Multipart::new(body, boundary);
         while let Some(mut field) = multipart.next_field().await.map_err(form_error)? {
             look_ahead.field_begun();
-            let name = known(field.name())?;
+            let disposition = field.headers().get(CONTENT_DISPOSITION).map(HeaderValue::as_bytes);
+            let Disposition { name, file_name } = Disposition::parse(disposition.unwrap_or_default());
+            let name = known(name.as_deref())?;
             if name == "photo" {
                 once(photo, name)?;
-                form.file_name = field.file_name().and_then(fields::file_name);
+                form.file_name = file_name.as_deref().and_then(fields::file_name);
                 *photo = Some(self.photo(&mut field).await?);
             } else {
                 let text = self.text(&mut field, name).await?;
