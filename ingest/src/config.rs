@@ -1,9 +1,10 @@
 //! Settings of the gateway: caps, timeouts and rates, each with its arithmetic.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use secrecy::SecretString;
+
+pub use crate::auth::address::{ForwardedBy, Proxies, ProxyError};
 
 /// One mebibyte.
 const MIB: u64 = 1024 * 1024;
@@ -23,8 +24,10 @@ pub struct GatewayConfig {
     pub timeouts: Timeouts,
     /// Requests in time.
     pub rates: Rates,
-    /// Proxies whose `X-Forwarded-For` is believed; the address of any other peer is the peer's own.
-    pub trusted_proxies: Vec<IpAddr>,
+    /// Proxies that are believed; the address of any other peer is the peer's own.
+    pub trusted_proxies: Proxies,
+    /// Origins whose pages may read the gateway's responses (`https://app.example`); its own need not be named.
+    pub cors_origins: Vec<String>,
     /// Whether the stream of a verified upload stays open until its reward is paid; false ends it at the verdict.
     pub follow_rewards: bool,
     /// Who may report steps of the chain; none where no chain is watched.
@@ -51,7 +54,8 @@ impl GatewayConfig {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             rates: Rates::default(),
-            trusted_proxies: Vec::new(),
+            trusted_proxies: Proxies::default(),
+            cors_origins: Vec::new(),
             follow_rewards: true,
             chain: None,
         }
@@ -59,7 +63,7 @@ impl GatewayConfig {
 }
 
 /// Sizes and counts. Memory of a full gateway: 1,024 connections x 64 KiB read buffer = 64 MiB, 256 MiB of bodies in memory with up to
-/// 1 MiB of multipart look-ahead each, 2 batches x (8 MiB body + its parsed form of about twice that) = 48 MiB.
+/// 1 MiB of multipart look-ahead each, 4 batches x (8 MiB body + its parsed form of about twice that) = 96 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a photo. 16 MiB: twice the largest JPEG of a 50-megapixel phone.
@@ -73,11 +77,16 @@ pub struct Limits {
     /// Bytes of uploads in memory, from the first byte of a body until its photo is kept; each counts with the length that it announces,
     /// or with the longest. 16 of the longest photos, or 2,300 of 116 kB; those that come after wait.
     pub upload_memory_bytes: u64,
+    /// Open event streams of a user: every upload that one has in work, on two devices. Nobody can take all of them.
+    pub streams_per_user: usize,
+    /// Share of [`Self::upload_memory_bytes`] that a user's bodies may take together, in hundredths.
+    pub upload_memory_percent_per_user: u64,
     /// Open event streams. 256 x 2 polls a second = 512 reads of three keys a second at most.
     pub streams: usize,
     /// Bytes of a batch of chain events. 8 MiB: 64 blocks full of payments stay below 4 MiB.
     pub chain_bytes: u64,
-    /// Batches of chain events being read and stored: the watcher sends one at a time, and a second watcher may run.
+    /// Batches of chain events being read and stored, of those whose head is signed: the watcher sends one at a time, and a second watcher
+    /// may run. As many again for those whose head is not.
     pub batches: usize,
 }
 
@@ -90,6 +99,8 @@ impl Default for Limits {
             connections: 1024,
             upload_memory_bytes: 16 * 16 * MIB,
             streams: 256,
+            streams_per_user: 8,
+            upload_memory_percent_per_user: 25,
             chain_bytes: 8 * MIB,
             batches: 2,
         }
@@ -99,9 +110,11 @@ impl Default for Limits {
 /// Times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the moment that a connection waits for a request to the end of its head: cuts slow heads and idle
-    /// keep-alive connections alike.
+    /// From the first byte of a request's head to its end; from the beginning of a connection to the end of its first head.
     pub header: Duration,
+    /// From the end of a response to the next request of the connection, at least [`Self::header`]. Longer than a proxy keeps idle
+    /// connections (60 s at nginx and AWS), so that it is the proxy that closes them: one closed here may just have been given a request.
+    pub keep_alive: Duration,
     /// Longest silence inside a body.
     pub body_idle: Duration,
     /// A whole body. 16 MiB in 120 s is 1.1 Mbit/s, a poor mobile uplink.
@@ -133,6 +146,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             header: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
             body_idle: Duration::from_secs(15),
             body_total: Duration::from_secs(120),
             batch: Duration::from_secs(15),

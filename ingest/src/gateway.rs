@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use runtime::clock::Clock;
 use runtime::health::Health;
-use runtime::metrics::Exporter;
 use runtime::producer::Outbound;
 use schemas::events::{Event as _, UploadReceived};
 use sqlx::PgPool;
@@ -19,10 +18,11 @@ use crate::auth::rate::Limiter;
 use crate::auth::standing::Accounts;
 use crate::chain::events::ChainIntake;
 use crate::claims::Claims;
-use crate::config::GatewayConfig;
+use crate::config::{GatewayConfig, Limits};
 use crate::http::places::{Memory, Places};
 use crate::http::problem::ApiError;
 use crate::http::request::Provide;
+use crate::http::shares::Shares;
 use crate::metrics::GatewayMetrics;
 use crate::queries::live::Streams;
 use crate::schema_ids::SchemaIds;
@@ -92,6 +92,7 @@ impl Gateway {
             streams: Arc::new(Streams {
                 pool: pool.clone(),
                 places: Places::new(limits.streams, timeouts.place),
+                each: Shares::new(limits.streams_per_user as u64),
                 timeouts,
                 follow_rewards: config.follow_rewards,
                 stop: CancellationToken::new(),
@@ -161,8 +162,15 @@ fn uploads(config: &GatewayConfig, dependencies: &Dependencies, publisher: Arc<P
         publisher,
         limits: config.limits,
         memory: Memory::new(config.limits.upload_memory_bytes, config.timeouts.place),
+        memory_each: Shares::new(memory_per_user(&config.limits)),
         base_url: config.base_url.clone(),
     }
+}
+
+/// A user's share, and at least the longest photo, or nobody could send one.
+fn memory_per_user(limits: &Limits) -> u64 {
+    let share = limits.upload_memory_bytes / 100 * limits.upload_memory_percent_per_user;
+    share.max(limits.photo_bytes + limits.form_overhead_bytes)
 }
 
 fn chain_intake(config: &GatewayConfig, dependencies: &Dependencies) -> ChainIntake {
@@ -174,7 +182,8 @@ fn chain_intake(config: &GatewayConfig, dependencies: &Dependencies) -> ChainInt
         access: config.chain.clone(),
         limits: config.limits,
         timeouts: config.timeouts,
-        places: Places::new(config.limits.batches, config.timeouts.place),
+        signed: Places::new(config.limits.batches, config.timeouts.place),
+        unsigned: Places::new(config.limits.batches, config.timeouts.place),
     }
 }
 
@@ -196,10 +205,4 @@ provides! {
     Arc<Streams>: streams;
     Arc<Claims>: claims;
     Arc<ChainIntake>: intake;
-}
-
-impl Provide<Exporter> for Gateway {
-    fn provide(&self) -> Exporter {
-        self.metrics.exporter.clone()
-    }
 }

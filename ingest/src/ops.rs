@@ -1,7 +1,7 @@
-//! `/livez`, `/readyz` and `/metrics`, beside the gateway's own routes.
+//! `/livez` and `/readyz`, for balancers, beside the gateway's own routes. Metrics are served by `ops.listen` alone: they are nobody's
+//! business outside.
 
 use runtime::health::Health;
-use runtime::metrics::Exporter;
 use serde_json::json;
 use warp::reply::Response;
 
@@ -33,9 +33,4 @@ pub(crate) async fn livez(Dependency(health): Dependency<Health>) -> Result<Text
 /// Whether the role may take work.
 pub(crate) async fn readyz(Dependency(health): Dependency<Health>) -> Result<Text, ApiError> {
     Ok(Text(runtime::ops::ready(&health)))
-}
-
-/// Prometheus metrics.
-pub(crate) async fn metrics(Dependency(exporter): Dependency<Exporter>) -> Result<Text, ApiError> {
-    Ok(Text(runtime::ops::render(&exporter)))
 }

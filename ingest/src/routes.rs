@@ -42,7 +42,6 @@ pub(crate) fn table() -> Vec<Route<Gateway>> {
         get("/openapi.json", "This document", openapi),
         get("/livez", "Whether every loop makes progress or idles", ops::livez).uncounted(),
         get("/readyz", "Whether the role may take work", ops::readyz).uncounted(),
-        get("/metrics", "Prometheus metrics", ops::metrics).uncounted(),
     ]
 }
 

@@ -6,6 +6,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::Gateway;
+use crate::http::cors::Cors;
 use crate::http::problem::ApiError;
 use crate::http::router::Router;
 use crate::http::server::Server;
@@ -20,7 +21,7 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, stop: CancellationTo
     let server = Server {
         connections: gateway.config.limits.connections,
         timeouts,
-        routes: router.filter(),
+        routes: router.filter(Cors::new(&gateway.config.cors_origins)),
         health: gateway.health.clone(),
     };
     let publisher = gateway.sweeper.publisher.clone();

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::{ForwardedBy, Proxies, Rate};
 use crate::{
     Dependencies, Gateway, GatewayConfig, HeaderCheck, KeySet, PhotoStore, SchemaIds, SigningKey, serve,
 };
@@ -32,6 +33,7 @@ async fn start(change: impl FnOnce(&mut GatewayConfig)) -> Running {
     let (outbound, health) = (Arc::new(MemoryOutbound::default()), Health::default());
     let mut config = GatewayConfig::new("http://gateway.test");
     config.timeouts.header = Duration::from_millis(200);
+    config.timeouts.keep_alive = Duration::from_millis(200);
     change(&mut config);
     let dependencies = Dependencies {
         // Nothing listens there: a test that needs the database shows as 503.
@@ -115,6 +117,84 @@ async fn an_idle_connection_is_closed_without_a_word() {
 }
 
 #[tokio::test]
+async fn a_connection_waits_for_its_next_request_for_longer_than_a_head_may_take() {
+    let running = start(|config| config.timeouts.keep_alive = Duration::from_secs(30)).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let mut ask = async |pause: Duration| {
+        tokio::time::sleep(pause).await;
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let mut response = vec![0; 1024];
+        let count = stream.read(&mut response).await.unwrap();
+        String::from_utf8_lossy(&response[..count]).into_owned()
+    };
+    // Three times the life of a head between two requests of one connection.
+    for pause in [0, 600, 600] {
+        let response = ask(Duration::from_millis(pause)).await;
+        assert!(response.starts_with("HTTP/1.1 200"), "{response:?}");
+    }
+    let begun = Instant::now();
+    stream.write_all(b"GET /livez HTTP/1.1\r\nx-slow: ").await.unwrap();
+    let mut response = Vec::new();
+    let _ = stream.read_to_end(&mut response).await;
+    assert!(String::from_utf8_lossy(&response).contains("header_timeout"), "a later head is timed as well");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn pages_of_configured_origins_may_read_responses_and_no_others() {
+    let running = start(|config| config.cors_origins = vec!["https://app.example".to_owned()]).await;
+    let ask = async |line: &str, headers: &str| {
+        let request = format!("{line} HTTP/1.1\r\nhost: a\r\n{headers}connection: close\r\n\r\n");
+        exchange(running.address, &request).await.0.to_ascii_lowercase()
+    };
+    let ours = "origin: https://app.example\r\n";
+    let read = ask("GET /v1/uploads", ours).await;
+    assert!(read.starts_with("http/1.1 401"), "{read}");
+    for header in ["access-control-allow-origin: https://app.example", "vary: origin", "retry-after"] {
+        assert!(read.contains(header), "{header}: {read}");
+    }
+    let before = ask("OPTIONS /v1/uploads", &format!("{ours}access-control-request-method: POST\r\n")).await;
+    assert!(before.contains("access-control-allow-methods: get, head, options, post"), "{before}");
+    assert!(before.contains("access-control-allow-headers: authorization, "), "{before}");
+    let other = ask("GET /v1/uploads", "origin: https://app.example.evil\r\n").await;
+    assert!(other.contains("vary: origin") && !other.contains("access-control"), "{other}");
+    let none = start(|_| {}).await;
+    let (response, _) = exchange(
+        none.address,
+        "GET /livez HTTP/1.1\r\nhost: a\r\norigin: https://app.example\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    assert!(!response.contains("access-control"), "{response}");
+}
+
+#[tokio::test]
+async fn clients_behind_a_trusted_proxy_have_rates_of_their_own() {
+    let running = start(|config| {
+        config.trusted_proxies = Proxies::parse(&["127.0.0.0/8".to_owned()], ForwardedBy::default()).unwrap();
+        config.rates.api_per_address = Rate::new(1, Duration::from_secs(60));
+    })
+    .await;
+    let ask = async |client: &str| {
+        let request = format!(
+            "GET /v1/uploads HTTP/1.1\r\nhost: a\r\nx-forwarded-for: {client}\r\nconnection: close\r\n\r\n"
+        );
+        exchange(running.address, &request).await.0[9..12].to_owned()
+    };
+    assert_eq!(ask("203.0.113.1").await, "401");
+    assert_eq!(ask("203.0.113.2").await, "401");
+    assert_eq!(ask("203.0.113.1").await, "429");
+    assert_eq!(ask("198.51.100.1, 203.0.113.2").await, "429", "what the client wrote is not believed");
+}
+
+#[tokio::test]
+async fn the_gateways_address_serves_no_metrics() {
+    let running = start(|_| {}).await;
+    let (response, _) =
+        exchange(running.address, "GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    assert!(response.starts_with("HTTP/1.1 404"), "{response}");
+}
+
+#[tokio::test]
 async fn unknown_routes_methods_and_missing_tokens_are_problem_documents() {
     let running = start(|_| {}).await;
     for (request, status, code) in [
@@ -183,6 +263,7 @@ async fn connections_beyond_the_cap_wait_for_a_place_and_are_served_then() {
 async fn a_stopping_gateway_takes_no_new_connection_and_ends_within_its_budget() {
     let running = start(|config| {
         config.timeouts.header = Duration::from_secs(60);
+        config.timeouts.keep_alive = Duration::from_secs(60);
         config.timeouts.shutdown = Duration::from_millis(300);
     })
     .await;

@@ -4,6 +4,7 @@
 //! `MILESTREAM_SECTION__KEY` sets a key of a section. The four addresses can also be given by the names that every
 //! tool knows: `KAFKA_BROKERS`, `SCHEMA_REGISTRY_URL`, `DATABASE_URL` and `MONGODB_URI`.
 
+mod edge;
 mod sections;
 
 use std::path::Path;
@@ -126,6 +127,7 @@ impl Config {
         if !["on", "off"].contains(&engine.guards.as_str()) {
             return refuse("engine.guards", format!("{:?} is neither on nor off", engine.guards));
         }
+        self.ingest.check()?;
         if let Err(error) = Url::parse(&self.photos.url) {
             return refuse("photos.url", format!("{error}: write file:///folder, s3://…, gs://… or az://…"));
         }

@@ -282,7 +282,12 @@ fn gateway_config(config: &Config) -> Result<GatewayConfig> {
         bytes => bytes,
     };
     gateway.limits.connections = section.max_connections;
+    gateway.limits.streams = section.max_streams;
+    gateway.limits.streams_per_user = section.max_streams_per_user;
+    gateway.trusted_proxies = section.proxies()?;
+    gateway.cors_origins.clone_from(&section.cors_origins);
     gateway.timeouts.header = Duration::from_millis(section.header_timeout_ms);
+    gateway.timeouts.keep_alive = Duration::from_millis(section.keep_alive_timeout_ms);
     gateway.timeouts.body_idle = Duration::from_millis(section.body_idle_timeout_ms);
     gateway.timeouts.body_total = Duration::from_millis(section.body_timeout_ms);
     gateway.chain = payments::access(config)?;

@@ -9,6 +9,15 @@ pub const TIME_HEADER: &str = "x-milestream-time";
 /// Header with `sha256=` and 64 hex digits.
 pub const SIGNATURE_HEADER: &str = "x-milestream-signature";
 
+/// Header with the signature of [`head`], by which a batch is known to be the watcher's before its body is read.
+pub const HEAD_SIGNATURE_HEADER: &str = "x-milestream-head-signature";
+
+/// What is signed of a batch's head, in the place of a body: a body of JSON never begins so.
+#[must_use]
+pub fn head(content_length: u64) -> String {
+    format!("head.{content_length}")
+}
+
 /// The value of [`SIGNATURE_HEADER`]: HMAC-SHA256 of the time's text, a point, and the body.
 #[must_use]
 pub fn signature(secret: &SecretString, time: &str, body: &[u8]) -> String {

@@ -8,7 +8,7 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use reqwest::{Response, StatusCode};
 use runtime::clock::{Clock, SystemClock};
-use runtime::signature::{SIGNATURE_HEADER, TIME_HEADER, signature};
+use runtime::signature::{HEAD_SIGNATURE_HEADER, SIGNATURE_HEADER, TIME_HEADER, head, signature};
 use schemas::payouts::{ChainBatch, ChainResponse};
 use secrecy::SecretString;
 use url::Url;
@@ -95,6 +95,7 @@ impl Gateway for HttpGateway {
             .header(CONTENT_TYPE, "application/json")
             .header(TIME_HEADER, &time)
             .header(SIGNATURE_HEADER, signature(&self.secret, &time, &body))
+            .header(HEAD_SIGNATURE_HEADER, signature(&self.secret, &time, head(body.len() as u64).as_bytes()))
             .body(body);
         let response = request.send().await.map_err(lost)?;
         let status = response.status();

@@ -7,7 +7,7 @@ use runtime::clock::Clock;
 use schemas::ids::UserId;
 use warp::http::HeaderMap;
 
-use super::address::client_address;
+use super::address::Proxies;
 use super::keys::KeySet;
 use super::rate::{Key, Limiter};
 use super::standing::Accounts;
@@ -38,8 +38,8 @@ pub(crate) struct Admission {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limiter: Limiter,
     pub(crate) rates: Rates,
-    /// Proxies whose `X-Forwarded-For` is believed.
-    pub(crate) trusted_proxies: Vec<IpAddr>,
+    /// Proxies that are believed.
+    pub(crate) trusted_proxies: Proxies,
 }
 
 impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Caller {
@@ -71,7 +71,7 @@ impl Admission {
     /// Who asks: address within its rate, token valid, user within their rate, account and session active; the database is
     /// asked last.
     async fn admit(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<Caller, ApiError> {
-        let address = client_address(headers, peer, &self.trusted_proxies);
+        let address = self.trusted_proxies.client_address(headers, peer);
         self.take(Key::ApiAddress(Key::network(address)), self.rates.api_per_address)?;
         let claims = self.keys.check(bearer(headers)?, self.clock.now())?;
         self.take(Key::ApiUser(claims.sub), self.rates.api_per_user)?;

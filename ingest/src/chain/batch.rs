@@ -1,6 +1,6 @@
 //! A watcher's batch before anything is stored: who signed it, when, and whether every step of it can be true.
 
-use runtime::signature::{SIGNATURE_HEADER, TIME_HEADER, is_signed};
+use runtime::signature::{HEAD_SIGNATURE_HEADER, SIGNATURE_HEADER, TIME_HEADER, head, is_signed};
 use schemas::events::{BlockAdopted, ChainLog, ChainStep, ChainTransaction};
 use schemas::payouts::ChainBatch;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::config::ChainAccess;
 use crate::http::problem::{
     ApiError, BAD_SIGNATURE, INVALID_STEP, MALFORMED_BATCH, STALE_BATCH, WRONG_NETWORK,
 };
-use crate::http::request::text;
+use crate::http::request::{content_length, text};
 
 /// Seconds between the signature and now, at most: a captured batch is worth nothing later, and clocks may be a little off.
 pub(crate) const WINDOW: u64 = 300;
@@ -39,6 +39,14 @@ impl BatchSignature {
             return Err(BAD_SIGNATURE.error());
         }
         Ok(Self { time: time.to_owned(), signature: signature.to_owned() })
+    }
+
+    /// Whether the head alone shows that the watcher sends the batch: its length is signed, and lately. `now` in seconds.
+    pub(crate) fn is_of_head(&self, access: &ChainAccess, headers: &HeaderMap, now: i64) -> bool {
+        let claimed = text(headers, HEAD_SIGNATURE_HEADER).unwrap_or_default();
+        let Some(length) = content_length(headers) else { return false };
+        is_signed(&access.secret, &self.time, head(length).as_bytes(), claimed)
+            && self.time.parse::<i64>().is_ok_and(|time| now.abs_diff(time) <= WINDOW)
     }
 
     /// Whether the body is signed, and lately; `now` in seconds. Only a signed time is looked at.

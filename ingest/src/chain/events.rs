@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use runtime::clock::Clock;
-use runtime::signature::{SIGNATURE_HEADER, TIME_HEADER};
+use runtime::signature::{HEAD_SIGNATURE_HEADER, SIGNATURE_HEADER, TIME_HEADER};
 use schemas::events::ChainStep;
 use schemas::payouts::{ChainBatch, ChainResponse, StepOutcome, StepResult};
 use serde::Serialize;
@@ -53,8 +53,10 @@ pub(crate) struct ChainIntake {
     pub(crate) access: Option<ChainAccess>,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
-    /// For batches being read and stored.
-    pub(crate) places: Places,
+    /// For batches being read and stored whose head is signed: nobody else can take these places, however slow their bodies are.
+    pub(crate) signed: Places,
+    /// For the rest: watchers of the release before sign the body alone.
+    pub(crate) unsigned: Places,
 }
 
 /// Steps of a chain, and where the watcher goes on after them.
@@ -146,7 +148,9 @@ impl<S: Sync> Extract<S> for SignedBody {
         let time = format!("Seconds since 1970 at which the batch was signed; at most {WINDOW} s from now");
         operation.required_header(TIME_HEADER, text.clone(), &time);
         let signature = "sha256= and the hex digits of HMAC-SHA256(secret, time + \".\" + body)";
-        operation.required_header(SIGNATURE_HEADER, text, signature);
+        operation.required_header(SIGNATURE_HEADER, text.clone(), signature);
+        let head = "sha256= and the hex digits of HMAC-SHA256(secret, time + \".head.\" + Content-Length): keeps a place for the body";
+        operation.parameter("header", HEAD_SIGNATURE_HEADER, text, head);
         let content = operation.json::<BatchDocument>();
         operation.body(true, content);
     }
@@ -174,7 +178,10 @@ impl ChainIntake {
         }
         body.allow(limit, too_large);
         body.within(self.timeouts.batch);
-        let _place = self.places.take().await?;
+        let now = self.clock.now().0.div_euclid(1_000_000);
+        let is_signed = signature.is_of_head(&access, headers, now);
+        let places = if is_signed { &self.signed } else { &self.unsigned };
+        let _place = places.take().await?;
         let bytes = body.whole().await?;
         let now = self.clock.now().0.div_euclid(1_000_000);
         // Hashing and parsing the largest batch would hold up every connection of this thread.

@@ -2,7 +2,9 @@
 //! problem documents and the OpenAPI document.
 
 pub(crate) mod body;
+pub(crate) mod cors;
 pub(crate) mod handler;
+pub(crate) mod head;
 pub(crate) mod openapi;
 pub(crate) mod operation;
 pub(crate) mod places;
@@ -11,3 +13,4 @@ pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod router;
 pub(crate) mod server;
+pub(crate) mod shares;

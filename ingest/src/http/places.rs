@@ -10,7 +10,7 @@ use super::problem::{ApiError, BUSY};
 /// Bytes of a unit of memory: a semaphore counts with 32 bits.
 const UNIT: u64 = 1024;
 /// Seconds after which to try again where places are kept for long, as those of event streams are.
-const LONG: u64 = 10;
+pub(crate) const LONG: u64 = 10;
 
 /// So many places; a request waits for one a while, then is refused as busy.
 #[derive(Clone, Debug)]

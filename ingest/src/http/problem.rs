@@ -65,6 +65,7 @@ problems! {
     MAINTENANCE = 503, "maintenance", "Maintenance", "uploads are paused for maintenance", retry_after: 120;
     BUSY = 503, "busy", "Busy", "the gateway is busy", retry_after: 5;
     UNSUPPORTED_MEDIA_TYPE = 415, "unsupported_media_type", "Not a multipart form", "send the photo as multipart/form-data";
+    ENCODED_BODY = 415, "unsupported_content_encoding", "Encoded body", "send the body as it is: no Content-Encoding is understood";
     MALFORMED_FORM = 400, "malformed_form", "Malformed form", "the body is not a well-formed multipart form";
     INCOMPLETE_BODY = 400, "incomplete_body", "Incomplete body", "the body ended before it was whole";
     BODY_TIMEOUT = 408, "body_timeout", "Body too slow", "the body came too slowly";

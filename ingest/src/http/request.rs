@@ -8,10 +8,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use warp::http::HeaderMap;
+use warp::http::header::CONTENT_ENCODING;
 
 use super::body::Body;
 use super::operation::Operation;
-use super::problem::{ApiError, BODY_TIMEOUT, INCOMPLETE_BODY, Problem, UNKNOWN_PARAMETER};
+use super::problem::{ApiError, BODY_TIMEOUT, ENCODED_BODY, INCOMPLETE_BODY, Problem, UNKNOWN_PARAMETER};
 
 /// Characters of a name from outside that are shown again.
 pub(crate) const SHOWN_NAME: usize = 64;
@@ -118,11 +119,15 @@ pub(crate) struct RequestBody(pub(crate) OwnedMutexGuard<Body>);
 
 impl<S: Sync> Extract<S> for RequestBody {
     async fn extract(_state: &S, request: &mut Request) -> Result<Self, ApiError> {
+        let encodings = request.headers.get_all(CONTENT_ENCODING).iter();
+        if encodings.into_iter().any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            return Err(ENCODED_BODY.error());
+        }
         Ok(Self(request.body.clone().lock_owned().await))
     }
 
     fn describe(operation: &mut Operation) {
-        operation.problems(&[BODY_TIMEOUT, INCOMPLETE_BODY]);
+        operation.problems(&[BODY_TIMEOUT, ENCODED_BODY, INCOMPLETE_BODY]);
     }
 }
 

@@ -17,6 +17,7 @@ use warp::path::FullPath;
 use warp::reply::Response;
 
 use super::body::Body;
+use super::cors::{Cors, is_preflight};
 use super::handler::Route;
 use super::operation::Operation;
 use super::problem::{ApiError, METHOD_NOT_ALLOWED, NOT_FOUND};
@@ -82,8 +83,8 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     }
 
     /// As warp's filter; it takes every request.
-    pub(crate) fn filter(self) -> BoxedFilter<(Response,)> {
-        let router = self.0;
+    pub(crate) fn filter(self, cors: Cors) -> BoxedFilter<(Response,)> {
+        let (router, cors) = (self.0, Arc::new(cors));
         let query = warp::query::raw().or(warp::any().map(String::new)).unify();
         warp::method()
             .and(warp::path::full())
@@ -92,8 +93,14 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
             .and(query)
             .and(warp::body::stream())
             .then(move |method, path, headers, peer, query, body| {
-                let router = Self(router.clone());
-                router.serve(Head { method, path, headers, peer, query }, body)
+                let (router, cors) = (Self(router.clone()), cors.clone());
+                let (origin, asks_beforehand) = (cors.allowed(&headers), is_preflight(&method, &headers));
+                async move {
+                    let head = Head { method, path, headers, peer, query };
+                    let mut response = router.serve(head, body).await;
+                    cors.add(origin, asks_beforehand, &mut response);
+                    response
+                }
             })
             .boxed()
     }

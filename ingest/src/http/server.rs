@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use super::head::{Served, TimedHeads};
 use super::problem::HEADER_TIMEOUT;
 use super::request::Peer;
 use crate::config::Timeouts;
@@ -117,18 +118,27 @@ async fn connection(
     // Nagle's algorithm would hold a stream's small events back; a refusal only costs latency.
     let _ = stream.set_nodelay(true);
     let routes = TowerToHyperService::new(warp::service(routes));
+    let served = Served::default();
+    let timed = served.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        let response: BoxFuture<'static, Result<Response, Infallible>> = Box::pin(routes.call(request));
+        timed.begun();
+        let (response, timed) = (routes.call(request), timed.clone());
+        let response: BoxFuture<'static, Result<Response, Infallible>> = Box::pin(async move {
+            let response = response.await;
+            timed.ended();
+            response
+        });
         response
     });
     // hyper has timeouts for reading, none for a client that takes nothing of its response.
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(timeouts.write_stall));
-    let io = TokioIo::new(Box::pin(stream));
+    let io = TokioIo::new(TimedHeads::new(stream, timeouts.header, served));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(timeouts.header)
+        // hyper's timer runs from the moment that a connection waits for its next request: the head's own is in `TimedHeads`.
+        .header_read_timeout(timeouts.keep_alive)
         .max_buf_size(READ_BUFFER)
         .serve_connection(io, service);
     let mut stopping = false;
@@ -141,14 +151,13 @@ async fn connection(
             }
         }
     };
-    let slow_head = ended.as_ref().is_err_and(hyper::Error::is_timeout);
     if let Err(error) = &ended {
         tracing::debug!(error = %error, "a connection ended early");
     }
     let Parts { io, read_buf, .. } = connection.into_parts();
     let mut stream = io.into_inner();
     // An idle connection is closed without a word; one that began a request gets the reason.
-    if slow_head && !read_buf.is_empty() {
+    if stream.has_expired() && !read_buf.is_empty() {
         let _ = stream.write_all(header_timeout().as_bytes()).await;
     }
     let _ = stream.shutdown().await;

@@ -23,10 +23,11 @@ use super::status::{RewardState, Status, one};
 use crate::auth::admission::Caller;
 use crate::config::Timeouts;
 use crate::http::operation::Operation;
-use crate::http::places::Places;
-use crate::http::problem::{ApiError, INVALID_PARAMETER, UPLOAD_NOT_FOUND};
+use crate::http::places::{LONG, Places};
+use crate::http::problem::{ApiError, INVALID_PARAMETER, RATE_LIMITED, UPLOAD_NOT_FOUND};
 use crate::http::reply::Reply;
 use crate::http::request::{Dependency, Extract, Path, Request};
+use crate::http::shares::{Share, Shares};
 
 /// Room for confirmations behind a state's place.
 const STEP: u64 = 1000;
@@ -78,6 +79,8 @@ const WAITING: usize = 4;
 pub(crate) struct Streams {
     pub(crate) pool: PgPool,
     pub(crate) places: Places,
+    /// What a user may take of them.
+    pub(crate) each: Shares<UserId>,
     pub(crate) timeouts: Timeouts,
     /// Whether the stream of a verified upload stays open until its reward is paid.
     pub(crate) follow_rewards: bool,
@@ -93,6 +96,7 @@ struct Following {
     last: u64,
     events: mpsc::Sender<Event>,
     _place: OwnedSemaphorePermit,
+    _share: Share<UserId>,
 }
 
 /// `Last-Event-ID`: an id of the stream; 0 where there is none.
@@ -159,6 +163,7 @@ pub(crate) async fn events(
     Path(upload): Path<UploadId>,
     LastEventId(last): LastEventId,
 ) -> Result<Events, ApiError> {
+    let share = streams.each.take(caller.user, 1).ok_or_else(|| too_many(&streams))?;
     let place = streams.places.take_now()?;
     let found = one(&streams.pool, caller.user, upload).await?;
     let status = found.ok_or_else(|| UPLOAD_NOT_FOUND.error())?;
@@ -167,10 +172,16 @@ pub(crate) async fn events(
         return Ok(Events(None));
     }
     let (events, seen) = mpsc::channel(WAITING);
-    let following = Following { streams, user: caller.user, upload, last, events, _place: place };
+    let following =
+        Following { streams, user: caller.user, upload, last, events, _place: place, _share: share };
     let mut looking = JoinSet::new();
     looking.spawn(following.run(status));
     Ok(Events(Some(Followed { events: seen, _looking: looking })))
+}
+
+fn too_many(streams: &Streams) -> ApiError {
+    let most = streams.each.each();
+    RATE_LIMITED.because(format!("you follow {most} uploads already: close one first")).retry_after(LONG)
 }
 
 impl Following {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use schemas::ids::{UploadId, UserId};
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 use uuid::Uuid;
 use warp::http::HeaderMap;
@@ -25,11 +26,12 @@ use crate::http::places::Memory;
 use crate::http::problem::{
     ApiError, BUSY, EMPTY_FILE, FIELD_TOO_LONG, IDEMPOTENCY_KEY_INVALID, IDEMPOTENCY_KEY_REUSED, INTERNAL,
     INVALID_FIELD, LOW_RESOLUTION, MALFORMED_FORM, MISSING_FIELD, NOT_PUBLISHED, PHOTO_REFUSED,
-    PHOTO_STORE_UNAVAILABLE, PHOTO_TOO_LARGE, Problem, REPEATED_FIELD, TOO_MANY_PIXELS, TRUNCATED_IMAGE,
-    UNKNOWN_FIELD, UNSUPPORTED_FORMAT, UNSUPPORTED_MEDIA_TYPE, VEHICLE_NOT_FOUND,
+    PHOTO_STORE_UNAVAILABLE, PHOTO_TOO_LARGE, Problem, RATE_LIMITED, REPEATED_FIELD, TOO_MANY_PIXELS,
+    TRUNCATED_IMAGE, UNKNOWN_FIELD, UNSUPPORTED_FORMAT, UNSUPPORTED_MEDIA_TYPE, VEHICLE_NOT_FOUND,
 };
 use crate::http::reply::Taken;
 use crate::http::request::{Dependency, Extract, Headers, Request, RequestBody, content_length, text};
+use crate::http::shares::{Share, Shares};
 
 /// Characters of a W3C `traceparent`, version 00.
 const TRACEPARENT_CHARS: usize = 55;
@@ -66,6 +68,8 @@ pub(crate) struct Uploads {
     pub(crate) limits: Limits,
     /// For bodies in memory.
     pub(crate) memory: Memory,
+    /// What a user may take of it.
+    pub(crate) memory_each: Shares<UserId>,
     /// Where clients reach the gateway.
     pub(crate) base_url: String,
 }
@@ -128,16 +132,31 @@ pub(crate) async fn post(
     FormBody(RequestBody(mut body)): FormBody,
 ) -> Result<Taken<Accepted>, ApiError> {
     let announced = content_length(&headers);
-    let memory = uploads.memory.take(uploads.most(announced)?).await?;
+    let memory = uploads.take_memory(caller.user, announced).await?;
     let (photo, form) = uploads.read(&headers, announced, &mut body).await?;
-    let reserved = uploads.keep(caller.user, photo, &form, key).await?;
-    drop(memory);
+    let reserved = uploads.keep(caller.user, (photo, memory), &form, key).await?;
     let now = uploads.publisher.settle(&reserved, traceparent(&headers)).await?;
     let document = uploads.accepted(reserved.upload_id);
     Ok(Taken { now, location: Some(document.status_url.clone()), document })
 }
 
+/// Memory of a body, until it is dropped.
+struct Held {
+    _share: Share<UserId>,
+    _memory: OwnedSemaphorePermit,
+}
+
 impl Uploads {
+    async fn take_memory(&self, user: UserId, announced: Option<u64>) -> Result<Held, ApiError> {
+        let bytes = self.most(announced)?;
+        let share = self.memory_each.take(user, bytes).ok_or_else(|| {
+            RATE_LIMITED
+                .because("your other uploads are not taken yet: send this one after them")
+                .retry_after(5)
+        })?;
+        Ok(Held { _share: share, _memory: self.memory.take(bytes).await? })
+    }
+
     /// Bytes that a body may have: as many as are announced, or the longest where none are.
     fn most(&self, announced: Option<u64>) -> Result<u64, ApiError> {
         // As every other field is capped by itself, a longer body means a longer photo, and is refused as one.
@@ -166,7 +185,7 @@ impl Uploads {
     async fn keep(
         &self,
         user: UserId,
-        photo: Incoming,
+        (photo, memory): (Incoming, Held),
         form: &FormFields,
         idempotency_key: Option<String>,
     ) -> Result<Reserved, ApiError> {
@@ -179,18 +198,24 @@ impl Uploads {
         let (bytes, object_key) = (photo.bytes.len(), PhotoStore::key(user, &question.image_hash));
         // Before the reservation: a reserved event may be published at any time, and its photo must be there then. A reservation
         // that fails now leaves a photo without an upload, under a key that the same photo sent again will have.
-        let mime = self.check_and_keep(photo.bytes, &object_key).await?;
+        let mime = self.check_and_keep(photo.bytes, &object_key, memory).await?;
         let image_url = self.photos.url_of(&object_key);
         let wanted =
             Wanted { question: &question, bytes, mime, form, object_key: &object_key, image_url: &image_url };
         self.reservations.reserve(&wanted, &seen).await
     }
 
-    /// Checks and keeps a photo; gives its MIME type.
-    async fn check_and_keep(&self, bytes: Bytes, object_key: &str) -> Result<&'static str, ApiError> {
+    /// Checks and keeps a photo; gives its MIME type. The work goes on where the client has gone, and so does its memory.
+    async fn check_and_keep(
+        &self,
+        bytes: Bytes,
+        object_key: &str,
+        memory: Held,
+    ) -> Result<&'static str, ApiError> {
         let (check, photos, photo, key) =
             (self.check.clone(), self.photos.clone(), bytes.clone(), object_key.to_owned());
         let work = tokio::task::spawn_blocking(move || {
+            let _memory = memory;
             let mime = check.check(&photo).map_err(super::check::refusal)?;
             Ok::<_, ApiError>((mime, photos.keep_on_disk(&photo, &key)))
         });

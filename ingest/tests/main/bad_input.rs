@@ -218,6 +218,52 @@ async fn a_body_that_falls_silent_or_trickles_is_cut_in_time_with_408() {
 }
 
 #[tokio::test]
+async fn an_encoded_body_is_refused_and_a_form_is_read_in_whatever_case_and_order_its_names_come() {
+    let bench = Bench::start().await;
+    let (_, token) = bench.driver().await;
+    let form = Form::photo(&jpeg(1));
+    let encoded = bench.post_with(&token, &form, "content-encoding: gzip\r\n").await;
+    encoded.assert_problem(415, "unsupported_content_encoding");
+    bench.assert_nothing_left();
+    let disposition = "Form-Data; FileName*=UTF-8''%D0%BF%3B%20name%3Dunit.jpg; NAME=photo";
+    let mut body = format!("--B\r\nContent-Disposition: {disposition}\r\n\r\n").into_bytes();
+    body.extend_from_slice(&jpeg(2));
+    body.extend_from_slice(b"\r\n--B--\r\n");
+    let head = format!(
+        "POST /v1/uploads HTTP/1.1\r\nauthorization: Bearer {token}\r\ncontent-encoding: identity\r\ncontent-type: multipart/form-data; boundary=B\r\ncontent-length: {}",
+        body.len()
+    );
+    let response = bench.send(&head, &body).await;
+    assert_eq!(response.status, 202, "{response:?}");
+}
+
+#[tokio::test]
+async fn one_users_bodies_leave_memory_for_anothers() {
+    let bench = Bench::start_with(|config| {
+        config.limits.photo_bytes = 400_000;
+        config.limits.upload_memory_bytes = 4 * 500_000;
+        config.timeouts.body_idle = Duration::from_millis(700);
+        config.timeouts.drain = Duration::from_millis(50);
+    })
+    .await;
+    let (one, another) = (bench.driver().await.1, bench.driver().await.1);
+    let slow = format!(
+        "POST /v1/uploads HTTP/1.1\r\nauthorization: Bearer {one}\r\ncontent-type: multipart/form-data; boundary=B\r\ncontent-length: 400000"
+    );
+    // A body that never comes keeps its user's share, a quarter, and no more.
+    let form = Form::photo(&jpeg(3));
+    let (first, second, other) = tokio::join!(
+        bench.send(&slow, b"--B\r\n"),
+        bench.send(&slow, b"--B\r\n"),
+        bench.post(&another, &form)
+    );
+    let (silent, refused) = if first.status == 408 { (first, second) } else { (second, first) };
+    silent.assert_problem(408, "body_timeout");
+    refused.assert_problem(429, "rate_limited");
+    assert_eq!(other.status, 202, "{other:?}");
+}
+
+#[tokio::test]
 async fn rates_and_maintenance_respond_with_the_time_to_wait() {
     let bench = Bench::start_with(|config| {
         config.rates.uploads_per_user.requests = 1;

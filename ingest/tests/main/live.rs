@@ -1,5 +1,7 @@
 //! Following an upload while the tables fill, as the sinks fill them.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpStream;
 use uuid::Uuid;
@@ -140,6 +142,32 @@ async fn a_stream_follows_the_payment_confirmation_by_confirmation_until_it_is_s
     assert!(events.next().await.is_none(), "the stream ends with the payment");
     let (status, _) = Events::open(&bench, &id, &token, Some(&last)).await;
     assert!(status.contains("204"), "{status}");
+}
+
+#[tokio::test]
+async fn a_driver_with_every_stream_of_their_own_leaves_those_of_others() {
+    let bench = Bench::start_with(|config| config.limits.streams_per_user = 1).await;
+    let (one, another) = (bench.driver().await.1, bench.driver().await.1);
+    let mut open = Vec::new();
+    for (n, token) in [(1, &one), (2, &another)] {
+        let id =
+            bench.post(token, &Form::photo(&jpeg(n))).await.json()["upload_id"].as_str().unwrap().to_owned();
+        let (_, mut events) = Events::open(&bench, &id, token, None).await;
+        events.next().await.unwrap();
+        let path = format!("/v1/uploads/{id}/events");
+        bench.get(&path, token).await.assert_problem(429, "rate_limited");
+        open.push((path, events));
+    }
+    let (path, events) = open.remove(0);
+    drop(events);
+    // The place is free as soon as the gateway sees that the client has gone.
+    let mut tries = 0;
+    while bench.send(&format!("HEAD {path} HTTP/1.1\r\nauthorization: Bearer {one}"), b"").await.status == 429
+    {
+        tries += 1;
+        assert!(tries < 100, "the stream that ended is still counted");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]

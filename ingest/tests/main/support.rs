@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{Rgb, RgbImage};
+use ingest::metrics::GatewayMetrics;
 use ingest::token::issue;
 use ingest::{
     Dependencies, Gateway, GatewayConfig, HeaderCheck, KeySet, PhotoStore, Role, SchemaIds, SigningKey, serve,
@@ -105,6 +106,7 @@ pub struct Bench {
     pub address: SocketAddr,
     pub folder: tempfile::TempDir,
     pub stop: CancellationToken,
+    metrics: GatewayMetrics,
 }
 
 /// A pool on a new schema with every table.
@@ -149,6 +151,7 @@ impl Bench {
         // Tests sweep by hand, but for the one of the sweeper.
         config.timeouts.sweep = Duration::from_secs(86_400);
         change(&mut config);
+        let metrics = GatewayMetrics::new().unwrap();
         let gateway = Gateway::new(
             config,
             Dependencies {
@@ -158,7 +161,7 @@ impl Bench {
                 check: Arc::new(HeaderCheck),
                 keys: KeySet::from_jwks(&key.jwks()).unwrap(),
                 clock: Arc::new(SystemClock),
-                metrics: ingest::metrics::GatewayMetrics::new().unwrap(),
+                metrics: metrics.clone(),
                 health: Health::default(),
                 schemas: SCHEMAS(),
             },
@@ -166,7 +169,12 @@ impl Bench {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         tokio::spawn(serve(listener, gateway.clone(), stop.clone()));
-        Self { gateway, pool, kafka: Arc::default(), key, address, folder, stop }
+        Self { gateway, pool, kafka: Arc::default(), key, address, folder, stop, metrics }
+    }
+
+    /// What Prometheus would scrape of it.
+    pub fn metrics(&self) -> String {
+        self.metrics.exporter.render()
     }
 
     /// A token of a new driver.

@@ -59,7 +59,7 @@ async fn an_upload_is_kept_published_and_its_response_has_its_urls() {
         (status["status"].as_str(), status["stage"].as_str()),
         (Some("uploaded"), Some("quality_check"))
     );
-    let metrics = bench.get("/metrics", "").await.body;
+    let metrics = bench.metrics();
     assert!(metrics.contains(r#"milestream_http_requests_total{route="/v1/uploads",status="202"} 1"#));
     assert!(metrics.contains(r#"milestream_http_requests_total{route="/v1/uploads/{id}",status="200"} 1"#));
 }

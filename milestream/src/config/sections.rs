@@ -105,15 +105,29 @@ pub struct Ingest {
     pub max_photo_bytes: u64,
     /// Bytes of uploads in memory at once; those that come after wait. 0: sixteen times `max_photo_bytes`.
     pub upload_memory_bytes: u64,
-    /// Milliseconds from the moment that a connection waits for a request to the end of its head; also the life of an idle
-    /// connection.
+    /// Milliseconds from the first byte of a request's head to its end.
     pub header_timeout_ms: u64,
+    /// Milliseconds that a connection may wait for its next request, at least `header_timeout_ms`. Longer than the proxy in front keeps
+    /// idle connections, so that it is the proxy that closes them.
+    pub keep_alive_timeout_ms: u64,
     /// Milliseconds between two pieces of a body.
     pub body_idle_timeout_ms: u64,
     /// Milliseconds for a whole body.
     pub body_timeout_ms: u64,
     /// Connections at once.
     pub max_connections: usize,
+    /// Event streams at once.
+    pub max_streams: usize,
+    /// Event streams of a user at once.
+    pub max_streams_per_user: usize,
+    /// Proxies that are believed about the address of a client: addresses (`10.0.0.7`) and networks (`10.0.0.0/8`). Without them all
+    /// clients behind a proxy share one rate.
+    pub trusted_proxies: Vec<String>,
+    /// The header in which those proxies name the client: `x-forwarded-for`, or `forwarded` (RFC 7239). The other one is not read: a
+    /// client can write it.
+    pub forwarded_header: String,
+    /// Origins whose pages may read responses, e.g. `https://app.example`; the gateway's own need not be named.
+    pub cors_origins: Vec<String>,
     /// Requests a user may make in a minute.
     pub requests_per_user_per_minute: u32,
     /// Requests an address may make in a minute.
@@ -205,7 +219,7 @@ pub struct Watch {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Ops {
-    /// Where `/livez`, `/readyz` and `/metrics` listen. The gateway serves them on its own address too.
+    /// Where `/livez`, `/readyz` and `/metrics` listen. The gateway serves the first two on its own address too, for balancers.
     #[cfg_attr(test, schemars(with = "String"))]
     pub listen: SocketAddr,
 }
@@ -282,9 +296,15 @@ impl Default for Ingest {
             max_photo_bytes: 16 * 1024 * 1024,
             upload_memory_bytes: 0,
             header_timeout_ms: 10_000,
+            keep_alive_timeout_ms: 75_000,
             body_idle_timeout_ms: 10_000,
             body_timeout_ms: 60_000,
             max_connections: 1_024,
+            max_streams: 256,
+            max_streams_per_user: 8,
+            trusted_proxies: Vec::new(),
+            forwarded_header: "x-forwarded-for".into(),
+            cors_origins: Vec::new(),
             requests_per_user_per_minute: 120,
             requests_per_address_per_minute: 300,
             uploads_per_user_per_day: 20,
