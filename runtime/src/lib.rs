@@ -23,6 +23,7 @@ pub mod offsets;
 pub mod ops;
 mod outbound;
 pub mod outbox;
+mod polled;
 mod probe;
 pub mod producer;
 pub mod prune;

@@ -9,11 +9,10 @@ use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders};
-use rdkafka::producer::{
-    BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
-};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig};
 
 pub use crate::outbound::{Ack, DeliveryTimeout, Message, NotTaken, Outbound, send, send_and_wait};
+use crate::polled::Polled;
 use crate::probe::{Probe, drop_aside};
 use crate::publish::{Delivered, PublishError};
 use crate::stored::StoredRecord;
@@ -41,7 +40,7 @@ impl ProducerObserver for () {
 /// librdkafka behind [`Outbound`].
 pub struct KafkaProducer(Arc<Shared>);
 
-type Client = ThreadedProducer<Delivery>;
+type Client = Polled<Delivery>;
 
 struct Shared {
     config: ClientConfig,
@@ -227,7 +226,7 @@ fn client_config(base: &ClientConfig, timeout: DeliveryTimeout) -> ClientConfig 
 impl Shared {
     fn create(self: &Arc<Self>) -> Result<Client, KafkaError> {
         let (shared, delivered) = (Arc::downgrade(self), self.delivered.clone());
-        self.config.create_with_context(Delivery { shared, delivered })
+        Polled::start(&self.config, Delivery { shared, delivered })
     }
 
     fn install(&self, client: Client) {
