@@ -20,6 +20,9 @@ use crate::{
 /// Confidence at and above which a reading needs no person.
 pub const AUTO_ACCEPT: Decimal = Decimal::from_parts(80, 0, 0, false, 2);
 
+/// Confidence from which a larger value at another place may be the total.
+const LARGER: f64 = 0.4;
+
 /// No reading is surer than this.
 const CEILING: f64 = 0.99;
 
@@ -159,13 +162,16 @@ fn candidate(value: &Value) -> Candidate {
     }
 }
 
-/// Whether values at two places are about equally sure. Two readings of the same digits, in one box or in boxes that overlap,
-/// are one uncertain reading.
+/// Whether values at two places are about equally sure, or the best was looked at closely and a larger one elsewhere is likely: of a
+/// dashboard's numbers the total is the largest, and a smaller one may be a trip meter whose point was not seen. Two readings of the
+/// same digits, in one box or in boxes that overlap, are one uncertain reading.
 fn several(found: &Found) -> bool {
     let Some((best, others)) = found.values.split_first() else { return false };
     let quad = |value: &Value| -> &Quad { &found.lines[value.line].quad };
     let behind = |other: &Value| hundredths(best.confidence) - hundredths(other.confidence);
-    others.iter().any(|other| behind(other) <= NEAR && !overlap(quad(best), quad(other)))
+    let larger =
+        |other: &Value| best.evidence.is_some() && other.value > best.value && other.confidence >= LARGER;
+    others.iter().any(|other| (behind(other) <= NEAR || larger(other)) && !overlap(quad(best), quad(other)))
 }
 
 fn lines(found: &Found) -> Vec<Line> {
@@ -200,6 +206,17 @@ mod tests {
         assert!(!several(&found(&[(123_456, 0.9, 0.0), (98_765, 0.74, 50.0)])));
         assert!(!several(&found(&[(123_456, 0.5, 0.0), (12_345, 0.5, 5.0)])));
         assert!(!several(&found(&[(123_456, 0.9, 0.0)])) && !several(&found(&[])));
+    }
+
+    #[test]
+    fn a_smaller_number_beside_a_likely_larger_one_is_not_accepted_alone() {
+        let both = |other: (u64, f64, f32)| {
+            let mut found = found(&[(10_956, 0.99, 0.0), other]);
+            found.values[0].evidence = Some(crate::reading::Evidence::default());
+            several(&found)
+        };
+        assert!(both((152_011, 0.75, 50.0)), "a trip meter without its point above the total");
+        assert!(!both((152_011, 0.39, 50.0)) && !both((152_011, 0.75, 5.0)) && !both((8_403, 0.75, 50.0)));
     }
 
     #[test]

@@ -35,6 +35,9 @@ const FEWEST_WHEELS: usize = 6;
 /// Fewest digits of a number that may be the total though the locator is this many times as sure that it is another line.
 const FEWEST_DIGITS: (usize, f64) = (6, 1.5);
 
+/// What a tachometer's scale is multiplied with: "x1000". It is on many dashboards, and a total of exactly 1,000 on hardly any.
+const FACTOR: &str = "1000";
+
 /// What speaks for one string of digits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Support {
@@ -89,7 +92,7 @@ pub(crate) fn values(
 ) -> Vec<(u64, f64, Evidence)> {
     let drum = place.drum > place.display;
     let mut values: Vec<(u64, f64, Evidence)> = Vec::new();
-    for digits in all.keys().filter(|digits| digits.len() >= *DIGITS.start()) {
+    for digits in all.keys().filter(|digits| digits.len() >= *DIGITS.start() && *digits != FACTOR) {
         let Some((value, whole, evidence)) = weighed(digits, place, heard, all) else { continue };
         let doubt = doubtful(&evidence, whole);
         let likely = match whole {
@@ -101,7 +104,7 @@ pub(crate) fn values(
         let unsure = doubt || !has_its_ends(&evidence) || !is_total(&evidence);
         let confidence = agreement.min(if unsure { UNDECIDED } else { 1.0 });
         if !drum && whole < FEWEST_ALONE.0 && confidence < FEWEST_ALONE.1 {
-            continue; // "x1000" of a tachometer, a clock.
+            continue; // A clock.
         }
         let evidence = Evidence { doubt, agreement, ..evidence };
         match values.iter_mut().find(|(known, ..)| *known == value) {
@@ -351,6 +354,14 @@ mod tests {
         assert_eq!(surest("123456", &receipt).1, UNDECIDED, "the words around it are not read yet");
         assert!(surest("12345", &Place { display: 0.5, other: 0.95, ..PLACE }).1 <= UNDECIDED);
         assert!(surest("1234", &PLACE).1 <= UNDECIDED);
+    }
+
+    #[test]
+    fn the_factor_of_a_tachometer_is_no_total_however_surely_it_is_read() {
+        let found = |digits: &str| {
+            agreed(digits, &[told(digits, 0), told(digits, 0)], (digits, &row(digits)), &PLACE).len()
+        };
+        assert_eq!((found("1000"), found("1001")), (0, 1));
     }
 
     #[test]
