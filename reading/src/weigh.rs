@@ -50,9 +50,9 @@ pub(crate) struct Support {
 
 impl Evidence {
     /// Whether nothing that the whole photo shows could change what is known: the line is the total, and the stock networks, which
-    /// look for its ends themselves, have the same digits.
+    /// look for its ends themselves, have the same digits. Where its form is a trip meter's, the total stands elsewhere.
     pub(crate) fn is_whole(&self) -> bool {
-        self.agreement >= SETTLED && self.framed >= FRAMED && is_total(self)
+        self.agreement >= SETTLED && self.framed >= FRAMED && is_total(self) && !self.trip
     }
 }
 
@@ -354,6 +354,18 @@ mod tests {
         assert_eq!(surest("123456", &receipt).1, UNDECIDED, "the words around it are not read yet");
         assert!(surest("12345", &Place { display: 0.5, other: 0.95, ..PLACE }).1 <= UNDECIDED);
         assert!(surest("1234", &PLACE).1 <= UNDECIDED);
+    }
+
+    #[test]
+    fn a_trip_meter_by_its_form_does_not_end_the_search_for_the_total() {
+        let whole = |tenths: usize| {
+            let tolds = [told("181362", tenths), told("181362", tenths)];
+            let heard = Heard { tolds: &tolds, wide: &tolds[0], row: &row("181362"), point: true };
+            let support = Support { lines: 0.95, copies: 0.95, opinions: 0.95, coloured: (4, 4) };
+            let found = values(&DRUM, &heard, &BTreeMap::from([("181362".to_owned(), support)]));
+            (found[0].2.trip, found[0].2.is_whole())
+        };
+        assert_eq!((whole(1), whole(2)), ((false, true), (true, false)));
     }
 
     #[test]
