@@ -36,6 +36,14 @@ pub enum KeystoreError {
         /// The operating system's error.
         source: std::io::Error,
     },
+    /// Others than its owner can change or read the file.
+    #[error("{} can be read or changed by others (mode {mode:03o}): run chmod 600 on it", path.display())]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// The text is no keystore: no JSON, a field missing, a wrong length.
     #[error("not a keystore of version 3: {0}")]
     Format(String),
@@ -251,11 +259,12 @@ impl Keystore {
         serde_json::to_string_pretty(self).map_err(|e| KeystoreError::Format(e.to_string()))
     }
 
-    /// Reads a keystore file.
+    /// Reads a keystore file that only its owner, and at most its group, can read.
     ///
     /// # Errors
-    /// [`KeystoreError::File`] and those of [`Keystore::from_json`].
+    /// [`KeystoreError::Mode`], [`KeystoreError::File`] and those of [`Keystore::from_json`].
     pub fn read(path: &Path) -> Result<Self, KeystoreError> {
+        check_mode(path)?;
         let bytes = read_bounded(path)?;
         let text = std::str::from_utf8(&bytes).map_err(|e| KeystoreError::Format(e.to_string()))?;
         Self::from_json(text)
@@ -289,6 +298,20 @@ impl Keystore {
         }
         Ok(())
     }
+}
+
+/// A container's mounted secret belongs to root and is read through a group, so that a group may read; others may do nothing.
+#[cfg(unix)]
+fn check_mode(path: &Path) -> Result<(), KeystoreError> {
+    let failed = |source| KeystoreError::File { path: path.to_owned(), source };
+    let found = std::fs::metadata(path).map_err(failed)?;
+    let mode = std::os::unix::fs::MetadataExt::mode(&found) & 0o777;
+    if mode & 0o027 == 0 { Ok(()) } else { Err(KeystoreError::Mode { path: path.to_owned(), mode }) }
+}
+
+#[cfg(not(unix))]
+fn check_mode(_: &Path) -> Result<(), KeystoreError> {
+    Ok(())
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, KeystoreError> {
@@ -463,6 +486,24 @@ mod tests {
         }
         let opened = Keystore::read(&path).unwrap().open(&password("p")).unwrap();
         assert_eq!(opened.address(), signer.address());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_keystore_that_others_can_read_is_refused_until_its_mode_is_mended() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keystore.json");
+        let key = SecretBox::new(Box::new([7; 32]));
+        Keystore::encrypt(&key, &password("p"), ScryptCost::LIGHT).unwrap().write_new(&path).unwrap();
+        for (mode, good) in [(0o644, false), (0o604, false), (0o620, false), (0o640, true), (0o400, true)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let read = Keystore::read(&path);
+            assert_eq!(read.is_ok(), good, "{mode:o}");
+            if let Err(error) = read {
+                assert!(error.to_string().contains(&format!("mode {mode:03o}")), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -215,3 +215,26 @@ fn an_address_that_is_no_http_address_is_refused_and_a_password_in_it_is_never_s
     assert!(!run(node.genesis()).unwrap_err().to_string().contains("sesame"));
     assert!(!format!("{node:?}").contains("sesame"));
 }
+
+#[test]
+fn plain_http_is_taken_within_a_private_network_and_refused_beyond_it() {
+    for private in [
+        "http://localhost:8669",
+        "http://thor:8669",
+        "http://thor.chain.svc:8669",
+        "http://127.0.0.1",
+        "http://10.1.2.3",
+        "http://192.168.0.7",
+        "http://100.64.0.1",
+        "http://[::1]:8669",
+        "http://[fd00::1]",
+        "https://mainnet.vechain.org",
+    ] {
+        assert!(Node::new(private, None, LIMITS).is_ok(), "{private}");
+    }
+    for public in
+        ["http://mainnet.vechain.org", "http://8.8.8.8:8669", "http://[2001:db8::1]", "http://100.128.0.1"]
+    {
+        assert!(matches!(Node::new(public, None, LIMITS), Err(NodeError::Config(_))), "{public}");
+    }
+}

@@ -23,7 +23,7 @@ use reqwest::{Client, RequestBuilder, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use url::Url;
+use url::{Host, Url};
 
 use crate::abi::Refusal;
 use crate::amount::Wei;
@@ -110,13 +110,18 @@ impl Node {
     /// network gives [`NodeError::WrongNetwork`]: a payout cannot reach the wrong chain.
     ///
     /// # Errors
-    /// [`NodeError::Config`] for an address that is no http(s) address, or without TLS.
+    /// [`NodeError::Config`] for an address that is no http(s) address, or for one without TLS outside of a private network.
     pub fn new(base: &str, genesis: Option<BlockId>, limits: Limits) -> Result<Self, NodeError> {
         let config = |reason: &str| NodeError::Config(Snippet::new(reason));
         // Parsing drops nothing of a password in the address, so neither the address nor the error may be shown.
         let mut base = Url::parse(base).map_err(|e| config(&e.to_string()))?;
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
             return Err(config("the address must begin with http:// or https://"));
+        }
+        if base.scheme() == "http" && !is_private(&base) {
+            return Err(config(
+                "what a public address says without TLS can be forged on the way: use https://",
+            ));
         }
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
@@ -390,6 +395,26 @@ impl fmt::Debug for Node {
 pub fn failing_clause(outcomes: &[CallOutcome]) -> Option<(usize, Refusal)> {
     let index = outcomes.len().checked_sub(1)?;
     outcomes[index].failure().map(|reason| (index, reason))
+}
+
+/// Whether an address is of this machine or a private network: a name without a dot or of a domain that is never public, a loopback,
+/// private, shared or link-local address.
+fn is_private(address: &Url) -> bool {
+    match address.host() {
+        Some(Host::Domain(name)) => {
+            let local = [".localhost", ".local", ".internal", ".lan", ".svc", ".test", ".home.arpa"];
+            !name.contains('.') || local.iter().any(|end| name.ends_with(end))
+        }
+        Some(Host::Ipv4(ip)) => {
+            // 100.64.0.0/10 is shared by providers' private networks (RFC 6598).
+            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified() || shared
+        }
+        Some(Host::Ipv6(ip)) => {
+            ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified()
+        }
+        None => false,
+    }
 }
 
 fn clause_json(clause: &Clause) -> serde_json::Value {
