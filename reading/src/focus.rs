@@ -11,14 +11,14 @@ use crate::{
     crop::{Strip, strip},
     digits::opinions,
     geometry::{Quad, grow, height, width},
-    line_reader::{Told, longest, numbers},
+    line_reader::{LineReading, longest, numbers},
     locate::Place,
     network::{NetworkError, Thread},
     pass::{Close, Networks, Value},
     recognise::{Glyph, ROWS, WIDEST, recognise},
     select::{DIGITS, Read, unit},
     tenths::last_is_tenths,
-    weigh::{Heard, Support, values},
+    weigh::{Sources, Support, values},
 };
 
 /// Ways of cutting a line out for the line reader: room beyond its ends and above and below it, in its heights. The first is
@@ -58,18 +58,18 @@ impl Focus<'_> {
             quad = grow(&quad, row.beyond.0 as f32 * pitch, row.beyond.1 as f32 * pitch, 0.0);
         }
         let place = &Place { quad, ..*place };
-        let mut tolds = Vec::new();
+        let mut readings = Vec::new();
         for cut in CUTS {
-            tolds.push(self.told(place, cut)?);
+            readings.push(self.longest_in(place, cut)?);
         }
-        let wide = self.told(place, WIDE)?;
+        let wide = self.longest_in(place, WIDE)?;
         let room = height(&place.quad);
         let quad = grow(&place.quad, ROOM.0 * room, ROOM.0 * room, ROOM.1 * room);
         let mut all: BTreeMap<String, Support> = BTreeMap::new();
-        for one in tolds.iter().filter(|one| !one.digits.is_empty()) {
+        for one in readings.iter().filter(|one| !one.digits.is_empty()) {
             all.entry(one.digits.clone()).or_default().lines += f64::from(one.sure) / CUTS.len() as f64;
         }
-        let digits = tolds.iter().map(|one| one.digits.len()).max().unwrap_or_default().max(4);
+        let digits = readings.iter().map(|one| one.digits.len()).max().unwrap_or_default().max(4);
         let pitch = width(&place.quad) / digits as f32;
         let mut read = Read { quad, glyphs: Vec::new() };
         let (mut beside, mut point) = (row.unit, false);
@@ -90,8 +90,8 @@ impl Focus<'_> {
             }
         }
         self.ask_digit_reader(place, &quad, digits, &mut all)?;
-        let heard = Heard { tolds: &tolds, wide: &wide, row: &row, point };
-        let values = values(place, &heard, &all);
+        let sources = Sources { readings: &readings, wide: &wide, row: &row, point };
+        let values = values(place, &sources, &all);
         let value = |(value, confidence, evidence)| Value {
             value,
             unit: beside,
@@ -103,13 +103,13 @@ impl Focus<'_> {
     }
 
     /// The line from its first digit to its last, and what it says: the locator knows where it is better than where it ends.
-    fn whole_line(&self, mut quad: Quad) -> Result<(Quad, Told), NetworkError> {
-        let mut known = Told::default();
+    fn whole_line(&self, mut quad: Quad) -> Result<(Quad, LineReading), NetworkError> {
+        let mut known = LineReading::default();
         for _ in 0..ENDS.0 {
             let (tall, room) = (height(&quad), WIDE.0 * height(&quad));
             let all = width(&quad) + 2.0 * room;
             let numbers = numbers(&self.close.line_reader, self.picture, &quad, WIDE, self.thread)?;
-            let mut numbers: Vec<Told> = numbers.iter().map(Told::even_part).collect();
+            let mut numbers: Vec<LineReading> = numbers.iter().map(LineReading::even_part).collect();
             numbers.retain(|one| {
                 one.digits.len() >= 3
                     && one.places.first().is_some_and(|first| *first < MIDDLE.1)
@@ -150,7 +150,7 @@ impl Focus<'_> {
         Ok(best)
     }
 
-    fn told(&self, place: &Place, cut: (f32, f32)) -> Result<Told, NetworkError> {
+    fn longest_in(&self, place: &Place, cut: (f32, f32)) -> Result<LineReading, NetworkError> {
         numbers(&self.close.line_reader, self.picture, &place.quad, cut, self.thread).map(longest)
     }
 
@@ -189,9 +189,9 @@ impl Focus<'_> {
         };
         let glyphs: Vec<Glyph> = (0..count).map(glyph).collect();
         let indices: Vec<usize> = (0..count).collect();
-        let said = opinions(&self.networks.digits, self.picture, (quad, &glyphs, &indices), self.thread)?;
-        for (text, sure) in said.iter().filter(|(text, _)| DIGITS.contains(&text.len()) || text.len() == 8) {
-            all.entry(text.clone()).or_default().opinions += f64::from(*sure) / said.len() as f64;
+        let asked = opinions(&self.networks.digits, self.picture, (quad, &glyphs, &indices), self.thread)?;
+        for (text, sure) in asked.iter().filter(|(text, _)| DIGITS.contains(&text.len()) || text.len() == 8) {
+            all.entry(text.clone()).or_default().opinions += f64::from(*sure) / asked.len() as f64;
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ const EVEN: std::ops::Range<f32> = 0.6..1.6;
 
 /// A number as it is read in a line.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Told {
+pub(crate) struct LineReading {
     /// All its digits, those of tenths included.
     pub digits: String,
     /// How many of the last are tenths, by their wheel or behind a point.
@@ -40,7 +40,7 @@ pub(crate) struct Told {
     pub places: Vec<f32>,
 }
 
-impl Told {
+impl LineReading {
     /// The mean distance of neighbouring digits, in widths of the strip; none of fewer than two.
     pub fn pitch(&self) -> Option<f32> {
         let (first, last) = (self.places.first()?, self.places.last()?);
@@ -88,7 +88,7 @@ pub(crate) fn numbers(
     line: &Quad,
     (ends, sides): (f32, f32),
     thread: &Thread,
-) -> Result<Vec<Told>, NetworkError> {
+) -> Result<Vec<LineReading>, NetworkError> {
     let tall = height(line);
     let quad = grow(line, ends * tall, ends * tall, sides * tall);
     let columns = (width(&quad) * ROWS as f32 / height(&quad).max(1.0)).round() as usize;
@@ -102,8 +102,8 @@ pub(crate) fn numbers(
 }
 
 /// The longest of a line's numbers; an empty one where there is none.
-pub(crate) fn longest(numbers: Vec<Told>) -> Told {
-    let longer = |a: Told, b: Told| if b.digits.len() > a.digits.len() { b } else { a };
+pub(crate) fn longest(numbers: Vec<LineReading>) -> LineReading {
+    let longer = |a: LineReading, b: LineReading| if b.digits.len() > a.digits.len() { b } else { a };
     numbers.into_iter().reduce(longer).unwrap_or_default()
 }
 
@@ -118,7 +118,7 @@ struct Mark {
 }
 
 /// Greedy CTC over rows of classes, split at gaps. `padded` is input width over strip width.
-fn decode(values: &[f32], padded: f32) -> Vec<Told> {
+fn decode(values: &[f32], padded: f32) -> Vec<LineReading> {
     let steps = (values.len() / CLASSES).max(1) as f32;
     let mut marks: Vec<Mark> = Vec::new();
     let mut before = 0;
@@ -149,21 +149,21 @@ fn decode(values: &[f32], padded: f32) -> Vec<Told> {
 }
 
 /// Characters without a gap as a number; none without a digit.
-fn number(marks: &[Mark]) -> Option<Told> {
-    let mut told = Told { sure: 1.0, sure_before: 1.0, ..Told::default() };
+fn number(marks: &[Mark]) -> Option<LineReading> {
+    let mut reading = LineReading { sure: 1.0, sure_before: 1.0, ..LineReading::default() };
     for mark in marks {
         if mark.class == POINT {
-            (told.point, told.tenths) = (true, 0);
+            (reading.point, reading.tenths) = (true, 0);
             continue;
         }
-        told.digits.extend(char::from_digit((mark.class as u32 - 1) % 10, 10));
-        told.tenths = if mark.class > 10 || told.point { told.tenths + 1 } else { 0 };
-        told.sure_before = told.sure;
-        told.sure = told.sure.min(mark.sure);
-        told.sure_of_tenths = mark.of_kind;
-        told.places.push(mark.at);
+        reading.digits.extend(char::from_digit((mark.class as u32 - 1) % 10, 10));
+        reading.tenths = if mark.class > 10 || reading.point { reading.tenths + 1 } else { 0 };
+        reading.sure_before = reading.sure;
+        reading.sure = reading.sure.min(mark.sure);
+        reading.sure_of_tenths = mark.of_kind;
+        reading.places.push(mark.at);
     }
-    (!told.digits.is_empty()).then_some(told)
+    (!reading.digits.is_empty()).then_some(reading)
 }
 
 #[cfg(test)]
@@ -191,23 +191,23 @@ mod tests {
 
     #[test]
     fn a_number_of_the_scale_beside_the_wheels_is_no_part_of_them() {
-        let told = |digits: &str, places: &[f32]| Told {
+        let reading = |digits: &str, places: &[f32]| LineReading {
             digits: digits.into(),
             places: places.into(),
-            ..Told::default()
+            ..LineReading::default()
         };
-        let wheels = told("002505", &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]);
+        let wheels = reading("002505", &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]);
         assert!(wheels.is_even() && wheels.even_part() == wheels);
-        let scale = told("20002505", &[0.0, 0.05, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75]);
+        let scale = reading("20002505", &[0.0, 0.05, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75]);
         assert!(!scale.is_even());
         assert_eq!(scale.even_part().digits, "002505");
-        assert_eq!(told("", &[]).even_part().digits, "");
+        assert_eq!(reading("", &[]).even_part().digits, "");
     }
 
     #[test]
     fn a_gap_parts_two_numbers_and_nothing_is_none() {
         let both: Vec<String> =
-            decode(&rows(&[2, GAP, 3, 0, 3]), 1.0).into_iter().map(|told| told.digits).collect();
+            decode(&rows(&[2, GAP, 3, 0, 3]), 1.0).into_iter().map(|reading| reading.digits).collect();
         assert_eq!(both, ["1", "22"]);
         assert!(decode(&rows(&[0, 0]), 1.0).is_empty());
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{around::Row, line_reader::Told, locate::Place, reading::Evidence, select::DIGITS};
+use crate::{around::Row, line_reader::LineReading, locate::Place, reading::Evidence, select::DIGITS};
 
 /// What the line reader weighs, and what the recogniser's copies and the digit reader together: neither is enough alone.
 const WEIGHTS: (f64, f64) = (0.5, 0.5);
@@ -73,11 +73,11 @@ enum Last {
 }
 
 /// What was read at a place.
-pub(crate) struct Heard<'a> {
+pub(crate) struct Sources<'a> {
     /// The line reader's cuts of the line.
-    pub tolds: &'a [Told],
+    pub readings: &'a [LineReading],
     /// Its cut with so much room that a digit beyond the line's ends shows.
-    pub wide: &'a Told,
+    pub wide: &'a LineReading,
     /// What the stock networks find there.
     pub row: &'a Row,
     /// Whether a point was seen among the digits.
@@ -87,13 +87,13 @@ pub(crate) struct Heard<'a> {
 /// Every value with how sure it is and what speaks for it, surest first.
 pub(crate) fn values(
     place: &Place,
-    heard: &Heard<'_>,
+    sources: &Sources<'_>,
     all: &BTreeMap<String, Support>,
 ) -> Vec<(u64, f64, Evidence)> {
     let drum = place.drum > place.display;
     let mut values: Vec<(u64, f64, Evidence)> = Vec::new();
     for digits in all.keys().filter(|digits| digits.len() >= *DIGITS.start() && *digits != FACTOR) {
-        let Some((value, whole, evidence)) = weighed(digits, place, heard, all) else { continue };
+        let Some((value, whole, evidence)) = weighed(digits, place, sources, all) else { continue };
         let doubt = doubtful(&evidence, whole);
         let likely = match whole {
             whole if whole >= *DIGITS.end() => UNLIKELY.0,
@@ -121,11 +121,11 @@ pub(crate) fn values(
 fn weighed(
     digits: &str,
     place: &Place,
-    heard: &Heard<'_>,
+    sources: &Sources<'_>,
     all: &BTreeMap<String, Support>,
 ) -> Option<(u64, usize, Evidence)> {
     let drum = place.drum > place.display;
-    let (same, mut support) = supported(digits, heard.tolds, all, drum);
+    let (same, mut support) = supported(digits, sources.readings, all, drum);
     let alike_five = five_alike(digits, &support, drum);
     let last = match last(&same, &support, drum) {
         Last::Tenths if alike_five => Last::Undecided,
@@ -144,7 +144,7 @@ fn weighed(
         support.copies += alone.copies;
         support.opinions += alone.opinions;
     }
-    let (wide, row) = (heard.wide, heard.row);
+    let (wide, row) = (sources.wide, sources.row);
     let longer = wide.sure >= LONGER && is_longer(&wide.digits, digits) && wide.is_even()
         || row.sure >= LONGER && is_longer(&row.digits, digits)
         || all.iter().any(|(other, more)| is_longer(other, digits) && more.lines + more.copies > 0.3);
@@ -168,7 +168,7 @@ fn weighed(
         longer,
         trip,
         uneven: !same.iter().all(|one| one.is_even()),
-        point: heard.point,
+        point: sources.point,
         framed: if framed { f64::from(row.sure) } else { 0.0 },
         wide: if same_but_tenths(&wide.digits) { f64::from(wide.sure) } else { 0.0 },
         agreement: 0.0,
@@ -181,22 +181,22 @@ fn weighed(
 /// photo: where the line reader sees one, what the wheels before it show is one number, whichever it takes for the last.
 fn supported<'a>(
     digits: &str,
-    tolds: &'a [Told],
+    readings: &'a [LineReading],
     all: &BTreeMap<String, Support>,
     drum: bool,
-) -> (Vec<&'a Told>, Support) {
+) -> (Vec<&'a LineReading>, Support) {
     let before = &digits[..digits.len() - 1];
     let alike = |other: &str| drum && other.len() == digits.len() && other.starts_with(before);
-    let is_same = |one: &&Told| one.digits == digits || one.tenths == 1 && alike(&one.digits);
-    let same: Vec<&Told> = tolds.iter().filter(is_same).collect();
+    let is_same = |one: &&LineReading| one.digits == digits || one.tenths == 1 && alike(&one.digits);
+    let same: Vec<&LineReading> = readings.iter().filter(is_same).collect();
     let mut support = Support::default();
     for (other, more) in all {
         if other == digits || same.len() > 1 && alike(other) {
             support.add(more);
         }
     }
-    let sure = |one: &&Told| f64::from(if one.digits == digits { one.sure } else { one.sure_before });
-    support.lines = same.iter().map(sure).sum::<f64>() / tolds.len().max(1) as f64;
+    let sure = |one: &&LineReading| f64::from(if one.digits == digits { one.sure } else { one.sure_before });
+    support.lines = same.iter().map(sure).sum::<f64>() / readings.len().max(1) as f64;
     (same, support)
 }
 
@@ -247,7 +247,7 @@ fn doubtful(evidence: &Evidence, digits: usize) -> bool {
 }
 
 /// Whether the last wheel is one of tenths: the line reader and the colours must agree, or one be sure and the other silent.
-fn last(same: &[&Told], support: &Support, drum: bool) -> Last {
+fn last(same: &[&LineReading], support: &Support, drum: bool) -> Last {
     let all = |tenths: bool| {
         !same.is_empty() && same.iter().all(|one| (one.tenths > 0) == tenths && one.sure_of_tenths >= KIND)
     };
@@ -277,16 +277,16 @@ fn is_longer(long: &str, short: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn told(digits: &str, tenths: usize) -> Told {
+    fn reading(digits: &str, tenths: usize) -> LineReading {
         let places = (0..digits.len()).map(|index| index as f32 / 10.0).collect();
-        Told {
+        LineReading {
             digits: digits.into(),
             tenths,
             sure: 0.95,
             sure_before: 0.95,
             sure_of_tenths: 0.95,
             places,
-            ..Told::default()
+            ..LineReading::default()
         }
     }
 
@@ -296,10 +296,10 @@ mod tests {
 
     #[test]
     fn the_last_wheel_is_decided_only_where_the_line_reader_and_the_colours_do_not_differ() {
-        let tenths = [told("123456", 1), told("123456", 1)];
-        let units = [told("123456", 0), told("123456", 0)];
-        let mixed = [told("123456", 1), told("123456", 0)];
-        for (tolds, seen, drum, expected) in [
+        let tenths = [reading("123456", 1), reading("123456", 1)];
+        let units = [reading("123456", 0), reading("123456", 0)];
+        let mixed = [reading("123456", 1), reading("123456", 0)];
+        for (readings, seen, drum, expected) in [
             (&tenths, 0, true, Last::Tenths),
             (&tenths, 4, false, Last::Tenths),
             (&tenths, 0, false, Last::Undecided),
@@ -309,8 +309,8 @@ mod tests {
             (&mixed, 0, true, Last::Undecided),
             (&mixed, 4, true, Last::Tenths),
         ] {
-            let same: Vec<&Told> = tolds.iter().collect();
-            assert_eq!(last(&same, &coloured(seen), drum), expected, "{tolds:?} {seen} {drum}");
+            let same: Vec<&LineReading> = readings.iter().collect();
+            assert_eq!(last(&same, &coloured(seen), drum), expected, "{readings:?} {seen} {drum}");
         }
     }
 
@@ -330,19 +330,19 @@ mod tests {
     /// Values of a place where all networks read these digits, but for what is given.
     fn agreed(
         digits: &str,
-        tolds: &[Told],
+        readings: &[LineReading],
         (wide, row): (&str, &Row),
         place: &Place,
     ) -> Vec<(u64, f64, Evidence)> {
         let support = Support { lines: 0.95, copies: 0.95, opinions: 0.95, coloured: (0, 4) };
-        let wide = told(wide, tolds[0].tenths);
-        let heard = Heard { tolds, wide: &wide, row, point: false };
-        values(place, &heard, &BTreeMap::from([(digits.to_owned(), support)]))
+        let wide = reading(wide, readings[0].tenths);
+        let sources = Sources { readings, wide: &wide, row, point: false };
+        values(place, &sources, &BTreeMap::from([(digits.to_owned(), support)]))
     }
 
     /// The surest value of a display where all read the same, and how sure it is.
     fn surest(digits: &str, place: &Place) -> (u64, f64) {
-        let found = agreed(digits, &[told(digits, 0), told(digits, 0)], (digits, &row(digits)), place);
+        let found = agreed(digits, &[reading(digits, 0), reading(digits, 0)], (digits, &row(digits)), place);
         (found[0].0, found[0].1)
     }
 
@@ -359,10 +359,11 @@ mod tests {
     #[test]
     fn a_trip_meter_by_its_form_does_not_end_the_search_for_the_total() {
         let whole = |tenths: usize| {
-            let tolds = [told("181362", tenths), told("181362", tenths)];
-            let heard = Heard { tolds: &tolds, wide: &tolds[0], row: &row("181362"), point: true };
+            let readings = [reading("181362", tenths), reading("181362", tenths)];
+            let sources =
+                Sources { readings: &readings, wide: &readings[0], row: &row("181362"), point: true };
             let support = Support { lines: 0.95, copies: 0.95, opinions: 0.95, coloured: (4, 4) };
-            let found = values(&DRUM, &heard, &BTreeMap::from([("181362".to_owned(), support)]));
+            let found = values(&DRUM, &sources, &BTreeMap::from([("181362".to_owned(), support)]));
             (found[0].2.trip, found[0].2.is_whole())
         };
         assert_eq!((whole(1), whole(2)), ((false, true), (true, false)));
@@ -371,16 +372,16 @@ mod tests {
     #[test]
     fn the_factor_of_a_tachometer_is_no_total_however_surely_it_is_read() {
         let found = |digits: &str| {
-            agreed(digits, &[told(digits, 0), told(digits, 0)], (digits, &row(digits)), &PLACE).len()
+            agreed(digits, &[reading(digits, 0), reading(digits, 0)], (digits, &row(digits)), &PLACE).len()
         };
         assert_eq!((found("1000"), found("1001")), (0, 1));
     }
 
     #[test]
     fn a_number_whose_first_digit_only_one_other_network_sees_is_for_a_person() {
-        let tolds = [told("45773", 0), told("45773", 0)];
+        let readings = [reading("45773", 0), reading("45773", 0)];
         let sure = |wide: &str, seen: &Row| {
-            let found = agreed("45773", &tolds, (wide, seen), &PLACE);
+            let found = agreed("45773", &readings, (wide, seen), &PLACE);
             (found[0].1 > UNDECIDED, found[0].2.longer)
         };
         assert_eq!(sure("45773", &row("45773")), (true, false));
@@ -392,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_last_wheel_that_may_or_may_not_be_one_of_tenths_is_for_a_person() {
-        let mixed = [told("123456", 0), told("123456", 1)];
+        let mixed = [reading("123456", 0), reading("123456", 1)];
         let undecided = &agreed("123456", &mixed, ("123456", &row("123456")), &DRUM)[0];
         assert_eq!((undecided.0, undecided.2.tenths_decided), (12_345, false));
         assert!(undecided.1 <= UNDECIDED);
@@ -400,11 +401,11 @@ mod tests {
 
     #[test]
     fn a_wheel_of_tenths_between_two_digits_does_not_part_what_the_wheels_before_it_show() {
-        let tolds = [told("0123456", 1), told("0123457", 1)];
-        let heard = Heard { tolds: &tolds, wide: &tolds[0], row: &row("012345"), point: false };
+        let readings = [reading("0123456", 1), reading("0123457", 1)];
+        let sources = Sources { readings: &readings, wide: &readings[0], row: &row("012345"), point: false };
         let support = |lines| Support { lines, copies: 0.45, opinions: 0.45, coloured: (2, 2) };
         let all = [("0123456".to_owned(), support(0.47)), ("0123457".to_owned(), support(0.47))];
-        let found = values(&DRUM, &heard, &all.into());
+        let found = values(&DRUM, &sources, &all.into());
         assert_eq!(found.len(), 1);
         assert!(found[0].0 == 12_345 && found[0].1 > 0.85, "{found:?}");
     }
