@@ -87,8 +87,10 @@ fn fraud_check(example: &Example) -> Value {
         last_km: 50_001.into(),
         highest_km: 50_001.into(),
         unit: Unit::Km,
+        unit_shown: Some(Unit::Km),
         last_at: Micros(event.header.accepted_at.0 - 10 * 86_400_000_000),
         last_upload_id: UploadId(Uuid::from_u128(1)),
+        recent: Vec::new(),
     };
     let outcome = |vehicle: Option<&VehicleState>| {
         let judgement = judge(&event, vehicle, &Rules::current());

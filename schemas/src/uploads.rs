@@ -199,7 +199,7 @@ pub struct UploadDecided {
     pub reason: Option<Reason>,
     /// A sentence with the values compared, without personal data.
     pub detail: Option<String>,
-    /// Unit of every mileage in this event: the photo's, the vehicle's, the claim's or km, first known.
+    /// Unit of every mileage in this event: the photo's, else the one that the vehicle's photos have shown, else km.
     pub unit: Unit,
     /// The claim in `unit`.
     pub claimed_mileage: Option<Decimal>,
@@ -209,9 +209,9 @@ pub struct UploadDecided {
     pub final_mileage: Option<Decimal>,
     /// Confidence of the chosen candidate, two decimals.
     pub confidence: Option<Decimal>,
-    /// The vehicle's last verified mileage in `unit`; null for a baseline.
+    /// The verified mileage before it in the order of acceptance, in `unit`; null where there is none.
     pub previous_mileage: Option<Decimal>,
-    /// Kilometres driven since, unrounded; zero for a baseline; set exactly where verified.
+    /// Kilometres driven since, unrounded; zero for a baseline and for what comes late; set exactly where verified.
     pub distance_km: Option<Decimal>,
     /// Whether this is the vehicle's first verified reading.
     pub baseline: bool,

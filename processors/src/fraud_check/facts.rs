@@ -5,6 +5,7 @@ use schemas::events::{Candidate, OdometerRead, Unit};
 use schemas::ids::{Micros, UploadId};
 use serde::{Deserialize, Serialize};
 
+use super::neighbours::{Late, Verified};
 use super::rules::Rules;
 
 /// Decimals of a kilometre that are kept: millimetres, the scale of `vehicle_readings`. Whole kilometres and whole
@@ -18,12 +19,25 @@ pub struct VehicleState {
     pub last_km: Decimal,
     /// Highest reading ever verified, kilometres: nothing is paid twice below it.
     pub highest_km: Decimal,
-    /// The unit that it was read in.
+    /// The unit that its readings were counted in.
     pub unit: Unit,
+    /// The unit that its photos have shown; none until one has: then they are counted in kilometres.
+    pub unit_shown: Option<Unit>,
     /// When the odometer showed it: the phone's time where it was believable, else the time of acceptance.
     pub last_at: Micros,
     /// The upload that it came from.
     pub last_upload_id: UploadId,
+    /// Its newest verified readings in the order of acceptance, at most [`REMEMBERED`](super::neighbours::REMEMBERED). No part of the
+    /// evidence: the decisions that verified them say the same.
+    #[serde(skip)]
+    pub recent: Vec<Verified>,
+}
+
+/// The unit of a photo of a vehicle: the one that the photo shows, else the one that the vehicle's photos have shown, else kilometres.
+/// What a driver says is no evidence of it: a unit multiplies every distance.
+#[must_use]
+pub fn unit_of(shown: Option<Unit>, vehicle: Option<&VehicleState>) -> Unit {
+    shown.or_else(|| vehicle.and_then(|vehicle| vehicle.unit_shown)).unwrap_or(Unit::Km)
 }
 
 /// What the checks compare: everything converted once.
@@ -36,7 +50,10 @@ pub(super) struct Facts<'a> {
     pub claimed: Option<Decimal>,
     pub ai: Option<&'a Candidate>,
     pub chosen: Option<Candidate>,
+    /// The verified reading before this one in the order of acceptance, in `unit`.
     pub previous: Option<Decimal>,
+    /// Between which verified readings it belongs; none where it is the newest.
+    pub late: Option<Late>,
     /// The chosen value in kilometres, to the millimetre.
     pub final_km: Option<Decimal>,
     /// When the odometer showed it: the phone's time where it is believable, else the time of acceptance.
@@ -49,12 +66,13 @@ impl<'a> Facts<'a> {
         let believable = |value: Decimal| value >= Decimal::ZERO && value < rules.mileage_end;
         let reading = event.reading.as_ref();
         let ai = reading.and_then(|reading| reading.best.as_ref()).filter(|best| believable(best.value));
-        let unit = ai
-            .and_then(|best| best.unit)
-            .or(vehicle.map(|vehicle| vehicle.unit))
-            .or(stamp.claimed_unit)
-            .unwrap_or(Unit::Km);
-        let previous = vehicle.map(|vehicle| (vehicle.last_km / unit.in_km()).round_dp(2));
+        let unit = unit_of(ai.and_then(|best| best.unit), vehicle);
+        let late = vehicle.and_then(|vehicle| Late::of(&vehicle.recent, header.accepted_at));
+        let previous_km = match &late {
+            Some(late) => late.older_km,
+            None => vehicle.map(|vehicle| vehicle.last_km),
+        };
+        let previous = previous_km.map(|km| (km / unit.in_km()).round_dp(2));
         // Values seen beside another unit are another number: they are not compared with this vehicle's.
         let comparable: Vec<Candidate> = reading
             .map(|reading| reading.candidates.as_slice())
@@ -76,19 +94,30 @@ impl<'a> Facts<'a> {
             })
             .unwrap_or(header.accepted_at);
         let final_km = chosen.as_ref().map(|chosen| (chosen.value * unit.in_km()).round_dp(KM_SCALE));
-        Self { event, vehicle, rules, unit, claimed, ai, chosen, previous, final_km, read_at }
+        Self { event, vehicle, rules, unit, claimed, ai, chosen, previous, late, final_km, read_at }
     }
 
     /// The vehicle after this reading, were it verified. A display without tenths may show a little less than the last
-    /// reading did: the vehicle never moves back by that.
+    /// reading did: the vehicle never moves back by that. One that comes late moves nothing: it takes its place among the others.
     pub fn next_state(&self) -> Option<VehicleState> {
-        let final_km = self.final_km?;
+        let (final_km, accepted_at) = (self.final_km?, self.event.header.accepted_at);
+        let shown = self.ai.and_then(|best| best.unit);
+        let unit_shown = shown.or_else(|| self.vehicle.and_then(|vehicle| vehicle.unit_shown));
+        let mut recent = self.vehicle.map(|vehicle| vehicle.recent.clone()).unwrap_or_default();
+        if let (Some(late), Some(vehicle)) = (&self.late, self.vehicle) {
+            late.insert(&mut recent, accepted_at, final_km);
+            return Some(VehicleState { unit_shown, recent, ..vehicle.clone() });
+        }
+        let last_km = self.vehicle.map_or(final_km, |before| before.last_km.max(final_km));
+        Verified::newest(&mut recent, accepted_at, last_km, self.vehicle.is_none());
         Some(VehicleState {
-            last_km: self.vehicle.map_or(final_km, |before| before.last_km.max(final_km)),
+            last_km,
             highest_km: self.vehicle.map_or(final_km, |before| before.highest_km.max(final_km)),
             unit: self.unit,
+            unit_shown,
             last_at: self.read_at,
             last_upload_id: self.event.header.upload_id,
+            recent,
         })
     }
 }

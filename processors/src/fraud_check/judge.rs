@@ -20,7 +20,7 @@ pub struct Judgement {
     pub reason: Option<Reason>,
     /// A sentence with the values compared; set exactly where not verified.
     pub detail: Option<String>,
-    /// Unit of every mileage here: the photo's, the vehicle's, the claim's or km, first known.
+    /// Unit of every mileage here: the photo's, else the one that the vehicle's photos have shown, else km.
     pub unit: Unit,
     /// The claim in `unit`, two decimals.
     pub claimed: Option<Decimal>,
@@ -30,9 +30,10 @@ pub struct Judgement {
     pub final_mileage: Option<Decimal>,
     /// Confidence of the chosen candidate, cut to two decimals.
     pub confidence: Option<Decimal>,
-    /// The vehicle's last verified mileage in `unit`, two decimals; null for a first reading.
+    /// The verified mileage before it in the order of acceptance, in `unit`, two decimals; null for a first reading.
     pub previous: Option<Decimal>,
-    /// Kilometres to be paid: above the highest verified reading; zero for a baseline. Set exactly where verified.
+    /// Kilometres to be paid: above the highest verified reading; zero for a baseline and for what comes late. Set exactly where
+    /// verified.
     pub distance_km: Option<Decimal>,
     /// Whether this is the vehicle's first verified reading.
     pub baseline: bool,

@@ -4,6 +4,7 @@
 mod event;
 pub mod facts;
 pub mod judge;
+pub mod neighbours;
 pub mod oracle;
 pub mod rules;
 mod signals;

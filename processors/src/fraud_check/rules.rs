@@ -38,7 +38,7 @@ impl Rules {
     #[must_use]
     pub const fn current() -> Self {
         Self {
-            version: "1",
+            version: "2",
             auto_accept: reading::AUTO_ACCEPT,
             speed_limit_kmh: Decimal::from_parts(200, 0, 0, false, 0),
             speed_slack_km: Decimal::from_parts(20, 0, 0, false, 0),

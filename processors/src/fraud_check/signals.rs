@@ -77,12 +77,14 @@ impl Signal {
 
 /// Every check that applies, in order of precedence.
 pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
-    let checks: [fn(&Facts<'_>) -> Option<Signal>; 12] = [
+    let checks: [fn(&Facts<'_>) -> Option<Signal>; 14] = [
         account,
         fault,
         first_holder,
         something_read,
         unit_change,
+        claimed_unit,
+        neighbours,
         rollback,
         speed,
         capture_age,
@@ -124,21 +126,56 @@ fn something_read(facts: &Facts<'_>) -> Option<Signal> {
     Some(signal.when(!read, Verdict::Rejected, Reason::NoOdometer, || "no odometer reading was found".into()))
 }
 
-/// A photo that shows another unit than the vehicle's last one is 1.6 times off, or another vehicle.
+/// A photo in another unit than the one that the vehicle was counted in is 1.6 times off, or another vehicle.
 fn unit_change(facts: &Facts<'_>) -> Option<Signal> {
-    let (vehicle, own) = (facts.vehicle?, facts.ai?.unit?);
-    let signal = Signal::new("unit", Weight::Doubts, own.label(), vehicle.unit.label());
-    Some(signal.when(own != vehicle.unit, Verdict::Review, Reason::LowConfidence, || {
-        format!("the photo shows {}, the vehicle's last reading was in {}", own.label(), vehicle.unit.label())
+    let (vehicle, own) = (facts.vehicle?, facts.unit);
+    let counted = vehicle.unit;
+    let signal = Signal::new("unit", Weight::Doubts, own.label(), counted.label());
+    Some(signal.when(own != counted, Verdict::Review, Reason::LowConfidence, || {
+        let (own, counted) = (own.label(), counted.label());
+        match facts.ai.and_then(|best| best.unit) {
+            Some(_) => format!("the photo shows {own}, the vehicle's last reading was in {counted}"),
+            None => format!("the vehicle's last reading was in {counted}, which no photo of it has shown"),
+        }
     }))
+}
+
+/// A driver may err about the unit, and so may the reader: a person looks, and nothing is counted by the claim.
+fn claimed_unit(facts: &Facts<'_>) -> Option<Signal> {
+    let claimed = facts.event.stamp.claimed_unit?;
+    let signal = Signal::new("claimed_unit", Weight::Doubts, claimed.label(), facts.unit.label());
+    Some(signal.when(claimed != facts.unit, Verdict::Review, Reason::ClaimMismatch, || {
+        format!("typed in {}, the photo counts in {}", claimed.label(), facts.unit.label())
+    }))
+}
+
+/// What comes late is no fraud: it lies between the verified readings around its place, and then earns nothing that they were paid for,
+/// or a person looks at it.
+fn neighbours(facts: &Facts<'_>) -> Option<Signal> {
+    let (late, chosen, final_km) = (facts.late.as_ref()?, facts.chosen.as_ref()?, facts.final_km?);
+    let fits = late.holds(final_km, last_digit(chosen.value) * facts.unit.in_km());
+    let older = match (late.older_km, late.is_first) {
+        (Some(km), _) => km.to_string(),
+        (None, true) => "the first".to_owned(),
+        (None, false) => "unknown".to_owned(),
+    };
+    let around = format!("{older} to {} km", late.newer_km);
+    let signal = Signal::new("neighbours", Weight::Doubts, final_km.to_string(), around.as_str());
+    Some(signal.when(!fits, Verdict::Review, Reason::LowConfidence, || {
+        format!("came late with {final_km} km, the verified readings around it are {around}")
+    }))
+}
+
+/// What the last digit of a display stands for: the true mileage lies in [shown, shown + that).
+fn last_digit(shown: Decimal) -> Decimal {
+    Decimal::try_new(1, shown.scale()).unwrap_or(Decimal::ONE)
 }
 
 /// A display cuts off what it has no digits for: the true mileage lies in [shown, shown + last digit's unit). It went
 /// back only where that whole interval lies below the last verified reading.
 fn rollback(facts: &Facts<'_>) -> Option<Signal> {
-    let (chosen, previous) = (facts.chosen.as_ref()?, facts.previous?);
-    let digit = Decimal::try_new(1, chosen.value.scale()).unwrap_or(Decimal::ONE);
-    let back = chosen.value + digit <= previous;
+    let (chosen, previous) = (facts.chosen.as_ref()?, facts.previous.filter(|_| facts.late.is_none())?);
+    let back = chosen.value + last_digit(chosen.value) <= previous;
     let sure = chosen.confidence >= facts.rules.auto_accept;
     let (verdict, reason) =
         if sure { (Verdict::Rejected, Reason::Rollback) } else { (Verdict::Review, Reason::LowConfidence) };
@@ -154,7 +191,7 @@ fn rollback(facts: &Facts<'_>) -> Option<Signal> {
 }
 
 fn speed(facts: &Facts<'_>) -> Option<Signal> {
-    let (vehicle, final_km) = (facts.vehicle?, facts.final_km?);
+    let (vehicle, final_km) = (facts.vehicle.filter(|_| facts.late.is_none())?, facts.final_km?);
     let distance_km = (final_km - vehicle.last_km).max(Decimal::ZERO);
     let elapsed_us = facts.read_at.0.saturating_sub(vehicle.last_at.0);
     let hours = Decimal::from(elapsed_us) / HOUR_US;

@@ -6,10 +6,12 @@ use runtime::StageError;
 use rust_decimal::Decimal;
 use schemas::events::{OdometerRead, Unit};
 use schemas::ids::{Micros, UploadId, UserId, VehicleId};
+use sqlx::types::Json;
 use sqlx::types::chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row as _};
 
 use super::facts::VehicleState;
+use super::neighbours::Verified;
 
 /// A vehicle under one owner: a new owner begins with a baseline.
 pub type VehicleKey = (VehicleId, UserId);
@@ -38,7 +40,8 @@ impl Vehicles {
         // A look-up a key, in the order of the keys: a join may read the whole table, and then locks in another order.
         let rows = sqlx::query(
             "select v.* from unnest($1::uuid[], $2::uuid[]) as k (vehicle_id, user_id) cross join lateral (
-                select vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id from vehicle_readings r
+                select vehicle_id, user_id, last_km, highest_km, unit, unit_shown, last_at, last_upload_id, recent
+                from vehicle_readings r
                 where r.vehicle_id = k.vehicle_id and r.user_id = k.user_id for update limit 1
              ) v",
         )
@@ -53,8 +56,10 @@ impl Vehicles {
                 last_km: row.try_get::<Decimal, _>("last_km")?.normalize(),
                 highest_km: row.try_get::<Decimal, _>("highest_km")?.normalize(),
                 unit: unit(row.try_get("unit")?)?,
+                unit_shown: row.try_get::<Option<&str>, _>("unit_shown")?.map(unit).transpose()?,
                 last_at: Micros::from(row.try_get::<DateTime<Utc>, _>("last_at")?),
                 last_upload_id: UploadId(row.try_get("last_upload_id")?),
+                recent: row.try_get::<Json<Vec<Verified>>, _>("recent")?.0,
             };
             states.insert(key, state);
         }
@@ -80,12 +85,12 @@ impl Vehicles {
     pub async fn store(&self, tx: &mut PgConnection) -> Result<(), StageError> {
         let rows = || self.changed.iter().filter_map(|key| Some((key, self.states.get(key)?)));
         sqlx::query(
-            "insert into vehicle_readings (vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id)
+            "insert into vehicle_readings (vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id, unit_shown, recent)
              select * from unnest($1::uuid[], $2::uuid[], $3::numeric[], $4::numeric[], $5::text[],
-                $6::timestamptz[], $7::uuid[])
+                $6::timestamptz[], $7::uuid[], $8::text[], $9::jsonb[])
              on conflict (vehicle_id, user_id) do update set last_km = excluded.last_km,
                 highest_km = excluded.highest_km, unit = excluded.unit, last_at = excluded.last_at,
-                last_upload_id = excluded.last_upload_id",
+                last_upload_id = excluded.last_upload_id, unit_shown = excluded.unit_shown, recent = excluded.recent",
         )
         .bind(rows().map(|(key, _)| key.0.0).collect::<Vec<_>>())
         .bind(rows().map(|(key, _)| key.1.0).collect::<Vec<_>>())
@@ -94,6 +99,8 @@ impl Vehicles {
         .bind(rows().map(|(_, state)| state.unit.label()).collect::<Vec<_>>())
         .bind(rows().map(|(_, state)| state.last_at.to_utc()).collect::<Vec<_>>())
         .bind(rows().map(|(_, state)| state.last_upload_id.0).collect::<Vec<_>>())
+        .bind(rows().map(|(_, state)| state.unit_shown.map(Unit::label)).collect::<Vec<_>>())
+        .bind(rows().map(|(_, state)| Json(&state.recent)).collect::<Vec<_>>())
         .execute(tx)
         .await?;
         Ok(())

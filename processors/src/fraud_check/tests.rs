@@ -46,8 +46,10 @@ fn vehicle(last: &str, unit: Unit) -> VehicleState {
         last_km,
         highest_km: last_km,
         unit,
+        unit_shown: Some(unit),
         last_at: Micros(good().stamp.captured_at.unwrap().0 - 10 * DAY_US),
         last_upload_id: UploadId(Uuid::from_u128(1)),
+        recent: Vec::new(),
     }
 }
 
@@ -116,6 +118,12 @@ const TABLE: &[(&str, Change, Verdict, Option<Reason>)] = &[
         |e| reads(e, &[("31261", Some(Unit::Miles), "0.97")]),
         Verdict::Review,
         Some(Reason::LowConfidence),
+    ),
+    (
+        "a claim in another unit",
+        |e| e.stamp.claimed_unit = Some(Unit::Miles),
+        Verdict::Review,
+        Some(Reason::ClaimMismatch),
     ),
     (
         "surely back",
@@ -202,12 +210,14 @@ fn each_reason_has_an_upload_that_is_decided_by_it_and_an_earlier_check_goes_fir
 fn the_first_verified_reading_is_a_baseline_of_no_distance_and_the_next_pays_the_difference_exactly() {
     let mut first = good();
     reads(&mut first, &[("31261", Some(Unit::Miles), "0.97")]);
+    first.stamp.claimed_unit = Some(Unit::Miles);
     let baseline = judged(&first, None);
     assert!(baseline.baseline);
     assert_eq!((baseline.distance_km, baseline.previous), (Some(Decimal::ZERO), None));
     let state = baseline.next_state.unwrap();
     let mut second = good();
     reads(&mut second, &[("31270", Some(Unit::Miles), "0.97")]);
+    second.stamp.claimed_unit = None;
     second.header.upload_id = UploadId(Uuid::from_u128(2));
     let judgement = judged(&second, Some(&state));
     assert!(!judgement.baseline);
@@ -245,17 +255,10 @@ fn the_last_verified_value_ranks_what_was_read_and_both_answers_are_kept() {
     assert_eq!(judgement.confidence, Some(dec("0.85")));
 }
 
-#[test]
-fn the_unit_is_the_photos_then_the_vehicles_then_the_claims_then_km() {
-    let mut event = good();
-    reads(&mut event, &[("50310", None, "0.97")]);
-    event.stamp.claimed_unit = Some(Unit::Miles);
-    assert_eq!(judged(&event, Some(&vehicle("50001", Unit::Km))).unit, Unit::Km);
-    assert_eq!(judged(&event, None).unit, Unit::Miles);
-    event.stamp.claimed_unit = None;
-    assert_eq!(judged(&event, None).unit, Unit::Km);
-    assert_eq!(judged(&good(), None).unit, Unit::Km);
-}
+#[path = "late_tests.rs"]
+mod late;
+#[path = "unit_tests.rs"]
+mod unit;
 
 #[test]
 fn a_phones_time_counts_only_from_fourteen_days_before_to_five_minutes_after_acceptance() {
@@ -301,6 +304,7 @@ prop_compose! {
         n in 0_u128..12, tenths in 495_000_i64..515_000, scale in 0_u32..2, miles in any::<bool>(),
         unit_seen in any::<bool>(), confidence in 50_i64..100, hours in -400_i64..2_000, other in 0_i64..9_999_999,
         claim in proptest::option::of(495_000_i64..515_000), captured in proptest::option::of(-500_i64..10),
+        claimed_unit in prop_oneof![4 => Just(None), 1 => Just(Some(Unit::Km)), 1 => Just(Some(Unit::Miles))],
     ) -> OdometerRead {
         let mut event = good();
         event.header.upload_id = UploadId(Uuid::from_u128(n));
@@ -317,6 +321,7 @@ prop_compose! {
         reading.best = reading.candidates.first().cloned();
         event.stamp.claimed_mileage = claim.map(|tenths| Decimal::new(tenths, 1));
         event.stamp.captured_at = captured.map(|hours| Micros(accepted + hours * DAY_US / 24));
+        event.stamp.claimed_unit = claimed_unit;
         event
     }
 }
