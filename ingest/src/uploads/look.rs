@@ -21,6 +21,8 @@ pub(crate) struct Reserved {
     pub(crate) published: bool,
     /// Whether this request reserved it.
     pub(crate) fresh: bool,
+    /// Whether it is known that every earlier reservation of the user is published.
+    pub(crate) alone: bool,
 }
 
 /// What is asked about.
@@ -120,6 +122,7 @@ impl Row {
                     reserved_at: reserved_at.into(),
                     published: self.published,
                     fresh: false,
+                    alone: false,
                 };
                 Some((reserved, self.failed))
             }

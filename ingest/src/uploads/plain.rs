@@ -6,8 +6,10 @@
 //! events that say "first"; the second waits at the unique key for the first, finds another holder, and is not stored. Rows are locked in
 //! the order of a reservation (idempotency key, first holder, photo), each table's by its key. Of two gateways' batches that still wait for
 //! each other's first holders, one ends at its limit, and each of its requests takes the transaction.
+//!
+//! The same statement tells whose earlier reservations are not published: nearly always nobody's, and then nobody looks again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use schemas::ids::{EventId, UploadId, UserId};
@@ -32,8 +34,19 @@ pub(crate) struct Plain {
     pub(crate) holder: UploadId,
 }
 
-/// Which of them were reserved, in order.
-pub(crate) async fn reserve_plain(pool: &PgPool, wanted: &[Plain]) -> Result<Vec<bool>, sqlx::Error> {
+/// What became of a reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// Left to the transaction.
+    No,
+    /// Reserved.
+    Alone,
+    /// Reserved, and an earlier reservation of the user may not be published yet.
+    BehindOthers,
+}
+
+/// What became of them, in order.
+pub(crate) async fn reserve_plain(pool: &PgPool, wanted: &[Plain]) -> Result<Vec<Stored>, sqlx::Error> {
     // A statement touches a row once: of those that share a photo or a key, the first.
     let mut photos = HashSet::new();
     let mut keys = HashSet::new();
@@ -44,7 +57,7 @@ pub(crate) async fn reserve_plain(pool: &PgPool, wanted: &[Plain]) -> Result<Vec
             photos.insert(plain.image_hash.as_str()) && key.is_none_or(|key| keys.insert(key))
         })
         .collect();
-    let stored: Vec<Uuid> = sqlx::query_scalar(
+    let stored: Vec<(Uuid, bool)> = sqlx::query_as(
         "with bounded as materialized (select set_config('lock_timeout', $9, true)),
          asked as materialized (
            select asked.* from bounded,
@@ -72,11 +85,15 @@ pub(crate) async fn reserve_plain(pool: &PgPool, wanted: &[Plain]) -> Result<Vec
            select free.* from free join held using (image_hash) where held.upload_id = free.upload_id
            union all
            select free.* from free join known using (image_hash)
+         ), waiting as materialized (
+           select distinct user_id from photo_hashes where published_at is null and user_id = any($1)
+         ), stored as (
+           insert into photo_hashes (user_id, image_hash, upload_id, event_id, event, reserved_at)
+           select user_id, image_hash, upload_id, event_id, event, reserved_at from agreed order by user_id, image_hash
+           on conflict (user_id, image_hash) do nothing
+           returning upload_id, user_id
          )
-         insert into photo_hashes (user_id, image_hash, upload_id, event_id, event, reserved_at)
-         select user_id, image_hash, upload_id, event_id, event, reserved_at from agreed order by user_id, image_hash
-         on conflict (user_id, image_hash) do nothing
-         returning upload_id",
+         select upload_id, user_id in (select user_id from waiting) from stored",
     )
     .bind(tried.iter().map(|plain| plain.user.0).collect::<Vec<_>>())
     .bind(tried.iter().map(|plain| plain.image_hash.as_str()).collect::<Vec<_>>())
@@ -89,6 +106,20 @@ pub(crate) async fn reserve_plain(pool: &PgPool, wanted: &[Plain]) -> Result<Vec
     .bind(LOCK_MS)
     .fetch_all(pool)
     .await?;
-    let stored: HashSet<Uuid> = stored.into_iter().collect();
-    Ok(wanted.iter().map(|plain| stored.contains(&plain.upload_id.0)).collect())
+    Ok(outcomes(wanted, &stored.into_iter().collect()))
+}
+
+/// What became of each; `stored` tells of the stored ones whether something of their user was unpublished before.
+fn outcomes(wanted: &[Plain], stored: &HashMap<Uuid, bool>) -> Vec<Stored> {
+    // Of one user's in the batch each may have to wait for another: which, is looked up then.
+    let mut of_user: HashMap<UserId, usize> = HashMap::new();
+    wanted.iter().for_each(|plain| *of_user.entry(plain.user).or_default() += 1);
+    let became = |plain: &Plain| match stored.get(&plain.upload_id.0) {
+        None => Stored::No,
+        Some(waits) if *waits || of_user.get(&plain.user).is_some_and(|count| *count > 1) => {
+            Stored::BehindOthers
+        }
+        Some(_) => Stored::Alone,
+    };
+    wanted.iter().map(became).collect()
 }

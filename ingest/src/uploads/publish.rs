@@ -18,15 +18,16 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::look::Reserved;
-use super::reserve::unpublished;
+use super::reserve::{unpublished, unpublished_before};
 use crate::activity::ActivityLog;
 use crate::batches::Batches;
 use crate::http::problem::{ApiError, NOT_PUBLISHED};
 
 /// Reservations of one round.
 const ROUND: i64 = 100;
-/// Wait between two looks at a reservation that another request is publishing.
-const LOOK: Duration = Duration::from_millis(50);
+/// First and longest wait between two looks at a reservation that another request is publishing: the mark of one that Kafka has taken comes
+/// a few milliseconds later.
+const LOOKS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(50)];
 
 /// What publishing works with.
 pub(crate) struct Publisher {
@@ -48,6 +49,10 @@ impl Publisher {
     ///
     /// One that another request has just made is that request's to publish: it gets the publish timeout for it, and only then are
     /// its bytes published here. A second publication would be harmless (the event id is the same), but noise.
+    ///
+    /// The user's earlier reservations go out first: whoever publishes one has seen to that, so that their first places on the topic are
+    /// in the order of acceptance, however many gateways, requests and sweepers publish them. No lock is held while Kafka is waited for.
+    /// What is reserved at the same moment on another gateway may still be overtaken; its decision knows its place by its time.
     pub(crate) async fn settle(
         &self,
         reserved: &Reserved,
@@ -59,16 +64,38 @@ impl Publisher {
         if !reserved.fresh && self.published_by_another(reserved).await? {
             return Ok(false);
         }
+        if !reserved.alone {
+            self.settle_earlier(reserved).await?;
+        }
         // Nobody waits for the mark.
         let published = self.publish(reserved, traceparent).await;
         published.map_err(|error| not_published(reserved, error))?;
         Ok(true)
     }
 
+    /// Sees to it that the user's earlier reservations are on the topic.
+    async fn settle_earlier(&self, reserved: &Reserved) -> Result<(), ApiError> {
+        let earlier = unpublished_before(&self.pool, reserved, ROUND).await?;
+        let all = (earlier.len() as u64) < ROUND.unsigned_abs();
+        for earlier in &earlier {
+            if self.published_by_another(earlier).await? {
+                continue;
+            }
+            match self.publish(earlier, None).await {
+                // The sweeper says so of one that Kafka will never take.
+                Ok(_) | Err(PublishError::Refused(_)) => {}
+                Err(error) => return Err(not_published(reserved, error)),
+            }
+        }
+        let more = || PublishError::Timeout(format!("more than {ROUND} earlier uploads wait for Kafka"));
+        if all { Ok(()) } else { Err(not_published(reserved, more())) }
+    }
+
     async fn published_by_another(&self, reserved: &Reserved) -> Result<bool, ApiError> {
         let limit = self.timeout;
         let age = Duration::from_micros((self.clock.now().0 - reserved.reserved_at.0).max(0).unsigned_abs());
         let end = Instant::now() + limit.saturating_sub(age);
+        let [mut wait, longest] = LOOKS;
         loop {
             let published: bool = sqlx::query_scalar(
                 "select exists (select from photo_hashes where upload_id = $1 and published_at is not null)",
@@ -79,7 +106,8 @@ impl Publisher {
             if published || Instant::now() >= end {
                 return Ok(published);
             }
-            sleep(LOOK).await;
+            sleep(wait).await;
+            wait = longest.min(wait * 2);
         }
     }
 

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::form::FormFields;
 use super::look::{Facts, Question, Reserved, Seen, look, vehicle_not_found};
-use super::plain::{Plain, reserve_plain};
+use super::plain::{Plain, Stored, reserve_plain};
 use crate::batches::Batches;
 use crate::http::problem::{ApiError, BUSY, IDEMPOTENCY_KEY_REUSED, INTERNAL};
 
@@ -53,7 +53,7 @@ pub(crate) struct Reservations {
     /// The rules in force, stamped into every event.
     rules_version: String,
     looks: Batches<Question, Seen>,
-    plain: Batches<Plain, bool>,
+    plain: Batches<Plain, Stored>,
 }
 
 impl Reservations {
@@ -98,9 +98,12 @@ impl Reservations {
                 reserved_at: plain.at.into(),
                 published: false,
                 fresh: true,
+                alone: false,
             };
-            if self.plain.ask(plain).await == Some(true) {
-                return Ok(reserved);
+            match self.plain.ask(plain).await {
+                Some(Stored::Alone) => return Ok(Reserved { alone: true, ..reserved }),
+                Some(Stored::BehindOthers) => return Ok(reserved),
+                Some(Stored::No) | None => {}
             }
         }
         for _ in 0..TRIES {
@@ -171,9 +174,8 @@ impl Reservations {
             return Ok(None);
         }
         tx.commit().await?;
-        let reserved =
-            Reserved { upload_id, user, event: bytes, reserved_at: now, published: false, fresh: true };
-        Ok(Some(reserved))
+        let (published, fresh, alone) = (false, true, false);
+        Ok(Some(Reserved { upload_id, user, event: bytes, reserved_at: now, published, fresh, alone }))
     }
 
     fn header(&self, wanted: &Wanted<'_>, upload_id: UploadId, now: Micros) -> UploadHeader {
@@ -219,11 +221,8 @@ async fn find(
     .fetch_optional(tx)
     .await?;
     Ok(row.map(|(upload_id, event, reserved_at, published, failed)| {
-        let reserved_at = Micros::from(reserved_at);
-        (
-            Reserved { upload_id: UploadId(upload_id), user, event, reserved_at, published, fresh: false },
-            failed,
-        )
+        let (upload_id, reserved_at) = (UploadId(upload_id), Micros::from(reserved_at));
+        (Reserved { upload_id, user, event, reserved_at, published, fresh: false, alone: false }, failed)
     }))
 }
 
@@ -392,7 +391,7 @@ pub(crate) async fn unpublished(
     before: Micros,
     limit: i64,
 ) -> Result<Vec<Reserved>, sqlx::Error> {
-    let rows: Vec<(Uuid, Uuid, Vec<u8>, DateTime<Utc>)> = sqlx::query_as(
+    let rows: Vec<UnpublishedRow> = sqlx::query_as(
         "select user_id, upload_id, event, reserved_at from photo_hashes
          where published_at is null and reserved_at <= $1 order by reserved_at limit $2",
     )
@@ -400,13 +399,37 @@ pub(crate) async fn unpublished(
     .bind(limit)
     .fetch_all(pool)
     .await?;
-    let reserved = |(user, upload_id, event, reserved_at): (Uuid, Uuid, Vec<u8>, DateTime<Utc>)| Reserved {
+    Ok(rows.into_iter().map(of_row).collect())
+}
+
+/// The user's reservations before this one that are not published, oldest first, at most `limit`.
+pub(crate) async fn unpublished_before(
+    pool: &PgPool,
+    reserved: &Reserved,
+    limit: i64,
+) -> Result<Vec<Reserved>, sqlx::Error> {
+    let rows: Vec<UnpublishedRow> = sqlx::query_as(
+        "select user_id, upload_id, event, reserved_at from photo_hashes
+         where published_at is null and user_id = $1 and reserved_at < $2 order by reserved_at limit $3",
+    )
+    .bind(reserved.user.0)
+    .bind(reserved.reserved_at.to_utc())
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(of_row).collect())
+}
+
+type UnpublishedRow = (Uuid, Uuid, Vec<u8>, DateTime<Utc>);
+
+fn of_row((user, upload_id, event, reserved_at): UnpublishedRow) -> Reserved {
+    Reserved {
         upload_id: UploadId(upload_id),
         user: UserId(user),
         event,
         reserved_at: reserved_at.into(),
         published: false,
         fresh: false,
-    };
-    Ok(rows.into_iter().map(reserved).collect())
+        alone: false,
+    }
 }

@@ -118,6 +118,54 @@ async fn whoever_reserved_first_stays_the_first_holder_though_published_last() {
 }
 
 #[tokio::test]
+async fn a_users_photos_reserved_while_kafka_was_silent_go_out_before_the_next_one_in_the_order_of_acceptance()
+ {
+    let bench = Bench::start_with(|config| config.timeouts.publish = Duration::from_millis(100)).await;
+    let ((user, token), (_, other)) = (bench.driver().await, bench.driver().await);
+    // The first two make the vehicle and the key, so that what follows is reserved in batches.
+    assert_eq!(bench.post(&token, &Form::photo(&jpeg(1))).await.status, 202);
+    assert_eq!(bench.post(&other, &Form::photo(&jpeg(2))).await.status, 202);
+    bench.kafka.set_silent(true);
+    for seed in [3, 4] {
+        bench.post(&token, &Form::photo(&jpeg(seed))).await.assert_problem(503, "not_published");
+    }
+    bench.kafka.set_silent(false);
+    // One that does not wait: its driver has nothing unpublished.
+    assert_eq!(bench.post(&other, &Form::photo(&jpeg(5))).await.status, 202);
+    assert_eq!(bench.kafka.uploads().len(), 3);
+    assert_eq!(bench.post(&token, &Form::photo(&jpeg(6))).await.status, 202);
+    // Nothing is left for the sweeper, once what was published is marked so.
+    let marked = async {
+        let open = "select count(*) from photo_hashes where published_at is null";
+        while sqlx::query_scalar::<_, i64>(open).fetch_one(&bench.pool).await.unwrap() > 0 {}
+    };
+    tokio::time::timeout(Duration::from_secs(60), marked).await.unwrap();
+    let events = bench.kafka.events();
+    let accepted: Vec<_> = events
+        .iter()
+        .filter(|event| event.header.user_id == user)
+        .map(|event| event.header.accepted_at)
+        .collect();
+    assert_eq!(accepted.len(), 4);
+    assert!(accepted.is_sorted(), "{accepted:?}");
+}
+
+#[tokio::test]
+async fn a_photo_sent_again_goes_out_behind_those_that_its_user_sent_before_it() {
+    let bench = Bench::start_with(|config| config.timeouts.publish = Duration::from_millis(100)).await;
+    let (_, token) = bench.driver().await;
+    bench.kafka.set_silent(true);
+    for seed in [1, 2] {
+        bench.post(&token, &Form::photo(&jpeg(seed))).await.assert_problem(503, "not_published");
+    }
+    bench.kafka.set_silent(false);
+    assert_eq!(bench.post(&token, &Form::photo(&jpeg(2))).await.status, 202);
+    let accepted: Vec<_> = bench.kafka.events().iter().map(|event| event.header.accepted_at).collect();
+    assert_eq!(accepted.len(), 2);
+    assert!(accepted.is_sorted(), "{accepted:?}");
+}
+
+#[tokio::test]
 async fn a_reservation_of_nobody_is_left_by_an_upload_that_was_refused() {
     let bench = Bench::start().await;
     let (_, token) = bench.driver().await;
