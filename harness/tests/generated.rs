@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use processors::chain_submission::ledger::machine;
 use processors::pipeline::STAGES;
 use runtime::Sink;
 use schemas::topic::Topic;
@@ -82,4 +83,10 @@ fn a_graph_has_every_stage_and_every_sink_between_its_topics() {
         .map(|row| format!("{} --> {} --> {}", names(row.inputs, " & "), row.name, row.output.name()));
     let sinks = [sink::<PostgresSink>(), sink::<AnalyticsSink>(), sink::<MongoSink>()];
     hold("graph", ["%%", ""], &stages.chain(sinks).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_states_of_payments_are_those_of_the_code() {
+    hold("transactions", ["<!--", " -->"], &machine::transaction_table());
+    hold("payouts", ["<!--", " -->"], &machine::payout_table());
 }

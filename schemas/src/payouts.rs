@@ -91,11 +91,15 @@ pub enum AttemptState {
     Final,
     /// Reverted in a block that can no longer be undone.
     RevertedFinal,
+    /// Proven to be in no block for good: the chain is final beyond the last block that could have held it.
+    Dead,
+    /// In a block that can no longer be undone, where it did something else than planned; or in a block although it was dead.
+    Stray,
 }
 
 impl AttemptState {
     /// Every state.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Signed,
         Self::Sent,
         Self::Included,
@@ -103,6 +107,8 @@ impl AttemptState {
         Self::Reverted,
         Self::Final,
         Self::RevertedFinal,
+        Self::Dead,
+        Self::Stray,
     ];
 
     /// The label on the wire and in `payout_attempts.state`.
@@ -116,6 +122,8 @@ impl AttemptState {
             Self::Reverted => "reverted",
             Self::Final => "final",
             Self::RevertedFinal => "reverted_final",
+            Self::Dead => "dead",
+            Self::Stray => "stray",
         }
     }
 }

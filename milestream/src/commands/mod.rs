@@ -17,6 +17,7 @@ mod keys;
 pub mod migrate;
 mod networks;
 mod offsets;
+mod payouts;
 mod process;
 mod prune;
 mod read;
@@ -86,6 +87,9 @@ pub enum Command {
     /// Contracts of networks.
     #[command(subcommand)]
     Contracts(contracts::Contracts),
+    /// Payouts: look at them, and give those a way out that wait for a person.
+    #[command(subcommand)]
+    Payouts(payouts::Payouts),
     /// Wallets of users.
     #[command(subcommand)]
     Wallet(wallet::Wallet),
@@ -120,6 +124,7 @@ impl Command {
             Self::Service(service) => service.run(config).await,
             Self::Networks(networks) => networks.run(config).await,
             Self::Contracts(contracts) => contracts.run(config).await,
+            Self::Payouts(payouts) => payouts.run(config).await,
             Self::Wallet(wallet) => wallet.run(config).await,
             Self::Read(photos) => read::run(photos),
             Self::Config(command) => command.run(config),

@@ -310,7 +310,10 @@ impl PayoutConsumer {
         at: DateTime<Utc>,
         outbox: &mut Outbox,
     ) -> Result<(), StageError> {
-        rows::update_transaction(tx, transaction).await?;
+        rows::update_transaction(&mut *tx, transaction).await?;
+        if let (Change::Incident, Some(what)) = (change, &transaction.attempt.error) {
+            rows::incident(tx, (&self.genesis_id, &transaction.attempt.tx_id), what, at).await?;
+        }
         self.publisher().transaction(transaction, change, at, outbox)
     }
 

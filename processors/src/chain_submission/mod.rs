@@ -6,13 +6,14 @@
 //! 1. A reward is in at most one live transaction: a unique index.
 //! 2. A transaction's id is stored before it is signed, its bytes before they are posted, and only stored bytes are posted.
 //! 3. Whatever a node responds, the same bytes are posted again until the chain shows them in a block. No other transaction takes
-//!    the place of one that was signed.
+//!    the place of one that was signed, unless two nodes (or the only one) prove it dead or reverted on their final chains.
 //! 4. A payment counts as made by the blocks of `chain.events` alone, and an undone block takes that back.
 
 pub mod consume;
 pub mod ledger;
 pub mod metrics;
 pub mod network;
+pub mod operate;
 pub mod submit;
 
 pub use self::submit::obstacle;

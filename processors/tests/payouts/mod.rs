@@ -1,6 +1,9 @@
 //! `chain_submission` on a real Postgres and a real Thor node: what stands in its way is reported and heals, and whenever it is killed
 //! each reward is paid once. `THOR_URL` names a solo node with a block interval.
 
+mod ends;
+mod scripted;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,6 +69,10 @@ fn schemas() -> Schemas {
     }
 }
 
+fn example_grant() -> RewardGranted {
+    examples(Topic::RewardsGranted).iter().find(|example| example.name == "normal-whole").unwrap().event()
+}
+
 struct World {
     database: Database,
     contracts: &'static Deployment,
@@ -75,24 +82,29 @@ struct World {
 impl World {
     /// A schema with the network's rows.
     async fn new() -> Self {
-        let world = Self {
-            database: Database::new().await,
-            contracts: contracts().await,
-            metrics: PayoutMetrics::new().unwrap(),
-        };
+        Self::of(contracts().await, &[thor()], true).await
+    }
+
+    /// A schema with the rows of a network of these nodes; `all` contracts, or the pool alone.
+    async fn of(contracts: &'static Deployment, urls: &[String], all: bool) -> Self {
+        let world =
+            Self { database: Database::new().await, contracts, metrics: PayoutMetrics::new().unwrap() };
         let genesis = world.contracts.genesis_id.to_string();
-        sqlx::query("insert into network_configs (id, rpc_url, genesis_id) values ($1, $2, $3)")
-            .bind(Uuid::now_v7())
-            .bind(thor())
-            .bind(&genesis)
-            .execute(&world.database.pool)
-            .await
-            .unwrap();
-        for (name, address) in [
+        for url in urls {
+            sqlx::query("insert into network_configs (id, rpc_url, genesis_id) values ($1, $2, $3)")
+                .bind(Uuid::now_v7())
+                .bind(url)
+                .bind(&genesis)
+                .execute(&world.database.pool)
+                .await
+                .unwrap();
+        }
+        let rows = [
             ("X2EarnRewardsPool", world.contracts.rewards_pool),
             ("B3TR Token Contract", world.contracts.b3tr),
             ("X2EarnApps", world.contracts.x2earn_apps),
-        ] {
+        ];
+        for (name, address) in &rows[..if all { 3 } else { 1 }] {
             sqlx::query(
                 "insert into smart_contracts (id, contract_name, contract_address, app_id, genesis_id) values ($1, $2, $3, $4, $5)",
             )
@@ -108,17 +120,30 @@ impl World {
         world
     }
 
+    /// Delivers a record twice, as after any crash.
+    async fn consume(&self, payload: PayoutInput) {
+        let consumer = PayoutConsumer {
+            pool: self.database.pool.clone(),
+            schemas: schemas(),
+            genesis_id: self.contracts.genesis_id.to_string(),
+            gas_ceiling: 15_000_000,
+            clock: Arc::new(SystemClock),
+            metrics: self.metrics.clone(),
+        };
+        let position = record(example_grant(), 0).position;
+        let input = runtime::Envelope { payload, position, timestamp_ms: 0, redrive: 0, traceparent: None };
+        for _ in 0..2 {
+            consumer.write(std::slice::from_ref(&input)).await.unwrap();
+        }
+    }
+
     async fn run(&self, statement: &'static str, value: &str) {
         sqlx::query(statement).bind(value).execute(&self.database.pool).await.unwrap();
     }
 
     /// A driver with a wallet, who was granted a reward.
     async fn grant(&self, amount: i64, wallet: Address) -> Uuid {
-        let mut event: RewardGranted = examples(Topic::RewardsGranted)
-            .iter()
-            .find(|example| example.name == "normal-whole")
-            .unwrap()
-            .event();
+        let mut event = example_grant();
         let (user, wallet_id) = (Uuid::now_v7(), Uuid::now_v7());
         sqlx::query("insert into users (id) values ($1)")
             .bind(user)
@@ -141,26 +166,7 @@ impl World {
         event.stamp.wallet_id = Some(wallet_id);
         event.granted = amount.into();
         let reward = event.reward_id.0;
-        let granted = record(event, 0);
-        let input = runtime::Envelope {
-            payload: PayoutInput::Granted(Box::new(granted.payload)),
-            position: granted.position,
-            timestamp_ms: granted.timestamp_ms,
-            redrive: 0,
-            traceparent: None,
-        };
-        let consumer = PayoutConsumer {
-            pool: self.database.pool.clone(),
-            schemas: schemas(),
-            genesis_id: self.contracts.genesis_id.to_string(),
-            gas_ceiling: 15_000_000,
-            clock: Arc::new(SystemClock),
-            metrics: self.metrics.clone(),
-        };
-        // Delivered twice, as after any crash.
-        for _ in 0..2 {
-            consumer.write(std::slice::from_ref(&input)).await.unwrap();
-        }
+        self.consume(PayoutInput::Granted(Box::new(event))).await;
         reward
     }
 

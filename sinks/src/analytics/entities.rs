@@ -137,8 +137,10 @@ pub(super) fn paid(event: &PayoutUpdated) -> Result<Vec<Entity>, BadCount> {
 fn fee(attempt: &PayoutTransaction) -> Result<Option<Counted>, &'static str> {
     let rewards = match attempt.state {
         AttemptState::Confirmed | AttemptState::Final => i64::from(attempt.clause_count),
-        AttemptState::Reverted | AttemptState::RevertedFinal => 0,
-        AttemptState::Signed | AttemptState::Sent | AttemptState::Included => return Ok(None),
+        AttemptState::Reverted | AttemptState::RevertedFinal | AttemptState::Stray => 0,
+        AttemptState::Signed | AttemptState::Sent | AttemptState::Included | AttemptState::Dead => {
+            return Ok(None);
+        }
     };
     let at = block_time(attempt).ok_or("has no block")?;
     let wei = attempt

@@ -76,8 +76,9 @@ fn transaction(
         max_retries: event.max_retries,
         status: match attempt.state {
             AttemptState::Signed | AttemptState::Sent | AttemptState::Included => "pending",
-            AttemptState::Confirmed | AttemptState::Final => "confirmed",
+            AttemptState::Confirmed | AttemptState::Final | AttemptState::Stray => "confirmed",
             AttemptState::Reverted | AttemptState::RevertedFinal => "reverted",
+            AttemptState::Dead => "failed",
         },
         network: network_label(&attempt.genesis_id),
         gas_used: int("blockchain_transactions.gas_used", attempt.gas_used)?,

@@ -87,7 +87,17 @@ fn a_rewards_status_follows_its_payout_and_only_a_paid_one_is_distributed_at_a_t
 
 #[test]
 fn a_transactions_status_follows_its_attempt() {
-    let expected = ["pending", "pending", "pending", "confirmed", "reverted", "confirmed", "reverted"];
+    let expected = [
+        "pending",
+        "pending",
+        "pending",
+        "confirmed",
+        "reverted",
+        "confirmed",
+        "reverted",
+        "failed",
+        "confirmed",
+    ];
     for (state, status) in AttemptState::ALL.into_iter().zip(expected) {
         assert_eq!(row_of(PayoutTransaction { state, ..included() }).unwrap().status, status);
     }

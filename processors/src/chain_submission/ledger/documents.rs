@@ -53,8 +53,9 @@ pub fn of_change(
 fn status(state: AttemptState) -> &'static str {
     match state {
         AttemptState::Signed | AttemptState::Sent | AttemptState::Included => "pending",
-        AttemptState::Confirmed | AttemptState::Final => "confirmed",
+        AttemptState::Confirmed | AttemptState::Final | AttemptState::Stray => "confirmed",
         AttemptState::Reverted | AttemptState::RevertedFinal => "reverted",
+        AttemptState::Dead => "failed",
     }
 }
 

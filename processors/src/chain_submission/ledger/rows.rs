@@ -32,6 +32,8 @@ pub struct Payout {
     pub reason: Option<String>,
     /// Changes so far.
     pub revision: i64,
+    /// Final reverts without a culprit so far: its next batch holds the usual number of rewards halved so often.
+    pub splits: i32,
     /// The grant's header.
     pub header: Json<UploadHeader>,
     /// The grant's stamp.
@@ -156,7 +158,7 @@ pub struct Transaction {
 
 const PAYOUT: &str =
     "reward_id, user_id, wallet_id, amount_wei, state, strikes, max_retries, claimed_at, reason, revision,
-    header, stamp, ready_at, paid_at, tx_id";
+    splits, header, stamp, ready_at, paid_at, tx_id";
 
 /// A payout by its reward, locked.
 pub async fn payout(tx: &mut PgConnection, reward_id: Uuid) -> sqlx::Result<Option<Payout>> {
@@ -216,7 +218,7 @@ pub async fn insert_payout(tx: &mut PgConnection, payout: &Payout) -> sqlx::Resu
 pub async fn update_payout(tx: &mut PgConnection, payout: &Payout) -> sqlx::Result<()> {
     sqlx::query(
         "update payouts set wallet_id = $2, state = $3, strikes = $4, max_retries = $5, claimed_at = $6, reason = $7,
-            revision = $8, ready_at = $9, paid_at = $10, tx_id = $11, updated_at = now()
+            revision = $8, ready_at = $9, paid_at = $10, tx_id = $11, splits = $12, updated_at = now()
          where reward_id = $1",
     )
     .bind(payout.reward_id)
@@ -230,6 +232,7 @@ pub async fn update_payout(tx: &mut PgConnection, payout: &Payout) -> sqlx::Resu
     .bind(payout.ready_at)
     .bind(payout.paid_at)
     .bind(&payout.tx_id)
+    .bind(payout.splits)
     .execute(tx)
     .await?;
     Ok(())
@@ -335,5 +338,50 @@ pub async fn update_transaction(tx: &mut PgConnection, transaction: &Transaction
     for payout in &transaction.payouts {
         update_payout(tx, payout).await?;
     }
+    Ok(())
+}
+
+/// Frees the rewards of a transaction that is dead or reverted for good, so that another may pay them, and gives what it was charged
+/// for back to the day of its signature. `proof` is what the nodes reported.
+pub async fn free(tx: &mut PgConnection, tx_id: &str, proof: &Value) -> sqlx::Result<()> {
+    let freed = sqlx::query("update payout_attempt_rewards set live = false where tx_id = $1 and live")
+        .bind(tx_id)
+        .execute(&mut *tx)
+        .await?;
+    if freed.rows_affected() == 0 {
+        return Ok(());
+    }
+    sqlx::query("update payout_attempts set dead_proof = $2 where tx_id = $1")
+        .bind(tx_id)
+        .bind(proof)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query(
+        "update payout_budgets b set spent_wei = greatest(b.spent_wei - a.batch_wei, 0)
+         from payout_attempts a where a.tx_id = $1 and b.day = a.budget_day",
+    )
+    .bind(tx_id)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Stores what a person must look at before anything more is signed.
+pub async fn incident(
+    tx: &mut PgConnection,
+    (genesis_id, tx_id): (&str, &str),
+    what: &str,
+    at: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into payout_incidents (genesis_id, tx_id, what, found_at) values ($1, $2, $3, $4)
+         on conflict (genesis_id, tx_id, what) do nothing",
+    )
+    .bind(genesis_id)
+    .bind(tx_id)
+    .bind(what)
+    .bind(at)
+    .execute(tx)
+    .await?;
     Ok(())
 }

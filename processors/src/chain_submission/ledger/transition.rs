@@ -1,4 +1,5 @@
-//! What grants, claims and blocks do to payouts and transactions: functions of the rows and the event alone.
+//! What grants, claims and blocks do to payouts and transactions: functions of the rows and the event alone, by the tables of
+//! [`machine`].
 //!
 //! ```text
 //! payout       waiting ─ claim ─▶ ready ─ plan ─▶ in_flight ─ 12 confirmations ─▶ paid ─ final block ─▶ final
@@ -6,13 +7,13 @@
 //!                                   ▲────── block undone ───────┴──────────────┘
 //! ```
 //!
-//! A transaction that is in no block goes on being posted, the same bytes each time; nothing takes its place here.
+//! A transaction that is in no block goes on being posted, the same bytes each time. Another one takes its place only once it is dead
+//! or reverted on the final chain, by the word of two nodes where there are two.
 
 use chain::Wei;
-use chain::abi::ContractEvent;
+use chain::abi::{ContractEvent, Refusal};
 use chain::node::Event as Log;
 use chrono::{DateTime, Utc};
-use rust_decimal::Decimal;
 use schemas::events::{
     AttemptState, BlockAdopted, ChainTransaction, PayoutState, RewardClaimed, RewardGranted,
 };
@@ -20,6 +21,9 @@ use serde_json::json;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+pub use super::amounts::{decimal, share, wei};
+pub use super::change::Change;
+use super::machine::{self, Outcome, PayoutEvent, TxEvent, TxState};
 use super::rows::{Payout, Transaction};
 
 /// Blocks on top of its own after which a payment counts as made: the advice of the Thor wiki, two minutes.
@@ -28,65 +32,8 @@ pub const CONFIRMATIONS: i64 = 12;
 /// Entries of a transaction's history that are kept.
 const HISTORY: usize = 64;
 
-/// What happened to a transaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Its bytes are stored.
-    Signed,
-    /// It was posted for the first time.
-    Sent,
-    /// It is in a block.
-    Included,
-    /// It has another confirmation.
-    Deeper,
-    /// Its block does not count any more.
-    Undone,
-    /// 12 confirmations, and it paid what was planned.
-    Confirmed,
-    /// 12 confirmations, and all its clauses failed.
-    Reverted,
-    /// Its block is final.
-    Final,
-    /// No block can hold it any more, and none is known to.
-    Expired,
-    /// 12 confirmations, and it did something else than planned: a person must look.
-    Incident,
-}
-
-impl Change {
-    /// Metric label.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Signed => "signed",
-            Self::Sent => "sent",
-            Self::Included => "included",
-            Self::Deeper => "deeper",
-            Self::Undone => "undone",
-            Self::Confirmed => "confirmed",
-            Self::Reverted => "reverted",
-            Self::Final => "final",
-            Self::Expired => "expired",
-            Self::Incident => "incident",
-        }
-    }
-
-    /// The name in `transaction_monitoring_logs.monitoring_stage`; none for a mere confirmation.
-    #[must_use]
-    pub fn stage(self) -> Option<&'static str> {
-        match self {
-            Self::Signed => Some("signed"),
-            Self::Sent => Some("submitted"),
-            Self::Included => Some("pending"),
-            Self::Deeper | Self::Expired => None,
-            Self::Undone => Some("undone"),
-            Self::Confirmed => Some("confirmed"),
-            Self::Reverted => Some("reverted"),
-            Self::Final => Some("finalized"),
-            Self::Incident => Some("stray"),
-        }
-    }
-}
+/// How the error of a transaction begins that a person must look at.
+const INCIDENT: &str = "incident: ";
 
 /// A stored claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +74,7 @@ pub fn granted(
         claimed_at: event.stamp.auto_claim.then(|| event.header.occurred_at.to_utc()),
         reason: None,
         revision: 0,
+        splits: 0,
         header: Json(event.header.clone()),
         stamp: Json(event.stamp.clone()),
         ready_at: None,
@@ -190,15 +138,46 @@ impl Transaction {
         }
     }
 
-    /// A node was given the bytes; whatever it responded, from now on they may be anywhere. None where that was known.
-    pub fn sent(&mut self, at: DateTime<Utc>) -> Option<Change> {
-        let attempt = &mut self.attempt;
-        attempt.broadcast_count += 1;
-        if attempt.state != AttemptState::Signed {
+    /// The table's word on an event.
+    fn outcome(&self, event: TxEvent) -> Outcome<TxState> {
+        let differs = self.attempt.error.as_deref().is_some_and(|error| error.starts_with(INCIDENT));
+        machine::transaction(TxState::Signed(self.attempt.state), event, differs)
+    }
+
+    /// The next state where the table has one.
+    fn next(&self, event: TxEvent) -> Option<AttemptState> {
+        match self.outcome(event).to() {
+            Some(TxState::Signed(state)) => Some(state),
+            _ => None,
+        }
+    }
+
+    /// Applies an event to each payout as far as the table moves it.
+    fn move_payouts(&mut self, event: PayoutEvent, and: impl Fn(&mut Payout)) {
+        for payout in &mut self.payouts {
+            if let Outcome::To(state) = machine::payout(payout.state, event) {
+                payout.state = state;
+                and(payout);
+            }
+        }
+    }
+
+    /// Notes what must not happen; the rows stay as they are but for the transaction's error.
+    fn incident(&mut self, what: String, at: DateTime<Utc>) -> Option<Change> {
+        let error = Some(format!("{INCIDENT}{what}"));
+        if self.attempt.error == error {
             return None;
         }
-        attempt.state = AttemptState::Sent;
-        attempt.sent_at = Some(at);
+        self.attempt.error = error;
+        self.note(Change::Incident, at);
+        Some(Change::Incident)
+    }
+
+    /// A node was given the bytes; whatever it responded, from now on they may be anywhere. None where that was known.
+    pub fn sent(&mut self, at: DateTime<Utc>) -> Option<Change> {
+        self.attempt.broadcast_count += 1;
+        self.attempt.state = self.next(TxEvent::Post)?;
+        self.attempt.sent_at = Some(at);
         self.note(Change::Sent, at);
         Some(Change::Sent)
     }
@@ -206,8 +185,8 @@ impl Transaction {
     /// The chain has passed the last block that could hold it, and it was seen in none: it stays pending and visible, since only a
     /// proof on the final chain shows that it is dead. None where that is noted already.
     pub fn expired(&mut self, at: DateTime<Utc>) -> Option<Change> {
+        let waiting = self.next(TxEvent::ProveDead).is_some();
         let attempt = &mut self.attempt;
-        let waiting = matches!(attempt.state, AttemptState::Signed | AttemptState::Sent);
         if !waiting || attempt.error.is_some() {
             return None;
         }
@@ -219,14 +198,58 @@ impl Transaction {
         Some(Change::Expired)
     }
 
-    /// It is in a block that was adopted. None where it is in a block already.
-    pub fn included(&mut self, block: &BlockAdopted, found: &ChainTransaction) -> Option<Change> {
-        if !matches!(self.attempt.state, AttemptState::Signed | AttemptState::Sent) {
+    /// It is proven dead: its payouts are ready again. None where it is in a block, or dead already.
+    pub fn dead(&mut self, at: DateTime<Utc>) -> Option<Change> {
+        self.attempt.state = self.next(TxEvent::ProveDead)?;
+        self.attempt.error =
+            Some(format!("dead: no block up to {} holds it, and that is final", self.attempt.last_valid));
+        self.move_payouts(PayoutEvent::Free, |payout| {
+            payout.ready_at = Some(at);
+            payout.reason = None;
+        });
+        self.note(Change::Dead, at);
+        Some(Change::Dead)
+    }
+
+    /// It is reverted for good: the payout of the `culprit` (clause and the contract's reason) is quarantined, the others are ready
+    /// again. Without a culprit they go in smaller batches from then on, and one that was alone has failed once. None where it is
+    /// not reverted for good.
+    pub fn replanned(&mut self, culprit: Option<(usize, &Refusal)>, at: DateTime<Utc>) -> Option<Change> {
+        if self.attempt.state != AttemptState::RevertedFinal {
             return None;
         }
+        let alone = self.payouts.len() == 1;
+        for (clause, payout) in self.payouts.iter_mut().enumerate() {
+            let refusal = culprit.filter(|(at, _)| *at == clause).map(|(_, refusal)| refusal);
+            payout.splits += i32::from(culprit.is_none());
+            payout.strikes += i32::from(culprit.is_none() && alone);
+            let exhausted = payout.strikes > payout.max_retries;
+            let event = if refusal.is_some() || exhausted { PayoutEvent::Refuse } else { PayoutEvent::Free };
+            let Outcome::To(state) = machine::payout(payout.state, event) else { continue };
+            payout.state = state;
+            let free = state == PayoutState::Ready;
+            payout.ready_at = free.then_some(at);
+            payout.reason = match refusal {
+                Some(refusal) => Some(format!("poisoned_clause: {refusal}")),
+                None if exhausted => Some("poisoned_clause: it is reverted each time, alone too".to_owned()),
+                None => None,
+            };
+        }
+        self.note(Change::Replanned, at);
+        Some(Change::Replanned)
+    }
+
+    /// It is in a block that was adopted. None where it is in a block already.
+    pub fn included(&mut self, block: &BlockAdopted, found: &ChainTransaction) -> Option<Change> {
+        let at = block.occurred_at.to_utc();
+        let (state, dead) = match self.outcome(TxEvent::Include) {
+            Outcome::To(TxState::Signed(state)) => (state, false),
+            Outcome::Incident(Some(TxState::Signed(state))) => (state, true),
+            _ => return None,
+        };
         let difference = self.difference(found);
         let attempt = &mut self.attempt;
-        attempt.state = AttemptState::Included;
+        attempt.state = state;
         attempt.block_id = Some(block.block.id.clone());
         attempt.block_number = Some(block.block.number);
         attempt.block_timestamp = Some(block.block.timestamp.to_utc());
@@ -234,11 +257,21 @@ impl Transaction {
         attempt.gas_used = Some(found.gas_used);
         attempt.paid_wei = found.paid_wei.parse().ok();
         attempt.confirmations = 0;
+        if dead {
+            let what = format!("proven dead, and in block {}", block.block.id);
+            // What is not in a successor yet waits for a person.
+            for payout in self.payouts.iter_mut().filter(|payout| payout.state == PayoutState::Ready) {
+                payout.state = PayoutState::Quarantined;
+                payout.ready_at = None;
+                payout.reason = Some(format!("{INCIDENT}{what}"));
+            }
+            return self.incident(what, at);
+        }
         attempt.error = difference;
         for payout in &mut self.payouts {
             payout.reason = None;
         }
-        self.note(Change::Included, block.occurred_at.to_utc());
+        self.note(Change::Included, at);
         Some(Change::Included)
     }
 
@@ -293,66 +326,75 @@ impl Transaction {
             return None;
         }
         attempt.confirmations = confirmations;
-        let change = match (depth == CONFIRMATIONS, attempt.reverted == Some(true), &attempt.error) {
-            (false, ..) => Change::Deeper,
-            (true, true, _) => Change::Reverted,
-            (true, false, None) => Change::Confirmed,
-            (true, false, Some(_)) => Change::Incident,
+        let event = match (depth == CONFIRMATIONS, attempt.reverted == Some(true), &attempt.error) {
+            (false, ..) => {
+                self.note(Change::Deeper, at);
+                return Some(Change::Deeper);
+            }
+            (true, true, _) => TxEvent::Revert,
+            (true, false, None) => TxEvent::Confirm,
+            (true, false, Some(_)) => TxEvent::Differ,
         };
-        match change {
-            Change::Confirmed => {
-                attempt.state = AttemptState::Confirmed;
-                attempt.confirmed_at = Some(at);
-                for payout in &mut self.payouts {
-                    payout.state = PayoutState::Paid;
+        let change = match self.next(event) {
+            Some(AttemptState::Confirmed) => {
+                self.attempt.state = AttemptState::Confirmed;
+                self.attempt.confirmed_at = Some(at);
+                self.move_payouts(PayoutEvent::Confirm, |payout| {
                     payout.paid_at = Some(at);
                     payout.reason = None;
-                }
+                });
+                Change::Confirmed
             }
-            Change::Reverted => {
-                attempt.state = AttemptState::Reverted;
+            Some(state) => {
+                self.attempt.state = state;
                 for payout in &mut self.payouts {
-                    payout.reason.clone_from(&attempt.error);
+                    payout.reason.clone_from(&self.attempt.error);
                 }
+                Change::Reverted
             }
-            _ => {}
-        }
+            None => Change::Incident,
+        };
         self.note(change, at);
         Some(change)
     }
 
     /// Blocks up to `finalized` can no longer be undone. None where nothing changes.
     pub fn finalized(&mut self, finalized: i64, at: DateTime<Utc>) -> Option<Change> {
-        let attempt = &mut self.attempt;
-        if attempt.block_number.is_none_or(|number| number > finalized) {
+        if self.attempt.block_number.is_none_or(|number| number > finalized) {
             return None;
         }
-        match attempt.state {
-            AttemptState::Confirmed => {
-                attempt.state = AttemptState::Final;
-                for payout in &mut self.payouts {
-                    payout.state = PayoutState::Final;
-                }
+        let state = self.next(TxEvent::Finalize)?;
+        self.attempt.state = state;
+        match state {
+            AttemptState::Final => self.move_payouts(PayoutEvent::Finalize, |_| {}),
+            // It took effect for good, but not as planned: whether a payout of it was paid, a person decides.
+            AttemptState::Stray => {
+                let reason = self.attempt.error.clone();
+                self.move_payouts(PayoutEvent::Stray, |payout| payout.reason.clone_from(&reason));
             }
-            AttemptState::Reverted => attempt.state = AttemptState::RevertedFinal,
-            _ => return None,
+            // Planned again once two nodes agree that it is so, by the half that asks nodes.
+            _ => {}
         }
-        attempt.finalized_at = Some(at);
+        self.attempt.finalized_at = Some(at);
         self.note(Change::Final, at);
         Some(Change::Final)
     }
 
-    /// Its block does not count any more: the same bytes are posted again. None where it is in another block, or final.
+    /// Its block does not count any more: the same bytes are posted again. None where it is in another block; an incident where the
+    /// block was final.
     pub fn undone(&mut self, block_id: &str, at: DateTime<Utc>) -> Option<Change> {
-        let attempt = &mut self.attempt;
-        let movable = matches!(
-            attempt.state,
-            AttemptState::Included | AttemptState::Confirmed | AttemptState::Reverted
-        );
-        if !movable || attempt.block_id.as_deref() != Some(block_id) {
+        if self.attempt.block_id.as_deref() != Some(block_id) {
             return None;
         }
-        attempt.state = AttemptState::Sent;
+        let state = match self.outcome(TxEvent::Undo) {
+            Outcome::To(TxState::Signed(state)) => state,
+            Outcome::Incident(_) => {
+                return self.incident(format!("block {block_id} was final, and was undone"), at);
+            }
+            _ => return None,
+        };
+        let attempt = &mut self.attempt;
+        attempt.state = state;
         attempt.block_id = None;
         attempt.block_number = None;
         attempt.block_timestamp = None;
@@ -362,40 +404,13 @@ impl Transaction {
         attempt.confirmations = 0;
         attempt.confirmed_at = None;
         attempt.error = None;
+        self.move_payouts(PayoutEvent::Undo, |payout| payout.paid_at = None);
         for payout in &mut self.payouts {
-            payout.state = PayoutState::InFlight;
-            payout.paid_at = None;
             payout.reason = None;
         }
         self.note(Change::Undone, at);
         Some(Change::Undone)
     }
-}
-
-/// Wei as the tables hold them; none beyond 28 digits, more than all B3TR there will ever be.
-#[must_use]
-pub fn decimal(wei: Wei) -> Option<Decimal> {
-    Decimal::try_from_i128_with_scale(i128::try_from(wei.to_u128()?).ok()?, 0).ok()
-}
-
-/// Wei of the tables.
-#[must_use]
-pub fn wei(amount: Decimal) -> Option<Wei> {
-    amount.normalize().to_string().parse().ok()
-}
-
-/// The share of `total` that falls to the clause with index `at`, by the gas that each was simulated with:
-/// floor(T·Cᵢ/C) − floor(T·Cᵢ₋₁/C) with C cumulated. The shares sum to `total`.
-#[must_use]
-pub fn share(total: u128, weights: &[i64], at: usize) -> u128 {
-    let weight = |weight: &i64| u128::from(weight.unsigned_abs());
-    let all: u128 = weights.iter().map(weight).sum::<u128>().max(1);
-    let upto = |count: usize| {
-        let cumulated: u128 = weights.iter().take(count).map(weight).sum();
-        // A fee of 10^27 wei in units of 10^10 is below 2^60, gas below 2^26: the product stays below 2^128.
-        total.saturating_mul(cumulated) / all
-    };
-    upto(at + 1) - upto(at)
 }
 
 #[cfg(test)]

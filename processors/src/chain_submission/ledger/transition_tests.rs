@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use rust_decimal::Decimal;
 use schemas::events::{BlockPlace, ChainLog, RewardGranted};
 use schemas::ids::{EventId, Micros, RewardId, UploadId};
 
@@ -201,7 +202,91 @@ fn the_twelfth_block_on_top_makes_a_payment_paid_and_a_final_block_makes_it_fina
     assert_eq!(transaction.finalized(9, at(230)), None);
     assert_eq!(transaction.finalized(10, at(230)), Some(Change::Final));
     assert!(transaction.payouts.iter().all(|payout| payout.state == PayoutState::Final));
-    assert_eq!(transaction.undone("10a", at(240)), None, "a final block is not undone");
+}
+
+#[test]
+fn a_final_block_that_is_undone_is_an_incident_and_takes_nothing_back() {
+    let mut transaction = included(1);
+    transaction.deeper(22, at(220));
+    transaction.finalized(10, at(230));
+    assert_eq!(transaction.undone("10a", at(240)), Some(Change::Incident));
+    assert_eq!(transaction.attempt.state, AttemptState::Final);
+    assert_eq!(transaction.payouts[0].state, PayoutState::Final);
+    assert!(transaction.attempt.error.as_deref().unwrap().starts_with("incident: block 10a was final"));
+    assert_eq!(transaction.undone("10a", at(250)), None, "it is told once");
+}
+
+#[test]
+fn a_dead_transaction_frees_its_rewards_and_its_inclusion_afterwards_is_an_incident() {
+    let mut transaction = transaction(2);
+    transaction.sent(at(2));
+    transaction.expired(at(3));
+    assert_eq!(transaction.dead(at(4)), Some(Change::Dead));
+    assert_eq!(transaction.dead(at(5)), None);
+    for payout in &transaction.payouts {
+        assert_eq!((payout.state, payout.ready_at, &payout.reason), (PayoutState::Ready, Some(at(4)), &None));
+    }
+    let late = found(&transaction);
+    assert_eq!(transaction.included(&block(180, 'a'), &late), Some(Change::Incident));
+    assert_eq!(transaction.attempt.state, AttemptState::Stray);
+    assert!(
+        transaction.payouts.iter().all(|payout| payout.state == PayoutState::Ready),
+        "not taken for paid"
+    );
+    assert_eq!(included(1).dead(at(5)), None, "what is in a block is not dead");
+}
+
+/// A transaction of `count` rewards that is reverted for good.
+fn reverted_for_good(count: usize) -> Transaction {
+    let mut transaction = transaction(count);
+    transaction.sent(at(2));
+    let reverted = ChainTransaction { reverted: true, logs: Vec::new(), ..found(&transaction) };
+    transaction.included(&block(10, 'a'), &reverted);
+    assert_eq!(transaction.replanned(None, at(20)), None, "another branch may hold it");
+    transaction.deeper(22, at(220));
+    assert_eq!(transaction.replanned(None, at(220)), None, "it may still be undone");
+    transaction.finalized(10, at(230));
+    transaction
+}
+
+#[test]
+fn of_a_final_revert_the_culprit_is_quarantined_in_the_contracts_words_and_the_others_are_ready_again() {
+    let mut transaction = reverted_for_good(3);
+    let refusal = Refusal::decode(&[], "it does not like this one");
+    assert_eq!(transaction.replanned(Some((1, &refusal)), at(240)), Some(Change::Replanned));
+    let states: Vec<PayoutState> = transaction.payouts.iter().map(|payout| payout.state).collect();
+    assert_eq!(states, [PayoutState::Ready, PayoutState::Quarantined, PayoutState::Ready]);
+    let reason = transaction.payouts[1].reason.as_deref();
+    assert_eq!(reason, Some("poisoned_clause: it does not like this one"));
+    assert!(transaction.payouts.iter().all(|payout| payout.splits == 0 && payout.strikes == 0));
+}
+
+#[test]
+fn final_reverts_without_a_culprit_split_the_batch_and_one_that_fails_alone_again_and_again_is_quarantined() {
+    let mut several = reverted_for_good(2);
+    several.replanned(None, at(240));
+    assert!(several.payouts.iter().all(|payout| payout.state == PayoutState::Ready && payout.splits == 1));
+    let mut alone = reverted_for_good(1);
+    for strikes in 1..=3 {
+        alone.replanned(None, at(240));
+        assert_eq!((alone.payouts[0].state, alone.payouts[0].strikes), (PayoutState::Ready, strikes));
+        alone.payouts[0].state = PayoutState::InFlight;
+    }
+    alone.replanned(None, at(240));
+    assert_eq!(alone.payouts[0].state, PayoutState::Quarantined);
+}
+
+#[test]
+fn an_incident_in_a_final_block_ends_and_its_rewards_wait_for_a_person() {
+    let mut transaction = transaction(1);
+    let mut listed = found(&transaction);
+    listed.logs.clear();
+    transaction.included(&block(10, 'a'), &listed);
+    assert_eq!(transaction.deeper(22, at(220)), Some(Change::Incident));
+    assert_eq!(transaction.finalized(10, at(230)), Some(Change::Final));
+    assert_eq!(transaction.attempt.state, AttemptState::Stray);
+    assert_eq!(transaction.payouts[0].state, PayoutState::Quarantined);
+    assert!(transaction.payouts[0].reason.as_deref().unwrap().starts_with("incident: "));
 }
 
 #[test]
@@ -300,6 +385,8 @@ enum Event {
     Undo,
     Finalize,
     Expire,
+    Die,
+    Replan,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -309,7 +396,9 @@ fn event() -> impl Strategy<Value = Event> {
         6 => Just(Event::Grow),
         1 => Just(Event::Undo),
         1 => Just(Event::Finalize),
-        1 => Just(Event::Expire)
+        1 => Just(Event::Expire),
+        1 => Just(Event::Die),
+        1 => Just(Event::Replan)
     ]
 }
 
@@ -335,13 +424,15 @@ proptest! {
                 Event::Undo => {
                     let id = transaction.attempt.block_id.clone().unwrap_or_default();
                     let undone = transaction.undone(&id, at(head));
-                    if undone.is_some() {
+                    if undone == Some(Change::Undone) {
                         head -= 1;
                     }
                     undone
                 }
                 Event::Finalize => transaction.finalized(head - 12, at(head)),
                 Event::Expire => transaction.expired(at(head)),
+                Event::Die => transaction.dead(at(head)),
+                Event::Replan => transaction.replanned(None, at(head)),
             };
             for (n, payout) in transaction.payouts.iter().enumerate() {
                 prop_assert_eq!(payout.revision, before[n] + i64::from(change.is_some()));

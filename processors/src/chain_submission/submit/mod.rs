@@ -1,11 +1,15 @@
 //! The loop that plans, signs and posts, under the signer's lease. It decides nothing about what was paid: that is told by
 //! `chain.events` alone.
 
+mod blame;
+mod fate;
+mod gate;
 pub mod lease;
 pub mod obstacle;
 mod plan;
 mod planner;
 mod preflight;
+mod settle;
 mod sign;
 pub mod terms;
 
@@ -116,6 +120,9 @@ struct Memory {
     network: Option<(Network, Connections, Instant)>,
     posted: HashMap<String, Instant>,
     counted: Option<Instant>,
+    settled: Option<Instant>,
+    /// Height of the best block that a node gave last; 0 before the first.
+    best: u32,
     obstacle: Option<&'static str>,
 }
 
@@ -167,6 +174,8 @@ impl Submitter {
         self.count(memory).await?;
         let Some(lease) = self.lease(memory).await? else { return Ok(()) };
         self.post_all(memory, &lease).await?;
+        self.settle_all(memory, &lease).await?;
+        self.gate(&lease).await?;
         self.sign_all(memory, &lease).await?;
         let now = self.clock.now().to_utc();
         let limit = i64::try_from(self.settings.batch_rewards).unwrap_or(i64::MAX);
@@ -233,6 +242,7 @@ impl Submitter {
         }
         self.publish(outbox).await?;
         let (node, best) = response.map_err(Obstacle::from)?;
+        memory.best = best;
         Ok((network, node, best))
     }
 
@@ -290,10 +300,12 @@ impl Submitter {
     async fn post_all(&self, memory: &mut Memory, lease: &Lease) -> Result<(), RoundError> {
         let waiting: Vec<(String, Vec<u8>, i64, String)> = sqlx::query_as(
             "select tx_id, raw, last_valid, state from payout_attempts
-             where signer = $1 and state in ('signed', 'sent') order by planned_at limit $2",
+             where signer = $1 and state in ('signed', 'sent') and (last_valid >= $3 or error is null)
+             order by planned_at limit $2",
         )
         .bind(&lease.signer)
         .bind(IN_FLIGHT)
+        .bind(i64::from(memory.best))
         .fetch_all(&self.pool)
         .await?;
         memory.posted.retain(|id, _| waiting.iter().any(|(waiting, ..)| waiting == id));
@@ -309,12 +321,12 @@ impl Submitter {
         for (id, raw, last_valid, state) in due {
             memory.posted.insert(id.clone(), Instant::now());
             if i64::from(best) > last_valid {
-                self.advance(lease, &id, |transaction, at| transaction.expired(at)).await?;
+                self.advance(lease, &id, None, rows::Transaction::expired).await?;
                 continue;
             }
             // Noted before the post: from here on the bytes may be anywhere, whatever becomes of this process.
             if state == AttemptState::Signed.label() {
-                self.advance(lease, &id, |transaction, at| transaction.sent(at)).await?;
+                self.advance(lease, &id, None, rows::Transaction::sent).await?;
             } else {
                 sqlx::query(
                     "update payout_attempts set broadcast_count = broadcast_count + 1 where tx_id = $1",
@@ -331,11 +343,12 @@ impl Submitter {
         Ok(())
     }
 
-    /// Applies a change to a transaction and publishes it.
+    /// Applies a change to a transaction and publishes it. With a proof of its end the rewards are freed for another transaction.
     async fn advance(
         &self,
         lease: &Lease,
         id: &str,
+        proof: Option<&serde_json::Value>,
         apply: impl Fn(&mut rows::Transaction, chrono::DateTime<chrono::Utc>) -> Option<Change>,
     ) -> Result<(), RoundError> {
         let at = self.clock.now().to_utc();
@@ -345,6 +358,9 @@ impl Submitter {
         for mut transaction in rows::transactions(&mut tx, Which::Ids(&[id.to_owned()])).await? {
             if let Some(change) = apply(&mut transaction, at) {
                 rows::update_transaction(&mut tx, &transaction).await?;
+                if let Some(proof) = proof {
+                    rows::free(&mut tx, id, proof).await?;
+                }
                 self.settings.terms.publisher(self.schemas).transaction(
                     &transaction,
                     change,

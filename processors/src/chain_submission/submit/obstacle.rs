@@ -69,6 +69,22 @@ pub enum Obstacle {
         /// Gas limit of the best block.
         block_limit: u64,
     },
+    /// The pool refuses every reward, in words that this release does not know.
+    #[error("the pool refuses every reward: {0}")]
+    Refused(String),
+    /// Something that must not happen did.
+    #[error(
+        "{incidents} incidents are unresolved, the first of {first}: `milestream payouts resolve` once a person has looked"
+    )]
+    Incident {
+        /// How many.
+        incidents: i64,
+        /// Transaction and what happened.
+        first: String,
+    },
+    /// An operator has paused payments.
+    #[error("an operator has paused payments: {0}; `milestream payouts resume` goes on")]
+    Stopped(String),
     /// The day's ceiling is reached.
     #[error("chain.daily_ceiling of {0} wei is reached: the rest is paid after midnight UTC")]
     DailyCeiling(Wei),
@@ -76,7 +92,7 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// Every label.
-    pub const LABELS: [&'static str; 14] = [
+    pub const LABELS: [&'static str; 17] = [
         "configuration",
         "keystore",
         "node_unavailable",
@@ -90,6 +106,9 @@ impl Obstacle {
         "no_funds",
         "no_vtho",
         "gas_too_large",
+        "refused",
+        "incident",
+        "stopped",
         "daily_ceiling",
     ];
 
@@ -110,6 +129,9 @@ impl Obstacle {
             Self::NoFunds { .. } => "no_funds",
             Self::NoVtho { .. } => "no_vtho",
             Self::GasTooLarge { .. } => "gas_too_large",
+            Self::Refused(_) => "refused",
+            Self::Incident { .. } => "incident",
+            Self::Stopped(_) => "stopped",
             Self::DailyCeiling(_) => "daily_ceiling",
         }
     }

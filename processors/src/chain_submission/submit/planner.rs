@@ -15,6 +15,7 @@ use super::lease::Lease;
 use super::obstacle::Obstacle;
 use super::plan::{self, Plan, PlanError};
 use super::preflight::{Candidate, Preflight, preflight};
+use super::settle::batch_size;
 use super::sign;
 use super::{IN_FLIGHT, Memory, RoundError, Submitter};
 use crate::chain_submission::ledger::outbox::Outbox;
@@ -32,9 +33,11 @@ impl Submitter {
         ready: Vec<Payout>,
     ) -> Result<(), RoundError> {
         let (in_flight, owed): (i64, Option<Decimal>) = sqlx::query_as(
-            "select count(*), sum(batch_wei) from payout_attempts where signer = $1 and state in ('planned', 'signed', 'sent')",
+            "select count(*), sum(batch_wei) from payout_attempts
+             where signer = $1 and (state = 'planned' or (state in ('signed', 'sent') and last_valid >= $2))",
         )
         .bind(&lease.signer)
+        .bind(i64::from(memory.best))
         .fetch_one(&self.pool)
         .await?;
         if in_flight >= IN_FLIGHT {
@@ -45,6 +48,8 @@ impl Submitter {
         let owed = owed.and_then(wei).unwrap_or_default();
         let mut sum = Wei::ZERO;
         let mut affordable = ready;
+        let splits = affordable.iter().map(|payout| payout.splits);
+        affordable.truncate(batch_size(splits, self.settings.batch_rewards));
         affordable.retain(|payout| {
             let next = wei(payout.amount_wei).and_then(|amount| sum.checked_add(amount));
             let fits = next.is_some_and(|next| next <= left);
@@ -163,9 +168,11 @@ impl Submitter {
     /// Whether the signer's VTHO covers this transaction and all that are in no block yet, at the most they may cost.
     async fn afford_gas(&self, node: &Node, found: &Preflight, lease: &Lease) -> Result<(), RoundError> {
         let pending: Option<Decimal> = sqlx::query_scalar(
-            "select sum(max_fee_wei * gas_limit) from payout_attempts where signer = $1 and state in ('planned', 'signed', 'sent')",
+            "select sum(max_fee_wei * gas_limit) from payout_attempts
+             where signer = $1 and (state = 'planned' or (state in ('signed', 'sent') and last_valid >= $2))",
         )
         .bind(&lease.signer)
+        .bind(i64::from(found.best.number))
         .fetch_one(&self.pool)
         .await?;
         let most = self.settings.terms.most_gas(found.best.gas_limit);

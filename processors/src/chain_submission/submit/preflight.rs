@@ -1,7 +1,7 @@
 //! What is tried out before anything is stored or signed: is everything there that a payment needs, and which of the clauses would
 //! fail.
 
-use chain::abi::{Proof, ProofType, Refusal, RewardCall, RewardKind};
+use chain::abi::{Cause, Proof, ProofType, Refusal, RewardCall, RewardKind};
 use chain::contract::Contract;
 use chain::fee::next_base_fee;
 use chain::node::Revision::{Best, Next};
@@ -12,6 +12,7 @@ use schemas::logs::ContractInteractionLog;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::blame::shared_text;
 use super::obstacle::{Obstacle, shared_cause};
 use crate::chain_submission::ledger::documents::parameters;
 use crate::chain_submission::ledger::rows::Payout;
@@ -77,7 +78,8 @@ pub async fn preflight(
         good.push(Candidate { payout, receiver, amount, clause, gas: 0 });
     }
     funded(node, network, kind, due).await?;
-    let (mut bad, mut tried) = (Vec::new(), Vec::new());
+    let count = good.len();
+    let (mut bad, mut tried) = (Vec::<(Candidate, Refusal)>::new(), Vec::new());
     loop {
         let clauses: Vec<Clause> = good.iter().map(|candidate| candidate.clause.clone()).collect();
         if clauses.is_empty() {
@@ -104,10 +106,31 @@ pub async fn preflight(
             });
         }
         bad.push((good.remove(at), refusal));
+        if let Some(refusal) = shared_text(count, bad.iter().map(|(_, refusal)| refusal)) {
+            return Err(Obstacle::Refused(refusal.to_string()));
+        }
+    }
+    if bad.iter().any(|(_, refusal)| refusal.cause == Cause::Other)
+        && let Some(refusal) = refused_to_itself(node, network, kind, signer).await?
+    {
+        return Err(Obstacle::Refused(refusal.to_string()));
     }
     let base_fee = best.base_fee_per_gas.map(|fee| next_base_fee(fee, best.gas_limit, best.gas_used));
     let priority = node.priority_fee().await?;
     Ok(Preflight { good, bad, best, base_fee, priority, method: kind.method(), tried })
+}
+
+/// Tries out a reward of 10^-8 B3TR to the distributor itself: why that fails is no fault of any receiver or amount.
+async fn refused_to_itself(
+    node: &Node,
+    network: &Network,
+    kind: RewardKind,
+    signer: Address,
+) -> Result<Option<Refusal>, Obstacle> {
+    let clauses = [clause(network, kind, Uuid::nil(), Wei::from(10_000_000_000), signer)];
+    let simulation = Simulation { clauses: &clauses, caller: signer, gas_payer: None, gas: None, at: Next };
+    let outcomes = node.simulate(&simulation).await?;
+    Ok(failing_clause(&outcomes).map(|(_, refusal)| refusal))
 }
 
 /// Looks at the pool, the token and the app; says which function pays.

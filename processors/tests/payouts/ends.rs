@@ -1,0 +1,262 @@
+//! The end of each payment, on a scripted node: dead, reverted for good, or stopped until somebody has looked.
+
+use std::sync::{Arc, Mutex};
+
+use chain::{AppId, BlockId};
+use schemas::events::BlockAdopted;
+
+use super::scripted::{Chain, Thor};
+use super::*;
+
+/// A network of no real chain.
+const GENESIS: BlockId = BlockId([0x42; 32]);
+
+struct Scripted {
+    world: World,
+    chain: Arc<Mutex<Chain>>,
+    thors: Vec<Arc<Thor>>,
+    /// Blocks that were delivered to the consumer.
+    delivered: usize,
+}
+
+impl Scripted {
+    /// A chain of 20 blocks with so many nodes.
+    async fn new(nodes: usize) -> Self {
+        let chain = Chain::new();
+        chain.lock().unwrap().grow(20);
+        let mut thors = Vec::new();
+        for _ in 0..nodes {
+            thors.push(Thor::start(&chain, GENESIS).await);
+        }
+        let contracts = Box::leak(Box::new(Deployment {
+            genesis_id: GENESIS,
+            chain_tag: GENESIS.chain_tag(),
+            block_number: 0,
+            b3tr: wallet(0xb3),
+            rewards_pool: wallet(0x90),
+            x2earn_apps: wallet(0xa0),
+            passport: wallet(0xa1),
+            app_id: AppId([0x0a; 32]),
+            app_name: "scripted".into(),
+            admin: wallet(0xad),
+            distributor: Signer::from_hex(SOLO_KEYS[1]).unwrap().address(),
+            funds: b3tr(100),
+            created_by: chain::TxId([0; 32]),
+        }));
+        let world =
+            World::of(contracts, &thors.iter().map(|thor| thor.url.clone()).collect::<Vec<_>>(), false).await;
+        Self { world, chain, thors, delivered: 20 }
+    }
+
+    fn chain(&self) -> std::sync::MutexGuard<'_, Chain> {
+        self.chain.lock().unwrap()
+    }
+
+    /// Delivers the blocks that the consumer has not had.
+    async fn deliver(&mut self) {
+        let blocks: Vec<BlockAdopted> = {
+            let chain = self.chain();
+            (self.delivered + 1..chain.blocks.len()).map(|number| chain.adopted(number, GENESIS)).collect()
+        };
+        self.delivered += blocks.len();
+        for block in blocks {
+            self.world.consume(PayoutInput::Adopted(Box::new(block))).await;
+        }
+    }
+
+    /// Waits until so many transactions wait in the pool.
+    async fn until_posted(&self, count: usize) {
+        let until = Instant::now() + LIMIT;
+        while self.chain().pool.len() < count {
+            assert!(Instant::now() < until, "{} transactions wait", self.chain().pool.len());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn until_state(&self, reward: Uuid, state: &str) {
+        let until = Instant::now() + LIMIT;
+        loop {
+            let found = self.world.state(reward).await;
+            if found.0 == state {
+                return;
+            }
+            assert!(Instant::now() < until, "{found:?} instead of {state}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Rewards that the pool's transactions would pay.
+    fn waiting_receivers(&self) -> Vec<Address> {
+        let chain = self.chain();
+        let clauses = chain.pool.values().flat_map(|tx| &tx.unsigned().clauses);
+        clauses.map(|clause| chain::abi::RewardCall::decode(&clause.data).unwrap().1.receiver).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finally_reverted_batch_is_planned_again_without_its_culprit() {
+    let mut scripted = Scripted::new(2).await;
+    let good = [scripted.world.grant(1, wallet(0x11)).await, scripted.world.grant(1, wallet(0x12)).await];
+    let bad = scripted.world.grant(1, wallet(0x13)).await;
+    let signing = scripted.world.submitter(SOLO_KEYS[1], "only");
+    scripted.until_posted(1).await;
+    {
+        let mut chain = scripted.chain();
+        let words = "X2EarnRewardsPool: not this one".to_owned();
+        chain.refused_then.insert(wallet(0x13), words);
+        chain.mine(true);
+        chain.grow(20);
+    }
+    scripted.deliver().await;
+    assert_eq!(scripted.world.state(good[0]).await.0, "in_flight", "it may still be undone");
+    assert!(scripted.chain().pool.is_empty());
+    scripted.chain().finalized = 30;
+    scripted.chain().grow(1);
+    scripted.deliver().await;
+    scripted.until_state(bad, "quarantined").await;
+    let (_, reason) = scripted.world.state(bad).await;
+    assert_eq!(reason.as_deref(), Some("poisoned_clause: X2EarnRewardsPool: not this one"));
+    scripted.until_posted(1).await;
+    let mut receivers = scripted.waiting_receivers();
+    receivers.sort();
+    assert_eq!(receivers, [wallet(0x11), wallet(0x12)]);
+    signing.abort();
+    scripted.world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_transaction_has_a_successor_once_two_nodes_are_final_beyond_it_without_it_and_not_before()
+{
+    let mut scripted = Scripted::new(2).await;
+    let reward = scripted.world.grant(1, wallet(0x11)).await;
+    let signing = scripted.world.submitter(SOLO_KEYS[1], "only");
+    scripted.until_posted(1).await;
+    let first = scripted.chain().pool.keys().next().copied().unwrap();
+    {
+        // Dropped in silence, and nobody posts it any more once it has expired (600 blocks).
+        let mut chain = scripted.chain();
+        chain.grow(700);
+        chain.drop_pool();
+        chain.finalized = 719;
+    }
+    // The second node is final as well, but not that far.
+    scripted.thors[1].behind.store(200, std::sync::atomic::Ordering::Relaxed);
+    scripted.deliver().await;
+    let until = Instant::now() + LIMIT;
+    loop {
+        let (_, reason) = scripted.world.state(reward).await;
+        if reason.is_some_and(|reason| reason.starts_with("expired at ")) {
+            break;
+        }
+        assert!(Instant::now() < until, "it never expires");
+        scripted.chain().drop_pool();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    scripted.chain().drop_pool();
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert_eq!(scripted.world.state(reward).await.0, "in_flight", "one of two nodes is no proof");
+    assert!(scripted.chain().pool.is_empty());
+    scripted.thors[1].behind.store(0, std::sync::atomic::Ordering::Relaxed);
+    scripted.until_posted(1).await;
+    let second = scripted.chain().pool.keys().next().copied().unwrap();
+    assert_ne!(first, second);
+    let attempts: Vec<(String, String, bool)> = sqlx::query_as(
+        "select a.tx_id, a.state, r.live from payout_attempts a join payout_attempt_rewards r using (tx_id) order by planned_at",
+    )
+    .fetch_all(&scripted.world.database.pool)
+    .await
+    .unwrap();
+    assert_eq!(attempts.len(), 2, "{attempts:?}");
+    assert_eq!((attempts[0].1.as_str(), attempts[0].2), ("dead", false));
+    assert!(attempts[1].2);
+    signing.abort();
+    scripted.world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_transactions_leave_room_for_others() {
+    let scripted = Scripted::new(1).await;
+    // 32 transactions that nobody took; finality does not come.
+    let signing = scripted.world.submitter(SOLO_KEYS[1], "first");
+    for n in 0..32_u8 {
+        scripted.world.grant(1, wallet(n + 1)).await;
+        scripted.until_posted(usize::from(n) + 1).await;
+    }
+    {
+        let mut chain = scripted.chain();
+        chain.grow(700);
+        chain.drop_pool();
+    }
+    let last = scripted.world.grant(1, wallet(0x77)).await;
+    let until = Instant::now() + LIMIT;
+    while !scripted.waiting_receivers().contains(&wallet(0x77)) {
+        assert!(Instant::now() < until, "nothing is paid behind 32 expired transactions");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(scripted.world.state(last).await.0, "in_flight");
+    signing.abort();
+    scripted.world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_no_release_knows_on_every_clause_is_an_obstacle_and_nobody_is_quarantined() {
+    let scripted = Scripted::new(1).await;
+    scripted.chain().refused_all = Some("X2EarnRewardsPool: the app is asleep".into());
+    let rewards = [scripted.world.grant(1, wallet(0x11)).await, scripted.world.grant(1, wallet(0x12)).await];
+    let signing = scripted.world.submitter(SOLO_KEYS[1], "only");
+    scripted.world.until_obstacle("refused").await;
+    for reward in rewards {
+        let strikes: i32 = sqlx::query_scalar("select strikes from payouts where reward_id = $1")
+            .bind(reward)
+            .fetch_one(&scripted.world.database.pool)
+            .await
+            .unwrap();
+        assert_eq!((strikes, scripted.world.state(reward).await.0.as_str()), (0, "ready"));
+    }
+    scripted.chain().refused_all = None;
+    scripted.until_posted(1).await;
+    signing.abort();
+    scripted.world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_clause_is_not_blamed_for_what_befalls_the_distributors_own_as_well_and_is_for_its_own() {
+    let scripted = Scripted::new(1).await;
+    scripted.chain().refused_all = Some("X2EarnRewardsPool: the app is asleep".into());
+    let reward = scripted.world.grant(1, wallet(0x11)).await;
+    let signing = scripted.world.submitter(SOLO_KEYS[1], "only");
+    scripted.world.until_obstacle("refused").await;
+    assert_eq!(scripted.world.state(reward).await.1, None);
+    {
+        let mut chain = scripted.chain();
+        chain.refused_all = None;
+        chain.refused.insert(wallet(0x11), "X2EarnRewardsPool: not you".into());
+    }
+    let until = Instant::now() + LIMIT;
+    while scripted.world.state(reward).await.1.as_deref()
+        != Some("poisoned_clause: X2EarnRewardsPool: not you")
+    {
+        assert!(Instant::now() < until, "{:?}", scripted.world.state(reward).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    signing.abort();
+    scripted.world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incident_stops_planning_until_it_is_resolved() {
+    let scripted = Scripted::new(1).await;
+    sqlx::query("insert into payout_incidents (genesis_id, tx_id, what, found_at) values ($1, '0x01', 'incident: a test', now())")
+        .bind(GENESIS.to_string())
+        .execute(&scripted.world.database.pool)
+        .await
+        .unwrap();
+    let reward = scripted.world.grant(1, wallet(0x11)).await;
+    let signing = scripted.world.submitter(SOLO_KEYS[1], "only");
+    scripted.world.until_obstacle("incident").await;
+    assert_eq!(scripted.world.state(reward).await.0, "ready");
+    scripted.world.run("update payout_incidents set resolved_at = now(), resolution = $1", "seen").await;
+    scripted.until_posted(1).await;
+    signing.abort();
+    scripted.world.database.drop().await;
+}
