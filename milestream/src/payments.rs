@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use chain::node::Limits;
 use chain::{BlockId, Wei};
 use ingest::config::ChainAccess;
 use processors::chain_submission::PayoutConfig;
@@ -131,7 +132,7 @@ pub async fn watch(config: &Config, engine: &Engine, pool: PgPool, stop: Cancell
 /// The network's rows, once an operator has put them in; none when stopped.
 async fn network(pool: &PgPool, genesis: BlockId, stop: &CancellationToken) -> Option<Network> {
     loop {
-        match Network::load(pool, genesis).await {
+        match Network::load(pool, genesis, Limits::default()).await {
             Ok(network) => return Some(network),
             Err(NetworkError::Postgres(error)) => tracing::warn!(%error, "waiting for postgres"),
             Err(error) => tracing::error!(%error, "nothing is watched"),

@@ -7,11 +7,13 @@ use anyhow::{Context as _, Result, bail};
 use ingest::config::{GatewayConfig, Rate, Rates};
 use ingest::metrics::GatewayMetrics;
 use ingest::{Dependencies, Gateway, HeaderCheck, KeySet, PhotoStore};
+use processors::chain_submission::network;
 use processors::pipeline::{Kind, STAGES};
 use runtime::clock::{Clock, SystemClock};
 use runtime::fence::Guards;
 use runtime::metrics::Metrics;
 use runtime::retry::RetryLimit;
+use runtime::settings::SettingError;
 use runtime::skips::Skips;
 use runtime::{Engine, EngineConfig};
 use schemas::events::ActivityLogged;
@@ -105,6 +107,11 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
     // A wrong partition count ends the process.
     patiently("kafka", &stop, topics::is_retryable, || topics::check(config)).await?;
     let pool = database::pool(config)?;
+    if let Some(genesis) = payments::genesis(config)? {
+        // Another network than that of the payouts ends the process.
+        let retryable = |error: &SettingError| matches!(error, SettingError::Database(_));
+        patiently("postgres", &stop, retryable, || network::choose(&pool, genesis)).await?;
+    }
     if roles.gateway || roles.pays() {
         // The outbox belongs to those who fill it; several relays take turns.
         let (engine, pool) = (engine.clone(), pool.clone());

@@ -233,8 +233,10 @@ async fn refresh(config: &Config) -> Result<()> {
     let genesis = genesis(config)?;
     let pool = database::pool(config)?;
     let node = node(&pool, genesis).await?;
-    let token =
-        Network::load(&pool, genesis).await?.token.with_context(|| format!("{TOKEN} is not added yet"))?;
+    let token = Network::load(&pool, genesis, Limits::default())
+        .await?
+        .token
+        .with_context(|| format!("{TOKEN} is not added yet"))?;
     let (all, free) = supplies(&pool, &node, genesis, token).await?;
     let mut tx = pool.begin().await?;
     let before: Option<Value> = sqlx::query_scalar(

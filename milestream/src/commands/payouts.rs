@@ -109,8 +109,7 @@ impl Target {
         let publisher = Publisher { schemas, gas_ceiling: 0 };
         let mut tx = database::pool(config)?.begin().await?;
         let now = SystemClock.now().to_utc();
-        let done =
-            operate::carry_out(&mut tx, &publisher, self.reward, (order, &self.reason), now).await?;
+        let done = operate::carry_out(&mut tx, &publisher, self.reward, (order, &self.reason), now).await?;
         let mut after = done.after;
         after["why"] = json!(self.reason);
         let what = Action { module: "chain", action, severity: "warning" };
@@ -178,7 +177,8 @@ async fn resolve(config: &Config, transaction: &str, reason: &str) -> Result<()>
 
 /// Stops planning and signing for a reason, or goes on without one.
 async fn pause(config: &Config, reason: Option<&str>) -> Result<()> {
-    let genesis = payments::genesis(config)?.context("chain.genesis_id is empty: nothing is paid")?.to_string();
+    let genesis =
+        payments::genesis(config)?.context("chain.genesis_id is empty: nothing is paid")?.to_string();
     let mut tx = database::pool(config)?.begin().await?;
     let before: Option<String> =
         sqlx::query_scalar("select reason from payout_pauses where genesis_id = $1 for update")
@@ -198,7 +198,10 @@ async fn pause(config: &Config, reason: Option<&str>) -> Result<()> {
         }
         None => {
             ensure!(before.is_some(), "payments are not paused");
-            sqlx::query("delete from payout_pauses where genesis_id = $1").bind(&genesis).execute(&mut *tx).await?;
+            sqlx::query("delete from payout_pauses where genesis_id = $1")
+                .bind(&genesis)
+                .execute(&mut *tx)
+                .await?;
         }
     }
     let action = if reason.is_some() { "payout.pause" } else { "payout.resume" };

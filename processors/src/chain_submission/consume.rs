@@ -119,9 +119,10 @@ impl PayoutConsumer {
         .map_err(StageError::from)?;
         let claim = claim.map(|(wallet_id, at)| Claim { wallet_id, at });
         let now = self.clock.now();
-        let Some(payout) = granted(event, claim, now.to_utc()).map_err(SinkError::BadRow)? else {
+        let Some(mut payout) = granted(event, claim, now.to_utc()).map_err(SinkError::BadRow)? else {
             return Ok(());
         };
+        payout.genesis_id = Some(self.genesis_id.clone());
         if rows::insert_payout(tx, &payout).await.map_err(StageError::from)? {
             self.publisher().payout(&payout, now.to_utc(), outbox)?;
         }

@@ -3,6 +3,7 @@
 
 use chain::node::Limits;
 use chain::{Address, AppId, BlockId, Node, NodeError};
+use runtime::settings::SettingError;
 use sqlx::PgPool;
 
 /// `smart_contracts.contract_name` of the pool that pays.
@@ -37,6 +38,23 @@ pub enum NetworkError {
     },
 }
 
+/// The setting that names the network of all payouts.
+const SETTING: &str = "chain.genesis_id";
+
+/// Holds the configured network against the one that this deployment's payouts were granted for, which the first start chooses: what
+/// was granted for one network is never paid on another. Payouts from before networks were noted become those of the chosen one.
+///
+/// # Errors
+/// [`SettingError`]: the network is another one, or the database gave no response.
+pub async fn choose(pool: &PgPool, genesis: BlockId) -> Result<(), SettingError> {
+    runtime::settings::choose(pool, SETTING, genesis.to_string()).await?;
+    sqlx::query("update payouts set genesis_id = $1 where genesis_id is null")
+        .bind(genesis.to_string())
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
 /// A network's nodes and contracts.
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -57,11 +75,11 @@ pub struct Network {
 }
 
 impl Network {
-    /// Reads the active rows of a network.
+    /// Reads the active rows of a network; calls of its nodes have these bounds.
     ///
     /// # Errors
     /// [`NetworkError`].
-    pub async fn load(pool: &PgPool, genesis: BlockId) -> Result<Self, NetworkError> {
+    pub async fn load(pool: &PgPool, genesis: BlockId, limits: Limits) -> Result<Self, NetworkError> {
         let urls: Vec<String> = sqlx::query_scalar(
             "select rpc_url from network_configs where genesis_id = $1 and is_active order by priority, rpc_url",
         )
@@ -84,7 +102,7 @@ impl Network {
         let address = |name| row(name).map(|(_, address, _)| parsed("smart_contracts", address)).transpose();
         Ok(Self {
             genesis,
-            nodes: urls.iter().map(|url| client(url, genesis)).collect::<Result<_, _>>()?,
+            nodes: urls.iter().map(|url| client(url, genesis, limits)).collect::<Result<_, _>>()?,
             urls,
             pool: address(REWARDS_POOL)?.ok_or(NetworkError::NoContract(REWARDS_POOL))?,
             app: parsed("smart_contracts", app)?,
@@ -94,8 +112,8 @@ impl Network {
     }
 }
 
-fn client(url: &str, genesis: BlockId) -> Result<Node, NetworkError> {
-    Node::new(url, Some(genesis), Limits::default()).map_err(|error: NodeError| NetworkError::Malformed {
+fn client(url: &str, genesis: BlockId, limits: Limits) -> Result<Node, NetworkError> {
+    Node::new(url, Some(genesis), limits).map_err(|error: NodeError| NetworkError::Malformed {
         table: "network_configs",
         detail: error.to_string(),
     })

@@ -60,7 +60,9 @@ pub enum Refused {
         remedy: &'static str,
     },
     /// The transaction says nothing of the reward, or is as planned.
-    #[error("transaction {0} is no transaction that did otherwise than planned for this reward: `milestream payouts show` names them")]
+    #[error(
+        "transaction {0} is no transaction that did otherwise than planned for this reward: `milestream payouts show` names them"
+    )]
     NotStray(String),
     /// Rewards of the transaction are undecided.
     #[error("say of each reward of the transaction whether it was paid, with --reward: {0} is undecided")]
@@ -99,14 +101,11 @@ fn summary(payout: &Payout) -> Value {
 ///
 /// # Errors
 /// [`Refused`].
-pub fn permit(
-    state: PayoutState,
-    live: Option<(&str, &str)>,
-    order: &Order,
-) -> Result<PayoutState, Refused> {
+pub fn permit(state: PayoutState, live: Option<(&str, &str)>, order: &Order) -> Result<PayoutState, Refused> {
     let stray = AttemptState::Stray.label();
     if let Some((tx_id, of)) = live {
-        let named = matches!(order, Order::Paid { tx_id: named } | Order::Unpaid { tx_id: named } if named == tx_id);
+        let named =
+            matches!(order, Order::Paid { tx_id: named } | Order::Unpaid { tx_id: named } if named == tx_id);
         if !(named && of == stray) {
             let remedy = if of == stray {
                 "look whether it paid, then `milestream payouts resolve`"
@@ -194,11 +193,7 @@ pub async fn carry_out(
 }
 
 /// A transaction that did otherwise than planned, and its clause for the reward.
-async fn stray(
-    tx: &mut PgConnection,
-    tx_id: &str,
-    reward_id: Uuid,
-) -> Result<(Transaction, usize), Refused> {
+async fn stray(tx: &mut PgConnection, tx_id: &str, reward_id: Uuid) -> Result<(Transaction, usize), Refused> {
     let ids = [tx_id.to_owned()];
     let found = rows::transactions(tx, Which::Ids(&ids)).await?.pop();
     found
@@ -274,7 +269,10 @@ mod tests {
             for state in PayoutState::ALL {
                 for of in ["planned", "signed", "sent", "included", "confirmed", "reverted", "final"] {
                     let refused = permit(state, Some((TX, of)), &order);
-                    assert!(matches!(refused, Err(Refused::Live { .. })), "{order:?} {state:?} {of}: {refused:?}");
+                    assert!(
+                        matches!(refused, Err(Refused::Live { .. })),
+                        "{order:?} {state:?} {of}: {refused:?}"
+                    );
                 }
             }
         }
@@ -283,7 +281,9 @@ mod tests {
     #[test]
     fn what_is_paid_or_in_flight_is_neither_cancelled_nor_planned_again() {
         for order in orders() {
-            for state in [PayoutState::InFlight, PayoutState::Paid, PayoutState::Final, PayoutState::Cancelled] {
+            for state in
+                [PayoutState::InFlight, PayoutState::Paid, PayoutState::Final, PayoutState::Cancelled]
+            {
                 assert!(permit(state, None, &order).is_err(), "{order:?} {state:?}");
             }
         }
@@ -298,6 +298,9 @@ mod tests {
         let stray = Some((TX, "stray"));
         assert!(permit(PayoutState::Quarantined, stray, &release).is_err(), "it may have been paid");
         assert_eq!(permit(PayoutState::Quarantined, stray, &unpaid).unwrap(), PayoutState::Ready);
-        assert!(permit(PayoutState::Quarantined, Some(("0x02", "stray")), &unpaid).is_err(), "of another one");
+        assert!(
+            permit(PayoutState::Quarantined, Some(("0x02", "stray")), &unpaid).is_err(),
+            "of another one"
+        );
     }
 }

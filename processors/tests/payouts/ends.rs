@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use chain::{AppId, BlockId};
+use processors::chain_submission::network;
 use schemas::events::BlockAdopted;
 
 use super::scripted::{Chain, Thor};
@@ -127,7 +128,7 @@ async fn a_finally_reverted_batch_is_planned_again_without_its_culprit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_transaction_has_a_successor_once_two_nodes_are_final_beyond_it_without_it_and_not_before()
 {
-    let mut scripted = Scripted::new(2).await;
+    let scripted = Scripted::new(2).await;
     let reward = scripted.world.grant(1, wallet(0x11)).await;
     let signing = scripted.world.submitter(SOLO_KEYS[1], "only");
     scripted.until_posted(1).await;
@@ -141,7 +142,6 @@ async fn an_expired_transaction_has_a_successor_once_two_nodes_are_final_beyond_
     }
     // The second node is final as well, but not that far.
     scripted.thors[1].behind.store(200, std::sync::atomic::Ordering::Relaxed);
-    scripted.deliver().await;
     let until = Instant::now() + LIMIT;
     loop {
         let (_, reason) = scripted.world.state(reward).await;
@@ -153,7 +153,12 @@ async fn an_expired_transaction_has_a_successor_once_two_nodes_are_final_beyond_
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     scripted.chain().drop_pool();
-    tokio::time::sleep(Duration::from_secs(12)).await;
+    // Each look asks both nodes: when the second look has begun, the first has come to its end.
+    let asked = scripted.chain().receipts;
+    while scripted.chain().receipts < asked + 4 {
+        assert!(Instant::now() < until, "nobody asks for its end");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     assert_eq!(scripted.world.state(reward).await.0, "in_flight", "one of two nodes is no proof");
     assert!(scripted.chain().pool.is_empty());
     scripted.thors[1].behind.store(0, std::sync::atomic::Ordering::Relaxed);
@@ -257,6 +262,78 @@ async fn an_incident_stops_planning_until_it_is_resolved() {
     assert_eq!(scripted.world.state(reward).await.0, "ready");
     scripted.world.run("update payout_incidents set resolved_at = now(), resolution = $1", "seen").await;
     scripted.until_posted(1).await;
+    signing.abort();
+    scripted.world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_granted_for_one_network_is_not_paid_on_another() {
+    let scripted = Scripted::new(1).await;
+    let pool = &scripted.world.database.pool;
+    network::choose(pool, GENESIS).await.unwrap();
+    network::choose(pool, GENESIS).await.unwrap();
+    let refused = network::choose(pool, BlockId([0x43; 32])).await.unwrap_err();
+    assert!(refused.to_string().starts_with("chain.genesis_id is 0x4343"), "{refused}");
+    let elsewhere = scripted.world.grant(1, wallet(0x11)).await;
+    scripted.world.run("update payouts set genesis_id = $1", "0x43").await;
+    let here = scripted.world.grant(2, wallet(0x12)).await;
+    let signing = scripted.world.submitter(SOLO_KEYS[1], "only");
+    scripted.until_state(here, "in_flight").await;
+    scripted.until_posted(1).await;
+    assert_eq!(scripted.waiting_receivers(), [wallet(0x12)]);
+    assert_eq!(scripted.world.state(elsewhere).await.0, "ready");
+    signing.abort();
+    scripted.world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purse_pays_what_it_holds_and_says_what_it_lacks() {
+    let scripted = Scripted::new(1).await;
+    scripted.chain().purse = b3tr(3).to_u128().unwrap();
+    let large = scripted.world.grant(5, wallet(0x11)).await;
+    let small = [scripted.world.grant(1, wallet(0x12)).await, scripted.world.grant(2, wallet(0x13)).await];
+    let signing = scripted.world.submitter(SOLO_KEYS[1], "only");
+    scripted.world.until_obstacle("no_funds").await;
+    for reward in small {
+        scripted.until_state(reward, "in_flight").await;
+    }
+    assert_eq!(scripted.world.state(large).await.0, "ready");
+    signing.abort();
+    scripted.world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reward_above_the_ceiling_of_a_day_waits_for_a_person_and_not_for_ever() {
+    let scripted = Scripted::new(1).await;
+    let above = scripted.world.grant(10_000_001, wallet(0x11)).await;
+    let below = scripted.world.grant(1, wallet(0x12)).await;
+    let signing = scripted.world.submitter(SOLO_KEYS[1], "only");
+    scripted.until_state(above, "quarantined").await;
+    assert!(scripted.world.state(above).await.1.unwrap().starts_with("above_ceiling: "));
+    scripted.until_state(below, "in_flight").await;
+    signing.abort();
+    scripted.world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_first_node_and_one_that_lags_do_not_keep_the_second_from_paying() {
+    let scripted = Scripted::new(2).await;
+    scripted.thors[0].silent.store(true, std::sync::atomic::Ordering::Relaxed);
+    let first = scripted.world.grant(1, wallet(0x11)).await;
+    let started = Instant::now();
+    let signing = scripted.world.submitter(SOLO_KEYS[1], "only");
+    scripted.until_posted(1).await;
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    assert_eq!(scripted.world.state(first).await.0, "in_flight");
+    // The first node is back, and 300 blocks behind: what it would be asked refers to its old block.
+    scripted.chain().grow(400);
+    scripted.thors[0].silent.store(false, std::sync::atomic::Ordering::Relaxed);
+    scripted.thors[0].behind.store(300, std::sync::atomic::Ordering::Relaxed);
+    scripted.world.grant(2, wallet(0x12)).await;
+    scripted.until_posted(2).await;
+    let references: Vec<u32> =
+        scripted.chain().pool.values().map(|tx| tx.unsigned().block_ref.number()).collect();
+    assert!(references.contains(&420), "{references:?}");
     signing.abort();
     scripted.world.database.drop().await;
 }

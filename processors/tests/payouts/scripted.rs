@@ -22,6 +22,8 @@ pub struct Chain {
     pub pool: BTreeMap<TxId, SignedTx>,
     /// Posts so far.
     pub posts: usize,
+    /// Receipts that were asked for so far.
+    pub receipts: usize,
     /// Receivers whose clause fails when it is tried out now, with the pool's words.
     pub refused: HashMap<Address, String>,
     /// The same for every clause.
@@ -50,6 +52,7 @@ impl Chain {
             finalized: 0,
             pool: BTreeMap::new(),
             posts: 0,
+            receipts: 0,
             refused: HashMap::new(),
             refused_all: None,
             refused_then: HashMap::new(),
@@ -277,7 +280,10 @@ impl Thor {
                 }
                 json!({ "id": id })
             }
-            ["transactions", id, "receipt"] => receipt(&chain, id, value("head"), best),
+            ["transactions", id, "receipt"] => {
+                chain.receipts += 1;
+                receipt(&chain, id, value("head"), best)
+            }
             ["accounts", "*"] => {
                 let then = value("revision").is_some_and(|revision| revision.starts_with("0x"));
                 chain.outcomes(body, then)
@@ -287,7 +293,6 @@ impl Thor {
                 json!({ "balance": "0x0", "energy": "0xffffffffffffffffffffff", "hasCode": false })
             }
             ["fees", "priority"] => json!({ "maxPriorityFeePerGas": "0x1" }),
-            ["logs", "event"] => events(&chain, body, best),
             _ => Value::Null,
         }
     }
@@ -332,23 +337,4 @@ fn receipt(chain: &Chain, id: &str, head: Option<String>, best: usize) -> Value 
         }
     }
     Value::Null
-}
-
-fn events(chain: &Chain, body: &Value, best: usize) -> Value {
-    let range = |name: &str| usize::try_from(body["range"][name].as_u64().unwrap()).unwrap();
-    let mut found = Vec::new();
-    for number in range("from")..=range("to").min(best) {
-        let block = &chain.blocks[number];
-        for (index, (tx, reverted)) in block.transactions.iter().enumerate() {
-            for log in if *reverted { Vec::new() } else { logs(tx) } {
-                found.push(json!({
-                    "address": log.address, "topics": log.topics, "data": log.data,
-                    "meta": { "blockID": block.id, "blockNumber": number, "blockTimestamp": 1, "txID": tx.id(), "txOrigin": tx.origin(),
-                        "clauseIndex": log.clause_index, "txIndex": index, "logIndex": log.log_index },
-                }));
-            }
-        }
-    }
-    let skipped = usize::try_from(body["options"]["offset"].as_u64().unwrap_or(0)).unwrap();
-    json!(found.into_iter().skip(skipped).take(1_000).collect::<Vec<_>>())
 }

@@ -34,6 +34,8 @@ pub struct Payout {
     pub revision: i64,
     /// Final reverts without a culprit so far: its next batch holds the usual number of rewards halved so often.
     pub splits: i32,
+    /// The network that it is paid on; none for one granted before networks were noted.
+    pub genesis_id: Option<String>,
     /// The grant's header.
     pub header: Json<UploadHeader>,
     /// The grant's stamp.
@@ -158,7 +160,7 @@ pub struct Transaction {
 
 const PAYOUT: &str =
     "reward_id, user_id, wallet_id, amount_wei, state, strikes, max_retries, claimed_at, reason, revision,
-    splits, header, stamp, ready_at, paid_at, tx_id";
+    splits, genesis_id, header, stamp, ready_at, paid_at, tx_id";
 
 /// A payout by its reward, locked.
 pub async fn payout(tx: &mut PgConnection, reward_id: Uuid) -> sqlx::Result<Option<Payout>> {
@@ -180,13 +182,20 @@ pub async fn payouts(tx: &mut PgConnection, reward_ids: &[Uuid]) -> sqlx::Result
     .await
 }
 
-/// Payouts that are ready at `now`, the longest waiting first.
-pub async fn ready(pool: &PgPool, now: DateTime<Utc>, limit: i64) -> sqlx::Result<Vec<Payout>> {
+/// Payouts of a network that are ready at `now`, the longest waiting first.
+pub async fn ready(
+    pool: &PgPool,
+    genesis_id: &str,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> sqlx::Result<Vec<Payout>> {
     sqlx::query_as(sqlx::AssertSqlSafe(format!(
-        "select {PAYOUT} from payouts where state = 'ready' and ready_at <= $1 order by ready_at, reward_id limit $2"
+        "select {PAYOUT} from payouts where state = 'ready' and ready_at <= $1 and genesis_id = $3
+         order by ready_at, reward_id limit $2"
     )))
     .bind(now)
     .bind(limit)
+    .bind(genesis_id)
     .fetch_all(pool)
     .await
 }
@@ -195,8 +204,8 @@ pub async fn ready(pool: &PgPool, now: DateTime<Utc>, limit: i64) -> sqlx::Resul
 pub async fn insert_payout(tx: &mut PgConnection, payout: &Payout) -> sqlx::Result<bool> {
     let done = sqlx::query(
         "insert into payouts (reward_id, user_id, wallet_id, amount_wei, state, claimed_at, reason, revision, header, stamp,
-            ready_at, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now()) on conflict (reward_id) do nothing",
+            ready_at, genesis_id, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now()) on conflict (reward_id) do nothing",
     )
     .bind(payout.reward_id)
     .bind(payout.user_id)
@@ -209,6 +218,7 @@ pub async fn insert_payout(tx: &mut PgConnection, payout: &Payout) -> sqlx::Resu
     .bind(&payout.header)
     .bind(&payout.stamp)
     .bind(payout.ready_at)
+    .bind(&payout.genesis_id)
     .execute(tx)
     .await?;
     Ok(done.rows_affected() == 1)

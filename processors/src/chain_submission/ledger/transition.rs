@@ -75,6 +75,7 @@ pub fn granted(
         reason: None,
         revision: 0,
         splits: 0,
+        genesis_id: None,
         header: Json(event.header.clone()),
         stamp: Json(event.stamp.clone()),
         ready_at: None,

@@ -5,6 +5,7 @@ mod blame;
 mod fate;
 mod gate;
 pub mod lease;
+mod nodes;
 pub mod obstacle;
 mod plan;
 mod planner;
@@ -14,23 +15,20 @@ mod sign;
 pub mod terms;
 
 use std::collections::HashMap;
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chain::node::{Advice, NodeError, Rejection, Revision};
-use chain::{BlockId, Node, Signer};
-use runtime::connections::Connections;
+use chain::node::{Advice, NodeError, Rejection};
+use chain::{BlockId, Signer};
 use runtime::worker::ErrorReport;
 use runtime::{Clock, StageError};
 use schemas::events::AttemptState;
-use schemas::ids::EventId;
-use schemas::payouts::network_label;
 use sqlx::PgPool;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use self::lease::{LIFE, Lease, LeaseError};
+use self::nodes::{Known, Rests};
 use self::obstacle::Obstacle;
 use self::plan::PlanError;
 use self::sign::Signing;
@@ -39,8 +37,6 @@ use super::ledger::outbox::{Outbox, Schemas};
 use super::ledger::rows::{self, Which};
 use super::ledger::transition::Change;
 use super::metrics::PayoutMetrics;
-use super::network::Network;
-use crate::documents::Documents;
 
 /// Pause between two rounds: short beside a block, so that batches leave soon after they are due.
 const ROUND: Duration = Duration::from_millis(250);
@@ -48,8 +44,6 @@ const ROUND: Duration = Duration::from_millis(250);
 const OBSTACLE_PAUSE: Duration = Duration::from_secs(2);
 /// How often the same bytes are posted again: half a block of a public network.
 const POST_AGAIN: Duration = Duration::from_secs(5);
-/// How long rows of the network are trusted before they are read again.
-const RELOAD: Duration = Duration::from_secs(60);
 /// Transactions that are in no block yet, at most: a node pools 128 of one account.
 const IN_FLIGHT: i64 = 32;
 /// How often payouts are counted for the metric.
@@ -117,7 +111,11 @@ impl From<LeaseError> for RoundError {
 #[derive(Default)]
 struct Memory {
     lease: Option<(Lease, Instant)>,
-    network: Option<(Network, Connections, Instant)>,
+    network: Option<Known>,
+    /// Nodes that are left alone for a while.
+    rests: Rests,
+    /// Address of the node that was asked last.
+    chosen: Option<String>,
     posted: HashMap<String, Instant>,
     counted: Option<Instant>,
     settled: Option<Instant>,
@@ -131,9 +129,22 @@ impl Submitter {
     pub async fn run(&self, stop: CancellationToken) {
         let mut memory = Memory::default();
         while !stop.is_cancelled() {
-            let pause = match self.round(&mut memory).await {
+            let pause = match self.round_renewed(&mut memory).await {
                 Ok(()) => {
+                    if let Some(url) = memory.chosen.take() {
+                        memory.rests.worked(&url);
+                    }
                     self.report(&mut memory, None);
+                    ROUND
+                }
+                Err(RoundError::Obstacle(Obstacle::NodeUnavailable(error))) if memory.chosen.is_some() => {
+                    // It gave its newest block and then failed: another one goes on at once, where there is one.
+                    tracing::warn!(%error, "the node fails in the middle of a round");
+                    if let Some(url) = memory.chosen.take() {
+                        memory.rests.failed(&url, Instant::now());
+                    }
+                    memory.network = None;
+                    self.report(&mut memory, Some(&Obstacle::NodeUnavailable(error)));
                     ROUND
                 }
                 Err(RoundError::Obstacle(obstacle)) => {
@@ -170,7 +181,27 @@ impl Submitter {
         }
     }
 
+    /// A round during which the lease is renewed: a slow node does not make it lapse.
+    async fn round_renewed(&self, memory: &mut Memory) -> Result<(), RoundError> {
+        let held = memory.lease.as_ref().map(|(lease, _)| lease.clone());
+        let renewing = async {
+            let Some(lease) = held else { return std::future::pending::<()>().await };
+            loop {
+                tokio::time::sleep(LIFE / 3).await;
+                if lease.renew(&self.pool).await.is_err() {
+                    // Every transaction asks for it again, and finds it lost.
+                    return std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            done = self.round(memory) => done,
+            () = renewing => Ok(()),
+        }
+    }
+
     async fn round(&self, memory: &mut Memory) -> Result<(), RoundError> {
+        memory.chosen = None;
         self.count(memory).await?;
         let Some(lease) = self.lease(memory).await? else { return Ok(()) };
         self.post_all(memory, &lease).await?;
@@ -179,7 +210,8 @@ impl Submitter {
         self.sign_all(memory, &lease).await?;
         let now = self.clock.now().to_utc();
         let limit = i64::try_from(self.settings.batch_rewards).unwrap_or(i64::MAX);
-        let ready = rows::ready(&self.pool, now, limit).await?;
+        let genesis = self.settings.genesis.to_string();
+        let ready = rows::ready(&self.pool, &genesis, now, limit).await?;
         let waited = ready.first().and_then(|payout| payout.ready_at).map(|since| now - since);
         let due = waited
             .is_some_and(|waited| waited.to_std().is_ok_and(|waited| waited >= self.settings.batch_wait));
@@ -206,44 +238,6 @@ impl Submitter {
             memory.lease = Some((lease.clone(), Instant::now()));
         }
         Ok(taken)
-    }
-
-    /// The network's rows, and the first of its nodes that responds.
-    async fn node<'a>(&self, memory: &'a mut Memory) -> Result<(&'a Network, Node, u32), RoundError> {
-        if memory.network.as_ref().is_none_or(|(.., read)| read.elapsed() >= RELOAD) {
-            let network = Network::load(&self.pool, self.settings.genesis).await.map_err(Obstacle::from)?;
-            let kept = memory.network.take().filter(|(before, ..)| before.urls == network.urls);
-            let label = network_label(&network.genesis.to_string());
-            let states = kept.map_or_else(|| Connections::new(label, &network.urls), |(_, states, _)| states);
-            memory.network = Some((network, states, Instant::now()));
-        }
-        let Some((network, states, _)) = &mut memory.network else {
-            return Err(StageError::new("network", "not loaded").into());
-        };
-        let (mut outbox, mut response) = (Outbox::default(), Err(NodeError::UnknownBlock));
-        for (at, node) in network.nodes.iter().enumerate() {
-            let asked = Instant::now();
-            let probed = node.block(Revision::Best).await;
-            let outcome = probed.as_ref().map(|_| asked.elapsed()).map_err(|error| error as &dyn Display);
-            let now = self.clock.now();
-            if let Some(document) = states.asked(at, outcome, now) {
-                let mut documents = Documents::about(EventId(Uuid::now_v7()), now);
-                documents.add(0, &document);
-                outbox.documents(self.schemas, &documents.into_records())?;
-            }
-            match probed {
-                Ok(Some(best)) => {
-                    response = Ok((node.clone(), best.number));
-                    break;
-                }
-                Ok(None) => {}
-                Err(error) => response = Err(error),
-            }
-        }
-        self.publish(outbox).await?;
-        let (node, best) = response.map_err(Obstacle::from)?;
-        memory.best = best;
-        Ok((network, node, best))
     }
 
     /// Stores what belongs to no change of rows; takes no connection when there is nothing.
@@ -335,9 +329,14 @@ impl Submitter {
                 .execute(&self.pool)
                 .await?;
             }
-            for node in &nodes {
-                let result = posted(node.send(&raw).await.map(|_| ()), &id);
-                self.metrics.broadcasts.with_label_values(&[result]).inc();
+            // All at once: a silent node does not keep the bytes from the others.
+            let mut posts = JoinSet::new();
+            for node in nodes.iter().cloned() {
+                let raw = raw.clone();
+                posts.spawn(async move { node.send(&raw).await.map(|_| ()) });
+            }
+            for response in posts.join_all().await {
+                self.metrics.broadcasts.with_label_values(&[posted(response, &id)]).inc();
             }
         }
         Ok(())

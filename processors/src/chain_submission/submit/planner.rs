@@ -9,6 +9,7 @@ use chain::{Address, Node, Wei};
 use rust_decimal::Decimal;
 use schemas::events::PayoutState;
 use schemas::ids::EventId;
+use schemas::payouts::network_label;
 use uuid::Uuid;
 
 use super::lease::Lease;
@@ -44,6 +45,17 @@ impl Submitter {
             return Ok(());
         }
         let now = self.clock.now().to_utc();
+        // No day would ever hold it.
+        let ceiling = self.settings.terms.daily_ceiling;
+        let above = |payout: &Payout| wei(payout.amount_wei).is_none_or(|amount| amount > ceiling);
+        let (too_large, ready): (Vec<Payout>, Vec<Payout>) = ready.into_iter().partition(above);
+        let why = format!(
+            "above_ceiling: it exceeds chain.daily_ceiling of {ceiling} wei; raise that, then release it"
+        );
+        self.quarantine(lease, too_large, &why).await?;
+        if ready.is_empty() {
+            return Ok(());
+        }
         let left = sign::budget_left(&self.pool, now, &self.settings.terms).await?;
         let owed = owed.and_then(wei).unwrap_or_default();
         let mut sum = Wei::ZERO;
@@ -60,7 +72,10 @@ impl Submitter {
             return Err(Obstacle::DailyCeiling(self.settings.terms.daily_ceiling).into());
         }
         let (payable, gone) = self.receivers(affordable).await?;
-        self.quarantine(lease, gone).await?;
+        self.quarantine(lease, gone, "invalid_receiver: its wallet is gone, or of another network").await?;
+        if payable.is_empty() {
+            return Ok(());
+        }
         let (network, node, _) = self.node(memory).await?;
         let network = network.clone();
         let signer = self.signer.address();
@@ -85,19 +100,22 @@ impl Submitter {
         let plan = Plan { lease, network: &network, signer, found: &found, terms: &self.settings.terms };
         let id = plan::store(&plan, &self.pool, now).await?;
         tracing::info!(tx = %id, rewards = found.good.len(), "planned");
-        Ok(())
+        // What the purse holds is paid, and what it lacks is said.
+        found.short.map_or(Ok(()), |short| Err(short.into()))
     }
 
-    /// Payouts with the address of their wallets, and those whose wallet has none.
+    /// Payouts with the address of their wallets, and those that have no wallet on this network.
     async fn receivers(
         &self,
         payouts: Vec<Payout>,
     ) -> Result<(Vec<(Payout, Address)>, Vec<Payout>), RoundError> {
+        let mainnet = network_label(&self.settings.genesis.to_string()) == "vechain_mainnet";
         let wallets: Vec<Uuid> = payouts.iter().filter_map(|payout| payout.wallet_id).collect();
         let addresses: HashMap<Uuid, String> = sqlx::query_as::<_, (Uuid, String)>(
-            "select id, wallet_address from user_wallets where id = any($1)",
+            "select id, wallet_address from user_wallets where id = any($1) and network::text = $2",
         )
         .bind(wallets)
+        .bind(if mainnet { "mainnet" } else { "testnet" })
         .fetch_all(&self.pool)
         .await?
         .into_iter()
@@ -113,12 +131,12 @@ impl Submitter {
         Ok((payable, gone))
     }
 
-    async fn quarantine(&self, lease: &Lease, payouts: Vec<Payout>) -> Result<(), RoundError> {
+    async fn quarantine(&self, lease: &Lease, payouts: Vec<Payout>, why: &str) -> Result<(), RoundError> {
         let changed = payouts.into_iter().map(|payout| Payout {
             state: PayoutState::Quarantined,
             revision: payout.revision + 1,
             ready_at: None,
-            reason: Some("invalid_receiver: the wallet is gone".to_owned()),
+            reason: Some(why.to_owned()),
             ..payout
         });
         self.change(lease, changed.collect()).await

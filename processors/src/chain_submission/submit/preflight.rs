@@ -52,6 +52,8 @@ pub struct Preflight {
     pub priority: Wei,
     /// The pool's function that is called.
     pub method: &'static str,
+    /// What the purse lacks for those that are left out.
+    pub short: Option<Obstacle>,
     /// The simulations, for the log collections.
     pub tried: Vec<ContractInteractionLog>,
 }
@@ -69,15 +71,22 @@ pub async fn preflight(
 ) -> Result<Preflight, Obstacle> {
     let best = node.block(Best).await?.ok_or_else(|| Obstacle::NodeUnavailable(NodeError::UnknownBlock))?;
     let kind = inspect(node, network, signer).await?;
-    let mut good: Vec<Candidate> = Vec::with_capacity(payouts.len());
-    let mut due = owed;
+    let available = funds(node, network, kind).await?;
+    let (mut good, mut due, mut short) = (Vec::<Candidate>::with_capacity(payouts.len()), owed, None);
     for (payout, receiver) in payouts {
         let amount = wei(payout.amount_wei).unwrap_or_default();
-        due = due.checked_add(amount).unwrap_or(Wei::MAX);
+        let needed = due.checked_add(amount).unwrap_or(Wei::MAX);
+        if needed > available {
+            short = Some(Obstacle::NoFunds { needed, available });
+            continue;
+        }
+        due = needed;
         let clause = clause(network, kind, payout.reward_id, amount, receiver);
         good.push(Candidate { payout, receiver, amount, clause, gas: 0 });
     }
-    funded(node, network, kind, due).await?;
+    if good.is_empty() {
+        return Err(short.unwrap_or(Obstacle::NoFunds { needed: due, available }));
+    }
     let count = good.len();
     let (mut bad, mut tried) = (Vec::<(Candidate, Refusal)>::new(), Vec::new());
     loop {
@@ -117,7 +126,7 @@ pub async fn preflight(
     }
     let base_fee = best.base_fee_per_gas.map(|fee| next_base_fee(fee, best.gas_limit, best.gas_used));
     let priority = node.priority_fee().await?;
-    Ok(Preflight { good, bad, best, base_fee, priority, method: kind.method(), tried })
+    Ok(Preflight { good, bad, best, base_fee, priority, method: kind.method(), short, tried })
 }
 
 /// Tries out a reward of 10^-8 B3TR to the distributor itself: why that fails is no fault of any receiver or amount.
@@ -172,11 +181,6 @@ async fn funds(node: &Node, network: &Network, kind: RewardKind) -> Result<Wei, 
         return Ok(pool.pool_rewards_balance(network.app).await?);
     }
     Ok(pool.pool_available_funds(network.app).await?)
-}
-
-async fn funded(node: &Node, network: &Network, kind: RewardKind, needed: Wei) -> Result<(), Obstacle> {
-    let available = funds(node, network, kind).await?;
-    if available < needed { Err(Obstacle::NoFunds { needed, available }) } else { Ok(()) }
 }
 
 /// A function of its arguments alone: the same reward gives the same bytes. The reward's id stands in what the pool emits, so that
