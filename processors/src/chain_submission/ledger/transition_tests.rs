@@ -229,10 +229,8 @@ fn a_dead_transaction_frees_its_rewards_and_its_inclusion_afterwards_is_an_incid
     let late = found(&transaction);
     assert_eq!(transaction.included(&block(180, 'a'), &late), Some(Change::Incident));
     assert_eq!(transaction.attempt.state, AttemptState::Stray);
-    assert!(
-        transaction.payouts.iter().all(|payout| payout.state == PayoutState::Ready),
-        "not taken for paid"
-    );
+    let waits = |payout: &Payout| payout.state == PayoutState::Quarantined && payout.ready_at.is_none();
+    assert!(transaction.payouts.iter().all(waits), "neither taken for paid nor paid again");
     assert_eq!(included(1).dead(at(5)), None, "what is in a block is not dead");
 }
 
