@@ -331,7 +331,7 @@ impl Submitter {
             }
             // All at once: a silent node does not keep the bytes from the others.
             let mut posts = JoinSet::new();
-            for node in nodes.iter().cloned() {
+            for node in nodes.clone() {
                 let raw = raw.clone();
                 posts.spawn(async move { node.send(&raw).await.map(|_| ()) });
             }
