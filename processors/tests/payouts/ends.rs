@@ -277,10 +277,18 @@ async fn what_was_granted_for_one_network_is_not_paid_on_another() {
     let elsewhere = scripted.world.grant(1, wallet(0x11)).await;
     scripted.world.run("update payouts set genesis_id = $1", "0x43").await;
     let here = scripted.world.grant(2, wallet(0x12)).await;
+    // The release before, which may run beside this one, notes no network: it has paid on the same.
+    let before = scripted.world.grant(1, wallet(0x13)).await;
+    let unnoted = "update payouts set genesis_id = null where reward_id = $1::uuid";
+    scripted.world.run(unnoted, &before.to_string()).await;
     let signing = scripted.world.submitter(SOLO_KEYS[1], "only");
-    scripted.until_state(here, "in_flight").await;
+    for reward in [here, before] {
+        scripted.until_state(reward, "in_flight").await;
+    }
     scripted.until_posted(1).await;
-    assert_eq!(scripted.waiting_receivers(), [wallet(0x12)]);
+    let mut receivers = scripted.waiting_receivers();
+    receivers.sort();
+    assert_eq!(receivers, [wallet(0x12), wallet(0x13)]);
     assert_eq!(scripted.world.state(elsewhere).await.0, "ready");
     signing.abort();
     scripted.world.database.drop().await;

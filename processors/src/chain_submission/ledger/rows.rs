@@ -190,7 +190,7 @@ pub async fn ready(
     limit: i64,
 ) -> sqlx::Result<Vec<Payout>> {
     sqlx::query_as(sqlx::AssertSqlSafe(format!(
-        "select {PAYOUT} from payouts where state = 'ready' and ready_at <= $1 and genesis_id = $3
+        "select {PAYOUT} from payouts where state = 'ready' and ready_at <= $1 and coalesce(genesis_id, $3) = $3
          order by ready_at, reward_id limit $2"
     )))
     .bind(now)
