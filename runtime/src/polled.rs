@@ -1,8 +1,8 @@
 //! A producer of librdkafka with a thread that takes its acknowledgements.
 //!
-//! `ThreadedProducer` of rdkafka does the same with polls of 100 ms. A poll of `BaseProducer` returns at its deadline and not before, and its
-//! last millisecond is waited for in a loop, since librdkafka takes whole milliseconds: 1 ms of CPU per poll at most, so 10 ms a second there
-//! and half a millisecond a second here, where nothing is produced.
+//! `ThreadedProducer` of rdkafka does the same with polls of 100 ms. A poll of `BaseProducer` returns at its deadline and not before, and
+//! its last millisecond is waited for in a loop, since librdkafka takes whole milliseconds: 1 ms of CPU per poll at most, so 10 ms a second
+//! there and half a millisecond a second here, where nothing is produced.
 
 use std::ops::Deref;
 use std::sync::Arc;

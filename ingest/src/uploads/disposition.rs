@@ -12,8 +12,8 @@ pub(crate) struct Disposition {
 }
 
 impl Disposition {
-    /// Reads a header's value. `name*` and `filename*` win over their plain forms, wherever they stand; of two of one kind the first counts.
-    /// Parameters that do not read are none.
+    /// Reads a header's value. `name*` and `filename*` win over their plain forms, wherever they stand; of two of one kind the first
+    /// counts. Parameters that do not read are none.
     pub(crate) fn parse(header: &[u8]) -> Self {
         // Browsers write UTF-8 as it is; what is none is shown as such.
         let header = String::from_utf8_lossy(header);
