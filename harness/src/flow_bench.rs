@@ -17,7 +17,7 @@ use crate::client::{Client, Photo, Posted};
 use crate::deployment::Deployment;
 use crate::local_chain::{start_every_role, wallet_of};
 use crate::measure::quantile;
-use crate::photos::with_comment;
+use crate::photos::another_picture;
 use crate::scenario::{Scenario, driver_id, vehicle_id};
 use crate::topics::read_all;
 
@@ -71,8 +71,7 @@ async fn post(deployment: &Deployment, uploads: usize) -> Result<()> {
         let captured = now - chrono::Duration::days(9 - i64::try_from(turn)?);
         let photo = Photo {
             file_name: format!("{name}-{turn}.jpg"),
-            bytes: with_comment(&series[driver % series.len()][turn], &format!("flow {n}"))
-                .context("a JPEG")?,
+            bytes: another_picture(&series[driver % series.len()][turn], n).context("a JPEG")?,
             vehicle_id: Some(vehicle_id(&format!("{name}/1"))),
             claimed_mileage: None,
             unit: None,

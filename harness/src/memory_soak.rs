@@ -20,7 +20,7 @@ use crate::client::{Client, Photo, Posted};
 use crate::deployment::Deployment;
 use crate::local_chain::{start_every_role, wallet_of};
 use crate::measure::{anonymous_mib, quantile, resident_mib};
-use crate::photos::with_comment;
+use crate::photos::{another_picture, with_comment};
 use crate::scenario::{Scenario, driver_id, vehicle_id};
 
 /// Three uploads a second: a reading takes about a second of a core, so that one in thirty leaves the machine most of its time.
@@ -176,7 +176,7 @@ impl Load {
             let captured = Utc::now() - chrono::Duration::days(9 - i64::try_from(turn)?);
             let photo = Photo {
                 file_name: format!("{n}.jpg"),
-                bytes: with_comment(bytes, &format!("memory {n}")).context("a JPEG")?,
+                bytes: another_picture(bytes, n).context("a JPEG")?,
                 vehicle_id: Some(vehicle_id(&format!("{}/1", name_of(driver)))),
                 captured_at: Some(captured.to_rfc3339()),
                 ..Photo::default()

@@ -91,6 +91,7 @@ fn graded(received: &UploadReceived) -> UploadGraded {
         image: None,
         quality: None,
         fault: None,
+        pixel_hash: None,
     }
 }
 

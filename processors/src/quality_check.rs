@@ -98,6 +98,7 @@ impl QualityCheck {
             image: examined.size,
             quality,
             fault: examined.fault,
+            pixel_hash: examined.pixel_hash,
         };
         Verdict::EmitWith(graded, documents.into_records())
     }
@@ -110,6 +111,8 @@ struct Examined {
     size: Option<ImageSize>,
     graded: Option<Graded>,
     fault: Option<Fault>,
+    /// None where the photo is not worth reading: all photos in the dark are one.
+    pixel_hash: Option<String>,
 }
 
 impl Examined {
@@ -118,7 +121,9 @@ impl Examined {
             Ok(photo) => {
                 let graded = reading::grade(&photo);
                 let fault = graded.fault.clone();
-                Self { info: Some(photo.info()), size: Some(photo.size()), graded: Some(graded), fault }
+                let pixel_hash = fault.is_none().then(|| photo.pixel_hash());
+                let (info, size) = (Some(photo.info()), Some(photo.size()));
+                Self { info, size, graded: Some(graded), fault, pixel_hash }
             }
             Err(fault) => Self { info: reading::inspect(bytes).ok(), fault: Some(fault), ..Self::default() },
         }

@@ -7,6 +7,7 @@ use schemas::{
     events::{Fault, ImageSize},
     reason::Reason,
 };
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     inspect::{FileInfo, fault, open, size, undecodable},
@@ -33,6 +34,17 @@ impl Photo {
     #[must_use]
     pub fn size(&self) -> ImageSize {
         size(self.pixels.width(), self.pixels.height())
+    }
+
+    /// SHA-256 of width, height and the pixels, upright; 64 lower-case hex digits. What a file holds besides its picture (a comment,
+    /// metadata, bytes behind its end) has no say in it, and another way to store the same pixels is the same photo.
+    #[must_use]
+    pub fn pixel_hash(&self) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update(self.pixels.width().to_be_bytes());
+        hasher.update(self.pixels.height().to_be_bytes());
+        hasher.update(self.pixels.as_raw());
+        hex::encode(hasher.finalize())
     }
 
     /// The photo as a service outside is sent it: a place or a name in the file's EXIF stays here. Smaller than the photo
@@ -98,6 +110,24 @@ mod tests {
         let picture = RgbImage::from_fn(width, height, |x, y| Rgb([(x % 251) as u8, (y % 241) as u8, 90]));
         DynamicImage::from(picture).write_to(&mut bytes, ImageFormat::Png).unwrap();
         bytes.into_inner()
+    }
+
+    #[test]
+    fn the_pixels_alone_are_hashed_and_one_that_differs_makes_another_hash() {
+        let hash = |bytes: &[u8]| decode(bytes).unwrap().pixel_hash();
+        let (bytes, more) = (png(640, 480), [&png(640, 480)[..], b"trailing"].concat());
+        assert_ne!(bytes, more);
+        assert_eq!(hash(&bytes), hash(&more));
+        let mut picture = decode(&bytes).unwrap().pixels;
+        let mut lossless = Cursor::new(Vec::new());
+        DynamicImage::from(picture.clone()).write_to(&mut lossless, ImageFormat::WebP).unwrap();
+        assert_eq!(hash(&bytes), hash(&lossless.into_inner()));
+        picture.get_pixel_mut(639, 479).0[2] ^= 1;
+        let mut changed = Cursor::new(Vec::new());
+        DynamicImage::from(picture).write_to(&mut changed, ImageFormat::Png).unwrap();
+        assert_ne!(hash(&bytes), hash(&changed.into_inner()));
+        // As many pixels, in another shape.
+        assert_ne!(hash(&png(640, 480)), hash(&png(480, 640)));
     }
 
     #[test]

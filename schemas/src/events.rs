@@ -24,8 +24,8 @@ pub use crate::rewards::{
 use crate::shared;
 use crate::topic::Topic;
 pub use crate::uploads::{
-    Candidate, Fault, FrameQuality, ImageSize, Lighting, OdometerRead, ReadingResult, UploadDecided,
-    UploadGraded, UploadReceived, Verdict,
+    Candidate, Fault, FrameQuality, ImageSize, Lighting, OdometerRead, PixelHolder, ReadingResult,
+    UploadDecided, UploadGraded, UploadReceived, Verdict,
 };
 
 /// Something that is done for every record type.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attempts::ReadingAttempt;
 use crate::header::{Stamp, Unit, UploadHeader};
+use crate::ids::{Micros, UploadId, UserId, VehicleId};
 use crate::reason::Reason;
 use crate::sealed::Sealed;
 
@@ -140,6 +141,22 @@ pub struct UploadGraded {
     pub quality: Option<FrameQuality>,
     /// Set where the photo is not worth reading.
     pub fault: Option<Fault>,
+    /// SHA-256 of the upright pixels, 64 lower-case hex digits; null where the photo is not worth reading.
+    #[serde(default)]
+    pub pixel_hash: Option<String>,
+}
+
+/// The first upload whose photo has the same pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PixelHolder {
+    /// The upload.
+    pub upload_id: UploadId,
+    /// Its user.
+    pub user_id: UserId,
+    /// Its vehicle.
+    pub vehicle_id: VehicleId,
+    /// When it was accepted: photos of different users are not read in the order of acceptance.
+    pub accepted_at: Micros,
 }
 
 /// A photo was read, or could not be.
@@ -157,6 +174,12 @@ pub struct OdometerRead {
     pub fault: Option<Fault>,
     /// Null where the photo was not read.
     pub reading: Option<ReadingResult>,
+    /// As graded.
+    #[serde(default)]
+    pub pixel_hash: Option<String>,
+    /// Who sent these pixels first; null where this upload did, or its photo is not worth reading.
+    #[serde(default)]
+    pub pixel_holder: Option<PixelHolder>,
 }
 
 /// The decision about an upload.

@@ -124,6 +124,8 @@ impl Story {
             quality: Some(Self::quality()),
             fault: self.dark.then_some(fault),
             reading: (!self.dark).then_some(reading),
+            pixel_hash: None,
+            pixel_holder: None,
         })
     }
 

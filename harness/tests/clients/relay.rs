@@ -26,7 +26,8 @@ impl Processor for Relay {
 
     async fn process(&self, event: &Envelope<UploadReceived>) -> Result<Verdict<UploadGraded>, StageError> {
         let UploadReceived { header, stamp } = event.payload.clone();
-        Ok(Verdict::Emit(UploadGraded { header, stamp, image: None, quality: None, fault: None }))
+        let (image, quality, fault, pixel_hash) = (None, None, None, None);
+        Ok(Verdict::Emit(UploadGraded { header, stamp, image, quality, fault, pixel_hash }))
     }
 }
 

@@ -11,7 +11,7 @@ use devstack::{Part, Stack};
 use harness::client::{Client, Photo, Posted};
 use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
 use harness::local_chain::{LocalChain, wallet_of};
-use harness::photos::with_comment;
+use harness::photos::another_picture;
 use harness::scenario::{Scenario, driver_id, vehicle_id};
 use harness::topics::{Tail, lag};
 use rdkafka::config::ClientConfig;
@@ -318,7 +318,7 @@ fn variant(pool: &[Series], n: usize, user: Uuid) -> Photo {
     let captured = Utc::now() - chrono::Duration::days(days_ago);
     Photo {
         file_name: file_name.clone(),
-        bytes: with_comment(bytes, &format!("upload {n}")).unwrap(),
+        bytes: another_picture(bytes, n).unwrap(),
         vehicle_id: Some(vehicle_id(&format!("{user}/1"))),
         claimed_mileage: None,
         unit: None,

@@ -77,10 +77,11 @@ impl Signal {
 
 /// Every check that applies, in order of precedence.
 pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
-    let checks: [fn(&Facts<'_>) -> Option<Signal>; 14] = [
+    let checks: [fn(&Facts<'_>) -> Option<Signal>; 15] = [
         account,
         fault,
         first_holder,
+        same_pixels,
         something_read,
         unit_change,
         claimed_unit,
@@ -118,6 +119,27 @@ fn first_holder(facts: &Facts<'_>) -> Option<Signal> {
     Some(signal.when(other, Verdict::Rejected, Reason::DuplicatePhoto, || {
         "another account sent this photo first".into()
     }))
+}
+
+/// Other bytes of the same picture. Photos of different users are not read in the order of acceptance: where the other one was accepted
+/// later, nobody can say by it whose photo it is.
+fn same_pixels(facts: &Facts<'_>) -> Option<Signal> {
+    let (holder, header) = (facts.event.pixel_holder.as_ref()?, &facts.event.header);
+    let first = holder.accepted_at <= header.accepted_at;
+    let (other_user, other_vehicle) =
+        (holder.user_id != header.user_id, holder.vehicle_id != header.vehicle_id);
+    let (rejects, detail) = match (other_user, first) {
+        (true, true) => (true, "another account sent the same picture in another file first"),
+        (true, false) => {
+            (false, "another account sent the same picture in another file, which was read first")
+        }
+        (false, _) => (false, "the same picture was sent for another vehicle of the account"),
+    };
+    let (weight, verdict) =
+        if rejects { (Weight::Rejects, Verdict::Rejected) } else { (Weight::Doubts, Verdict::Review) };
+    let signal = Signal::new("same_pixels", weight, holder.upload_id.to_string(), Value::Null);
+    let speaks = other_user || other_vehicle;
+    Some(signal.when(speaks, verdict, Reason::DuplicatePhoto, || detail.to_owned()))
 }
 
 fn something_read(facts: &Facts<'_>) -> Option<Signal> {

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use rust_decimal::Decimal;
-use schemas::events::{Candidate, Fault, FirstHolder, OdometerRead, Unit, Verdict};
-use schemas::ids::{Micros, UploadId, UserId};
+use schemas::events::{Candidate, Fault, FirstHolder, OdometerRead, PixelHolder, Unit, Verdict};
+use schemas::ids::{Micros, UploadId, UserId, VehicleId};
 use schemas::reason::Reason;
 use uuid::Uuid;
 
@@ -59,6 +59,17 @@ fn judged(event: &OdometerRead, vehicle: Option<&VehicleState>) -> Judgement {
 
 type Change = fn(&mut OdometerRead);
 
+/// The pixels of an upload that was accepted so many microseconds before this one, of this user or another and for this vehicle or another.
+fn same_pixels(event: &mut OdometerRead, before_us: i64, other_user: bool, other_vehicle: bool) {
+    let header = &event.header;
+    event.pixel_holder = Some(PixelHolder {
+        upload_id: UploadId(Uuid::nil()),
+        user_id: if other_user { UserId(Uuid::nil()) } else { header.user_id },
+        vehicle_id: if other_vehicle { VehicleId(Uuid::nil()) } else { header.vehicle_id },
+        accepted_at: Micros(header.accepted_at.0 - before_us),
+    });
+}
+
 /// What is changed on a good upload of a vehicle that stood at 50,001 km ten days before, and what it is decided then.
 const TABLE: &[(&str, Change, Verdict, Option<Reason>)] = &[
     ("nothing wrong", |_| {}, Verdict::Verified, None),
@@ -105,6 +116,25 @@ const TABLE: &[(&str, Change, Verdict, Option<Reason>)] = &[
         Verdict::Verified,
         None,
     ),
+    (
+        "the picture of another user in another file",
+        |e| same_pixels(e, 1, true, true),
+        Verdict::Rejected,
+        Some(Reason::DuplicatePhoto),
+    ),
+    (
+        "the picture of another user in a file that came later",
+        |e| same_pixels(e, -1, true, true),
+        Verdict::Review,
+        Some(Reason::DuplicatePhoto),
+    ),
+    (
+        "the picture of another vehicle of the user",
+        |e| same_pixels(e, 1, false, true),
+        Verdict::Review,
+        Some(Reason::DuplicatePhoto),
+    ),
+    ("the own picture again", |e| same_pixels(e, 1, false, false), Verdict::Verified, None),
     ("unread", |e| e.reading = None, Verdict::Rejected, Some(Reason::NoOdometer)),
     ("no candidate", |e| reads(e, &[]), Verdict::Rejected, Some(Reason::NoOdometer)),
     (

@@ -5,12 +5,14 @@ use std::future::Future;
 use providers::Attempt;
 use reading::{FileInfo, Reading};
 use runtime::StageError;
-use schemas::events::{ImageSize, ReadingResult, UploadHeader};
-use schemas::ids::{UploadId, UserId};
+use schemas::events::{ImageSize, PixelHolder, ReadingResult, UploadHeader};
+use schemas::ids::{Micros, UploadId, UserId, VehicleId};
 use schemas::sealed::UserKey;
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
-use sqlx::{PgPool, query_scalar};
+use sqlx::types::chrono::{DateTime, Utc};
+use sqlx::{PgPool, query_as, query_scalar};
+use uuid::Uuid;
 
 use super::roster::ServiceRow;
 use crate::documents::file_info;
@@ -119,6 +121,16 @@ pub trait Answers: Send + Sync + 'static {
     /// [`StageError`] when the store does not respond.
     fn user_key(&self, user: UserId) -> impl Future<Output = Result<Option<UserKey>, StageError>> + Send;
 
+    /// The first upload with these pixels, for good: this one where there is none yet.
+    ///
+    /// # Errors
+    /// [`StageError`] when the store does not respond.
+    fn hold_pixels(
+        &self,
+        pixel_hash: &str,
+        own: PixelHolder,
+    ) -> impl Future<Output = Result<PixelHolder, StageError>> + Send;
+
     /// The services that are active, and the embedded reader.
     ///
     /// # Errors
@@ -177,6 +189,29 @@ impl Answers for PostgresAnswers {
         key.map(|key| UserKey::from_bytes(&key))
             .transpose()
             .map_err(|error| StageError::new("user_keys", error))
+    }
+
+    async fn hold_pixels(&self, pixel_hash: &str, own: PixelHolder) -> Result<PixelHolder, StageError> {
+        // The update changes nothing: it waits for a holder that another transaction is about to commit, and returns it.
+        let (user, vehicle, upload, accepted_at): (Uuid, Uuid, Uuid, DateTime<Utc>) = query_as(
+            "insert into pixel_holders as h (pixel_hash, user_id, vehicle_id, upload_id, accepted_at)
+             values (decode($1, 'hex'), $2, $3, $4, $5)
+             on conflict (pixel_hash) do update set upload_id = h.upload_id
+             returning user_id, vehicle_id, upload_id, accepted_at",
+        )
+        .bind(pixel_hash)
+        .bind(own.user_id.0)
+        .bind(own.vehicle_id.0)
+        .bind(own.upload_id.0)
+        .bind(own.accepted_at.to_utc())
+        .fetch_one(&self.0)
+        .await?;
+        Ok(PixelHolder {
+            upload_id: UploadId(upload),
+            user_id: UserId(user),
+            vehicle_id: VehicleId(vehicle),
+            accepted_at: Micros::from(accepted_at),
+        })
     }
 
     async fn services(&self) -> Result<Vec<ServiceRow>, StageError> {

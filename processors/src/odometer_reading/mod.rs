@@ -15,7 +15,7 @@ use providers::vault::Keys;
 use providers::{Attempt, Cascade, Found};
 use reading::Reader;
 use runtime::{Envelope, Processor, StageError, Verdict};
-use schemas::events::{Fault, OdometerRead, ReadingResult, Root, UploadGraded};
+use schemas::events::{Fault, OdometerRead, PixelHolder, ReadingResult, Root, UploadGraded};
 use schemas::ids::{Micros, UserId};
 use schemas::reason::Reason;
 use schemas::sealed::Sealed;
@@ -137,6 +137,20 @@ impl<A: Answers> OdometerReading<A> {
         Ok(Ok(Answer::new(header, result, &reading, photo, spent_ms, attempts)))
     }
 
+    /// Who sent these pixels first; none where this upload did. What is found is kept: a redelivery finds the same.
+    async fn pixel_holder(&self, graded: &UploadGraded) -> Result<Option<PixelHolder>, StageError> {
+        let Some(pixel_hash) = &graded.pixel_hash else { return Ok(None) };
+        let header = &graded.header;
+        let own = PixelHolder {
+            upload_id: header.upload_id,
+            user_id: header.user_id,
+            vehicle_id: header.vehicle_id,
+            accepted_at: header.accepted_at,
+        };
+        let first = self.answers.hold_pixels(pixel_hash, own).await?;
+        Ok(Some(first).filter(|first| first.upload_id != own.upload_id))
+    }
+
     /// Seals with the user's key; without a key (the user was erased) the text is lost, as it should be.
     async fn seal(
         &self,
@@ -178,12 +192,13 @@ impl<A: Answers> Processor for OdometerReading<A> {
     async fn process(&self, record: &Envelope<UploadGraded>) -> Result<Verdict<OdometerRead>, StageError> {
         let started = self.context.clock.now();
         let outcome = self.outcome(&record.payload).await?;
-        Ok(self.read_event(record, started, outcome))
+        let pixel_holder = self.pixel_holder(&record.payload).await?;
+        Ok(self.read_event(record, started, outcome, pixel_holder))
     }
 
     fn give_up(&self, record: &Envelope<UploadGraded>, _: &StageError) -> Option<Verdict<OdometerRead>> {
         let fault = processing_failed("the photo could not be fetched or read, while others could");
-        Some(self.read_event(record, self.context.clock.now(), Err(fault.into())))
+        Some(self.read_event(record, self.context.clock.now(), Err(fault.into()), None))
     }
 
     fn needs_dependencies(&self, graded: &UploadGraded) -> bool {
@@ -202,6 +217,7 @@ impl<A: Answers> OdometerReading<A> {
         record: &Envelope<UploadGraded>,
         started: Micros,
         outcome: Outcome,
+        pixel_holder: Option<PixelHolder>,
     ) -> Verdict<OdometerRead> {
         let graded = &record.payload;
         let now = self.context.clock.now();
@@ -233,6 +249,8 @@ impl<A: Answers> OdometerReading<A> {
             quality: graded.quality.clone(),
             fault,
             reading: outcome.ok().map(|answer| answer.result),
+            pixel_hash: graded.pixel_hash.clone(),
+            pixel_holder,
             header,
         };
         Verdict::EmitWith(read, logs)

@@ -54,8 +54,15 @@ async fn scans(database: &Database) -> Vec<(String, i64)> {
 
 async fn filled() -> (Database, Database) {
     let database = Database::new().await;
-    // The connection that migrated has scanned too, for the indexes it made: its counts are not to come in between.
-    sqlx::query("select pg_stat_force_next_flush()").execute(&database.pool).await.unwrap();
+    // The connection that migrated has scanned too, for the indexes it made: its counts are not to come in between. Which of the pool it
+    // is nobody knows.
+    let mut connections = Vec::new();
+    for _ in 0..database.pool.size() {
+        let mut connection = database.pool.acquire().await.unwrap();
+        sqlx::query("select pg_stat_force_next_flush()").execute(&mut *connection).await.unwrap();
+        connections.push(connection);
+    }
+    drop(connections);
     let one = one_connection(&database).await;
     sqlx::raw_sql(FILLED).execute(&one.pool).await.unwrap();
     (database, one)

@@ -12,7 +12,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use processors::odometer_reading::{Answer, AnswerKey, Answers, ServiceRow};
 use processors::pipeline::Dependencies;
 use runtime::{Envelope, ManualClock, Position, StageError};
-use schemas::events::{Event, UploadHeader};
+use schemas::events::{Event, PixelHolder, UploadHeader};
 use schemas::ids::{Micros, UserId};
 use schemas::sealed::UserKey;
 use schemas::topic::Topic;
@@ -146,6 +146,7 @@ pub fn record<E: Event>(event: E, offset: i64) -> Envelope<E> {
 pub struct MemoryAnswers {
     kept: Arc<Mutex<HashMap<[String; 3], Answer>>>,
     pub services: Arc<Mutex<Vec<ServiceRow>>>,
+    pixels: Arc<Mutex<HashMap<String, PixelHolder>>>,
 }
 
 impl MemoryAnswers {
@@ -172,6 +173,10 @@ impl Answers for MemoryAnswers {
         let mut key = [7; 32];
         key[..16].copy_from_slice(user.0.as_bytes());
         Ok(Some(UserKey::from_bytes(&key).unwrap()))
+    }
+
+    async fn hold_pixels(&self, pixel_hash: &str, own: PixelHolder) -> Result<PixelHolder, StageError> {
+        Ok(*self.pixels.lock().unwrap().entry(pixel_hash.to_owned()).or_insert(own))
     }
 
     async fn services(&self) -> Result<Vec<ServiceRow>, StageError> {

@@ -59,6 +59,7 @@ fn events() -> Vec<UploadEvent> {
             image: read.image,
             quality: read.quality.clone(),
             fault: None,
+            pixel_hash: None,
         }),
         UploadEvent::Read(read),
         decided(Verdict::Review, Some(Reason::LowConfidence)),

@@ -95,6 +95,8 @@ fn read_event(reading: Option<ReadingResult>) -> OdometerRead {
         quality: Some(graded_quality()),
         fault,
         reading,
+        pixel_hash: None,
+        pixel_holder: None,
     }
 }
 
