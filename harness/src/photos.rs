@@ -14,13 +14,13 @@ pub fn with_comment(jpeg: &[u8], comment: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Steps of the brightness table that [`another_picture`] changes, in the zigzag order of ITU T.81: fine enough not to be seen, coarse enough
-/// that every photo has something there.
+/// Steps of the brightness table that [`another_picture`] changes, in the zigzag order of ITU T.81: fine enough not to be seen, coarse
+/// enough that every photo has something there.
 const STEPS: std::ops::Range<usize> = 6..26;
 
 /// Another picture of the same, for each `n` below 2^20: a JPEG whose pixels differ from those of every other `n`, as two photos of one
-/// dashboard do. Each bit of `n` makes a step of the first quantization table larger by one. `None` where the bytes are no JPEG with such a table
-/// of 8 bits.
+/// dashboard do. Each bit of `n` makes a step of the first quantization table larger by one. `None` where the bytes are no JPEG with such
+/// a table of 8 bits.
 #[must_use]
 pub fn another_picture(jpeg: &[u8], n: usize) -> Option<Vec<u8>> {
     let mut out = jpeg.to_vec();

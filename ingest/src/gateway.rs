@@ -25,6 +25,7 @@ use crate::http::request::Provide;
 use crate::http::shares::Shares;
 use crate::metrics::GatewayMetrics;
 use crate::queries::live::Streams;
+use crate::reviews::Desk;
 use crate::schema_ids::SchemaIds;
 use crate::uploads::check::PhotoCheck;
 use crate::uploads::post::Uploads;
@@ -68,6 +69,8 @@ pub struct Gateway {
     admission: Arc<Admission>,
     uploads: Arc<Uploads>,
     claims: Arc<Claims>,
+    desk: Arc<Desk>,
+    photos: PhotoStore,
     intake: Arc<ChainIntake>,
 }
 
@@ -84,7 +87,7 @@ impl Gateway {
         Self {
             sweeper: Arc::new(Sweeper {
                 publisher,
-                photos,
+                photos: photos.clone(),
                 timeouts,
                 metrics: metrics.clone(),
                 health: health.clone(),
@@ -102,6 +105,12 @@ impl Gateway {
                 clock: clock.clone(),
                 schema_id: schemas.reward_claimed,
             }),
+            desk: Arc::new(Desk {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                schema_id: schemas.odometer_read,
+            }),
+            photos,
             admission: Arc::new(Admission {
                 accounts: Accounts::new(pool.clone()),
                 keys,
@@ -204,5 +213,7 @@ provides! {
     Arc<Uploads>: uploads;
     Arc<Streams>: streams;
     Arc<Claims>: claims;
+    Arc<Desk>: desk;
+    PhotoStore: photos;
     Arc<ChainIntake>: intake;
 }

@@ -3,7 +3,8 @@
 //! `routes` is the table of routes: from a row follow dispatch, metrics and `/openapi.json`. A handler is an async function; what it
 //! needs of the request and of the gateway are its arguments, which `http` reads in their order. `auth` says who asks, `uploads`
 //! takes photos (its own page shows the way of one, file by file), `queries` serves the tables, `claims` takes what drivers ask
-//! for and `chain` what the watcher of the chain reports. `gateway` puts all of it together, [`serve`] serves it.
+//! for, `reviews` what people decide and `chain` what the watcher of the chain reports. `gateway` puts all of it together, [`serve`]
+//! serves it.
 
 mod accounts;
 mod activity;
@@ -18,6 +19,7 @@ pub mod metrics;
 mod ops;
 mod outbox;
 mod queries;
+mod reviews;
 mod routes;
 mod schema_ids;
 mod serve;

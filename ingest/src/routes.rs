@@ -10,7 +10,7 @@ use crate::http::openapi::{About, document};
 use crate::http::problem::{ApiError, BUSY};
 use crate::http::reply::{AnyJson, Json};
 use crate::http::request::Dependency;
-use crate::{chain, claims, ops, queries, uploads};
+use crate::{chain, claims, ops, queries, reviews, uploads};
 
 /// The table.
 pub(crate) fn table() -> Vec<Route<Gateway>> {
@@ -36,6 +36,17 @@ pub(crate) fn table() -> Vec<Route<Gateway>> {
                  as its upload was accepted, unless that was rejected or failed.",
             )
             .refuses(claims::REFUSALS),
+        get("/v1/reviews", "What waits for a person, oldest first", reviews::list)
+            .description("For reviewers: uploads in doubt that nobody has decided yet, without those of your own."),
+        get("/v1/reviews/{id}", "An upload in doubt, with what speaks for and against it", reviews::show),
+        get("/v1/reviews/{id}/photo", "Its photo as it was received", reviews::photo)
+            .refuses(reviews::PHOTO_REFUSALS),
+        post("/v1/reviews/{id}", "Decide about an upload in doubt", reviews::post)
+            .description(
+                "Approve it with the mileage that the photo shows, or turn it down with a reason. One decision per upload: \
+                 the same again gives the same response, another is refused.",
+            )
+            .refuses(reviews::REFUSALS),
         post("/v1/chain/events", "For the watcher of the chain", chain::events::post)
             .description("Blocks as they are adopted and undone, signed: HMAC-SHA256 over time and body.")
             .refuses(chain::events::REFUSALS),

@@ -11,6 +11,8 @@ pub struct SchemaIds {
     pub account_changed: u32,
     /// Of `RewardClaimed`.
     pub reward_claimed: u32,
+    /// Of `OdometerRead`.
+    pub odometer_read: u32,
     /// Of `BlockAdopted`.
     pub block_adopted: u32,
     /// Of `BlockUndone`.

@@ -55,6 +55,7 @@ async fn start(change: impl FnOnce(&mut GatewayConfig)) -> Running {
             reward_claimed: 4,
             block_adopted: 5,
             block_undone: 6,
+            odometer_read: 7,
         },
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

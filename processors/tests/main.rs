@@ -6,6 +6,7 @@ mod payouts;
 mod plans;
 mod pruning;
 mod repeats;
+mod reviews;
 mod support;
 
 use std::str::FromStr as _;

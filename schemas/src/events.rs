@@ -24,7 +24,7 @@ pub use crate::rewards::{
 use crate::shared;
 use crate::topic::Topic;
 pub use crate::uploads::{
-    Candidate, Fault, FrameQuality, ImageSize, Lighting, OdometerRead, PixelHolder, ReadingResult,
+    Candidate, Fault, FrameQuality, ImageSize, Lighting, OdometerRead, PixelHolder, ReadingResult, Review,
     UploadDecided, UploadGraded, UploadReceived, Verdict,
 };
 

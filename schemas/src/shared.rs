@@ -18,7 +18,7 @@ macro_rules! shared {
     };
 }
 
-shared!["UploadHeader", "Stamp", "ImageSize", "FrameQuality", "Fault", "BlockPlace"];
+shared!["UploadHeader", "Stamp", "ImageSize", "FrameQuality", "Fault", "Review", "BlockPlace"];
 
 /// An event's schema with everything that it shares put in where it is first named; later on Avro knows it by its name.
 ///

@@ -180,6 +180,26 @@ pub struct OdometerRead {
     /// Who sent these pixels first; null where this upload did, or its photo is not worth reading.
     #[serde(default)]
     pub pixel_holder: Option<PixelHolder>,
+    /// What a person has decided: set where the upload comes a second time.
+    #[serde(default)]
+    pub review: Option<Review>,
+}
+
+/// What a person has decided about an upload that was in doubt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Review {
+    /// The person.
+    pub reviewer_id: UserId,
+    /// When.
+    pub decided_at: Micros,
+    /// The reading that the person saw on the photo; null where the photo is turned down.
+    pub mileage: Option<Decimal>,
+    /// The unit that the photo shows; null where it shows none, and where it is turned down.
+    pub unit: Option<Unit>,
+    /// Why the photo is turned down; set exactly then.
+    pub reason: Option<Reason>,
+    /// What the person noted, sealed with the driver's key.
+    pub notes: Option<Sealed>,
 }
 
 /// The decision about an upload.
@@ -240,4 +260,7 @@ pub struct UploadDecided {
     pub baseline: bool,
     /// Every signal with its weight: a JSON object, evidence for replays and for a person.
     pub signals: String,
+    /// What a person has decided, where this is the outcome of a review.
+    #[serde(default)]
+    pub review: Option<Review>,
 }

@@ -9,7 +9,7 @@ use runtime::sinking::SinkWorker;
 use runtime::testing::{MemoryOutbound, assignment, record, stage_context};
 use runtime::{Sink as _, SinkError};
 use schemas::events::{Stamp, UploadHeader, Verdict};
-use schemas::ids::UploadId;
+use schemas::ids::{Micros, UploadId, UserId};
 use schemas::reason::Reason;
 use schemas::sealed::UserKey;
 use serde_json::{Value, json};
@@ -101,6 +101,45 @@ async fn every_column_is_filled_as_the_lineage_says() {
     assert_eq!(schema.rows("upload_verifications").await, json!([verification]));
     let user = &schema.rows("users").await[0];
     assert_eq!((&user["total_mileage"], &user["sustainability_score"]), (&json!(16.09), &Value::Null));
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn what_a_person_has_decided_is_filled_with_who_when_and_what_was_noted_whichever_topic_comes_first() {
+    let schema = Schema::new().await;
+    let (sink, story) = (sink(&schema).await, Story::new(1, 1));
+    let key = UserKey::generate();
+    sqlx::query("with u as (insert into users (id) values ($1) returning id) insert into user_keys select id, $2 from u")
+        .bind(story.header.user_id.0)
+        .bind(key.expose())
+        .execute(&schema.pool)
+        .await
+        .unwrap();
+    let reviewer = uuid::Uuid::from_u128(77);
+    let review = schemas::events::Review {
+        reviewer_id: UserId(reviewer),
+        decided_at: Micros(1_704_240_000_000_000),
+        mileage: Some(rust_decimal::Decimal::from(10_010)),
+        unit: None,
+        reason: None,
+        notes: Some(key.seal(story.header.upload_id, "the last wheel stands between two numbers").unwrap()),
+    };
+    let UploadEvent::Decided(mut decided) = story.decided(Verdict::Verified, None) else {
+        panic!("a decision")
+    };
+    decided.review = Some(review.clone());
+    let UploadEvent::Read(mut again) = story.read() else { panic!("a reading") };
+    again.review = Some(review);
+    write(&sink, [UploadEvent::Decided(decided)]).await;
+    let in_doubt = story.decided(Verdict::Review, Some(Reason::LowConfidence));
+    write(&sink, [UploadEvent::Read(again), story.read(), in_doubt, story.received(), story.graded()]).await;
+    let mileage = &schema.rows("mileage_data").await[0];
+    assert_eq!(mileage["verification_status"], "approved");
+    assert_eq!(mileage["reviewed_by"], json!(reviewer));
+    assert_eq!(mileage["reviewed_at"], "2024-01-03T00:00:00+00:00");
+    assert_eq!(mileage["manual_review_notes"], "the last wheel stands between two numbers");
+    // What was read stands as it was read the first time.
+    assert_eq!(schema.rows("upload_verifications").await[0]["processing_time"], 321);
     schema.drop().await;
 }
 

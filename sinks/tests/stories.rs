@@ -126,6 +126,7 @@ impl Story {
             reading: (!self.dark).then_some(reading),
             pixel_hash: None,
             pixel_holder: None,
+            review: None,
         })
     }
 
@@ -147,6 +148,7 @@ impl Story {
             previous_mileage: Some(miles(self.day - 1)),
             distance_km: verified.then(|| Decimal::new(1_609_344, 5)),
             signals: "{}".into(),
+            review: None,
             ..example("normal-verified")
         })
     }

@@ -8,13 +8,14 @@ use schemas::ids::UserId;
 use warp::http::HeaderMap;
 
 use super::address::Proxies;
-use super::keys::KeySet;
+use super::keys::{KeySet, Role};
 use super::rate::{Key, Limiter};
 use super::standing::Accounts;
 use crate::config::{Rate, Rates};
 use crate::http::operation::Operation;
 use crate::http::problem::{
-    ACCOUNT_LOCKED, ApiError, MAINTENANCE, RATE_LIMITED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_MISSING,
+    ACCOUNT_LOCKED, ApiError, MAINTENANCE, RATE_LIMITED, ROLE_MISSING, TOKEN_EXPIRED, TOKEN_INVALID,
+    TOKEN_MISSING,
 };
 use crate::http::request::{Extract, Peer, Provide, Request, text};
 
@@ -23,6 +24,7 @@ use crate::http::request::{Extract, Peer, Provide, Request, text};
 pub(crate) struct Caller {
     pub(crate) user: UserId,
     pub(crate) address: IpAddr,
+    pub(crate) role: Role,
     /// False while uploads are paused.
     pub(crate) writable: bool,
 }
@@ -30,6 +32,10 @@ pub(crate) struct Caller {
 /// A caller who may upload now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Uploader(pub(crate) Caller);
+
+/// A caller who may decide reviews.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reviewer(pub(crate) Caller);
 
 /// What callers are checked against.
 pub(crate) struct Admission {
@@ -67,6 +73,21 @@ impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Uploader {
     }
 }
 
+impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Reviewer {
+    async fn extract(dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
+        let caller = Caller::extract(dependencies, request).await?;
+        match caller.role {
+            Role::Reviewer | Role::Operator => Ok(Self(caller)),
+            Role::Driver => Err(ROLE_MISSING.error()),
+        }
+    }
+
+    fn describe(operation: &mut Operation) {
+        <Caller as Extract<S>>::describe(operation);
+        operation.problems(&[ROLE_MISSING]);
+    }
+}
+
 impl Admission {
     /// Who asks: address within its rate, token valid, user within their rate, account and session active; the database is
     /// asked last.
@@ -76,7 +97,7 @@ impl Admission {
         let claims = self.keys.check(bearer(headers)?, self.clock.now())?;
         self.take(Key::ApiUser(claims.sub), self.rates.api_per_user)?;
         let writable = self.accounts.check(&claims).await?;
-        Ok(Caller { user: claims.sub, address, writable })
+        Ok(Caller { user: claims.sub, address, role: claims.role, writable })
     }
 
     /// Within the rates of uploads.

@@ -91,6 +91,12 @@ problems! {
     REWARD_NOT_FOUND = 404, "reward_not_found", "Reward not found", "there is no such reward of yours";
     REWARD_SETTLED = 409, "reward_settled", "Nothing to claim", "the reward is paid or cancelled: there is nothing to claim";
     NO_WALLET = 409, "no_wallet", "No wallet", "you have no wallet to be paid to: link one, then claim again";
+    ROLE_MISSING = 403, "role_missing", "Another role", "the token's role may not do this: ask an operator for a token of a reviewer";
+    REVIEW_NOT_FOUND = 404, "review_not_found", "Review not found", "nobody was asked to review this upload";
+    REVIEW_DECIDED = 409, "review_decided", "Decided already", "this review is decided already: look at the decision";
+    OWN_UPLOAD = 403, "own_upload", "Your own upload", "nobody decides about a photo of their own";
+    MALFORMED_DOCUMENT = 400, "malformed_document", "Malformed document", "the body is not the JSON document that the route takes";
+    INVALID_DECISION = 422, "invalid_decision", "Unusable decision", "a value of the decision is not usable";
     CHAIN_DISABLED = 404, "chain_disabled", "No chain is watched", "no chain is watched here: set chain.genesis_id and chain.watch_secret";
     BAD_SIGNATURE = 401, "bad_signature", "Signature not valid", "the batch is not signed with the secret that this gateway knows", challenge: HMAC;
     STALE_BATCH = 401, "stale_batch", "Batch too old", "the batch was signed too long ago or in the future", challenge: HMAC;

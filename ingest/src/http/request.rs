@@ -5,14 +5,19 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use utoipa::ToSchema;
 use warp::http::HeaderMap;
 use warp::http::header::CONTENT_ENCODING;
 
 use super::body::Body;
 use super::operation::Operation;
-use super::problem::{ApiError, BODY_TIMEOUT, ENCODED_BODY, INCOMPLETE_BODY, Problem, UNKNOWN_PARAMETER};
+use super::problem::{
+    ApiError, BODY_TIMEOUT, BODY_TOO_LARGE, ENCODED_BODY, INCOMPLETE_BODY, MALFORMED_DOCUMENT, Problem,
+    UNKNOWN_PARAMETER,
+};
 
 /// Characters of a name from outside that are shown again.
 pub(crate) const SHOWN_NAME: usize = 64;
@@ -128,6 +133,26 @@ impl<S: Sync> Extract<S> for RequestBody {
 
     fn describe(operation: &mut Operation) {
         operation.problems(&[BODY_TIMEOUT, ENCODED_BODY, INCOMPLETE_BODY]);
+    }
+}
+
+/// A JSON document as the body.
+pub(crate) struct JsonBody<T>(pub(crate) T);
+
+impl<S: Sync, T: DeserializeOwned + ToSchema + Send> Extract<S> for JsonBody<T> {
+    async fn extract(dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
+        let RequestBody(mut body) = RequestBody::extract(dependencies, request).await?;
+        let bytes = body.whole().await?;
+        serde_json::from_slice(&bytes)
+            .map(Self)
+            .map_err(|error| MALFORMED_DOCUMENT.because(format!("the body is not usable: {error}")))
+    }
+
+    fn describe(operation: &mut Operation) {
+        <RequestBody as Extract<S>>::describe(operation);
+        let content = operation.json::<T>();
+        operation.body(true, content);
+        operation.problems(&[MALFORMED_DOCUMENT, BODY_TOO_LARGE]);
     }
 }
 

@@ -65,6 +65,15 @@ impl PageQuery {
         Ok(parsed)
     }
 
+    /// Where a list that is oldest first goes on: its first page begins with the earliest.
+    pub(crate) fn after_oldest(&self) -> Place {
+        if self.after.0.timestamp_micros() == ENDS.0 {
+            (DateTime::UNIX_EPOCH, Uuid::nil())
+        } else {
+            self.after
+        }
+    }
+
     /// Rows to read: one more than asked for shows whether there is a next page.
     pub(crate) fn rows(&self) -> i64 {
         i64::try_from(self.limit + 1).unwrap_or(i64::MAX)

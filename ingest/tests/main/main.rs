@@ -8,6 +8,7 @@ mod claims;
 mod kafka;
 mod live;
 mod recovery;
+mod reviews;
 mod rewards;
 mod support;
 mod together;

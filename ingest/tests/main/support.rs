@@ -22,7 +22,8 @@ use runtime::stored::StoredRecord;
 use runtime::testing::{MemoryOutbound, MemorySchemas};
 use schemas::codec;
 use schemas::events::{
-    AccountChanged, ActivityLogged, BlockAdopted, BlockUndone, Event as _, RewardClaimed, UploadReceived,
+    AccountChanged, ActivityLogged, BlockAdopted, BlockUndone, Event as _, OdometerRead, RewardClaimed,
+    UploadReceived,
 };
 use schemas::ids::{Micros, UserId};
 use serde_json::Value;
@@ -93,6 +94,7 @@ pub const SCHEMAS: fn() -> SchemaIds = || SchemaIds {
     activity_logged: MemorySchemas::id_of::<ActivityLogged>(),
     account_changed: MemorySchemas::id_of::<AccountChanged>(),
     reward_claimed: MemorySchemas::id_of::<RewardClaimed>(),
+    odometer_read: MemorySchemas::id_of::<OdometerRead>(),
     block_adopted: MemorySchemas::id_of::<BlockAdopted>(),
     block_undone: MemorySchemas::id_of::<BlockUndone>(),
 };
@@ -251,6 +253,8 @@ pub struct Response {
     pub status: u16,
     pub head: String,
     pub body: String,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
 }
 
 impl Response {
@@ -258,10 +262,13 @@ impl Response {
         let mut bytes = Vec::new();
         // A reset after the response is no matter.
         let _ = stream.read_to_end(&mut bytes).await;
-        let text = String::from_utf8(bytes).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let end =
+            bytes.windows(4).position(|window| window == b"\r\n\r\n").map_or(bytes.len(), |end| end + 4);
+        let body = bytes.split_off(end);
+        let head = String::from_utf8(bytes).unwrap();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        Self { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Self { status, head: head.trim_end().to_ascii_lowercase(), body: text, bytes: body }
     }
 
     pub fn json(&self) -> Value {

@@ -30,6 +30,7 @@ pub(super) fn decided(record: &Envelope<OdometerRead>, judgement: &Judgement, no
         distance_km: judgement.distance_km,
         baseline: judgement.baseline,
         signals: judgement.signals.to_string(),
+        review: record.payload.review.clone(),
     }
 }
 

@@ -47,9 +47,14 @@ pub(super) struct Facts<'a> {
     pub vehicle: Option<&'a VehicleState>,
     pub rules: &'a Rules,
     pub unit: Unit,
+    /// The unit that the photo shows, as the reader or a person saw it.
+    pub shown: Option<Unit>,
     pub claimed: Option<Decimal>,
     pub ai: Option<&'a Candidate>,
+    /// The candidate that the prior chooses, or what a person saw.
     pub chosen: Option<Candidate>,
+    /// Confidence of the candidate that the prior chooses.
+    pub confidence: Option<Decimal>,
     /// The verified reading before this one in the order of acceptance, in `unit`.
     pub previous: Option<Decimal>,
     /// Between which verified readings it belongs; none where it is the newest.
@@ -66,7 +71,9 @@ impl<'a> Facts<'a> {
         let believable = |value: Decimal| value >= Decimal::ZERO && value < rules.mileage_end;
         let reading = event.reading.as_ref();
         let ai = reading.and_then(|reading| reading.best.as_ref()).filter(|best| believable(best.value));
-        let unit = unit_of(ai.and_then(|best| best.unit), vehicle);
+        let person = event.review.as_ref().and_then(|review| Some((review.mileage?, review.unit)));
+        let shown = person.map_or(ai.and_then(|best| best.unit), |(_, unit)| unit);
+        let unit = unit_of(shown, vehicle);
         let late = vehicle.and_then(|vehicle| Late::of(&vehicle.recent, header.accepted_at));
         let previous_km = match &late {
             Some(late) => late.older_km,
@@ -81,7 +88,13 @@ impl<'a> Facts<'a> {
             .filter(|seen| believable(seen.value) && seen.unit.is_none_or(|own| own == unit))
             .cloned()
             .collect();
-        let chosen = reading::choose(&comparable, previous).cloned();
+        let read = reading::choose(&comparable, previous);
+        let confidence = read.map(|read| read.confidence);
+        let chosen = match person {
+            None => read.cloned(),
+            Some((value, unit)) => Some(Candidate { value, unit, confidence: Decimal::ONE })
+                .filter(|seen| believable(seen.value)),
+        };
         let claimed = stamp.claimed_mileage.filter(|claim| believable(*claim)).map(|claim| {
             let from = stamp.claimed_unit.unwrap_or(unit);
             if from == unit { claim } else { (claim * from.in_km() / unit.in_km()).round_dp(2) }
@@ -94,18 +107,40 @@ impl<'a> Facts<'a> {
             })
             .unwrap_or(header.accepted_at);
         let final_km = chosen.as_ref().map(|chosen| (chosen.value * unit.in_km()).round_dp(KM_SCALE));
-        Self { event, vehicle, rules, unit, claimed, ai, chosen, previous, late, final_km, read_at }
+        Self {
+            event,
+            vehicle,
+            rules,
+            unit,
+            shown,
+            claimed,
+            ai,
+            chosen,
+            confidence,
+            previous,
+            late,
+            final_km,
+            read_at,
+        }
+    }
+
+    /// Whether what comes late lies between its neighbours.
+    pub fn fits(&self, late: &Late) -> bool {
+        let digit_km = self.chosen.as_ref().map(|chosen| last_digit(chosen.value) * self.unit.in_km());
+        self.final_km.zip(digit_km).is_some_and(|(km, digit_km)| late.holds(km, digit_km))
     }
 
     /// The vehicle after this reading, were it verified. A display without tenths may show a little less than the last
     /// reading did: the vehicle never moves back by that. One that comes late moves nothing: it takes its place among the others.
     pub fn next_state(&self) -> Option<VehicleState> {
         let (final_km, accepted_at) = (self.final_km?, self.event.header.accepted_at);
-        let shown = self.ai.and_then(|best| best.unit);
-        let unit_shown = shown.or_else(|| self.vehicle.and_then(|vehicle| vehicle.unit_shown));
+        let unit_shown = self.shown.or_else(|| self.vehicle.and_then(|vehicle| vehicle.unit_shown));
         let mut recent = self.vehicle.map(|vehicle| vehicle.recent.clone()).unwrap_or_default();
         if let (Some(late), Some(vehicle)) = (&self.late, self.vehicle) {
-            late.insert(&mut recent, accepted_at, final_km);
+            // A person may believe what lies beside its neighbours: it moves nothing then.
+            if self.fits(late) {
+                late.insert(&mut recent, accepted_at, final_km);
+            }
             return Some(VehicleState { unit_shown, recent, ..vehicle.clone() });
         }
         let last_km = self.vehicle.map_or(final_km, |before| before.last_km.max(final_km));
@@ -115,9 +150,14 @@ impl<'a> Facts<'a> {
             highest_km: self.vehicle.map_or(final_km, |before| before.highest_km.max(final_km)),
             unit: self.unit,
             unit_shown,
-            last_at: self.read_at,
+            last_at: self.vehicle.map_or(self.read_at, |before| before.last_at.max(self.read_at)),
             last_upload_id: self.event.header.upload_id,
             recent,
         })
     }
+}
+
+/// What the last digit of a display stands for: the true mileage lies in [shown, shown + that).
+pub(super) fn last_digit(shown: Decimal) -> Decimal {
+    Decimal::try_new(1, shown.scale()).unwrap_or(Decimal::ONE)
 }

@@ -26,9 +26,9 @@ pub struct Judgement {
     pub claimed: Option<Decimal>,
     /// The best reading without any prior, in `unit`.
     pub ai: Option<Decimal>,
-    /// The accepted mileage: a candidate's own value. Set exactly where verified.
+    /// The accepted mileage: a candidate's own value, or that of a person. Set exactly where verified.
     pub final_mileage: Option<Decimal>,
-    /// Confidence of the chosen candidate, cut to two decimals.
+    /// Confidence of the chosen candidate, cut to two decimals; a person leaves it.
     pub confidence: Option<Decimal>,
     /// The verified mileage before it in the order of acceptance, in `unit`, two decimals; null for a first reading.
     pub previous: Option<Decimal>,
@@ -64,9 +64,8 @@ pub fn judge(event: &OdometerRead, vehicle: Option<&VehicleState>, rules: &Rules
         ai: facts.ai.map(|best| best.value),
         final_mileage: facts.chosen.as_ref().map(|chosen| chosen.value).filter(|_| verified),
         confidence: facts
-            .chosen
-            .as_ref()
-            .map(|chosen| chosen.confidence.round_dp_with_strategy(2, RoundingStrategy::ToZero)),
+            .confidence
+            .map(|confidence| confidence.round_dp_with_strategy(2, RoundingStrategy::ToZero)),
         previous: facts.previous,
         distance_km,
         baseline: verified && vehicle.is_none(),

@@ -6,6 +6,7 @@ pub mod facts;
 pub mod judge;
 pub mod neighbours;
 pub mod oracle;
+mod reviews;
 pub mod rules;
 mod signals;
 pub mod state;
@@ -18,6 +19,7 @@ use schemas::ids::Micros;
 use sqlx::PgConnection;
 
 use self::judge::{Judgement, judge};
+use self::reviews::Opened;
 use self::rules::Rules;
 use self::state::{Vehicles, key_of};
 use crate::photos::processing_failed;
@@ -42,7 +44,9 @@ impl Decider for FraudCheck {
     type Out = UploadDecided;
 
     fn effect_of(&self, event: &OdometerRead) -> Option<String> {
-        Some(format!("verdict:{}", event.header.upload_id))
+        // One verdict, and where that was doubt, one of a person.
+        let effect = if event.review.is_some() { "review" } else { "verdict" };
+        Some(format!("{effect}:{}", event.header.upload_id))
     }
 
     async fn decide(
@@ -52,16 +56,18 @@ impl Decider for FraudCheck {
     ) -> Result<Vec<Decision<UploadDecided>>, StageError> {
         let keys = batch.iter().map(|record| key_of(&record.payload)).collect();
         let mut vehicles = Vehicles::load(tx, &keys).await?;
-        let mut decisions = Vec::with_capacity(batch.len());
+        let (mut decisions, mut opened) = (Vec::with_capacity(batch.len()), Opened::default());
         for record in batch {
             let (started, key) = (self.clock.now(), key_of(&record.payload));
             let mut judgement = judge(&record.payload, vehicles.get(&key), &self.rules);
             if let Some(next) = judgement.next_state.take() {
                 vehicles.set(key, next);
             }
+            opened.add(&record.payload, &judgement, started);
             decisions.push(self.decision(record, judgement, started));
         }
         vehicles.store(tx).await?;
+        opened.store(tx).await?;
         Ok(decisions)
     }
 

@@ -10,7 +10,7 @@ use super::rules::Rules;
 use super::state::key_of;
 
 /// Folds [`judge`] over records in the order of their topic, one partition after another. A repeated upload is decided
-/// by its first record, as the effect `verdict:UPLOAD` has it; later ones are left out.
+/// by its first record, as the effect `verdict:UPLOAD` has it, and by the first that a person has decided; others are left out.
 pub fn fold<'a>(
     records: impl IntoIterator<Item = &'a OdometerRead>,
     rules: &Rules,
@@ -18,7 +18,7 @@ pub fn fold<'a>(
     let (mut vehicles, mut decided) = (BTreeMap::new(), BTreeSet::new());
     let mut judgements = Vec::new();
     for event in records {
-        if !decided.insert(event.header.upload_id) {
+        if !decided.insert((event.header.upload_id, event.review.is_some())) {
             continue;
         }
         let judgement = judge(event, vehicles.get(&key_of(event)), rules);

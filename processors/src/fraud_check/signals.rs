@@ -6,7 +6,7 @@ use schemas::events::Verdict;
 use schemas::reason::Reason;
 use serde_json::{Value, json};
 
-use super::facts::Facts;
+use super::facts::{Facts, last_digit};
 
 /// Microseconds of an hour.
 const HOUR_US: Decimal = Decimal::from_parts(3_600_000_000, 0, 0, false, 0);
@@ -75,9 +75,13 @@ impl Signal {
     }
 }
 
-/// Every check that applies, in order of precedence.
+type Check = fn(&Facts<'_>) -> Option<Signal>;
+
+/// Every check that applies, in order of precedence. A person has seen what the others doubt; that a number cannot have been driven to is
+/// more likely a slip of theirs.
 pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
-    let checks: [fn(&Facts<'_>) -> Option<Signal>; 15] = [
+    let reviewed: [Check; 4] = [account, person, something_read, speed];
+    let checks: [Check; 15] = [
         account,
         fault,
         first_holder,
@@ -94,6 +98,7 @@ pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
         confidence,
         auto_accept,
     ];
+    let checks = if facts.event.review.is_some() { &reviewed[..] } else { &checks[..] };
     checks.iter().filter_map(|check| check(facts)).collect()
 }
 
@@ -102,6 +107,16 @@ fn account(facts: &Facts<'_>) -> Option<Signal> {
     let signal = Signal::new("account_active", Weight::Rejects, active, true);
     Some(signal.when(!active, Verdict::Rejected, Reason::AccountStanding, || {
         "the account was locked when the photo was accepted".into()
+    }))
+}
+
+fn person(facts: &Facts<'_>) -> Option<Signal> {
+    let review = facts.event.review.as_ref()?;
+    let value = review.mileage.map_or(Value::Null, |mileage| mileage.to_string().into());
+    let signal = Signal::new("person", Weight::Rejects, value, Value::Null);
+    let reason = review.reason.unwrap_or(Reason::ReviewRejected);
+    Some(signal.when(review.mileage.is_none(), Verdict::Rejected, reason, || {
+        "a person has looked at the photo and turned it down".into()
     }))
 }
 
@@ -174,8 +189,8 @@ fn claimed_unit(facts: &Facts<'_>) -> Option<Signal> {
 /// What comes late is no fraud: it lies between the verified readings around its place, and then earns nothing that they were paid for,
 /// or a person looks at it.
 fn neighbours(facts: &Facts<'_>) -> Option<Signal> {
-    let (late, chosen, final_km) = (facts.late.as_ref()?, facts.chosen.as_ref()?, facts.final_km?);
-    let fits = late.holds(final_km, last_digit(chosen.value) * facts.unit.in_km());
+    let (late, final_km) = (facts.late.as_ref()?, facts.final_km?);
+    let fits = facts.fits(late);
     let older = match (late.older_km, late.is_first) {
         (Some(km), _) => km.to_string(),
         (None, true) => "the first".to_owned(),
@@ -186,11 +201,6 @@ fn neighbours(facts: &Facts<'_>) -> Option<Signal> {
     Some(signal.when(!fits, Verdict::Review, Reason::LowConfidence, || {
         format!("came late with {final_km} km, the verified readings around it are {around}")
     }))
-}
-
-/// What the last digit of a display stands for: the true mileage lies in [shown, shown + that).
-fn last_digit(shown: Decimal) -> Decimal {
-    Decimal::try_new(1, shown.scale()).unwrap_or(Decimal::ONE)
 }
 
 /// A display cuts off what it has no digits for: the true mileage lies in [shown, shown + last digit's unit). It went
@@ -216,10 +226,10 @@ fn speed(facts: &Facts<'_>) -> Option<Signal> {
     let (vehicle, final_km) = (facts.vehicle.filter(|_| facts.late.is_none())?, facts.final_km?);
     let distance_km = (final_km - vehicle.last_km).max(Decimal::ZERO);
     let elapsed_us = facts.read_at.0.saturating_sub(vehicle.last_at.0);
-    let hours = Decimal::from(elapsed_us) / HOUR_US;
+    let hours = Decimal::from(elapsed_us.max(0)) / HOUR_US;
     let possible_km = facts.rules.speed_limit_kmh * hours + facts.rules.speed_slack_km;
     let (value, threshold) = (distance_km.to_string(), possible_km.round_dp(3).to_string());
-    if elapsed_us < 0 {
+    if elapsed_us < 0 && facts.event.review.is_none() {
         let signal = Signal::new("distance_for_time", Weight::Doubts, value, threshold);
         return Some(signal.when(true, Verdict::Review, Reason::StalePhoto, || {
             format!(

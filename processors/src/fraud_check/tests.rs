@@ -287,6 +287,8 @@ fn the_last_verified_value_ranks_what_was_read_and_both_answers_are_kept() {
 
 #[path = "late_tests.rs"]
 mod late;
+#[path = "review_tests.rs"]
+mod review;
 #[path = "unit_tests.rs"]
 mod unit;
 

@@ -251,6 +251,7 @@ impl<A: Answers> OdometerReading<A> {
             reading: outcome.ok().map(|answer| answer.result),
             pixel_hash: graded.pixel_hash.clone(),
             pixel_holder,
+            review: None,
             header,
         };
         Verdict::EmitWith(read, logs)

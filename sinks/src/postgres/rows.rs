@@ -56,6 +56,17 @@ pub(super) struct MileageRow {
     /// 0 pending, 1 with a person, 2 decided.
     pub rank: i16,
     pub rejection_reason: Option<String>,
+    /// Set exactly where a person has decided.
+    pub review: Option<ReviewColumns>,
+}
+
+/// What a person has said of a mileage.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ReviewColumns {
+    pub reviewer: Uuid,
+    pub at: DateTime<Utc>,
+    /// None also where the user is erased.
+    pub notes: Option<String>,
 }
 
 /// `upload_verifications`.

@@ -131,16 +131,17 @@ pub(super) const MILEAGES_TABLE: Table = Table { name: "mileage_data", key: "id"
 const MILEAGES: &str = "
 with incoming as (
     select * from unnest($1::uuid[], $2::uuid[], $3::numeric[], $4::numeric[], $5::numeric[], $6::numeric[], $7::text[],
-        $8::numeric[], $9::numeric[], $10::text[], $11::smallint[], $12::text[])
-        as r (id, upload_id, claimed, ai, accepted, confidence, unit, previous, distance, status, status_rank, reason)
+        $8::numeric[], $9::numeric[], $10::text[], $11::smallint[], $12::text[], $13::uuid[], $14::timestamptz[], $15::text[])
+        as r (id, upload_id, claimed, ai, accepted, confidence, unit, previous, distance, status, status_rank, reason,
+            reviewer, reviewed_at, notes)
 ), before as (
     select m.upload_id, m.distance_traveled from mileage_data m join incoming using (upload_id)
 ), written as (
     insert into mileage_data as m (id, upload_id, user_claimed_mileage, ai_verified_mileage, final_mileage,
         mileage_confidence, mileage_unit, previous_mileage, distance_traveled, verification_status, status_rank,
-        rejection_reason)
+        rejection_reason, reviewed_by, reviewed_at, manual_review_notes)
     select id, upload_id, claimed, ai, accepted, confidence, unit::mileage_data_mileage_unit, previous, distance,
-        status::mileage_data_verification_status, status_rank, reason
+        status::mileage_data_verification_status, status_rank, reason, reviewer, reviewed_at, notes
     from incoming order by upload_id
     on conflict (upload_id) do update set
         user_claimed_mileage = case when excluded.status_rank > m.status_rank then excluded.user_claimed_mileage
@@ -154,7 +155,10 @@ with incoming as (
         distance_traveled = excluded.distance_traveled,
         verification_status = excluded.verification_status,
         status_rank = excluded.status_rank,
-        rejection_reason = excluded.rejection_reason
+        rejection_reason = excluded.rejection_reason,
+        reviewed_by = excluded.reviewed_by,
+        reviewed_at = excluded.reviewed_at,
+        manual_review_notes = excluded.manual_review_notes
     where m.status_rank = 0 or excluded.status_rank > m.status_rank
     returning m.upload_id, m.distance_traveled
 )
@@ -179,6 +183,9 @@ pub(super) async fn mileages(
         .bind(column(rows, |(_, row)| row.status))
         .bind(column(rows, |(_, row)| row.rank))
         .bind(column(rows, |(_, row)| row.rejection_reason.clone()))
+        .bind(column(rows, |(_, row)| row.review.as_ref().map(|review| review.reviewer)))
+        .bind(column(rows, |(_, row)| row.review.as_ref().map(|review| review.at)))
+        .bind(column(rows, |(_, row)| row.review.as_ref().and_then(|review| review.notes.clone())))
         .fetch_all(tx)
         .await?;
     Ok(written.into_iter().collect())

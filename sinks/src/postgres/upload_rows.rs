@@ -1,8 +1,8 @@
 //! From an event of an upload to the rows it brings: pure, one function per event type.
 
 use schemas::events::{
-    Fault, FrameQuality, ImageSize, OdometerRead, ReadingResult, Stamp, Unit, UploadDecided, UploadGraded,
-    UploadHeader, UploadReceived, Verdict,
+    Fault, FrameQuality, ImageSize, OdometerRead, ReadingResult, Review, Stamp, Unit, UploadDecided,
+    UploadGraded, UploadHeader, UploadReceived, Verdict,
 };
 use schemas::ids::natural;
 use schemas::reason::Reason;
@@ -10,7 +10,9 @@ use schemas::sealed::UserKey;
 use serde_json::{Value, json};
 
 use super::fit::{BadValue, Fit};
-use super::rows::{MileageRow, QualityColumns, ReadingColumns, Rows, UploadRow, VerificationRow};
+use super::rows::{
+    MileageRow, QualityColumns, ReadingColumns, ReviewColumns, Rows, UploadRow, VerificationRow,
+};
 
 /// The rows of `uploads.received`.
 pub(super) fn received(event: &UploadReceived, key: Option<&UserKey>) -> Result<Rows, BadValue> {
@@ -40,6 +42,10 @@ pub(super) fn graded(event: &UploadGraded) -> Result<Rows, BadValue> {
 pub(super) fn read(event: &OdometerRead, key: Option<&UserKey>) -> Result<Rows, BadValue> {
     let (header, stamp, fit) = (&event.header, &event.stamp, Fit(event.header.upload_id));
     let upload = upload(header, stamp, "processing", 1)?;
+    if event.review.is_some() {
+        // It was read the first time; what the person has decided is in the decision.
+        return Ok(Rows::of(upload));
+    }
     let row_unit = unit_before_decision(stamp);
     let best = event.reading.as_ref().and_then(|reading| reading.best.as_ref());
     let ai = best.map(|best| fit.converted(best.value, best.unit, row_unit)).transpose()?;
@@ -66,7 +72,7 @@ pub(super) fn read(event: &OdometerRead, key: Option<&UserKey>) -> Result<Rows, 
 }
 
 /// The rows of `uploads.decided`.
-pub(super) fn decided(event: &UploadDecided) -> Result<Rows, BadValue> {
+pub(super) fn decided(event: &UploadDecided, key: Option<&UserKey>) -> Result<Rows, BadValue> {
     let (header, fit) = (&event.header, Fit(event.header.upload_id));
     let (upload_status, status, rank) = match event.verdict {
         Verdict::Verified => ("verified", "approved", 2),
@@ -93,6 +99,7 @@ pub(super) fn decided(event: &UploadDecided) -> Result<Rows, BadValue> {
         status,
         rank,
         rejection_reason: reason.clone().filter(|_| status == "rejected"),
+        review: event.review.as_ref().map(|review| fit.review(review, key)).transpose()?,
     };
     if verified && (mileage.accepted.is_none() || mileage.distance.is_none()) {
         return fit.refuse("mileage_data.final_mileage", "or its distance is missing in a verified decision");
@@ -145,6 +152,7 @@ fn pending(header: &UploadHeader, stamp: &Stamp) -> MileageRow {
         status: "pending",
         rank: 0,
         rejection_reason: None,
+        review: None,
     }
 }
 
@@ -197,6 +205,14 @@ impl Fit {
             lighting: reading.lighting.label(),
             blur: reading.blur,
             glare: reading.glare,
+        })
+    }
+
+    fn review(&self, review: &Review, key: Option<&UserKey>) -> Result<ReviewColumns, BadValue> {
+        Ok(ReviewColumns {
+            reviewer: review.reviewer_id.0,
+            at: review.decided_at.to_utc(),
+            notes: self.opened("mileage_data.manual_review_notes", 4096, key, review.notes.as_ref())?,
         })
     }
 

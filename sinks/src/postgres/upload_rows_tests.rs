@@ -48,6 +48,7 @@ fn verified() -> UploadDecided {
         previous_mileage: Some(decimal("10")),
         distance_km: Some(decimal("1.609344")),
         signals: "{}".into(),
+        review: None,
         ..example("normal-verified")
     }
 }
@@ -97,6 +98,7 @@ fn read_event(reading: Option<ReadingResult>) -> OdometerRead {
         reading,
         pixel_hash: None,
         pixel_holder: None,
+        review: None,
     }
 }
 
@@ -182,7 +184,7 @@ fn a_photo_that_was_not_read_keeps_its_grade_and_says_why() {
 
 #[test]
 fn a_verified_upload_is_approved_with_mileages_and_distance_cut_toward_zero() {
-    let rows = decided(&verified()).unwrap();
+    let rows = decided(&verified(), None).unwrap();
     assert_eq!((rows.upload.status, rows.upload.rank), ("verified", 2));
     assert_eq!(rows.upload.processed_at, Some(Micros(2_000_000).to_utc()));
     let mileage = rows.mileage.unwrap();
@@ -202,13 +204,13 @@ fn a_rejected_upload_has_code_and_sentence_and_no_accepted_mileage() {
         detail: Some("11 is below 12".into()),
         ..verified()
     };
-    let rows = decided(&event).unwrap();
+    let rows = decided(&event, None).unwrap();
     assert_eq!(rows.upload.status, "rejected");
     let mileage = rows.mileage.unwrap();
     assert_eq!((mileage.status, mileage.accepted, mileage.distance), ("rejected", None, None));
     assert_eq!(mileage.rejection_reason.as_deref(), Some("rollback: 11 is below 12"));
     assert_eq!(rows.verification.unwrap().error_details.as_deref(), Some("rollback: 11 is below 12"));
-    let advised = decided(&UploadDecided { detail: None, ..event }).unwrap().mileage.unwrap();
+    let advised = decided(&UploadDecided { detail: None, ..event }, None).unwrap().mileage.unwrap();
     let text = format!("rollback: {}", Reason::Rollback.advice());
     assert_eq!(advised.rejection_reason, Some(text));
 }
@@ -221,7 +223,7 @@ fn a_failed_upload_is_rejected_as_our_fault_whatever_the_cause() {
         detail: Some("the photo is gone".into()),
         ..verified()
     };
-    let rows = decided(&event).unwrap();
+    let rows = decided(&event, None).unwrap();
     assert_eq!((rows.upload.status, rows.upload.rank), ("failed", 2));
     let mileage = rows.mileage.unwrap();
     assert_eq!((mileage.status, mileage.rank), ("rejected", 2));
@@ -231,7 +233,7 @@ fn a_failed_upload_is_rejected_as_our_fault_whatever_the_cause() {
 #[test]
 fn an_upload_with_a_person_stays_in_the_works_without_a_rejection() {
     let event = UploadDecided { verdict: Verdict::Review, reason: Some(Reason::LowConfidence), ..verified() };
-    let rows = decided(&event).unwrap();
+    let rows = decided(&event, None).unwrap();
     assert_eq!((rows.upload.status, rows.upload.rank, rows.upload.processed_at), ("processing", 1, None));
     let mileage = rows.mileage.unwrap();
     assert_eq!((mileage.status, mileage.rank), ("manual_review", 1));
@@ -241,7 +243,7 @@ fn an_upload_with_a_person_stays_in_the_works_without_a_rejection() {
 
 #[test]
 fn what_does_not_fit_is_refused_by_upload_and_column() {
-    let refused = |event: UploadDecided| decided(&event).unwrap_err().to_string();
+    let refused = |event: UploadDecided| decided(&event, None).unwrap_err().to_string();
     let ai = |text| refused(UploadDecided { ai_mileage: Some(decimal(text)), ..verified() });
     assert_eq!(
         ai("100000000"),

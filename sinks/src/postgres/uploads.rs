@@ -56,9 +56,11 @@ pub(super) async fn rows(
 ) -> Result<Vec<Rows>, WriteError> {
     let user = |event: &Envelope<UploadEvent>| event.payload.parts().map(|(header, _)| header.user_id.0);
     let users: Vec<Uuid> = batch.iter().filter_map(user).collect();
-    // Graded and decided events hold no sealed text of their own columns.
-    let sealed = |event: &Envelope<UploadEvent>| {
-        matches!(event.payload, UploadEvent::Received(_) | UploadEvent::Read(_))
+    // Only these hold sealed texts of their own columns.
+    let sealed = |event: &Envelope<UploadEvent>| match &event.payload {
+        UploadEvent::Received(_) | UploadEvent::Read(_) => true,
+        UploadEvent::Decided(event) => event.review.is_some(),
+        _ => false,
     };
     let keys = if batch.iter().any(sealed) { service::keys(tx, &users).await? } else { HashMap::new() };
     let rows = |event: &Envelope<UploadEvent>| {
@@ -74,7 +76,7 @@ pub(super) fn rows_of(event: &UploadEvent, key: Option<&UserKey>) -> Result<Opti
         UploadEvent::Received(event) => upload_rows::received(event, key),
         UploadEvent::Graded(event) => upload_rows::graded(event),
         UploadEvent::Read(event) => upload_rows::read(event, key),
-        UploadEvent::Decided(event) => upload_rows::decided(event),
+        UploadEvent::Decided(event) => upload_rows::decided(event, key),
         UploadEvent::Calculated(event) => rewards::calculated(event),
         UploadEvent::Granted(event) => rewards::granted(event),
         UploadEvent::Paid(event) => payouts::updated(event),

@@ -1,0 +1,96 @@
+//! An upload in doubt: it is kept for a person with the verdict that asks for one, and decided by them once.
+
+use schemas::events::Review;
+
+use super::*;
+
+fn unsure(n: u128, km: i64) -> OdometerRead {
+    let mut event = upload(n, km);
+    let reading = event.reading.as_mut().unwrap();
+    reading.candidates[0].confidence = Decimal::new(41, 2);
+    reading.best = reading.candidates.first().cloned();
+    event
+}
+
+/// The record of an upload that a person has decided, as the gateway writes it.
+fn decided_by(record: &OdometerRead, mileage: Option<i64>) -> OdometerRead {
+    let mut record = record.clone();
+    record.header.event_id = schemas::ids::derived(record.header.event_id, "review", 0);
+    record.review = Some(Review {
+        reviewer_id: UserId(Uuid::from_u128(500)),
+        decided_at: NOW,
+        mileage: mileage.map(Decimal::from),
+        unit: None,
+        reason: mileage.is_none().then_some(Reason::ReviewRejected),
+        notes: None,
+    });
+    record
+}
+
+async fn kept(database: &Database) -> Vec<(Uuid, String, OdometerRead)> {
+    let rows: Vec<(Uuid, String, sqlx::types::Json<OdometerRead>)> =
+        sqlx::query_as("select upload_id, reason, record from reviews order by accepted_at")
+            .fetch_all(&database.pool)
+            .await
+            .unwrap();
+    rows.into_iter().map(|(upload, reason, record)| (upload, reason, record.0)).collect()
+}
+
+#[tokio::test]
+async fn what_is_in_doubt_is_kept_for_a_person_with_its_verdict_and_nothing_else_is() {
+    let database = Database::new().await;
+    let (worker, outbound) = database.worker("one", Guards::On, NOW);
+    let uploads = [upload(0, 50_310), unsure(1, 50_400), unsure(1, 50_400), upload(2, 50_500)];
+    let records = (0..).zip(&uploads).map(|(offset, event)| record(event, offset).unwrap()).collect();
+    worker.run(&mut assignment(TOPIC, records)).await.unwrap();
+    let verdicts: Vec<_> = decided(&outbound.sent()).iter().map(|event| event.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Verified, Verdict::Review, Verdict::Verified]);
+    let kept = kept(&database).await;
+    assert_eq!(kept.len(), 1);
+    let (upload_id, reason, record) = &kept[0];
+    assert_eq!((*upload_id, reason.as_str()), (unsure(1, 50_400).header.upload_id.0, "low_confidence"));
+    let mut expected = unsure(1, 50_400);
+    let reading = expected.reading.as_mut().unwrap();
+    reading.detected_text = None;
+    reading.attempts.clear();
+    assert_eq!(record, &expected, "as it was read, without its words and attempts");
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn a_persons_decision_is_taken_once_in_its_place_and_pays_what_was_driven() {
+    let database = Database::new().await;
+    let (worker, outbound) = database.worker("one", Guards::On, NOW);
+    let (doubtful, turned_down) = (unsure(1, 50_400), unsure(2, 50_450));
+    let approval = decided_by(&doubtful, Some(50_401));
+    let records = [
+        upload(0, 50_310),
+        doubtful.clone(),
+        turned_down.clone(),
+        approval.clone(),
+        approval.clone(),
+        decided_by(&turned_down, None),
+        // Another decision about the same upload is no second one.
+        decided_by(&doubtful, Some(50_402)),
+        upload(3, 50_500),
+    ];
+    let records: Vec<_> = (0..).zip(&records).map(|(offset, event)| record(event, offset).unwrap()).collect();
+    worker.run(&mut assignment(TOPIC, records)).await.unwrap();
+    let seen: Vec<_> = decided(&outbound.sent())
+        .iter()
+        .map(|event| (event.verdict, event.distance_km, event.review.is_some()))
+        .collect();
+    let expected = [
+        (Verdict::Verified, Some(Decimal::ZERO), false),
+        (Verdict::Review, None, false),
+        (Verdict::Review, None, false),
+        (Verdict::Verified, Some(91.into()), true),
+        (Verdict::Rejected, None, true),
+        (Verdict::Verified, Some(99.into()), false),
+    ];
+    assert_eq!(seen, expected);
+    let events = decided(&outbound.sent());
+    assert_ne!(events[1].header.event_id, events[3].header.event_id);
+    assert_eq!(kept(&database).await.len(), 2, "a decision opens no review");
+    database.drop().await;
+}
