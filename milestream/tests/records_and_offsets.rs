@@ -13,7 +13,9 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use runtime::producer::Message;
 use runtime::registry::{Registry, RegistryConfig, subject};
+use runtime::stored::pack;
 use schemas::events::registry_subjects;
 use schemas::topic::Topic;
 use serde_json::{Value, json};
@@ -91,6 +93,62 @@ impl World {
             })
             .unwrap()
             .offset
+    }
+
+    /// Writes this many records, and has the stage's decisions of them stored as of a day, each with one record to publish.
+    fn decided(&self, count: i64, days_ago: i32) {
+        let topic = format!("{}{}", self.prefix, Topic::UploadsReadings.name());
+        let out = format!("{}{}", self.prefix, Topic::UploadsDecided.name());
+        let mut output = Vec::new();
+        pack(
+            &mut output,
+            &Message { topic: &out, key: Some(b"driver"), payload: Some(b"decided"), headers: &[] },
+        );
+        let producer: FutureProducer = self.kafka().create().unwrap();
+        let decisions = "
+            insert into decisions (stage, input_event_id, topic, partition, record_offset, rules_version, outcome, evidence,
+                output, occurred_at)
+            select 'fraud_check', gen_random_uuid(), $1, 0, n, 'rules', 'emit', '{}', $2, now() - make_interval(days => $3)
+            from generate_series(0, $4 - 1) n";
+        let offsets = "
+            insert into stage_offsets (stage, topic, partition, epoch, decided_upto, owner, updated_at)
+            values ('fraud_check', $1, 0, 1, $2, 'a', now())";
+        self.runtime.block_on(async {
+            let sent: Vec<_> = (0..count)
+                .map(|_| FutureRecord::to(&topic).partition(0).key("driver").payload("read"))
+                .map(|record| producer.send_result(record).unwrap())
+                .collect();
+            for acknowledged in sent {
+                acknowledged.await.unwrap().unwrap();
+            }
+            let stored = sqlx::query(decisions).bind(&topic).bind(&output).bind(days_ago).bind(count);
+            stored.execute(&self.pool).await.unwrap();
+            sqlx::query(offsets).bind(&topic).bind(count).execute(&self.pool).await.unwrap();
+            self.set_offset("fraud_check", topic, count).await;
+        });
+    }
+
+    async fn set_offset(&self, stage: &str, topic: String, offset: i64) {
+        let group = format!("{}{stage}", self.prefix);
+        runtime::offsets::set(&self.kafka(), &group, vec![(topic, 0, offset)]).await.unwrap();
+    }
+
+    /// Records on a topic's partitions.
+    fn records(&self, topic: Topic) -> i64 {
+        let (client, name) =
+            (self.kafka().create::<BaseConsumer>().unwrap(), format!("{}{}", self.prefix, topic.name()));
+        let metadata = client.fetch_metadata(Some(&name), TIMEOUT).unwrap();
+        let partitions = metadata.topics()[0].partitions();
+        partitions.iter().map(|one| client.fetch_watermarks(&name, one.id(), TIMEOUT).unwrap().1).sum()
+    }
+
+    /// The group has forgotten where it was.
+    fn forget(&self, stage: &str) {
+        let group = format!("{}{stage}", self.prefix);
+        self.runtime.block_on(async {
+            let admin: AdminClient<DefaultClientContext> = self.kafka().create().unwrap();
+            admin.delete_groups(&[&group], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+        });
     }
 
     fn later(&self, topic: Topic) -> i64 {
@@ -278,11 +336,7 @@ fn offsets_go_back_for_a_stopped_role_and_nowhere_else_and_are_aligned_with_what
     assert!(world.run(&["offsets", "align", "fraud_check"]).contains("is aligned"));
     assert!(world.refused(&["offsets", "align", "quality_check"]).contains("stores no decisions"));
     // The group has forgotten: what may not have been published is published again.
-    let group = format!("{}fraud_check", world.prefix);
-    world.runtime.block_on(async {
-        let admin: AdminClient<DefaultClientContext> = world.kafka().create().unwrap();
-        admin.delete_groups(&[&group], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
-    });
+    world.forget("fraud_check");
     assert!(world.place("fraud_check", Topic::UploadsReadings).starts_with("next - end 1 lag 1"));
     world.run(&["offsets", "align", "fraud_check"]);
     assert!(world.place("fraud_check", Topic::UploadsReadings).starts_with("next 0 end 1"));
@@ -298,5 +352,49 @@ fn offsets_go_back_for_a_stopped_role_and_nowhere_else_and_are_aligned_with_what
     assert!(
         world.place("fraud_check", Topic::UploadsReadings).starts_with("next 0 end 1 lag 1 decided_upto 0")
     );
+    world.finish();
+}
+
+#[test]
+fn what_was_pruned_is_audited_and_a_group_is_aligned_with_what_is_left_which_is_then_published_again() {
+    let mut world = World::new("pruned");
+    world.decided(300, 31);
+    let zero = world.refused(&["prune", "--outputs-days", "0"]);
+    assert!(zero.contains("0 days would take away what is needed now"), "{zero}");
+    let dry = world.run(&["prune", "--dry-run"]);
+    assert!(dry.lines().any(|line| line == "decisions.output: 100"), "{dry}");
+    let filled = "select to_jsonb(count(*)) from decisions where output <> ''";
+    let audited =
+        "select coalesce(jsonb_agg(jsonb_build_array(action, action_details->'after') order by timestamp), '[]')
+        from system_audit_logs where module = 'pipeline' and action like 'prune%'";
+    assert_eq!((world.one(filled), world.one(audited)), (json!(300), json!([])));
+    for (arguments, emptied) in [(&["--outputs-days", "32"][..], 0), (&[][..], 100), (&[][..], 0)] {
+        let pruned = world.run(&[&["prune"], arguments].concat());
+        assert!(pruned.lines().any(|line| line == format!("decisions.output: {emptied}")), "{pruned}");
+    }
+    assert_eq!(world.one(filled), json!(200));
+    let audited = world.one(audited);
+    let steps: Vec<_> = audited.as_array().unwrap().iter().map(|step| step[0].as_str().unwrap()).collect();
+    assert_eq!(steps, ["prune", "prune.done"].repeat(3));
+    assert_eq!(
+        (&audited[0][1]["days"]["decisions.output"], &audited[3][1]["rows"]["decisions.output"]),
+        (&json!(32), &json!(100))
+    );
+
+    // Behind what is left: the stage would have to publish what is gone.
+    let topic = format!("{}{}", world.prefix, Topic::UploadsReadings.name());
+    world.runtime.block_on(world.set_offset("fraud_check", topic, 40));
+    world.run(&["offsets", "align", "fraud_check"]);
+    assert!(world.place("fraud_check", Topic::UploadsReadings).starts_with("next 100 end 300"));
+    // The same where the group has forgotten.
+    world.forget("fraud_check");
+    world.run(&["offsets", "align", "fraud_check"]);
+    assert!(world.place("fraud_check", Topic::UploadsReadings).starts_with("next 100 end 300"));
+    assert!(world.run(&["offsets", "align", "fraud_check"]).contains("is aligned"));
+    world.deployment.start(RoleSpec::stage("fraud_check", "a")).unwrap();
+    world.until("what is published again", |world| {
+        world.place("fraud_check", Topic::UploadsReadings).starts_with("next 300")
+    });
+    assert_eq!(world.records(Topic::UploadsDecided), 200);
     world.finish();
 }
