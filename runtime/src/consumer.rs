@@ -290,11 +290,6 @@ fn client_config(config: &ConsumerConfig) -> ClientConfig {
         .set("auto.offset.reset", "error")
         .set("session.timeout.ms", config.session_timeout.as_millis().to_string())
         .set("heartbeat.interval.ms", (config.session_timeout.as_millis() / 4).to_string())
-        // 8 MiB prefetched per consumer, all partitions together.
-        .set("queued.max.messages.kbytes", "8192")
-        // How long a fetch is put off once so much is queued. The default is a second, and a quick stage empties the queue in a tenth of
-        // that: it stood still for most of the time.
-        .set("fetch.queue.backoff.ms", "10")
         // A long poll that ends with the first record: the time only says how often an idle one is asked again.
         .set("fetch.wait.max.ms", "500")
         .set("fetch.error.backoff.ms", "100")
@@ -302,15 +297,32 @@ fn client_config(config: &ConsumerConfig) -> ClientConfig {
         .set("statistics.interval.ms", STATISTICS_EVERY.as_millis().to_string())
         .set("topic.metadata.refresh.interval.ms", "30000")
         .set_log_level(RDKafkaLogLevel::Warning);
+    bound_prefetch(&mut client);
     if let Some(instance) = &config.instance {
         client.set("group.instance.id", instance);
     }
     client
 }
 
+/// Has the client prefetch at most 8 MiB, all partitions together, and ask for more 10 ms after it found so much queued. By default it
+/// waits for a second then, and a quick stage empties the queue in a tenth of that: it stood still for most of the time.
+pub(crate) fn bound_prefetch(client: &mut ClientConfig) -> &mut ClientConfig {
+    client.set("queued.max.messages.kbytes", "8192").set("fetch.queue.backoff.ms", "10")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_that_was_full_is_filled_again_before_a_quick_stage_has_emptied_it() {
+        let mut client = ClientConfig::new();
+        bound_prefetch(&mut client);
+        let of = |name: &str| client.get(name).unwrap().parse::<u32>().unwrap();
+        // 200,000 records of 600 bytes a second are the most that a stage was seen to take.
+        let emptied_ms = of("queued.max.messages.kbytes") * 1024 / 600 / 200;
+        assert!(of("fetch.queue.backoff.ms") <= emptied_ms);
+    }
 
     #[test]
     fn a_name_that_is_taken_again_and_again_for_five_minutes_has_a_rival_and_a_minute_of_peace_begins_anew() {

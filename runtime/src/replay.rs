@@ -15,6 +15,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use crate::clock::SystemClock;
+use crate::consumer::bound_prefetch;
 use crate::dead_letter::{DeadLetterLimit, header};
 use crate::metrics::{Metrics, MetricsError};
 use crate::producer::{Ack, Message, NotTaken, Outbound};
@@ -113,8 +114,7 @@ impl Replay {
     /// # Errors
     /// For settings that a client refuses.
     pub fn new(kafka: &ClientConfig, topic: &str) -> KafkaResult<Self> {
-        let consumer = kafka
-            .clone()
+        let consumer = bound_prefetch(&mut kafka.clone())
             // librdkafka wants a name even where no group is joined.
             .set("group.id", format!("{topic}-replay"))
             .set("enable.auto.commit", "false")
@@ -122,7 +122,6 @@ impl Replay {
             .set("isolation.level", "read_committed")
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
-            .set("queued.max.messages.kbytes", "8192")
             .create()?;
         Ok(Self { consumer: Arc::new(consumer), topic: topic.into(), skips: Skips::default(), batch: BATCH })
     }
