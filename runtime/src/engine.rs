@@ -25,7 +25,7 @@ use crate::metrics::{Metrics, MetricsError};
 use crate::producer::{DeliveryTimeout, KafkaProducer, Message, ProducerObserver, send_and_wait};
 use crate::publish::PublishError;
 use crate::pure::PureWorker;
-use crate::registry::{Registry, RegistryConfig, RegistryError};
+use crate::registry::{Registry, RegistryConfig, RegistryError, SchemaSource};
 use crate::retry::RetryLimit;
 use crate::sinking::SinkWorker;
 use crate::skips::Skips;
@@ -245,6 +245,18 @@ impl Engine {
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.config.prefix
+    }
+
+    /// Brokers, TLS, SASL: for what a role reads beside its consumer.
+    #[must_use]
+    pub fn kafka(&self) -> &ClientConfig {
+        &self.config.kafka
+    }
+
+    /// Schemas by their ids: for what a role reads beside its consumer.
+    #[must_use]
+    pub fn schema_source(&self) -> Arc<dyn SchemaSource> {
+        self.registry.clone()
     }
 
     /// Cancelled when the process is to end: for what a role runs beside its consumer.

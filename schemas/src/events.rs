@@ -11,6 +11,7 @@ pub use crate::activity::ActivityLogged;
 pub use crate::attempts::{AttemptOutcome, ReadingAttempt};
 pub use crate::codec::Event;
 use crate::codec::EventSchema;
+pub use crate::guard::{PaymentsAudited, SignatureAnnounced};
 pub use crate::header::{FirstHolder, Root, Stamp, Unit, UploadHeader};
 use crate::ids::{EventId, Micros};
 pub use crate::models::{ModelDeployed, ModelType};
@@ -91,6 +92,8 @@ events! {
     BlockAdopted on ChainEvents: |e| e.event_id, e.genesis_id.clone(), e.occurred_at;
     BlockUndone on ChainEvents: |e| e.event_id, e.genesis_id.clone(), e.occurred_at;
     ModelDeployed on ModelsDeployed: |e| e.event_id, format!("{}@{}", e.model_name, e.model_version), e.occurred_at;
+    SignatureAnnounced on PayoutsGuard: |e| e.event_id, e.tx_id.clone(), e.occurred_at;
+    PaymentsAudited on PayoutsGuard: |e| e.event_id, e.key(), e.occurred_at;
 }
 
 /// Topic, name and schema text of every record type: what `milestream topics apply` registers.

@@ -7,6 +7,7 @@ mod attempts;
 pub mod cipher;
 pub mod codec;
 pub mod events;
+mod guard;
 mod header;
 pub mod ids;
 pub mod logs;

@@ -59,6 +59,10 @@ topics! {
     /// every start.
     ModelsDeployed = "models.deployed",
         TopicSpec::keyed("model_name and model_version, joined by @").partitions(1).compacted();
+    /// What is known of payments outside of the database: transactions before they are signed, until they are final or dead, and
+    /// up to which block what was paid was held against the books. One partition: a record per transaction of up to 40 rewards.
+    PayoutsGuard = "payouts.guard",
+        TopicSpec::keyed("the transaction's id, or genesis id and distributor, joined by /").partitions(1).compacted();
 }
 
 /// How a topic is kept. Without further words its records are kept for good, in as many partitions as the deployment has chosen,

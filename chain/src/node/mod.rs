@@ -217,6 +217,20 @@ impl Node {
         same_id(tx, id, |tx| tx.id)
     }
 
+    /// A signed transaction's bytes, where the node's best branch holds it; `None` where it does not.
+    ///
+    /// # Errors
+    /// Any [`NodeError`] but those of sending.
+    pub async fn raw_transaction(&self, id: TxId) -> Result<Option<Vec<u8>>, NodeError> {
+        #[derive(Deserialize)]
+        struct Raw {
+            #[serde(with = "crate::tx::hex_bytes")]
+            raw: Vec<u8>,
+        }
+        let found: Option<Raw> = self.get(&format!("transactions/{id}"), &[("raw", "true")]).await?;
+        Ok(found.map(|found| found.raw))
+    }
+
     /// What a transaction did, as seen from `head` (the node's best block when `None`); `None` when that branch does not hold it.
     /// With a finalized `head` beyond the transaction's last valid block, `None` proves that it will never be on the chain.
     ///
