@@ -13,7 +13,7 @@ use sqlx::{PgConnection, PgPool};
 
 use super::ledger::outbox::{Outbox, Schemas};
 use super::ledger::publish::Publisher;
-use super::ledger::rows::{self, Transaction, Which};
+use super::ledger::rows::{self, IncidentCause, Transaction, Which};
 use super::ledger::transition::{Change, Claim, granted};
 use super::metrics::PayoutMetrics;
 
@@ -313,7 +313,8 @@ impl PayoutConsumer {
     ) -> Result<(), StageError> {
         rows::update_transaction(&mut *tx, transaction).await?;
         if let (Change::Incident, Some(what)) = (change, &transaction.attempt.error) {
-            rows::incident(tx, (&self.genesis_id, &transaction.attempt.tx_id), what, at).await?;
+            let id = (self.genesis_id.as_str(), transaction.attempt.tx_id.as_str());
+            rows::incident(tx, id, (IncidentCause::Stray, what), at).await?;
         }
         self.publisher().transaction(transaction, change, at, outbox)
     }

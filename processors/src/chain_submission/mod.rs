@@ -7,8 +7,11 @@
 //! 2. A transaction's id is stored before it is signed, its bytes before they are posted, and only stored bytes are posted.
 //! 3. Whatever a node responds, the same bytes are posted again until the chain shows them in a block. No other transaction takes
 //!    the place of one that was signed, unless two nodes (or the only one) prove it dead or reverted on their final chains.
-//! 4. A payment counts as made by the blocks of `chain.events` alone, and an undone block takes that back.
+//! 4. Before anything is planned or signed, the chain's own logs are asked what was paid: a database that lost commits takes it back
+//!    into its books. Each signature is made known outside of the database before it is stored.
+//! 5. A payment counts as made by the blocks of `chain.events` alone, and an undone block takes that back.
 
+pub mod blocks;
 pub mod consume;
 pub mod ledger;
 pub mod metrics;
@@ -24,14 +27,16 @@ use std::time::Duration;
 
 use chain::keystore::{Keystore, Password};
 use chain::{BlockId, Signer};
-use runtime::{Clock, Engine, EngineError};
-use schemas::events::{ActivityLogged, PayoutUpdated};
+use runtime::{Clock, Engine, EngineError, snapshot};
+use schemas::events::{ActivityLogged, PaymentsAudited, PayoutUpdated, SignatureAnnounced};
+use schemas::topic::Topic;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use self::consume::PayoutConsumer;
 use self::ledger::outbox::Schemas;
 use self::metrics::PayoutMetrics;
+use self::submit::guard::{GuardTopic, SEND};
 use self::submit::obstacle::Obstacle;
 use self::submit::terms::Terms;
 use self::submit::{Settings, Submitter};
@@ -80,6 +85,7 @@ impl ChainSubmission {
             payout_updated: engine.schema_id::<PayoutUpdated>().await?,
             activity_logged: engine.schema_id::<ActivityLogged>().await?,
         };
+        let guard = guard(engine).await?;
         let consumer = PayoutConsumer {
             pool: pool.clone(),
             schemas,
@@ -102,6 +108,7 @@ impl ChainSubmission {
                     owner: config.owner.clone(),
                 },
                 signer,
+                guard: guard.clone(),
                 schemas,
                 clock: clock.clone(),
                 metrics: metrics.clone(),
@@ -116,6 +123,19 @@ impl ChainSubmission {
         let (consumed, ()) = tokio::join!(consuming, submitting);
         consumed
     }
+}
+
+/// Where what must outlive the database is kept.
+async fn guard(engine: &Engine) -> Result<GuardTopic, EngineError> {
+    let kafka = engine.kafka().clone();
+    Ok(GuardTopic {
+        outbound: Arc::new(engine.producer("payouts_guard", SEND)?),
+        read: Arc::new(move |topic| snapshot::read(&kafka, topic)),
+        schemas: engine.schema_source(),
+        topic: format!("{}{}", engine.prefix(), Topic::PayoutsGuard.name()),
+        signature_announced: engine.schema_id::<SignatureAnnounced>().await?,
+        payments_audited: engine.schema_id::<PaymentsAudited>().await?,
+    })
 }
 
 /// Opens the keystore, again and again until it opens: payments that were sent are followed meanwhile. None when stopped.

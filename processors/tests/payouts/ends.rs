@@ -12,24 +12,24 @@ use super::*;
 /// A network of no real chain.
 const GENESIS: BlockId = BlockId([0x42; 32]);
 
-struct Scripted {
-    world: World,
+pub struct Scripted {
+    pub world: World,
     chain: Arc<Mutex<Chain>>,
-    thors: Vec<Arc<Thor>>,
+    pub thors: Vec<Arc<Thor>>,
     /// Blocks that were delivered to the consumer.
     delivered: usize,
 }
 
 impl Scripted {
     /// A chain of 20 blocks with so many nodes.
-    async fn new(nodes: usize) -> Self {
+    pub async fn new(nodes: usize) -> Self {
         let chain = Chain::new();
         chain.lock().unwrap().grow(20);
         let mut thors = Vec::new();
         for _ in 0..nodes {
             thors.push(Thor::start(&chain, GENESIS).await);
         }
-        let contracts = Box::leak(Box::new(Deployment {
+        let contracts = Deployment {
             genesis_id: GENESIS,
             chain_tag: GENESIS.chain_tag(),
             block_number: 0,
@@ -43,18 +43,18 @@ impl Scripted {
             distributor: Signer::from_hex(SOLO_KEYS[1]).unwrap().address(),
             funds: b3tr(100),
             created_by: chain::TxId([0; 32]),
-        }));
+        };
         let world =
             World::of(contracts, &thors.iter().map(|thor| thor.url.clone()).collect::<Vec<_>>(), false).await;
         Self { world, chain, thors, delivered: 20 }
     }
 
-    fn chain(&self) -> std::sync::MutexGuard<'_, Chain> {
+    pub fn chain(&self) -> std::sync::MutexGuard<'_, Chain> {
         self.chain.lock().unwrap()
     }
 
     /// Delivers the blocks that the consumer has not had.
-    async fn deliver(&mut self) {
+    pub async fn deliver(&mut self) {
         let blocks: Vec<BlockAdopted> = {
             let chain = self.chain();
             (self.delivered + 1..chain.blocks.len()).map(|number| chain.adopted(number, GENESIS)).collect()
@@ -66,7 +66,7 @@ impl Scripted {
     }
 
     /// Waits until so many transactions wait in the pool.
-    async fn until_posted(&self, count: usize) {
+    pub async fn until_posted(&self, count: usize) {
         let until = Instant::now() + LIMIT;
         while self.chain().pool.len() < count {
             assert!(Instant::now() < until, "{} transactions wait", self.chain().pool.len());
@@ -74,7 +74,7 @@ impl Scripted {
         }
     }
 
-    async fn until_state(&self, reward: Uuid, state: &str) {
+    pub async fn until_state(&self, reward: Uuid, state: &str) {
         let until = Instant::now() + LIMIT;
         loop {
             let found = self.world.state(reward).await;
@@ -87,7 +87,7 @@ impl Scripted {
     }
 
     /// Rewards that the pool's transactions would pay.
-    fn waiting_receivers(&self) -> Vec<Address> {
+    pub fn waiting_receivers(&self) -> Vec<Address> {
         let chain = self.chain();
         let clauses = chain.pool.values().flat_map(|tx| &tx.unsigned().clauses);
         clauses.map(|clause| chain::abi::RewardCall::decode(&clause.data).unwrap().1.receiver).collect()

@@ -2,6 +2,7 @@
 //! each reward is paid once. `THOR_URL` names a solo node with a block interval.
 
 mod ends;
+mod lost;
 mod scripted;
 
 use std::path::Path;
@@ -16,12 +17,13 @@ use chain::{Address, Node, Signer, Wei};
 use processors::chain_submission::consume::{PayoutConsumer, PayoutInput};
 use processors::chain_submission::ledger::outbox::Schemas;
 use processors::chain_submission::metrics::PayoutMetrics;
+use processors::chain_submission::submit::guard::GuardTopic;
 use processors::chain_submission::submit::terms::{Strategy, Terms};
 use processors::chain_submission::submit::{Settings, Submitter};
-use runtime::testing::MemorySchemas;
+use runtime::testing::{MemoryOutbound, MemorySchemas, raw};
 use runtime::{Sink as _, SystemClock};
 use rust_decimal::Decimal;
-use schemas::events::{ActivityLogged, PayoutUpdated, RewardGranted};
+use schemas::events::{ActivityLogged, PaymentsAudited, PayoutUpdated, RewardGranted, SignatureAnnounced};
 use schemas::ids::{RewardId, UploadId, UserId};
 use schemas::topic::Topic;
 use tokio::sync::OnceCell;
@@ -43,23 +45,37 @@ fn b3tr(amount: i64) -> Wei {
     Wei::from_b3tr(Decimal::from(amount)).unwrap()
 }
 
-/// One set of contracts for all tests of this run; its purse holds 100 B3TR.
-async fn contracts() -> &'static Deployment {
-    static DEPLOYED: OnceCell<Deployment> = OnceCell::const_new();
-    DEPLOYED
-        .get_or_init(|| async {
-            let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain/contracts");
-            let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contracts");
-            let artifacts = tokio::task::spawn_blocking(move || Artifacts::compile(&sources, &work));
-            let artifacts = artifacts.await.unwrap().expect("node and npm are installed");
-            let node = Node::new(&thor(), None, Limits::default()).unwrap();
-            let distributor = Signer::from_hex(SOLO_KEYS[1]).unwrap().address();
-            // Another app than that of other tests on this node.
-            let app_name = format!("processors {}", Uuid::now_v7());
-            let plan = Plan { app_name, distributor, funds: b3tr(100) };
-            deploy(&node, &artifacts, &Signer::from_hex(SOLO_KEYS[0]).unwrap(), &plan).await.unwrap()
-        })
-        .await
+/// Contracts for one test: an app of its own, whose purse holds 100 B3TR. What another test pays would be an unknown payment here.
+async fn contracts() -> Deployment {
+    static ARTIFACTS: OnceCell<Artifacts> = OnceCell::const_new();
+    let artifacts = ARTIFACTS.get_or_init(|| async {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain/contracts");
+        let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contracts");
+        let compiled = tokio::task::spawn_blocking(move || Artifacts::compile(&sources, &work));
+        compiled.await.unwrap().expect("node and npm are installed")
+    });
+    let node = Node::new(&thor(), None, Limits::default()).unwrap();
+    let distributor = Signer::from_hex(SOLO_KEYS[1]).unwrap().address();
+    let app_name = format!("processors {}", Uuid::now_v7());
+    let plan = Plan { app_name, distributor, funds: b3tr(100) };
+    deploy(&node, artifacts.await, &Signer::from_hex(SOLO_KEYS[0]).unwrap(), &plan).await.unwrap()
+}
+
+/// `payouts.guard` in memory.
+fn guard() -> GuardTopic {
+    let kept = Arc::new(MemoryOutbound::default());
+    let outbound = kept.clone();
+    GuardTopic {
+        outbound,
+        read: Arc::new(move |topic| {
+            let sent = kept.sent().into_iter().map(|sent| raw(topic, 0, sent.key, sent.payload));
+            Ok(sent.collect())
+        }),
+        schemas: Arc::new(MemorySchemas),
+        topic: Topic::PayoutsGuard.name().to_owned(),
+        signature_announced: MemorySchemas::id_of::<SignatureAnnounced>(),
+        payments_audited: MemorySchemas::id_of::<PaymentsAudited>(),
+    }
 }
 
 fn schemas() -> Schemas {
@@ -75,7 +91,8 @@ fn example_grant() -> RewardGranted {
 
 struct World {
     database: Database,
-    contracts: &'static Deployment,
+    contracts: Deployment,
+    guard: GuardTopic,
     metrics: PayoutMetrics,
 }
 
@@ -86,9 +103,9 @@ impl World {
     }
 
     /// A schema with the rows of a network of these nodes; `all` contracts, or the pool alone.
-    async fn of(contracts: &'static Deployment, urls: &[String], all: bool) -> Self {
-        let world =
-            Self { database: Database::new().await, contracts, metrics: PayoutMetrics::new().unwrap() };
+    async fn of(contracts: Deployment, urls: &[String], all: bool) -> Self {
+        let (database, metrics) = (Database::new().await, PayoutMetrics::new().unwrap());
+        let world = Self { database, contracts, guard: guard(), metrics };
         let genesis = world.contracts.genesis_id.to_string();
         for url in urls {
             sqlx::query("insert into network_configs (id, rpc_url, genesis_id) values ($1, $2, $3)")
@@ -187,6 +204,7 @@ impl World {
                 owner: owner.to_owned(),
             },
             signer: Signer::from_hex(key).unwrap(),
+            guard: self.guard.clone(),
             schemas: schemas(),
             clock: Arc::new(SystemClock),
             metrics: self.metrics.clone(),
@@ -328,8 +346,8 @@ async fn killed_at_any_moment_with_two_at_work_each_reward_is_paid_once() {
     for n in 0..12_u64 {
         rewards.push(world.grant(1, wallet(0x50 + u8::try_from(n).unwrap())).await);
         let workers = ["a", "b"].map(|owner| world.submitter(SOLO_KEYS[1], &format!("{owner}{n}")));
-        // Spread over a round: planning asks the node a dozen things, each some milliseconds.
-        tokio::time::sleep(Duration::from_millis(15 * n)).await;
+        // Spread over a round: the audit and planning ask the node a dozen and a half things, each some milliseconds.
+        tokio::time::sleep(Duration::from_millis(25 * n)).await;
         workers.iter().for_each(JoinHandle::abort);
         // As if the killed owner's lease had lapsed.
         world.run("update submitter_leases set expires_at = now() where $1 = ''", "").await;

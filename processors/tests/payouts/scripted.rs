@@ -24,6 +24,8 @@ pub struct Chain {
     pub posts: usize,
     /// Receipts that were asked for so far.
     pub receipts: usize,
+    /// Times that logs were asked for so far.
+    pub looks: usize,
     /// Receivers whose clause fails when it is tried out now, with the pool's words.
     pub refused: HashMap<Address, String>,
     /// The same for every clause.
@@ -53,6 +55,7 @@ impl Chain {
             pool: BTreeMap::new(),
             posts: 0,
             receipts: 0,
+            looks: 0,
             refused: HashMap::new(),
             refused_all: None,
             refused_then: HashMap::new(),
@@ -267,7 +270,17 @@ impl Thor {
         let mut chain = self.chain();
         let best = chain.blocks.len() - 1 - usize::try_from(self.behind.load(Ordering::Relaxed)).unwrap();
         match parts.as_slice() {
-            ["blocks", revision] => block(&chain, revision, best),
+            ["blocks", revision] => {
+                let mut found = block(&chain, revision, best);
+                if value("expanded").is_some() {
+                    expand(&chain, &mut found);
+                }
+                found
+            }
+            ["logs", "event"] => {
+                chain.looks += 1;
+                events(&chain, body, best)
+            }
             ["transactions"] => {
                 let raw = hex::decode(body["raw"].as_str().unwrap().trim_start_matches("0x")).unwrap();
                 let tx = SignedTx::decode(&raw).unwrap();
@@ -283,6 +296,14 @@ impl Thor {
             ["transactions", id, "receipt"] => {
                 chain.receipts += 1;
                 receipt(&chain, id, value("head"), best)
+            }
+            ["transactions", id] => {
+                let mut all = chain.blocks.iter().take(best + 1).flat_map(|block| &block.transactions);
+                let found = all.find(|(tx, _)| tx.id().to_string() == *id);
+                found.map_or(
+                    Value::Null,
+                    |(tx, _)| json!({ "raw": format!("0x{}", hex::encode(tx.encode())) }),
+                )
             }
             ["accounts", "*"] => {
                 let then = value("revision").is_some_and(|revision| revision.starts_with("0x"));
@@ -337,4 +358,57 @@ fn receipt(chain: &Chain, id: &str, head: Option<String>, best: usize) -> Value 
         }
     }
     Value::Null
+}
+
+/// The pool's logs in a range of blocks.
+fn events(chain: &Chain, body: &Value, best: usize) -> Value {
+    let height = |name: &str| usize::try_from(body["range"][name].as_u64().unwrap()).unwrap();
+    let mut found = Vec::new();
+    for (number, block) in
+        chain.blocks.iter().enumerate().take(best.min(height("to")) + 1).skip(height("from"))
+    {
+        let mut log_index = 0;
+        for (tx_index, (tx, reverted)) in block.transactions.iter().enumerate() {
+            for log in logs(tx).into_iter().filter(|_| !reverted) {
+                found.push(json!({
+                    "address": log.address, "topics": log.topics, "data": log.data,
+                    "meta": {
+                        "blockID": block.id, "blockNumber": number, "blockTimestamp": 1, "txID": tx.id(), "txOrigin": tx.origin(),
+                        "clauseIndex": log.clause_index, "txIndex": tx_index, "logIndex": log_index,
+                    },
+                }));
+                log_index += 1;
+            }
+        }
+    }
+    let skipped = usize::try_from(body["options"]["offset"].as_u64().unwrap_or(0)).unwrap();
+    json!(found.into_iter().skip(skipped).take(1_000).collect::<Vec<_>>())
+}
+
+/// What a block's transactions did, in place of their ids.
+fn expand(chain: &Chain, found: &mut Value) {
+    let Some(number) = found["number"].as_u64() else { return };
+    let transactions = &chain.blocks[usize::try_from(number).unwrap()].transactions;
+    found["transactions"] = transactions
+        .iter()
+        .map(|(tx, reverted)| {
+            let clauses: Vec<Value> = tx
+                .unsigned()
+                .clauses
+                .iter()
+                .map(|clause| json!({ "to": clause.to, "value": "0x0", "data": format!("0x{}", hex::encode(&clause.data)) }))
+                .collect();
+            let outputs: Vec<Value> = logs(tx)
+                .iter()
+                .map(|log| {
+                    let event = json!({ "address": log.address, "topics": log.topics, "data": log.data });
+                    json!({ "contractAddress": null, "events": [event], "transfers": [] })
+                })
+                .collect();
+            json!({
+                "id": tx.id(), "origin": tx.origin(), "gasPayer": tx.origin(), "gasUsed": 100_000, "paid": "0xde0b6b3a7640000",
+                "reverted": reverted, "clauses": clauses, "outputs": if *reverted { Vec::new() } else { outputs },
+            })
+        })
+        .collect();
 }

@@ -376,22 +376,43 @@ pub async fn free(tx: &mut PgConnection, tx_id: &str, proof: &Value) -> sqlx::Re
     Ok(())
 }
 
-/// Stores what a person must look at before anything more is signed.
+/// Which kind of incident it is, as in `payout_incidents.cause`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IncidentCause {
+    /// A transaction of the books did what it was not made for.
+    Stray,
+    /// The chain shows a payment that the books cannot explain.
+    UnknownPayment,
+}
+
+impl IncidentCause {
+    /// The label of the column.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Stray => "incident",
+            Self::UnknownPayment => "unknown_payment",
+        }
+    }
+}
+
+/// Stores what a person must look at before anything more is signed; false where it is known already.
 pub async fn incident(
     tx: &mut PgConnection,
     (genesis_id, tx_id): (&str, &str),
-    what: &str,
+    (cause, what): (IncidentCause, &str),
     at: DateTime<Utc>,
-) -> sqlx::Result<()> {
-    sqlx::query(
-        "insert into payout_incidents (genesis_id, tx_id, what, found_at) values ($1, $2, $3, $4)
+) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "insert into payout_incidents (genesis_id, tx_id, what, found_at, cause) values ($1, $2, $3, $4, $5)
          on conflict (genesis_id, tx_id, what) do nothing",
     )
     .bind(genesis_id)
     .bind(tx_id)
     .bind(what)
     .bind(at)
+    .bind(cause.label())
     .execute(tx)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }

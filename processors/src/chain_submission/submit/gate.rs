@@ -5,23 +5,30 @@ use chrono::{DateTime, Utc};
 use super::lease::Lease;
 use super::obstacle::Obstacle;
 use super::{RoundError, Submitter, sign};
+use crate::chain_submission::ledger::rows::IncidentCause;
 
 impl Submitter {
     /// Passes unless an incident is unresolved or an operator has paused payments. What is planned and unsigned is given up then: it
     /// was planned by books that may be wrong.
     pub(super) async fn gate(&self, lease: &Lease) -> Result<(), RoundError> {
         let genesis = self.settings.genesis.to_string();
-        let (incidents, first, paused): (i64, Option<String>, Option<String>) = sqlx::query_as(
-            "select (select count(*) from payout_incidents where genesis_id = $1 and resolved_at is null),
-                (select tx_id || ': ' || what from payout_incidents where genesis_id = $1 and resolved_at is null
-                 order by found_at, tx_id limit 1),
-                (select reason from payout_pauses where genesis_id = $1)",
+        let incident: Option<(i64, String, String)> = sqlx::query_as(
+            "select count(*) over (), tx_id || ': ' || what, cause from payout_incidents
+             where genesis_id = $1 and resolved_at is null order by found_at, tx_id limit 1",
         )
         .bind(&genesis)
-        .fetch_one(&self.pool)
+        .fetch_optional(&self.pool)
         .await?;
-        let obstacle = match (first, paused) {
-            (Some(first), _) => Obstacle::Incident { incidents, first },
+        let paused: Option<String> =
+            sqlx::query_scalar("select reason from payout_pauses where genesis_id = $1")
+                .bind(&genesis)
+                .fetch_optional(&self.pool)
+                .await?;
+        let obstacle = match (incident, paused) {
+            (Some((incidents, first, cause)), _) if cause == IncidentCause::UnknownPayment.label() => {
+                Obstacle::UnknownPayment { incidents, first }
+            }
+            (Some((incidents, first, _)), _) => Obstacle::Incident { incidents, first },
             (None, Some(reason)) => Obstacle::Stopped(reason),
             (None, None) => return Ok(()),
         };

@@ -1,15 +1,20 @@
 //! The loop that plans, signs and posts, under the signer's lease. It decides nothing about what was paid: that is told by
 //! `chain.events` alone.
 
+mod audit;
 mod blame;
 mod fate;
+mod fold;
 mod gate;
+pub mod guard;
 pub mod lease;
 mod nodes;
 pub mod obstacle;
+mod payments;
 mod plan;
 mod planner;
 mod preflight;
+mod restore;
 mod settle;
 mod sign;
 pub mod terms;
@@ -27,11 +32,12 @@ use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::guard::{GuardTopic, Guarded, Payer};
 use self::lease::{LIFE, Lease, LeaseError};
 use self::nodes::{Known, Rests};
 use self::obstacle::Obstacle;
 use self::plan::PlanError;
-use self::sign::Signing;
+use self::sign::{Planned, Signing};
 use self::terms::Terms;
 use super::ledger::outbox::{Outbox, Schemas};
 use super::ledger::rows::{self, Which};
@@ -72,6 +78,8 @@ pub struct Submitter {
     pub settings: Settings,
     /// The distributor.
     pub signer: Signer,
+    /// What is kept outside of the database.
+    pub guard: GuardTopic,
     /// Of what is published.
     pub schemas: Schemas,
     /// The clock.
@@ -119,6 +127,10 @@ struct Memory {
     posted: HashMap<String, Instant>,
     counted: Option<Instant>,
     settled: Option<Instant>,
+    /// What is kept outside of the database; none before it was read under this lease.
+    guarded: Option<Guarded>,
+    /// The block up to which this branch was asked what was paid; none before the first time and while something is unexplained.
+    audited: Option<BlockId>,
     /// Height of the best block that a node gave last; 0 before the first.
     best: u32,
     obstacle: Option<&'static str>,
@@ -156,8 +168,12 @@ impl Submitter {
                 Err(RoundError::Plan(PlanError::Moved)) => ROUND,
                 Err(RoundError::Plan(PlanError::Lease(LeaseError::Lost))) => {
                     tracing::warn!("another process signs for this distributor");
-                    memory.lease = None;
+                    (memory.lease, memory.guarded, memory.audited) = (None, None, None);
                     ROUND
+                }
+                Err(RoundError::Plan(PlanError::Guard(error))) => {
+                    self.report(&mut memory, Some(&Obstacle::Guard(error)));
+                    OBSTACLE_PAUSE
                 }
                 Err(RoundError::Plan(PlanError::Ceiling)) => {
                     let obstacle = Obstacle::DailyCeiling(self.settings.terms.daily_ceiling);
@@ -183,9 +199,10 @@ impl Submitter {
 
     /// A round during which the lease is renewed: a slow node does not make it lapse.
     async fn round_renewed(&self, memory: &mut Memory) -> Result<(), RoundError> {
-        let held = memory.lease.as_ref().map(|(lease, _)| lease.clone());
+        memory.chosen = None;
+        self.count(memory).await?;
+        let Some(lease) = self.lease(memory).await? else { return Ok(()) };
         let renewing = async {
-            let Some(lease) = held else { return std::future::pending::<()>().await };
             loop {
                 tokio::time::sleep(LIFE / 3).await;
                 if lease.renew(&self.pool).await.is_err() {
@@ -195,19 +212,21 @@ impl Submitter {
             }
         };
         tokio::select! {
-            done = self.round(memory) => done,
+            done = self.round(memory, &lease) => done,
             () = renewing => Ok(()),
         }
     }
 
-    async fn round(&self, memory: &mut Memory) -> Result<(), RoundError> {
-        memory.chosen = None;
-        self.count(memory).await?;
-        let Some(lease) = self.lease(memory).await? else { return Ok(()) };
-        self.post_all(memory, &lease).await?;
-        self.settle_all(memory, &lease).await?;
-        self.gate(&lease).await?;
-        self.sign_all(memory, &lease).await?;
+    async fn round(&self, memory: &mut Memory, lease: &Lease) -> Result<(), RoundError> {
+        self.post_all(memory, lease).await?;
+        self.settle_all(memory, lease).await?;
+        // Books that a failover or a restore has set back must not sign what is paid: at the start, before each plan, and before a plan
+        // is signed that an earlier round has left.
+        if memory.audited.is_none() || !sign::unsigned(&self.pool, self.signer.address()).await?.is_empty() {
+            self.audit(memory, lease).await?;
+        }
+        self.gate(lease).await?;
+        self.sign_all(memory, lease).await?;
         let now = self.clock.now().to_utc();
         let limit = i64::try_from(self.settings.batch_rewards).unwrap_or(i64::MAX);
         let genesis = self.settings.genesis.to_string();
@@ -218,9 +237,10 @@ impl Submitter {
         if ready.is_empty() || (ready.len() < self.settings.batch_rewards && !due) {
             return Ok(());
         }
-        self.plan(memory, &lease, ready).await?;
-        self.sign_all(memory, &lease).await?;
-        self.post_all(memory, &lease).await
+        self.audit(memory, lease).await?;
+        self.plan(memory, lease, ready).await?;
+        self.sign_all(memory, lease).await?;
+        self.post_all(memory, lease).await
     }
 
     /// The lease, taken or renewed when a third of its life is over; none while another process has it.
@@ -264,9 +284,29 @@ impl Submitter {
             }
             let terms = &self.settings.terms;
             let signing = Signing { lease, signer: &self.signer, terms, schemas: self.schemas };
-            sign::sign(&signing, &self.pool, &planned, now).await?;
+            let guarded = self.guarded(memory, lease).await?;
+            sign::sign(&signing, &self.pool, &planned, now, self.announcing(lease, guarded, &planned))
+                .await?;
             self.metrics.payout_steps.with_label_values(&["signed"]).inc();
             self.observe_signed(&planned.tx_id, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a signature known outside of the database, once.
+    async fn announcing(
+        &self,
+        lease: &Lease,
+        guarded: &mut Guarded,
+        planned: &Planned,
+    ) -> Result<(), PlanError> {
+        let Planned { tx_id, last_valid, .. } = planned;
+        if !guarded.announced.contains_key(tx_id) {
+            let genesis_id = self.settings.genesis.to_string();
+            let payer = Payer { genesis_id: &genesis_id, signer: &lease.signer };
+            let announced = self.guard.announce(payer, self.clock.as_ref(), (tx_id, *last_valid)).await;
+            announced.map_err(PlanError::Guard)?;
+            guarded.announced.insert(tx_id.clone(), *last_valid);
         }
         Ok(())
     }

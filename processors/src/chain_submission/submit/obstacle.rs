@@ -7,6 +7,7 @@ use chain::gas::GasTooLarge;
 use chain::keystore::KeystoreError;
 use chain::node::NodeError;
 use chain::{Address, Wei};
+use runtime::StageError;
 
 use crate::chain_submission::network::NetworkError;
 
@@ -82,6 +83,31 @@ pub enum Obstacle {
         /// Transaction and what happened.
         first: String,
     },
+    /// The chain shows payments that the books cannot explain.
+    #[error(
+        "{incidents} payments on the chain are unexplained, the first of {first}: `milestream payouts resolve` once a person has looked"
+    )]
+    UnknownPayment {
+        /// How many.
+        incidents: i64,
+        /// Transaction and what it did.
+        first: String,
+    },
+    /// The database was set back: what was signed since may still come into a block.
+    #[error(
+        "the database has lost {lost} signatures: one of them may still pay, until block {last_valid} is final; the chain is final up to {finalized}"
+    )]
+    LostCommits {
+        /// How many.
+        lost: usize,
+        /// Last block that may hold one of them.
+        last_valid: i64,
+        /// Height up to which blocks are final.
+        finalized: u32,
+    },
+    /// Kafka does not keep what must be kept outside of the database.
+    #[error("payouts.guard: {0}")]
+    Guard(StageError),
     /// An operator has paused payments.
     #[error("an operator has paused payments: {0}; `milestream payouts resume` goes on")]
     Stopped(String),
@@ -92,7 +118,7 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// Every label.
-    pub const LABELS: [&'static str; 17] = [
+    pub const LABELS: [&'static str; 20] = [
         "configuration",
         "keystore",
         "node_unavailable",
@@ -108,6 +134,9 @@ impl Obstacle {
         "gas_too_large",
         "refused",
         "incident",
+        "unknown_payment",
+        "lost_commits",
+        "guard",
         "stopped",
         "daily_ceiling",
     ];
@@ -131,6 +160,9 @@ impl Obstacle {
             Self::GasTooLarge { .. } => "gas_too_large",
             Self::Refused(_) => "refused",
             Self::Incident { .. } => "incident",
+            Self::UnknownPayment { .. } => "unknown_payment",
+            Self::LostCommits { .. } => "lost_commits",
+            Self::Guard(_) => "guard",
             Self::Stopped(_) => "stopped",
             Self::DailyCeiling(_) => "daily_ceiling",
         }

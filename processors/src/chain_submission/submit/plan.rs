@@ -34,6 +34,9 @@ pub enum PlanError {
     /// The payouts changed since they were tried out: try again.
     #[error("the payouts changed meanwhile")]
     Moved,
+    /// Kafka does not keep what must be kept outside of the database before there is a signature.
+    #[error("payouts.guard: {0}")]
+    Guard(StageError),
     /// The day's ceiling does not hold the batch.
     #[error("the day's ceiling is reached")]
     Ceiling,
@@ -226,7 +229,8 @@ async fn insert_attempt(
     Ok(())
 }
 
-fn all_same<T: Copy + PartialEq>(values: &[T]) -> Option<T> {
+/// The value that all share.
+pub(super) fn all_same<T: Copy + PartialEq>(values: &[T]) -> Option<T> {
     let first = *values.first()?;
     values.iter().all(|value| *value == first).then_some(first)
 }

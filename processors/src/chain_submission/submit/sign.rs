@@ -57,7 +57,8 @@ pub async fn unsigned(pool: &PgPool, signer: Address) -> sqlx::Result<Vec<Planne
 }
 
 /// Signs a plan and stores its bytes, charging the day's budget. Signing is deterministic (RFC 6979): after a crash the same plan
-/// gives the same bytes.
+/// gives the same bytes. `announcing` makes the signature known outside of the database, and is awaited before it is stored: a
+/// database that loses the commit cannot know of it.
 ///
 /// # Errors
 /// [`PlanError::Ceiling`] where the day's budget does not hold it; [`PlanError::Moved`] where it is no plan any more.
@@ -66,6 +67,7 @@ pub async fn sign(
     pool: &PgPool,
     plan: &Planned,
     now: DateTime<Utc>,
+    announcing: impl Future<Output = Result<(), PlanError>>,
 ) -> Result<(), PlanError> {
     let Signing { lease, signer, terms, schemas } = *signing;
     let unsigned: UnsignedTx = serde_json::from_slice(&plan.unsigned)
@@ -98,6 +100,7 @@ pub async fn sign(
         terms.publisher(schemas).transaction(&transaction, Change::Signed, now, &mut outbox)?;
     }
     outbox.store(&mut tx).await?;
+    announcing.await?;
     tx.commit().await?;
     Ok(())
 }

@@ -1,0 +1,217 @@
+//! What the chain's own logs say was paid, held against the books before anything is planned or signed. A failover or a restore that
+//! loses commits leaves payouts ready that are paid, or will be: their transactions are taken back into the books, and what may still
+//! come into a block is waited for. A payment that the books cannot explain stops signing.
+
+use std::collections::HashSet;
+
+use chain::node::{NodeError, Revision};
+use chain::{BlockId, Node};
+use runtime::StageError;
+
+use super::guard::{Checkpoint, Guarded, Payer};
+use super::lease::Lease;
+use super::obstacle::Obstacle;
+use super::payments::{PayingTransaction, paying_transactions};
+use super::plan::PlanError;
+use super::{Memory, RoundError, Submitter};
+
+/// What became of a payment that the books did not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Folded {
+    /// It is in the books now, or none of their business.
+    Explained,
+    /// It is an incident.
+    Unexplained,
+}
+
+impl Submitter {
+    /// Asks the chain what was paid since the checkpoint, and takes into the books what they do not know. What they cannot explain is
+    /// stored as an incident, which stops signing.
+    pub(super) async fn audit(&self, memory: &mut Memory, lease: &Lease) -> Result<(), RoundError> {
+        let (network, node, best) = self.node(memory).await?;
+        let network = network.clone();
+        let audited = memory.audited.take();
+        let guarded = self.guarded(memory, lease).await?;
+        let finalized = block_id(&node, Revision::Finalized).await?.number();
+        let head = block_id(&node, Revision::Number(best)).await?;
+        let checkpoint = self.checkpoint(lease, guarded, finalized).await?;
+        let on_branch = match audited {
+            Some(at) => is_on_branch(&node, at).await?.then(|| at.number()),
+            None => None,
+        };
+        let from = on_branch.unwrap_or(0).max(checkpoint.checked_upto).saturating_add(1);
+        let mut unexplained: Option<u32> = None;
+        if from <= best {
+            let paid = paying_transactions(&node, &network, (from, best)).await.map_err(Obstacle::from)?;
+            for transaction in self.unknown(paid).await? {
+                if self.fold(&node, &network, lease, &transaction).await? == Folded::Unexplained {
+                    unexplained = unexplained.or(Some(transaction.block.number()));
+                }
+            }
+        }
+        let safe = unexplained.map_or(finalized, |number| finalized.min(number.saturating_sub(1))).min(best);
+        let raised = Checkpoint { checked_upto: safe.max(checkpoint.checked_upto), ..checkpoint };
+        self.raise(lease, guarded, raised).await?;
+        if unexplained.is_some() {
+            // It is looked at again: its grant may still be on its way.
+            self.gate(lease).await?;
+            return Err(PlanError::Moved.into());
+        }
+        self.wait_for_lost(guarded, finalized).await?;
+        memory.audited = Some(head);
+        Ok(())
+    }
+
+    /// What is kept outside of the database, read once per lease.
+    pub(super) async fn guarded<'a>(
+        &self,
+        memory: &'a mut Memory,
+        lease: &Lease,
+    ) -> Result<&'a mut Guarded, RoundError> {
+        if memory.guarded.is_none() {
+            let genesis_id = self.settings.genesis.to_string();
+            let payer = Payer { genesis_id: &genesis_id, signer: &lease.signer };
+            memory.guarded = Some(self.guard.load(payer).await.map_err(Obstacle::Guard)?);
+        }
+        memory.guarded.as_mut().ok_or_else(|| StageError::new("payouts.guard", "not read").into())
+    }
+
+    /// From where the books are held against the chain.
+    async fn checkpoint(
+        &self,
+        lease: &Lease,
+        guarded: &Guarded,
+        finalized: u32,
+    ) -> Result<Checkpoint, RoundError> {
+        let genesis_id = self.settings.genesis.to_string();
+        let stored: Option<(i64, i64)> = sqlx::query_as(
+            "select began_at, checked_upto from payout_checkpoints where genesis_id = $1 and signer = $2",
+        )
+        .bind(&genesis_id)
+        .bind(&lease.signer)
+        .fetch_optional(&self.pool)
+        .await?;
+        let height = |number: i64| u32::try_from(number).unwrap_or(0);
+        match (stored, guarded.checkpoint) {
+            // That of the books, also where the one outside is ahead: it says what other books held, and is no place to begin.
+            (Some((began_at, checked_upto)), outside) => {
+                let stored = Checkpoint { began_at: height(began_at), checked_upto: height(checked_upto) };
+                if let Some(ahead) = outside.filter(|outside| outside.checked_upto > stored.checked_upto) {
+                    tracing::warn!(
+                        ?stored,
+                        ?ahead,
+                        "the database was set back: the chain is asked what it paid since"
+                    );
+                }
+                Ok(stored)
+            }
+            (None, Some(outside)) => {
+                tracing::warn!(
+                    ?outside,
+                    "the database is new or was lost: the chain is asked for every payment"
+                );
+                Ok(Checkpoint { checked_upto: outside.began_at, ..outside })
+            }
+            // The first start. A release before, which kept no checkpoint, may have paid.
+            (None, None) => {
+                let first: Option<i64> = sqlx::query_scalar(
+                    "select min(last_valid - expiration) from payout_attempts where genesis_id = $1 and signer = $2",
+                )
+                .bind(&genesis_id)
+                .bind(&lease.signer)
+                .fetch_one(&self.pool)
+                .await?;
+                let began_at = first.map_or(finalized, |first| height(first - 1));
+                Ok(Checkpoint { began_at, checked_upto: began_at })
+            }
+        }
+    }
+
+    /// Raises the checkpoint in the database and outside, and forgets what was announced for blocks below it.
+    async fn raise(
+        &self,
+        lease: &Lease,
+        guarded: &mut Guarded,
+        raised: Checkpoint,
+    ) -> Result<(), RoundError> {
+        let genesis_id = self.settings.genesis.to_string();
+        sqlx::query(
+            "insert into payout_checkpoints as c (genesis_id, signer, began_at, checked_upto) values ($1, $2, $3, $4)
+             on conflict (genesis_id, signer) do update set checked_upto = excluded.checked_upto
+             where c.checked_upto < excluded.checked_upto",
+        )
+        .bind(&genesis_id)
+        .bind(&lease.signer)
+        .bind(i64::from(raised.began_at))
+        .bind(i64::from(raised.checked_upto))
+        .execute(&self.pool)
+        .await?;
+        if guarded.checkpoint.is_none_or(|outside| outside.checked_upto < raised.checked_upto) {
+            let payer = Payer { genesis_id: &genesis_id, signer: &lease.signer };
+            let published = self.guard.audited(payer, self.clock.as_ref(), raised).await;
+            published.map_err(Obstacle::Guard)?;
+            guarded.checkpoint = Some(raised);
+        }
+        let over = |last_valid: i64| last_valid < i64::from(raised.checked_upto);
+        let ended = guarded.announced.iter().filter(|(_, last)| over(**last)).map(|(id, _)| id.clone());
+        let ended: Vec<String> = ended.collect();
+        self.guard.forget(&ended).await.map_err(Obstacle::Guard)?;
+        guarded.announced.retain(|_, last_valid| !over(*last_valid));
+        Ok(())
+    }
+
+    /// Passes once each announced signature is in the books, or can be in no block any more: those of which the last valid block is
+    /// final, with all that was paid up to there in the books, are forgotten by now.
+    async fn wait_for_lost(&self, guarded: &Guarded, finalized: u32) -> Result<(), RoundError> {
+        if guarded.announced.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<&str> = guarded.announced.keys().map(String::as_str).collect();
+        // A plan is known: signing it again gives the same transaction.
+        let known: Vec<String> = sqlx::query_scalar(
+            "select tx_id from payout_attempts where tx_id = any($1) and state <> 'abandoned'",
+        )
+        .bind(&ids)
+        .fetch_all(&self.pool)
+        .await?;
+        let known: HashSet<&str> = known.iter().map(String::as_str).collect();
+        let lost = guarded.announced.iter().filter(|(id, _)| !known.contains(id.as_str()));
+        let lost: Vec<i64> = lost.map(|(_, last_valid)| *last_valid).collect();
+        match lost.iter().max() {
+            Some(&last_valid) => {
+                Err(Obstacle::LostCommits { lost: lost.len(), last_valid, finalized }.into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The transactions that the books do not hold as signed, and of which no person has said what they are.
+    async fn unknown(&self, paid: Vec<PayingTransaction>) -> Result<Vec<PayingTransaction>, RoundError> {
+        if paid.is_empty() {
+            return Ok(paid);
+        }
+        let ids: Vec<String> = paid.iter().map(|transaction| transaction.tx_id.to_string()).collect();
+        let known: Vec<String> = sqlx::query_scalar(
+            "select tx_id from payout_attempts where tx_id = any($1) and state not in ('planned', 'abandoned')
+             union select tx_id from payout_incidents where tx_id = any($1) and genesis_id = $2 and resolved_at is not null",
+        )
+        .bind(&ids)
+        .bind(self.settings.genesis.to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        let known: HashSet<String> = known.into_iter().collect();
+        Ok(paid.into_iter().filter(|transaction| !known.contains(&transaction.tx_id.to_string())).collect())
+    }
+}
+
+/// The id of a block that the node must have.
+async fn block_id(node: &Node, revision: Revision) -> Result<BlockId, RoundError> {
+    let block = node.block(revision).await.map_err(Obstacle::from)?;
+    Ok(block.ok_or_else(|| Obstacle::NodeUnavailable(NodeError::UnknownBlock))?.id)
+}
+
+/// Whether a block is on the node's branch.
+async fn is_on_branch(node: &Node, id: BlockId) -> Result<bool, RoundError> {
+    let block = node.block(Revision::Id(id)).await.map_err(Obstacle::from)?;
+    Ok(block.is_some_and(|block| block.is_trunk))
+}
