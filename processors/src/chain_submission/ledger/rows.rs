@@ -182,7 +182,7 @@ pub async fn payouts(tx: &mut PgConnection, reward_ids: &[Uuid]) -> sqlx::Result
     .await
 }
 
-/// Payouts of a network that are ready at `now`, the longest waiting first.
+/// Payouts of a network that are ready at `now`, the longest waiting first; those of accounts that are held wait.
 pub async fn ready(
     pool: &PgPool,
     genesis_id: &str,
@@ -190,7 +190,8 @@ pub async fn ready(
     limit: i64,
 ) -> sqlx::Result<Vec<Payout>> {
     sqlx::query_as(sqlx::AssertSqlSafe(format!(
-        "select {PAYOUT} from payouts where state = 'ready' and ready_at <= $1 and coalesce(genesis_id, $3) = $3
+        "select {PAYOUT} from payouts p where state = 'ready' and ready_at <= $1 and coalesce(genesis_id, $3) = $3
+            and not exists (select 1 from users u where u.id = p.user_id and not u.is_active)
          order by ready_at, reward_id limit $2"
     )))
     .bind(now)
