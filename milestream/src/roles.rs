@@ -107,7 +107,7 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
     // A wrong partition count ends the process.
     patiently("kafka", &stop, topics::is_retryable, || topics::check(config)).await?;
     let pool = database::pool(config)?;
-    if let Some(genesis) = payments::genesis(config)? {
+    if let Some(genesis) = payments::genesis(config)?.filter(|_| roles.pays() || roles.watcher) {
         // Another network than that of the payouts ends the process.
         let retryable = |error: &SettingError| matches!(error, SettingError::Database(_));
         patiently("postgres", &stop, retryable, || network::choose(&pool, genesis)).await?;

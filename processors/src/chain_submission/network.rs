@@ -42,17 +42,12 @@ pub enum NetworkError {
 const SETTING: &str = "chain.genesis_id";
 
 /// Holds the configured network against the one that this deployment's payouts were granted for, which the first start chooses: what
-/// was granted for one network is never paid on another. Payouts from before networks were noted become those of the chosen one.
+/// was granted for one network is never paid on another. Payouts from before networks were noted count as those of the chosen one.
 ///
 /// # Errors
 /// [`SettingError`]: the network is another one, or the database gave no response.
 pub async fn choose(pool: &PgPool, genesis: BlockId) -> Result<(), SettingError> {
-    runtime::settings::choose(pool, SETTING, genesis.to_string()).await?;
-    sqlx::query("update payouts set genesis_id = $1 where genesis_id is null")
-        .bind(genesis.to_string())
-        .execute(pool)
-        .await?;
-    Ok(())
+    runtime::settings::choose(pool, SETTING, genesis.to_string()).await
 }
 
 /// A network's nodes and contracts.
