@@ -22,6 +22,7 @@ mod process;
 mod prune;
 mod read;
 mod rebuild;
+mod reconcile;
 mod records;
 mod service;
 
@@ -90,6 +91,9 @@ pub enum Command {
     /// Payouts: look at them, and give those a way out that wait for a person.
     #[command(subcommand)]
     Payouts(payouts::Payouts),
+    /// Compare the chain's own logs with the payouts, as far as the chain is final: missing, double, unknown, and of another amount or
+    /// receiver. Prints each difference and a summary as JSON, and fails where there is one.
+    Reconcile(reconcile::Reconcile),
     /// Wallets of users.
     #[command(subcommand)]
     Wallet(wallet::Wallet),
@@ -125,6 +129,7 @@ impl Command {
             Self::Networks(networks) => networks.run(config).await,
             Self::Contracts(contracts) => contracts.run(config).await,
             Self::Payouts(payouts) => payouts.run(config).await,
+            Self::Reconcile(reconcile) => reconcile.run(config).await,
             Self::Wallet(wallet) => wallet.run(config).await,
             Self::Read(photos) => read::run(photos),
             Self::Config(command) => command.run(config),

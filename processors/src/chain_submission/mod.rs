@@ -17,6 +17,8 @@ pub mod ledger;
 pub mod metrics;
 pub mod network;
 pub mod operate;
+pub mod payments;
+pub mod reconcile;
 pub mod submit;
 
 pub use self::submit::obstacle;

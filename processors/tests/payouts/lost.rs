@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use chain::abi::{Proof, ProofType, RewardCall};
 use chain::deploy::Operator;
 use chain::node::Revision;
+use processors::chain_submission::network::Network;
+use processors::chain_submission::reconcile::{Kind, Report, reconcile};
 use processors::chain_submission::{blocks, operate};
 use rdkafka::config::ClientConfig;
 use runtime::producer::{DeliveryTimeout, KafkaProducer};
@@ -117,6 +119,8 @@ impl World {
             .await
             .unwrap();
         assert_eq!(spent, booked.values().flatten().sum::<Decimal>(), "and charged once");
+        let report = self.reconciled().await;
+        assert_eq!((report.findings, report.payments), (Vec::new(), booked.len()));
     }
 
     /// A payment by the distributor's key that no submitter made.
@@ -133,6 +137,13 @@ impl World {
             .send("pay by hand", vec![call.with_proof(self.contracts.rewards_pool, &proof)])
             .await
             .unwrap();
+    }
+
+    /// Chain and books up to the newest block that the books know.
+    async fn reconciled(&self) -> Report {
+        let pool = &self.database.pool;
+        let network = Network::load(pool, self.contracts.genesis_id, Limits::default()).await.unwrap();
+        reconcile(pool, &network.nodes[0], &network, (None, Some(u32::MAX))).await.unwrap()
     }
 
     async fn unresolved(&self) -> Vec<(String, String)> {
@@ -374,7 +385,7 @@ async fn a_plan_whose_signature_was_lost_is_signed_again_as_the_same_transaction
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_payment_ends_by_itself_when_the_grant_that_explains_it_arrives() {
-    let scripted = Scripted::new(1).await;
+    let mut scripted = Scripted::new(1).await;
     let lost = scripted.world.grant(1, wallet(0x11)).await;
     let signing = scripted.world.submitter(SOLO_KEYS[1], "first");
     scripted.until_posted(1).await;
@@ -394,6 +405,12 @@ async fn an_unknown_payment_ends_by_itself_when_the_grant_that_explains_it_arriv
     assert_eq!(scripted.waiting_receivers(), [wallet(0x12)]);
     assert_eq!(scripted.world.state(lost).await.0, "in_flight");
     assert!(scripted.world.unresolved().await.is_empty());
+    scripted.deliver().await;
+    let report = scripted.world.reconciled().await;
+    assert_eq!((report.findings, report.payments), (Vec::new(), 1));
+    scripted.world.sql("update payouts set tx_id = null; delete from payout_attempt_rewards".into()).await;
+    let found: Vec<_> = scripted.world.reconciled().await.findings;
+    assert_eq!((found.len(), found[0].kind, found[0].reward_id), (1, Kind::Unknown, Some(lost)));
     signing.abort();
     scripted.world.database.drop().await;
 }

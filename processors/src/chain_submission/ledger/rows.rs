@@ -397,6 +397,26 @@ impl IncidentCause {
     }
 }
 
+/// How an unknown payment ends without a person: `payout_incidents.resolution`.
+pub const TAKEN_BACK: &str = "taken back into the books";
+
+/// Those of the transactions of which a person has said what they are.
+pub async fn resolved_by_a_person(
+    pool: &PgPool,
+    genesis_id: &str,
+    tx_ids: &[String],
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "select tx_id from payout_incidents
+         where genesis_id = $1 and tx_id = any($2) and resolved_at is not null and resolution is distinct from $3",
+    )
+    .bind(genesis_id)
+    .bind(tx_ids)
+    .bind(TAKEN_BACK)
+    .fetch_all(pool)
+    .await
+}
+
 /// Stores what a person must look at before anything more is signed; false where it is known already.
 pub async fn incident(
     tx: &mut PgConnection,

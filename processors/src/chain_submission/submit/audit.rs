@@ -11,9 +11,10 @@ use runtime::StageError;
 use super::guard::{Checkpoint, Guarded, Payer};
 use super::lease::Lease;
 use super::obstacle::Obstacle;
-use super::payments::{PayingTransaction, paying_transactions};
 use super::plan::PlanError;
 use super::{Memory, RoundError, Submitter};
+use crate::chain_submission::ledger::rows;
+use crate::chain_submission::payments::{PayingTransaction, paying_transactions};
 
 /// What became of a payment that the books did not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,15 +192,15 @@ impl Submitter {
             return Ok(paid);
         }
         let ids: Vec<String> = paid.iter().map(|transaction| transaction.tx_id.to_string()).collect();
-        let known: Vec<String> = sqlx::query_scalar(
-            "select tx_id from payout_attempts where tx_id = any($1) and state not in ('planned', 'abandoned')
-             union select tx_id from payout_incidents where tx_id = any($1) and genesis_id = $2 and resolved_at is not null",
+        let signed: Vec<String> = sqlx::query_scalar(
+            "select tx_id from payout_attempts where tx_id = any($1) and state not in ('planned', 'abandoned')",
         )
         .bind(&ids)
-        .bind(self.settings.genesis.to_string())
         .fetch_all(&self.pool)
         .await?;
-        let known: HashSet<String> = known.into_iter().collect();
+        let genesis_id = self.settings.genesis.to_string();
+        let resolved = rows::resolved_by_a_person(&self.pool, &genesis_id, &ids).await?;
+        let known: HashSet<String> = signed.into_iter().chain(resolved).collect();
         Ok(paid.into_iter().filter(|transaction| !known.contains(&transaction.tx_id.to_string())).collect())
     }
 }

@@ -12,7 +12,6 @@ use uuid::Uuid;
 use super::audit::Folded;
 use super::lease::Lease;
 use super::obstacle::Obstacle;
-use super::payments::{PayingTransaction, Payment};
 use super::plan::PlanError;
 use super::restore::{Restored, restore};
 use super::{RoundError, Submitter};
@@ -22,6 +21,7 @@ use crate::chain_submission::ledger::outbox::Outbox;
 use crate::chain_submission::ledger::rows::{self, IncidentCause, Payout, Which};
 use crate::chain_submission::ledger::transition::wei;
 use crate::chain_submission::network::Network;
+use crate::chain_submission::payments::{PayingTransaction, Payment};
 
 /// How far revisions leap: what the lost commits had published already must not win over what is published now.
 const LEAP: i64 = 1_000;
@@ -169,12 +169,13 @@ impl Submitter {
             }
         }
         sqlx::query(
-            "update payout_incidents set resolved_at = $3, resolution = 'taken back into the books'
+            "update payout_incidents set resolved_at = $3, resolution = $4
              where genesis_id = $1 and tx_id = $2 and resolved_at is null",
         )
         .bind(self.settings.genesis.to_string())
         .bind(&id)
         .bind(now.to_utc())
+        .bind(rows::TAKEN_BACK)
         .execute(&mut *tx)
         .await?;
         outbox.store(tx).await?;

@@ -10,7 +10,6 @@ pub mod guard;
 pub mod lease;
 mod nodes;
 pub mod obstacle;
-mod payments;
 mod plan;
 mod planner;
 mod preflight;

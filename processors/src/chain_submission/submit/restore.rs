@@ -11,13 +11,13 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::lease::Lease;
-use super::payments::PayingTransaction;
 use super::plan::{PlanError, all_same};
 use super::terms::Terms;
 use crate::chain_submission::ledger::machine::{self, Outcome, PayoutEvent};
 use crate::chain_submission::ledger::rows::{self, Payout};
 use crate::chain_submission::ledger::transition::decimal;
 use crate::chain_submission::network::Network;
+use crate::chain_submission::payments::PayingTransaction;
 
 /// A transaction as the chain shows it.
 pub(super) struct Restored<'a> {
