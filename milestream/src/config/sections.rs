@@ -33,7 +33,7 @@ pub struct Kafka {
     pub topic_prefix: String,
     /// Copies of each record; 3 in production, where two must have it (`min.insync.replicas`), 1 on a laptop.
     pub replication: i32,
-    /// Partitions of every topic but `chain.events` and `models.deployed`, which have one. Chosen at the first
+    /// Partitions of every topic but `chain.events`, `models.deployed` and `payouts.guard`, which have one. Chosen at the first
     /// `milestream topics apply`; another number is refused ever after.
     pub partitions: i32,
 }
