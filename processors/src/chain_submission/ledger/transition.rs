@@ -90,6 +90,13 @@ pub fn granted(
 }
 
 impl Payout {
+    /// Moves it as the table says; false where the event changes nothing.
+    pub fn moves(&mut self, event: PayoutEvent) -> bool {
+        let Outcome::To(state) = machine::payout(self.state, event) else { return false };
+        self.state = state;
+        true
+    }
+
     /// Applies a claim; false where it changes nothing (claimed before, or past waiting).
     pub fn claimed(&mut self, claim: Claim, now: DateTime<Utc>) -> bool {
         if self.state != PayoutState::Waiting {
@@ -156,8 +163,7 @@ impl Transaction {
     /// Applies an event to each payout as far as the table moves it.
     fn move_payouts(&mut self, event: PayoutEvent, and: impl Fn(&mut Payout)) {
         for payout in &mut self.payouts {
-            if let Outcome::To(state) = machine::payout(payout.state, event) {
-                payout.state = state;
+            if payout.moves(event) {
                 and(payout);
             }
         }

@@ -16,7 +16,7 @@ use super::plan::PlanError;
 use super::restore::{Restored, restore};
 use super::{RoundError, Submitter};
 use crate::chain_submission::blocks::adopted;
-use crate::chain_submission::ledger::machine::{self, Outcome, PayoutEvent};
+use crate::chain_submission::ledger::machine::{self, PayoutEvent};
 use crate::chain_submission::ledger::outbox::Outbox;
 use crate::chain_submission::ledger::rows::{self, IncidentCause, Payout, Which};
 use crate::chain_submission::ledger::transition::wei;
@@ -128,8 +128,7 @@ impl Submitter {
         let new = rows::incident(tx, (&genesis, &id), (cause, &what), now).await?;
         let mut outbox = Outbox::default();
         for mut payout in payouts {
-            if let Outcome::To(state) = machine::payout(payout.state, PayoutEvent::Doubt) {
-                payout.state = state;
+            if payout.moves(PayoutEvent::Doubt) {
                 payout.ready_at = None;
                 payout.revision += 1;
                 payout.reason = Some(format!("unknown_payment: {id} names it"));

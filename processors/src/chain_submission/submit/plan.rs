@@ -8,13 +8,13 @@ use chain::{Address, BlockRef, Clause, Fees, TxError, TxId, UnsignedTx, Wei};
 use chrono::{DateTime, Utc};
 use runtime::StageError;
 use rust_decimal::Decimal;
-use schemas::events::PayoutState;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::lease::{Lease, LeaseError};
 use super::preflight::{Candidate, Preflight};
 use super::terms::Terms;
+use crate::chain_submission::ledger::machine::PayoutEvent;
 use crate::chain_submission::ledger::rows;
 use crate::chain_submission::ledger::transition::decimal;
 use crate::chain_submission::network::Network;
@@ -99,7 +99,7 @@ pub async fn store(plan: &Plan<'_>, pool: &PgPool, now: DateTime<Utc>) -> Result
     let ids: Vec<Uuid> = found.good.iter().map(|candidate| candidate.payout.reward_id).collect();
     let locked = rows::payouts(&mut tx, &ids).await?;
     let unchanged = |candidate: &Candidate| locked.contains(&candidate.payout);
-    if !found.good.iter().all(unchanged) || locked.iter().any(|payout| payout.state != PayoutState::Ready) {
+    if !found.good.iter().all(unchanged) {
         return Err(PlanError::Moved);
     }
     let numbers = attempt_numbers(&mut tx, &ids).await?;
@@ -125,13 +125,13 @@ pub async fn store(plan: &Plan<'_>, pool: &PgPool, now: DateTime<Utc>) -> Result
         .execute(&mut *tx)
         .await?;
     }
-    sqlx::query(
-        "update payouts set state = 'in_flight', tx_id = $2, updated_at = now() where reward_id = any($1)",
-    )
-    .bind(&ids)
-    .bind(tx_id.to_string())
-    .execute(&mut *tx)
-    .await?;
+    for mut payout in locked {
+        if !payout.moves(PayoutEvent::Plan) {
+            return Err(PlanError::Moved);
+        }
+        payout.tx_id = Some(tx_id.to_string());
+        rows::update_payout(&mut tx, &payout).await?;
+    }
     tx.commit().await?;
     Ok(tx_id)
 }
@@ -249,10 +249,10 @@ pub fn struck(mut candidate: Candidate, refusal: &Refusal, now: DateTime<Utc>) -
         Cause::InvalidImpactKey => ("poisoned_clause", true),
         _ => ("poisoned_clause", false),
     };
-    let quarantined = permanent || payout.strikes > payout.max_retries;
+    let given_up = permanent || payout.strikes > payout.max_retries;
+    let quarantined = given_up && payout.moves(PayoutEvent::Refuse);
     payout.reason = Some(format!("{code}: {refusal}"));
     if quarantined {
-        payout.state = PayoutState::Quarantined;
         payout.ready_at = None;
     } else {
         // Later and later, so that it does not stand in the others' way.

@@ -19,6 +19,7 @@ use super::preflight::{Candidate, Preflight, preflight};
 use super::settle::batch_size;
 use super::sign;
 use super::{IN_FLIGHT, Memory, RoundError, Submitter};
+use crate::chain_submission::ledger::machine::PayoutEvent;
 use crate::chain_submission::ledger::outbox::Outbox;
 use crate::chain_submission::ledger::rows::{self, Payout};
 use crate::chain_submission::ledger::transition::wei;
@@ -132,14 +133,14 @@ impl Submitter {
     }
 
     async fn quarantine(&self, lease: &Lease, payouts: Vec<Payout>, why: &str) -> Result<(), RoundError> {
-        let changed = payouts.into_iter().map(|payout| Payout {
-            state: PayoutState::Quarantined,
-            revision: payout.revision + 1,
-            ready_at: None,
-            reason: Some(why.to_owned()),
-            ..payout
-        });
-        self.change(lease, changed.collect()).await
+        let mut changed = payouts;
+        changed.retain_mut(|payout| payout.moves(PayoutEvent::Refuse));
+        for payout in &mut changed {
+            payout.revision += 1;
+            payout.ready_at = None;
+            payout.reason = Some(why.to_owned());
+        }
+        self.change(lease, changed).await
     }
 
     async fn strike(&self, lease: &Lease, bad: Vec<(Candidate, Refusal)>) -> Result<(), RoundError> {

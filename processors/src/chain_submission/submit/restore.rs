@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::lease::Lease;
 use super::plan::{PlanError, all_same};
 use super::terms::Terms;
-use crate::chain_submission::ledger::machine::{self, Outcome, PayoutEvent};
+use crate::chain_submission::ledger::machine::PayoutEvent;
 use crate::chain_submission::ledger::rows::{self, Payout};
 use crate::chain_submission::ledger::transition::decimal;
 use crate::chain_submission::network::Network;
@@ -62,9 +62,8 @@ pub(super) async fn restore(
     }
     for payout in payouts {
         let mut payout = payout.clone();
-        if let Outcome::To(state) = machine::payout(payout.state, PayoutEvent::Restore) {
-            payout.state = state;
-        }
+        // One that a plan of the same id has in flight stays there.
+        payout.moves(PayoutEvent::Restore);
         payout.ready_at = None;
         payout.reason = None;
         payout.tx_id = Some(id.clone());

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::lease::Lease;
 use super::plan::PlanError;
 use super::terms::Terms;
+use crate::chain_submission::ledger::machine::{self, PayoutEvent, TxEvent, TxState};
 use crate::chain_submission::ledger::outbox::{Outbox, Schemas};
 use crate::chain_submission::ledger::rows::{self, Which};
 use crate::chain_submission::ledger::transition::{Change, decimal, wei};
@@ -80,13 +81,15 @@ pub async fn sign(
     lease.hold(&mut tx).await?;
     charge(&mut tx, now, plan.batch_wei, terms).await?;
     let done = sqlx::query(
-        "update payout_attempts set raw = $2, state = 'signed', signed_at = $3, budget_day = $4
-         where tx_id = $1 and state = 'planned'",
+        "update payout_attempts set raw = $2, state = $5, signed_at = $3, budget_day = $4
+         where tx_id = $1 and state = $6",
     )
     .bind(&plan.tx_id)
     .bind(signed.encode())
     .bind(now)
     .bind(now.date_naive())
+    .bind(after(TxEvent::Sign)?)
+    .bind(TxState::Planned.label())
     .execute(&mut *tx)
     .await?;
     if done.rows_affected() != 1 {
@@ -152,12 +155,13 @@ pub async fn abandon(
 ) -> Result<(), PlanError> {
     let mut tx = pool.begin().await?;
     lease.hold(&mut tx).await?;
-    let done = sqlx::query(
-        "update payout_attempts set state = 'abandoned' where tx_id = $1 and state = 'planned' and raw is null",
-    )
-    .bind(&plan.tx_id)
-    .execute(&mut *tx)
-    .await?;
+    let done =
+        sqlx::query("update payout_attempts set state = $2 where tx_id = $1 and state = $3 and raw is null")
+            .bind(&plan.tx_id)
+            .bind(after(TxEvent::Abandon)?)
+            .bind(TxState::Planned.label())
+            .execute(&mut *tx)
+            .await?;
     if done.rows_affected() != 1 {
         return Err(PlanError::Moved);
     }
@@ -167,16 +171,20 @@ pub async fn abandon(
     .bind(&plan.tx_id)
     .fetch_all(&mut *tx)
     .await?;
-    sqlx::query(
-        "update payouts set state = 'ready', ready_at = $2, tx_id = null, updated_at = now()
-         where reward_id = any($1) and state = 'in_flight'",
-    )
-    .bind(&ids)
-    .bind(now)
-    .execute(&mut *tx)
-    .await?;
+    for mut payout in rows::payouts(&mut tx, &ids).await? {
+        if payout.moves(PayoutEvent::Free) {
+            payout.ready_at = Some(now);
+            payout.tx_id = None;
+            rows::update_payout(&mut tx, &payout).await?;
+        }
+    }
     tx.commit().await?;
     Ok(())
+}
+
+/// The state of a plan after an event, by the table.
+fn after(event: TxEvent) -> Result<&'static str, PlanError> {
+    machine::transaction(TxState::Planned, event, false).to().map(TxState::label).ok_or(PlanError::Moved)
 }
 
 /// The block that a plan refers to lies too far back: less than half of its window is left.
