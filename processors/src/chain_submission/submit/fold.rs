@@ -78,39 +78,51 @@ impl Submitter {
         lease: &Lease,
         transaction: &PayingTransaction,
     ) -> Result<Folded, RoundError> {
+        let rewards = transaction.rewards();
+        let ours = transaction.payments.iter().all(|payment| payment.distributor == self.signer.address());
+        if !ours && !self.owes(&rewards).await? {
+            // Another distributor may pay rewards of the same app.
+            return Ok(Folded::Explained);
+        }
         let raw = node.raw_transaction(transaction.tx_id).await.map_err(Obstacle::from)?;
         let block = node.expanded_block(Revision::Id(transaction.block)).await.map_err(Obstacle::from)?;
         // Where the branch has changed since, the next look finds it where it is then.
         let (Some(raw), Some(block)) = (raw, block) else { return Err(PlanError::Moved.into()) };
-        let signed = SignedTx::decode(&raw).map_err(PlanError::from)?;
+        let signed =
+            SignedTx::decode(&raw).map_err(|error| format!("its bytes are not as they should be: {error}"));
         let mut tx = self.pool.begin().await?;
         lease.hold(&mut tx).await?;
-        let rewards = transaction.rewards();
         let payouts = rows::payouts(&mut tx, &rewards).await?;
-        let ours = transaction.payments.iter().all(|payment| payment.distributor == self.signer.address());
-        if !ours && payouts.is_empty() {
-            // Another distributor may pay rewards of the same app.
-            return Ok(Folded::Explained);
-        }
-        let explained = if ours {
-            let booked = booked(&mut tx, &payouts, transaction).await?;
-            explain_all(transaction, &signed, &booked)
-        } else {
-            Err("another distributor pays rewards of the books".to_owned())
+        let explained = match &signed {
+            Ok(signed) if ours => {
+                let booked = booked(&mut tx, &payouts, transaction).await?;
+                explain_all(transaction, signed, &booked).map(|()| signed)
+            }
+            Ok(_) => Err("another distributor pays rewards of the books".to_owned()),
+            Err(why) => Err(why.clone()),
         };
-        if let Err(why) = explained {
-            self.doubt(&mut tx, transaction, payouts, &why).await?;
-            tx.commit().await?;
-            return Ok(Folded::Unexplained);
-        }
+        let signed = match explained {
+            Ok(signed) => signed,
+            Err(why) => {
+                self.doubt(&mut tx, transaction, payouts, &why).await?;
+                tx.commit().await?;
+                return Ok(Folded::Unexplained);
+            }
+        };
         let terms = &self.settings.terms;
-        let restored = Restored { transaction, signed: &signed, raw: &raw, block: &block, network };
+        let restored = Restored { transaction, signed, raw: &raw, block: &block, network };
         restore(&mut tx, &restored, &payouts, (lease, terms)).await?;
         self.include(&mut tx, transaction, &block).await?;
         tx.commit().await?;
         tracing::warn!(tx = %transaction.tx_id, rewards = rewards.len(), "the chain paid what the books had lost");
         self.metrics.payout_steps.with_label_values(&["restored"]).inc();
         Ok(Folded::Explained)
+    }
+
+    /// Whether the books know any of the rewards.
+    async fn owes(&self, rewards: &[Uuid]) -> Result<bool, RoundError> {
+        let known = sqlx::query_scalar("select exists (select 1 from payouts where reward_id = any($1))");
+        Ok(known.bind(rewards).fetch_one(&self.pool).await?)
     }
 
     /// Stores an incident, and keeps what the transaction names from being paid until a person has looked.
