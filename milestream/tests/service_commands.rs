@@ -162,7 +162,7 @@ async fn a_migration_records_the_embedded_reader_and_leaves_what_an_operator_set
     }
     let kept =
         world.one("select jsonb_build_array(accuracy_threshold, endpoint_url) from ai_service_configs").await;
-    assert_eq!(kept, json!([0.9, "embedded:ppocrv5_det,ppocrv6_rec_ascii,digit_reader"]));
+    assert_eq!(kept, json!([0.9, "embedded:ppocrv5_det,ppocrv6_rec_ascii,digit_reader,locator,line_reader"]));
     let changes = world.one(AUDITED).await;
     let changes: Vec<&str> =
         changes.as_array().unwrap().iter().map(|change| change[0].as_str().unwrap()).collect();

@@ -14,7 +14,7 @@ use crate::{
     line_reader::{LineReading, longest, numbers},
     locate::Place,
     network::{NetworkError, Thread},
-    pass::{Close, Networks, Value},
+    pass::{Networks, Value},
     recognise::{Glyph, ROWS, WIDEST, recognise},
     select::{DIGITS, Read, unit},
     tenths::last_is_tenths,
@@ -40,7 +40,6 @@ const GROWS: f32 = 0.5;
 /// A photo, and what reads it closely.
 pub(crate) struct Focus<'a> {
     pub networks: &'a Networks,
-    pub close: &'a Close,
     pub picture: &'a RgbImage,
     /// Columns of strips that may still be read on this photo.
     pub columns: &'a Cell<usize>,
@@ -108,7 +107,7 @@ impl Focus<'_> {
         for _ in 0..ENDS.0 {
             let (tall, room) = (height(&quad), WIDE.0 * height(&quad));
             let all = width(&quad) + 2.0 * room;
-            let numbers = numbers(&self.close.line_reader, self.picture, &quad, WIDE, self.thread)?;
+            let numbers = numbers(&self.networks.line_reader, self.picture, &quad, WIDE, self.thread)?;
             let mut numbers: Vec<LineReading> = numbers.iter().map(LineReading::even_part).collect();
             numbers.retain(|one| {
                 one.digits.len() >= 3
@@ -151,7 +150,7 @@ impl Focus<'_> {
     }
 
     fn longest_in(&self, place: &Place, cut: (f32, f32)) -> Result<LineReading, NetworkError> {
-        numbers(&self.close.line_reader, self.picture, &place.quad, cut, self.thread).map(longest)
+        numbers(&self.networks.line_reader, self.picture, &place.quad, cut, self.thread).map(longest)
     }
 
     fn copy(&self, variant: Option<Variant>, quad: &Quad, pitch: f32) -> Result<Copied, NetworkError> {

@@ -2,7 +2,7 @@
 //! which number is the mileage and how sure that is.
 //!
 //! In the order of work: [`inspect`] (header only), [`decode`], [`grade`], [`Reader::read`], and later [`choose`].
-//! Five neural networks are embedded in the program, two of them for the closer look that is tried out; nothing is fetched.
+//! Five neural networks are embedded in the program; nothing is fetched.
 //! Knows no Kafka, no database, no clock and nothing of earlier readings.
 
 mod agree;

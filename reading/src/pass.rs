@@ -48,12 +48,6 @@ pub(crate) struct Networks {
     pub recogniser: Network,
     pub classes: Classes,
     pub digits: Network,
-    /// None where the whole photo alone is read.
-    pub close: Option<Close>,
-}
-
-/// The networks of the closer look.
-pub(crate) struct Close {
     pub locator: Network,
     pub line_reader: Network,
 }

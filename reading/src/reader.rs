@@ -10,7 +10,7 @@ use crate::{
     geometry::{Quad, overlap},
     ladder::Ladder,
     network::{Network, Threads},
-    pass::{Close, Found, Networks, Value},
+    pass::{Found, Networks, Value},
     quality::{hundredths, together},
     reading::{Line, MOST_CANDIDATES, MOST_LINES, NEAR, Reading, Role},
     recognise::{Classes, confidence, text},
@@ -62,50 +62,37 @@ impl Reader {
     /// # Errors
     /// [`ReaderError`] where one cannot be loaded.
     pub fn embedded() -> Result<Self, ReaderError> {
-        Self::of(None)
-    }
-
-    /// The same with the closer look, which no service uses yet: it reads more of real photos and fewer of drawn ones, and what it
-    /// accepts is not measured well enough.
-    ///
-    /// # Errors
-    /// [`ReaderError`] where one cannot be loaded.
-    pub fn closer() -> Result<Self, ReaderError> {
         Self::with(LOCATOR, LINE_READER)
     }
 
-    /// The closer look with another locator and line reader: those trained without the photos that they are measured on.
+    /// The same with another locator and line reader: those trained without the photos that they are measured on.
     ///
     /// # Errors
     /// [`ReaderError`] where one cannot be loaded.
     pub fn with(locator: &'static [u8], line_reader: &'static [u8]) -> Result<Self, ReaderError> {
-        Self::of(Some((locator, line_reader)))
-    }
-
-    fn of(close: Option<(&'static [u8], &'static [u8])>) -> Result<Self, ReaderError> {
         let load = |name: &'static str, onnx: &'static [u8]| {
             Network::load(onnx).map_err(|error| ReaderError::Network { name, reason: error.to_string() })
         };
-        let stock = [("ppocrv5_det", DETECTOR), ("ppocrv6_rec_ascii", RECOGNISER), ("digit_reader", DIGITS)];
-        let closer = close.map(|(locator, line_reader)| [("locator", locator), ("line_reader", line_reader)]);
-        let networks = stock.into_iter().chain(closer.into_iter().flatten());
-        let stamp = |name: &str, onnx: &[u8]| format!("{name}@{}", &hex::encode(Sha256::digest(onnx))[..8]);
+        let networks = [
+            ("ppocrv5_det", DETECTOR),
+            ("ppocrv6_rec_ascii", RECOGNISER),
+            ("digit_reader", DIGITS),
+            ("locator", locator),
+            ("line_reader", line_reader),
+        ];
+        let stamp =
+            |(name, onnx): (&str, &[u8])| format!("{name}@{}", &hex::encode(Sha256::digest(onnx))[..8]);
         Ok(Self {
             networks: Networks {
                 detector: load("ppocrv5_det", DETECTOR)?,
                 recogniser: load("ppocrv6_rec_ascii", RECOGNISER)?,
                 classes: Classes::parse(CLASSES),
                 digits: load("digit_reader", DIGITS)?,
-                close: match close {
-                    Some((locator, line_reader)) => Some(Close {
-                        locator: load("locator", locator)?,
-                        line_reader: load("line_reader", line_reader)?,
-                    }),
-                    None => None,
-                },
+                locator: load("locator", locator)?,
+                line_reader: load("line_reader", line_reader)?,
             },
             threads: Threads::default(),
-            version: networks.map(|(name, onnx)| stamp(name, onnx)).collect::<Vec<_>>().join(","),
+            version: networks.map(stamp).join(","),
         })
     }
 
@@ -115,7 +102,7 @@ impl Reader {
         &self.version
     }
 
-    /// Reads a photo on one thread: usually 0.5-0.9 s of CPU, up to 3 s where nothing is found and the photo is turned.
+    /// Reads a photo on one thread: usually 0.5-1.3 s of CPU, up to 3 s where nothing is found and the photo is turned.
     /// `frame` is the photo's [`grade`](crate::grade).
     #[must_use]
     pub fn read(&self, photo: &Photo, frame: &FrameQuality) -> Reading {

@@ -36,10 +36,7 @@ pub struct ReadArgs {
     /// Print one JSON object a line.
     #[arg(long)]
     json: bool,
-    /// Look closely at the place of the total first, as no service does yet: to measure it.
-    #[arg(long)]
-    closer: bool,
-    /// Look closely with the locator.onnx and line_reader.onnx of this folder in place of those that are built in: to measure on
+    /// Read with the locator.onnx and line_reader.onnx of this folder in place of those that are built in: to measure on
     /// photos that those were trained on.
     #[arg(long, value_name = "FOLDER")]
     networks: Option<PathBuf>,
@@ -174,7 +171,7 @@ pub fn run(args: &ReadArgs) -> anyhow::Result<()> {
 /// The reader that was asked for.
 fn reader(args: &ReadArgs) -> anyhow::Result<Reader> {
     let Some(folder) = &args.networks else {
-        return Ok(if args.closer { Reader::closer() } else { Reader::embedded() }?);
+        return Ok(Reader::embedded()?);
     };
     // They are used until the program ends.
     let network = |name: &str| -> anyhow::Result<&'static [u8]> {
