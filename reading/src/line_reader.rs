@@ -20,6 +20,8 @@ const GAP: usize = 22;
 
 /// The least and most distance of neighbouring digits of one number, in median distances: 1 is narrow in many typefaces.
 const EVEN: std::ops::Range<f32> = 0.6..1.6;
+/// The least distance of a drum's first two wheels, in median distances; below it one before them may be cut off.
+const FIRST: f32 = 0.75;
 
 /// A number as it is read in a line.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,6 +52,11 @@ impl LineReading {
     /// Whether its digits stand as evenly as those of one number do.
     pub fn is_even(&self) -> bool {
         self.gaps().all(|gap| EVEN.contains(&(gap / self.usual())))
+    }
+
+    /// Whether the first digit stands nearer to the second than the wheels of a drum do.
+    pub fn starts_crowded(&self) -> bool {
+        self.places.len() > 2 && self.gaps().next().is_some_and(|first| first < FIRST * self.usual())
     }
 
     /// The longest stretch of digits that stand evenly: a number of the speed scale beside a drum stands apart.

@@ -26,6 +26,11 @@ const FRAMED: f64 = 0.3;
 const ELSEWHERE: f64 = 0.5;
 /// How sure the line reader's widest cut, the digit reader and the recogniser's copies must be where those read something else.
 const ALONE: (f64, f64, f64) = (0.9, 0.8, 0.4);
+/// How sure one of the recogniser's copies and the line reader's widest cut must be of what the stock networks found as a row: where
+/// neither is, the row may have lost its first digit.
+const BESIDE: (f64, f64) = (0.2, 0.5);
+/// The digit reader's share below which a drum's first wheel that stands too near the second may hide one before it.
+const CONFIRMED: f64 = 0.3;
 /// How sure the line reader is of a digit more that counts.
 const LONGER: f32 = 0.5;
 /// How sure the line reader is of the last wheel's kind where that decides.
@@ -147,7 +152,8 @@ fn weighed(
     let (wide, row) = (sources.wide, sources.row);
     let longer = wide.sure >= LONGER && is_longer(&wide.digits, digits) && wide.is_even()
         || row.sure >= LONGER && is_longer(&row.digits, digits)
-        || all.iter().any(|(other, more)| is_longer(other, digits) && more.lines + more.copies > 0.3);
+        || all.iter().any(|(other, more)| is_longer(other, digits) && more.lines + more.copies > 0.3)
+        || drum && support.opinions < CONFIRMED && is_crowded(digits, sources);
     // Of a wheel of tenths that stands between two digits each network may see another, and the stock ones often see none.
     let same_but_tenths = |other: &str| {
         other == digits
@@ -214,11 +220,11 @@ fn uneven(evidence: &Evidence) -> bool {
     evidence.uneven && evidence.framed < FRAMED
 }
 
-/// Whether something shows that no digit is missing at its ends: the stock networks looked for them themselves; or each of the others
-/// read the same with room for a digit more.
+/// Whether something shows that no digit is missing at its ends: the stock networks looked for them themselves, and they are not alone
+/// with what they read; or each of the others read the same with room for a digit more.
 fn has_its_ends(evidence: &Evidence) -> bool {
     let (wide, opinions, copies) = ALONE;
-    evidence.framed >= FRAMED
+    evidence.framed >= FRAMED && (evidence.copies >= BESIDE.0 || evidence.wide >= BESIDE.1)
         || evidence.wide >= wide && evidence.opinions >= opinions && evidence.copies >= copies
 }
 
@@ -265,6 +271,12 @@ fn last(same: &[&LineReading], support: &Support, drum: bool) -> Last {
 /// Whether five wheels of a drum look alike: then they may well be the whole number, or one in front of them is missing.
 fn five_alike(digits: &str, support: &Support, drum: bool) -> bool {
     drum && digits.len() == FEWEST_WHEELS - 1 && support.coloured.0 == 0 && support.coloured.1 >= 3
+}
+
+/// Whether a reading of these digits has its first wheel too near the second: it may have taken parts of two wheels for one.
+fn is_crowded(digits: &str, sources: &Sources<'_>) -> bool {
+    let mut readings = sources.readings.iter().chain([sources.wide]);
+    readings.any(|one| one.digits == digits && one.starts_crowded())
 }
 
 /// Whether `long` holds `short` and one or two digits more at one end.
@@ -389,6 +401,34 @@ mod tests {
         assert_eq!(sure("545773", &row("45773")), (false, true), "the wider cut shows it");
         assert_eq!(sure("45773", &Row::default()), (true, false), "every other network confirms the ends");
         assert_eq!(sure("4577", &Row::default()), (false, false), "nothing confirms the ends");
+    }
+
+    #[test]
+    fn a_row_that_no_copy_and_no_wider_cut_gives_again_is_for_a_person() {
+        let readings = [reading("11523", 0), reading("11523", 0)];
+        let sure = |copies: f64| {
+            let wide = reading("1152", 0);
+            let sources = Sources { readings: &readings, wide: &wide, row: &row("11523"), point: false };
+            let support = Support { lines: 0.99, copies, opinions: 1.0, coloured: (0, 0) };
+            values(&PLACE, &sources, &BTreeMap::from([("11523".to_owned(), support)]))[0].1
+        };
+        assert_eq!(sure(0.0), UNDECIDED, "911523 was accepted without its first digit");
+        assert!(sure(0.3) > UNDECIDED);
+    }
+
+    #[test]
+    fn a_first_wheel_too_near_the_second_that_the_digit_reader_does_not_confirm_is_for_a_person() {
+        let sure = |opinions: f64, second: f32| {
+            let mut one = reading("733602", 1);
+            one.places[0] = second - 0.07;
+            let readings = [one.clone(), one.clone()];
+            let sources = Sources { readings: &readings, wide: &one, row: &row("733602"), point: false };
+            let support = Support { lines: 0.98, copies: 0.94, opinions, coloured: (4, 4) };
+            values(&DRUM, &sources, &BTreeMap::from([("733602".to_owned(), support)]))[0].1
+        };
+        assert_eq!(sure(0.24, 0.1), UNDECIDED, "873360 was accepted without its first digit");
+        assert!(sure(0.9, 0.1) > UNDECIDED, "the digit reader confirms it");
+        assert!(sure(0.24, 0.07) > UNDECIDED, "it stands where a wheel does");
     }
 
     #[test]
