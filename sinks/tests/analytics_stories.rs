@@ -24,7 +24,7 @@ pub const HOUR: i64 = DAY / 24;
 pub fn counted(event: UploadEvent) -> AnalyticsEvent {
     match event {
         UploadEvent::Received(event) => AnalyticsEvent::Received(Box::new(event)),
-        UploadEvent::Read(event) => AnalyticsEvent::Read(Box::new(event)),
+        UploadEvent::Read(event) => AnalyticsEvent::Read(event),
         UploadEvent::Decided(event) => AnalyticsEvent::Decided(Box::new(event)),
         UploadEvent::Calculated(event) => AnalyticsEvent::Calculated(Box::new(event)),
         UploadEvent::Granted(event) => AnalyticsEvent::Granted(Box::new(event)),

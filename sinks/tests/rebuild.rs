@@ -21,7 +21,7 @@ async fn publish(topics: &Topics, event: &UploadEvent) {
     match event {
         UploadEvent::Received(event) => topics.event(event).await,
         UploadEvent::Graded(event) => topics.event(event).await,
-        UploadEvent::Read(event) => topics.event(event).await,
+        UploadEvent::Read(event) => topics.event(event.as_ref()).await,
         UploadEvent::Decided(event) => topics.event(event).await,
         UploadEvent::Calculated(event) => topics.event(event).await,
         UploadEvent::Granted(event) => topics.event(event).await,

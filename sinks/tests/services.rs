@@ -56,7 +56,7 @@ pub fn tries(n: i64) -> Vec<ReadingAttempt> {
 pub fn read(story: &Story, attempts: Vec<ReadingAttempt>) -> AnalyticsEvent {
     let UploadEvent::Read(mut event) = story.read() else { panic!("a reading") };
     event.reading.as_mut().unwrap().attempts = attempts;
-    AnalyticsEvent::Read(Box::new(event))
+    AnalyticsEvent::Read(event)
 }
 
 /// Service, metric, period and start; the end, value, samples, exact sum and `created_at`.

@@ -117,7 +117,7 @@ impl Story {
             attempts: Vec::new(),
         };
         let fault = Fault { reason: Reason::TooDark, detail: "as measured".to_owned() };
-        UploadEvent::Read(OdometerRead {
+        UploadEvent::Read(Box::new(OdometerRead {
             header: self.at("odometer_reading", 2),
             stamp: self.stamp.clone(),
             image: Some(ImageSize { width: 4000, height: 3000 }),
@@ -127,7 +127,7 @@ impl Story {
             pixel_hash: None,
             pixel_holder: None,
             review: None,
-        })
+        }))
     }
 
     pub fn decided(&self, verdict: Verdict, reason: Option<Reason>) -> UploadEvent {

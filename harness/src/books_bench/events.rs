@@ -201,7 +201,7 @@ impl Events {
         vec![
             self.envelopes(|n| UploadEvent::Received(self.received(n))),
             self.envelopes(|n| UploadEvent::Graded(self.graded(n))),
-            self.envelopes(|n| UploadEvent::Read(self.read(n))),
+            self.envelopes(|n| UploadEvent::Read(Box::new(self.read(n)))),
             self.envelopes(|n| UploadEvent::Decided(self.decided(n))),
             self.envelopes(|n| UploadEvent::Calculated(self.calculated(n))),
             self.envelopes(|n| UploadEvent::Granted(self.granted(n))),

@@ -16,7 +16,7 @@ pub enum UploadEvent {
     /// Its quality was measured.
     Graded(UploadGraded),
     /// It was read, or could not be.
-    Read(OdometerRead),
+    Read(Box<OdometerRead>),
     /// It was decided.
     Decided(UploadDecided),
     /// What it earns was worked out.
@@ -38,7 +38,9 @@ impl FromRecord for UploadEvent {
         match schema.name() {
             UploadReceived::NAME => Some(codec::decode(schema, id, datum).map(Self::Received)),
             UploadGraded::NAME => Some(codec::decode(schema, id, datum).map(Self::Graded)),
-            OdometerRead::NAME => Some(codec::decode(schema, id, datum).map(Self::Read)),
+            OdometerRead::NAME => {
+                Some(codec::decode(schema, id, datum).map(|event| Self::Read(Box::new(event))))
+            }
             UploadDecided::NAME => Some(codec::decode(schema, id, datum).map(Self::Decided)),
             RewardCalculated::NAME => Some(codec::decode(schema, id, datum).map(Self::Calculated)),
             RewardGranted::NAME => Some(codec::decode(schema, id, datum).map(Self::Granted)),

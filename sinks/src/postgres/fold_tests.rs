@@ -61,7 +61,7 @@ fn events() -> Vec<UploadEvent> {
             fault: None,
             pixel_hash: None,
         }),
-        UploadEvent::Read(read),
+        UploadEvent::Read(Box::new(read)),
         decided(Verdict::Review, Some(Reason::LowConfidence)),
         decided(Verdict::Verified, None),
         UploadEvent::Calculated(RewardCalculated {
