@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use reqwest::StatusCode;
 use reqwest::multipart::{Form, Part};
 use serde::Deserialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 /// An upload as the gateway shows it; decimals are strings.
@@ -172,6 +173,35 @@ impl Client {
         }
         let problem: Problem = serde_json::from_slice(&body).with_context(shown)?;
         Ok(Posted::Refused { status: status.as_u16(), code: problem.code, detail: problem.detail })
+    }
+
+    /// What waits for a person.
+    ///
+    /// # Errors
+    /// When the gateway does not respond sensibly.
+    pub async fn reviews(&self, token: &str) -> Result<Vec<Uuid>> {
+        #[derive(Deserialize)]
+        struct Item {
+            upload_id: Uuid,
+        }
+        #[derive(Deserialize)]
+        struct Page {
+            items: Vec<Item>,
+        }
+        let request = self.http.get(format!("{}/v1/reviews?limit=100", self.base)).bearer_auth(token);
+        let response = request.send().await.context("ask for reviews")?;
+        let page: Page = response.error_for_status()?.json().await.context("read a page of reviews")?;
+        Ok(page.items.into_iter().map(|item| item.upload_id).collect())
+    }
+
+    /// Decides a review; the status of the response.
+    ///
+    /// # Errors
+    /// When the gateway does not respond.
+    pub async fn decide(&self, token: &str, id: Uuid, decision: &Value) -> Result<u16> {
+        let request = self.http.post(format!("{}/v1/reviews/{id}", self.base)).bearer_auth(token);
+        let response = request.body(decision.to_string()).send().await.context("decide a review")?;
+        Ok(response.status().as_u16())
     }
 
     /// An upload's state; `None` where the gateway does not know it.

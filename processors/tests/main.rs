@@ -308,6 +308,12 @@ async fn one_byte_more_makes_no_other_photo_the_first_upload_of_the_pixels_is_st
     let holder = copy.pixel_holder.unwrap();
     assert_eq!((holder.upload_id, holder.user_id), (first.header.upload_id, first.header.user_id));
     assert_eq!(holder.accepted_at, first.header.accepted_at);
+    // Of the same file acceptance knows who was first: a copy that is read before its original does not stand in its way.
+    let mut same_file = other.clone();
+    same_file.header.upload_id = UploadId(Uuid::from_u128(79));
+    same_file.header.image_hash.clone_from(&first.header.image_hash);
+    same_file.header.object_key.clone_from(&first.header.object_key);
+    assert_eq!(read(&same_file).await.pixel_holder, None);
     // A redelivery of either finds the same.
     assert_eq!((read(&first).await.pixel_holder, read(&other).await.pixel_holder), (None, Some(holder)));
     let judgement = judge(&copy, None, &Rules::current());

@@ -31,6 +31,8 @@ const ALONE: (f64, f64, f64) = (0.9, 0.8, 0.4);
 const BESIDE: (f64, f64) = (0.2, 0.5);
 /// The digit reader's share below which a drum's first wheel that stands too near the second may hide one before it.
 const CONFIRMED: f64 = 0.3;
+/// The most wheels of a drum, one of tenths among them: before so many none is missing.
+const MOST_WHEELS: usize = 7;
 /// How sure the line reader is of a digit more that counts.
 const LONGER: f32 = 0.5;
 /// How sure the line reader is of the last wheel's kind where that decides.
@@ -273,10 +275,11 @@ fn five_alike(digits: &str, support: &Support, drum: bool) -> bool {
     drum && digits.len() == FEWEST_WHEELS - 1 && support.coloured.0 == 0 && support.coloured.1 >= 3
 }
 
-/// Whether a reading of these digits has its first wheel too near the second: it may have taken parts of two wheels for one.
+/// Whether a reading of these digits has its first wheel too near the second, where a drum may have one more: it may have taken parts of
+/// two wheels for one. A 1 is narrow, and is seen off its wheel's middle.
 fn is_crowded(digits: &str, sources: &Sources<'_>) -> bool {
     let mut readings = sources.readings.iter().chain([sources.wide]);
-    readings.any(|one| one.digits == digits && one.starts_crowded())
+    digits.len() < MOST_WHEELS && readings.any(|one| one.digits == digits && one.starts_crowded())
 }
 
 /// Whether `long` holds `short` and one or two digits more at one end.
@@ -418,17 +421,18 @@ mod tests {
 
     #[test]
     fn a_first_wheel_too_near_the_second_that_the_digit_reader_does_not_confirm_is_for_a_person() {
-        let sure = |opinions: f64, second: f32| {
-            let mut one = reading("733602", 1);
+        let sure = |digits: &str, opinions: f64, second: f32| {
+            let mut one = reading(digits, 1);
             one.places[0] = second - 0.07;
             let readings = [one.clone(), one.clone()];
-            let sources = Sources { readings: &readings, wide: &one, row: &row("733602"), point: false };
+            let sources = Sources { readings: &readings, wide: &one, row: &row(digits), point: false };
             let support = Support { lines: 0.98, copies: 0.94, opinions, coloured: (4, 4) };
-            values(&DRUM, &sources, &BTreeMap::from([("733602".to_owned(), support)]))[0].1
+            values(&DRUM, &sources, &BTreeMap::from([(digits.to_owned(), support)]))[0].1
         };
-        assert_eq!(sure(0.24, 0.1), UNDECIDED, "873360 was accepted without its first digit");
-        assert!(sure(0.9, 0.1) > UNDECIDED, "the digit reader confirms it");
-        assert!(sure(0.24, 0.07) > UNDECIDED, "it stands where a wheel does");
+        assert_eq!(sure("733602", 0.24, 0.1), UNDECIDED, "873360 was accepted without its first digit");
+        assert!(sure("733602", 0.9, 0.1) > UNDECIDED, "the digit reader confirms it");
+        assert!(sure("733602", 0.24, 0.07) > UNDECIDED, "it stands where a wheel does");
+        assert!(sure("1237897", 0.24, 0.1) > UNDECIDED, "no drum has a wheel before seven");
     }
 
     #[test]

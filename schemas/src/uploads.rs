@@ -177,7 +177,7 @@ pub struct OdometerRead {
     /// As graded.
     #[serde(default)]
     pub pixel_hash: Option<String>,
-    /// Who sent these pixels first; null where this upload did, or its photo is not worth reading.
+    /// Who sent these pixels first, in another file; null where this upload or its file did, or its photo is not worth reading.
     #[serde(default)]
     pub pixel_holder: Option<PixelHolder>,
     /// What a person has decided: set where the upload comes a second time.

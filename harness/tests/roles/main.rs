@@ -117,6 +117,36 @@ fn check_letter(letter: &RawRecord, sent: &BTreeMap<(String, i64), (&str, Vec<u8
 }
 
 #[test]
+fn what_is_in_doubt_waits_for_a_person_whose_decision_is_the_verdict() {
+    let mut world = World::start("reviews", &RoleSpec::without_chain(), None);
+    let reviewer = uuid::Uuid::now_v7();
+    let id = reviewer.to_string();
+    let token = world.deployment.command(&["token", "--user", &id, "--role", "reviewer"]).unwrap();
+    let (approved, turned_down) = (world.post_claimed(Some("1")), world.post_claimed(Some("2")));
+    for upload in [approved, turned_down] {
+        let view = world.until("a verdict", |world| world.view(upload).filter(|view| view.verdict.is_some()));
+        assert_eq!(
+            (view.verdict.as_deref(), view.reason.as_deref()),
+            (Some("review"), Some("claim_mismatch"))
+        );
+    }
+    assert_eq!(world.waiting(&token), [approved, turned_down]);
+    let approve = serde_json::json!({ "decision": "approve", "mileage": "123456", "unit": "km" });
+    let statuses = [(); 2].map(|()| world.decide(&token, approved, &approve));
+    assert_eq!(statuses, [202, 200]);
+    let reject = serde_json::json!({ "decision": "reject", "reason": "edited_photo" });
+    assert_eq!(world.decide(&token, turned_down, &reject), 202);
+    let decided = |world: &World, upload, verdict: &str| {
+        world.view(upload).filter(|view| view.verdict.as_deref() == Some(verdict))
+    };
+    world.until("the approval", |world| decided(world, approved, "verified"));
+    let rejected = world.until("the rejection", |world| decided(world, turned_down, "rejected"));
+    assert_eq!(rejected.reason.as_deref(), Some("edited_photo"));
+    assert_eq!(world.waiting(&token), Vec::<uuid::Uuid>::new());
+    world.finish();
+}
+
+#[test]
 fn while_the_registry_is_away_records_wait_and_go_on_when_it_is_back() {
     // The shared registry serves other tests at the same time: its outage is made in front of it.
     let registry = std::env::var("SCHEMA_REGISTRY_URL").expect("run under `devstack`");

@@ -184,11 +184,16 @@ impl World {
 
     /// Posts a photo that is read with certainty, with bytes of its own.
     pub fn post_sample(&mut self) -> Uuid {
+        self.post_claimed(None)
+    }
+
+    /// The same with a mileage that the driver typed.
+    pub fn post_claimed(&mut self, claimed: Option<&str>) -> Uuid {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/photos");
         let sample = readable(&folder);
         let mut photo = sample.photo(&folder, chrono::Utc::now()).unwrap();
         photo.bytes = with_comment(&photo.bytes, &Uuid::now_v7().to_string()).unwrap();
-        photo.claimed_mileage = None;
+        photo.claimed_mileage = claimed.map(str::to_owned);
         photo.vehicle_id = None;
         photo.captured_at = None;
         match self.runtime.block_on(self.client.post(&self.token, &photo)).unwrap() {
@@ -222,6 +227,16 @@ impl World {
 
     pub fn view(&self, id: Uuid) -> Option<UploadView> {
         self.runtime.block_on(self.client.upload(&self.token, id)).unwrap()
+    }
+
+    /// What waits for a person, as a reviewer sees it.
+    pub fn waiting(&self, token: &str) -> Vec<Uuid> {
+        self.runtime.block_on(self.client.reviews(token)).unwrap()
+    }
+
+    /// The status of a reviewer's decision.
+    pub fn decide(&self, token: &str, upload: Uuid, decision: &serde_json::Value) -> u16 {
+        self.runtime.block_on(self.client.decide(token, upload, decision)).unwrap()
     }
 
     /// What the node's own logs say was paid by this world's app.

@@ -121,15 +121,16 @@ pub trait Answers: Send + Sync + 'static {
     /// [`StageError`] when the store does not respond.
     fn user_key(&self, user: UserId) -> impl Future<Output = Result<Option<UserKey>, StageError>> + Send;
 
-    /// The first upload with these pixels, for good: this one where there is none yet.
+    /// The first upload with these pixels, for good, where it sent them in another file: none where this one is the first, or the first
+    /// sent the same file. Of one file acceptance knows who was first, in whichever order the two are read.
     ///
     /// # Errors
     /// [`StageError`] when the store does not respond.
     fn hold_pixels(
         &self,
         pixel_hash: &str,
-        own: PixelHolder,
-    ) -> impl Future<Output = Result<PixelHolder, StageError>> + Send;
+        own: &UploadHeader,
+    ) -> impl Future<Output = Result<Option<PixelHolder>, StageError>> + Send;
 
     /// The services that are active, and the embedded reader.
     ///
@@ -191,27 +192,34 @@ impl Answers for PostgresAnswers {
             .map_err(|error| StageError::new("user_keys", error))
     }
 
-    async fn hold_pixels(&self, pixel_hash: &str, own: PixelHolder) -> Result<PixelHolder, StageError> {
+    async fn hold_pixels(
+        &self,
+        pixel_hash: &str,
+        own: &UploadHeader,
+    ) -> Result<Option<PixelHolder>, StageError> {
         // The update changes nothing: it waits for a holder that another transaction is about to commit, and returns it.
-        let (user, vehicle, upload, accepted_at): (Uuid, Uuid, Uuid, DateTime<Utc>) = query_as(
-            "insert into pixel_holders as h (pixel_hash, user_id, vehicle_id, upload_id, accepted_at)
-             values (decode($1, 'hex'), $2, $3, $4, $5)
-             on conflict (pixel_hash) do update set upload_id = h.upload_id
-             returning user_id, vehicle_id, upload_id, accepted_at",
-        )
-        .bind(pixel_hash)
-        .bind(own.user_id.0)
-        .bind(own.vehicle_id.0)
-        .bind(own.upload_id.0)
-        .bind(own.accepted_at.to_utc())
-        .fetch_one(&self.0)
-        .await?;
-        Ok(PixelHolder {
+        let (user, vehicle, upload, accepted_at, same_file): (Uuid, Uuid, Uuid, DateTime<Utc>, bool) =
+            query_as(
+                "insert into pixel_holders as h (pixel_hash, user_id, vehicle_id, upload_id, accepted_at, image_hash)
+                 values (decode($1, 'hex'), $2, $3, $4, $5, decode($6, 'hex'))
+                 on conflict (pixel_hash) do update set upload_id = h.upload_id
+                 returning user_id, vehicle_id, upload_id, accepted_at, image_hash = decode($6, 'hex')",
+            )
+            .bind(pixel_hash)
+            .bind(own.user_id.0)
+            .bind(own.vehicle_id.0)
+            .bind(own.upload_id.0)
+            .bind(own.accepted_at.to_utc())
+            .bind(&own.image_hash)
+            .fetch_one(&self.0)
+            .await?;
+        let holder = PixelHolder {
             upload_id: UploadId(upload),
             user_id: UserId(user),
             vehicle_id: VehicleId(vehicle),
             accepted_at: Micros::from(accepted_at),
-        })
+        };
+        Ok((!same_file).then_some(holder))
     }
 
     async fn services(&self) -> Result<Vec<ServiceRow>, StageError> {

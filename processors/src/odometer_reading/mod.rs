@@ -137,18 +137,10 @@ impl<A: Answers> OdometerReading<A> {
         Ok(Ok(Answer::new(header, result, &reading, photo, spent_ms, attempts)))
     }
 
-    /// Who sent these pixels first; none where this upload did. What is found is kept: a redelivery finds the same.
+    /// Who sent these pixels first, in another file. What is found is kept: a redelivery finds the same.
     async fn pixel_holder(&self, graded: &UploadGraded) -> Result<Option<PixelHolder>, StageError> {
         let Some(pixel_hash) = &graded.pixel_hash else { return Ok(None) };
-        let header = &graded.header;
-        let own = PixelHolder {
-            upload_id: header.upload_id,
-            user_id: header.user_id,
-            vehicle_id: header.vehicle_id,
-            accepted_at: header.accepted_at,
-        };
-        let first = self.answers.hold_pixels(pixel_hash, own).await?;
-        Ok(Some(first).filter(|first| first.upload_id != own.upload_id))
+        self.answers.hold_pixels(pixel_hash, &graded.header).await
     }
 
     /// Seals with the user's key; without a key (the user was erased) the text is lost, as it should be.

@@ -146,7 +146,8 @@ pub fn record<E: Event>(event: E, offset: i64) -> Envelope<E> {
 pub struct MemoryAnswers {
     kept: Arc<Mutex<HashMap<[String; 3], Answer>>>,
     pub services: Arc<Mutex<Vec<ServiceRow>>>,
-    pixels: Arc<Mutex<HashMap<String, PixelHolder>>>,
+    /// File and upload that were first, by the pixels' hash.
+    pixels: Arc<Mutex<HashMap<String, (String, PixelHolder)>>>,
 }
 
 impl MemoryAnswers {
@@ -175,8 +176,20 @@ impl Answers for MemoryAnswers {
         Ok(Some(UserKey::from_bytes(&key).unwrap()))
     }
 
-    async fn hold_pixels(&self, pixel_hash: &str, own: PixelHolder) -> Result<PixelHolder, StageError> {
-        Ok(*self.pixels.lock().unwrap().entry(pixel_hash.to_owned()).or_insert(own))
+    async fn hold_pixels(
+        &self,
+        pixel_hash: &str,
+        own: &UploadHeader,
+    ) -> Result<Option<PixelHolder>, StageError> {
+        let picture = PixelHolder {
+            upload_id: own.upload_id,
+            user_id: own.user_id,
+            vehicle_id: own.vehicle_id,
+            accepted_at: own.accepted_at,
+        };
+        let mut pixels = self.pixels.lock().unwrap();
+        let (file, first) = pixels.entry(pixel_hash.to_owned()).or_insert((own.image_hash.clone(), picture));
+        Ok((*file != own.image_hash).then_some(*first))
     }
 
     async fn services(&self) -> Result<Vec<ServiceRow>, StageError> {
