@@ -181,12 +181,7 @@ async fn insert_attempt(
 ) -> Result<(), PlanError> {
     let Plan { lease, network, signer, found, terms } = *plan;
     let range = |_| PlanError::Range;
-    let (most, tip) = match unsigned.fees {
-        Fees::Dynamic { max_priority_fee_per_gas, max_fee_per_gas } => {
-            (max_fee_per_gas, max_priority_fee_per_gas)
-        }
-        Fees::Legacy { .. } => (Wei::ZERO, Wei::ZERO),
-    };
+    let (most, tip) = fees(unsigned);
     let tried = tried_gas(&found.good);
     let sum: Decimal = found.good.iter().map(|candidate| candidate.payout.amount_wei).sum();
     let users: Vec<Uuid> = found.good.iter().map(|candidate| candidate.payout.user_id).collect();
@@ -227,6 +222,16 @@ async fn insert_attempt(
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// The most that a transaction pays per gas and the tip in it; zero for one of the kind without them.
+pub(super) fn fees(unsigned: &UnsignedTx) -> (Wei, Wei) {
+    match unsigned.fees {
+        Fees::Dynamic { max_priority_fee_per_gas, max_fee_per_gas } => {
+            (max_fee_per_gas, max_priority_fee_per_gas)
+        }
+        Fees::Legacy { .. } => (Wei::ZERO, Wei::ZERO),
+    }
 }
 
 /// The value that all share.

@@ -3,7 +3,7 @@
 use chain::abi::RewardCall;
 use chain::node::ExpandedBlock;
 use chain::tx::{TX_GAS, clause_gas};
-use chain::{Clause, Fees, SignedTx, UnsignedTx, Wei};
+use chain::{Clause, SignedTx};
 use chrono::{DateTime, Utc};
 use runtime::StageError;
 use rust_decimal::Decimal;
@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::lease::Lease;
-use super::plan::{PlanError, all_same};
+use super::plan::{PlanError, all_same, fees};
 use super::terms::Terms;
 use crate::chain_submission::ledger::machine::PayoutEvent;
 use crate::chain_submission::ledger::rows::{self, Payout};
@@ -149,13 +149,4 @@ async fn charge(tx: &mut PgConnection, at: DateTime<Utc>, amount: Decimal) -> Re
     .execute(tx)
     .await?;
     Ok(())
-}
-
-fn fees(unsigned: &UnsignedTx) -> (Wei, Wei) {
-    match unsigned.fees {
-        Fees::Dynamic { max_priority_fee_per_gas, max_fee_per_gas } => {
-            (max_fee_per_gas, max_priority_fee_per_gas)
-        }
-        Fees::Legacy { .. } => (Wei::ZERO, Wei::ZERO),
-    }
 }
