@@ -14,6 +14,7 @@ pub mod fee;
 pub mod follow;
 pub mod gas;
 pub mod hash;
+pub mod health;
 pub mod id;
 pub mod keystore;
 pub mod node;

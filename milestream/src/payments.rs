@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use chain::node::Limits;
-use chain::{BlockId, Wei};
+use chain::health::LIMITS;
+use chain::{BlockId, Node, Wei};
 use ingest::config::ChainAccess;
 use processors::chain_submission::PayoutConfig;
 use processors::chain_submission::network::{Network, NetworkError};
@@ -17,7 +17,7 @@ use schemas::payouts::network_label;
 use secrecy::ExposeSecret as _;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use watch::{HttpGateway, Journal, Watched, Watcher, WatcherConfig};
+use watch::{HttpGateway, Journal, Settings, Source, SourceError, Watched, Watcher, WatcherConfig};
 
 use crate::config::Config;
 
@@ -81,8 +81,6 @@ pub fn config(config: &Config) -> Result<Option<PayoutConfig>> {
 const LEAST_SECRET: usize = 32;
 /// Longest wait for Kafka to take a document on a node's state; one that is not taken is left out.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause between two looks at the network's rows while they are not usable.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Who may post the chain's blocks to the gateway; none where no network is named.
 ///
@@ -106,10 +104,8 @@ pub fn access(config: &Config) -> Result<Option<ChainAccess>> {
 pub async fn watch(config: &Config, engine: &Engine, pool: PgPool, stop: CancellationToken) -> Result<()> {
     let access = access(config)?.context("chain.genesis_id is empty: name the network to watch")?;
     let genesis: BlockId = access.genesis_id.parse()?;
-    let Some(network) = network(&pool, genesis, &stop).await else { return Ok(()) };
     let settings = WatcherConfig {
         genesis,
-        watched: Watched { pool: network.pool, app: network.app },
         poll: Duration::from_millis(config.watch.poll_ms.max(1)),
         start_block: config.watch.start_block,
     };
@@ -120,26 +116,30 @@ pub async fn watch(config: &Config, engine: &Engine, pool: PgPool, stop: Cancell
         &config.kafka.topic_prefix,
         engine.schema_id::<ActivityLogged>().await?,
         network_label(&access.genesis_id),
-        &network.urls,
     );
     let watcher = Watcher::new(settings, gateway, Arc::new(SystemClock), &engine.metrics)?
         .with_health(engine.health.clone())
         .with_journal(journal);
-    watcher.run(&network.nodes, stop).await;
+    watcher.run(&NetworkRows { pool, genesis }, stop).await;
     Ok(())
 }
 
-/// The network's rows, once an operator has put them in; none when stopped.
-async fn network(pool: &PgPool, genesis: BlockId, stop: &CancellationToken) -> Option<Network> {
-    loop {
-        match Network::load(pool, genesis, Limits::default()).await {
-            Ok(network) => return Some(network),
-            Err(NetworkError::Postgres(error)) => tracing::warn!(%error, "waiting for postgres"),
-            Err(error) => tracing::error!(%error, "nothing is watched"),
-        }
-        tokio::select! {
-            () = stop.cancelled() => return None,
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
+/// The network's rows, which operators change while the watcher runs.
+struct NetworkRows {
+    pool: PgPool,
+    genesis: BlockId,
+}
+
+impl Source for NetworkRows {
+    type Chain = Node;
+
+    async fn load(&self) -> Result<Settings<Node>, SourceError> {
+        match Network::load(&self.pool, self.genesis, LIMITS).await {
+            Ok(Network { pool, app, urls, nodes, .. }) => {
+                Ok(Settings { watched: Watched { pool, app }, urls, nodes })
+            }
+            Err(NetworkError::Postgres(error)) => Err(SourceError::Later(format!("postgres: {error}"))),
+            Err(error) => Err(SourceError::Operator(error.to_string())),
         }
     }
 }

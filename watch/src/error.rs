@@ -1,6 +1,7 @@
 //! Why a look came to nothing, and what follows from it.
 
 use chain::follow::FollowError;
+use chain::health::Ailment;
 use chain::node::NodeError;
 
 use crate::gateway::GatewayError;
@@ -22,14 +23,9 @@ pub enum WatchError {
         /// Blocks that it was asked for.
         blocks: u32,
     },
-    /// The node stands still while another goes on.
-    #[error("the node's best block is {best} while another node has {other}")]
-    Behind {
-        /// Its height.
-        best: u32,
-        /// The other's.
-        other: u32,
-    },
+    /// The node is not well.
+    #[error("node: {0}")]
+    Ailing(Ailment),
     /// The node has no block to begin after.
     #[error("the node has no block {0} to begin after: set watch.start_block")]
     NoStart(u32),
@@ -42,6 +38,15 @@ pub enum WatchError {
     /// The gateway's checkpoint does not read.
     #[error("the gateway's checkpoint does not read: {0}")]
     Checkpoint(#[from] serde_json::Error),
+}
+
+impl From<Ailment> for WatchError {
+    fn from(ailment: Ailment) -> Self {
+        match ailment {
+            Ailment::Failed(error) => Self::Node(error),
+            other => Self::Ailing(other),
+        }
+    }
 }
 
 /// What to do about an error.
@@ -79,7 +84,12 @@ impl WatchError {
                 _ => ("node", OtherNode),
             },
             Self::Slow { .. } => ("slow", OtherNode),
-            Self::Behind { .. } => ("behind", OtherNode),
+            Self::Ailing(ailment) => match ailment {
+                Ailment::Failed(_) => ("node", OtherNode),
+                Ailment::Silent => ("slow", OtherNode),
+                Ailment::Behind { .. } => ("behind", OtherNode),
+                Ailment::Stale { .. } => ("stale", OtherNode),
+            },
             Self::Follow(FollowError::Moved) => ("moved", Again),
             Self::Follow(FollowError::TooDeep { .. }) => ("too_deep", OtherNodeOrOperator),
             Self::Follow(FollowError::Inconsistent(_)) => ("inconsistent", OtherNodeOrOperator),

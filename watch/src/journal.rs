@@ -18,26 +18,27 @@ pub struct Journal {
     outbound: Arc<dyn Outbound>,
     topic: String,
     schema: u32,
+    network: String,
     nodes: Connections,
 }
 
 impl Journal {
-    /// A journal on the nodes at `urls`, in the order in which they are watched. `prefix` stands in front of topics, `schema` is
-    /// the registry's id of [`ActivityLogged`], `network` is `vechain_mainnet` or `vechain_testnet`.
+    /// A journal on the nodes of a network. `prefix` stands in front of topics, `schema` is the registry's id of [`ActivityLogged`],
+    /// `network` is `vechain_mainnet` or `vechain_testnet`.
     #[must_use]
-    pub fn new(
-        outbound: Arc<dyn Outbound>,
-        prefix: &str,
-        schema: u32,
-        network: &str,
-        urls: &[String],
-    ) -> Self {
+    pub fn new(outbound: Arc<dyn Outbound>, prefix: &str, schema: u32, network: &str) -> Self {
         Self {
             outbound,
             topic: format!("{prefix}{}", ActivityLogged::TOPIC.name()),
             schema,
-            nodes: Connections::new(network, urls),
+            network: network.to_owned(),
+            nodes: Connections::new(network, &[]),
         }
+    }
+
+    /// From here on the nodes at `urls` are watched, in this order.
+    pub(crate) fn watches(&mut self, urls: &[String]) {
+        self.nodes = Connections::new(&self.network, urls);
     }
 
     /// Notes how asking a node went: the time that it took, or why it failed.
@@ -71,7 +72,8 @@ mod tests {
         let outbound = Arc::new(MemoryOutbound::default());
         let urls = ["https://user:hunter2@node.example:8669/thor/?key=hunter2#hunter2".to_owned()];
         let schema = MemorySchemas::id_of::<ActivityLogged>();
-        let mut journal = Journal::new(outbound.clone(), "t.", schema, "vechain_testnet", &urls);
+        let mut journal = Journal::new(outbound.clone(), "t.", schema, "vechain_testnet");
+        journal.watches(&urls);
         let up = || Ok(Duration::from_millis(3));
         let second = |count: i64| Micros(1_700_000_000_000_000 + count * 1_000_000);
         let logged = |outcome: Result<Duration, &dyn Display>, at, journal: &mut Journal| {

@@ -9,11 +9,12 @@
 //! 1 s on average; a subscription would only wake the same look up.
 
 mod batches;
+pub mod blocks;
 mod error;
 mod gateway;
 mod journal;
 pub mod metrics;
-mod nodes;
+mod source;
 mod steps;
 mod watcher;
 
@@ -23,5 +24,6 @@ mod tests;
 pub use error::WatchError;
 pub use gateway::{Gateway, GatewayError, HttpGateway};
 pub use journal::Journal;
+pub use source::{Chain, Settings, Source, SourceError};
 pub use steps::{Watched, chain_step};
-pub use watcher::{Chain, Watcher, WatcherConfig};
+pub use watcher::{Watcher, WatcherConfig};

@@ -1,14 +1,14 @@
 //! From blocks of a node to the steps that the gateway takes.
 
-use std::collections::BTreeMap;
-
 use chain::follow::Step;
 use chain::id::Word;
-use chain::node::{BlockLog, BlockTx, ExpandedBlock};
+use chain::node::{BlockTx, ExpandedBlock};
 use chain::{Address, AppId};
-use schemas::events::{BlockAdopted, BlockPlace, BlockUndone, ChainLog, ChainStep, ChainTransaction};
+use schemas::events::{BlockAdopted, BlockUndone, ChainStep, ChainTransaction};
 use schemas::ids::Micros;
 use schemas::payouts::chain_event_id;
+
+use crate::blocks;
 
 /// Bytes of a step's transactions as JSON. A record of Kafka holds 1 MB by default, and JSON is longer than what is published.
 const TRANSACTIONS: usize = 768 * 1024;
@@ -64,11 +64,7 @@ pub fn chain_step(
                 adoption,
                 finalized_number: finalized.into(),
                 transactions: transactions(block, watched),
-                block: BlockPlace {
-                    id,
-                    number: block.number.into(),
-                    timestamp: Micros(i64::try_from(block.timestamp).unwrap_or(0).saturating_mul(1_000_000)),
-                },
+                block: blocks::place(block),
             })
         }
         Step::Undone { block_id, adoption } => {
@@ -90,52 +86,14 @@ pub fn chain_step(
 /// the pool for our app; a step that would be too long for a record of Kafka, and stop all that follows, keeps only the logs of
 /// the pool about our app, which nobody else can cause at will.
 fn transactions(block: &ExpandedBlock, watched: &Watched) -> Vec<ChainTransaction> {
-    let all = concerned(block, watched, |_| true);
+    let concerned = |tx: &BlockTx| watched.concerns(tx);
+    let all = blocks::transactions(block, concerned, |_| true);
     let size = serde_json::to_vec(&all).map_or(usize::MAX, |text| text.len());
     if size <= TRANSACTIONS {
         return all;
     }
     tracing::warn!(block = %block.id, size, "the block's foreign logs are left out: they are too long");
-    concerned(block, watched, |log| watched.is_about(&log.event.address, &log.event.topics))
-}
-
-fn concerned(
-    block: &ExpandedBlock,
-    watched: &Watched,
-    keep: impl Fn(&BlockLog<'_>) -> bool,
-) -> Vec<ChainTransaction> {
-    let small = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-    let mut concerned: BTreeMap<u32, ChainTransaction> = (0..)
-        .zip(&block.transactions)
-        .filter(|(_, tx)| watched.concerns(tx))
-        .map(|(index, tx)| (index, without_logs(index, tx)))
-        .collect();
-    // One pass over the block's logs: their ordinals count all of them.
-    for log in block.logs().filter(keep) {
-        if let Some(tx) = concerned.get_mut(&log.tx_index) {
-            tx.logs.push(ChainLog {
-                clause_index: small(log.clause_index),
-                log_index: small(log.log_index),
-                address: log.event.address.to_string(),
-                topics: log.event.topics.iter().map(ToString::to_string).collect(),
-                data: format!("0x{}", hex::encode(&log.event.data)),
-            });
-        }
-    }
-    concerned.into_values().collect()
-}
-
-fn without_logs(index: u32, tx: &BlockTx) -> ChainTransaction {
-    ChainTransaction {
-        id: tx.id.to_string(),
-        index: i32::try_from(index).unwrap_or(i32::MAX),
-        origin: tx.origin.to_string(),
-        gas_payer: tx.gas_payer.to_string(),
-        gas_used: i64::try_from(tx.gas_used).unwrap_or(i64::MAX),
-        paid_wei: tx.paid.to_string(),
-        reverted: tx.reverted,
-        logs: Vec::new(),
-    }
+    blocks::transactions(block, concerned, |log| watched.is_about(&log.event.address, &log.event.topics))
 }
 
 #[cfg(test)]

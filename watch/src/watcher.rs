@@ -1,13 +1,13 @@
 //! The loop: where to go on, what a node has more, what the gateway took of it.
 
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use chain::follow::{BlockSource, Checkpoint, FollowError, Follower, Step, TRAIL};
-use chain::node::{ExpandedBlock, NodeError, Revision};
-use chain::{BlockId, Node};
-use futures::future::join_all;
+use chain::BlockId;
+use chain::follow::{Checkpoint, FollowError, Follower, Step, TRAIL};
+use chain::health::Health as NodeHealth;
+use chain::node::{NodeError, Revision};
 use runtime::backoff::Backoff;
 use runtime::clock::Clock;
 use runtime::health::Health;
@@ -21,7 +21,7 @@ use crate::error::{Remedy, WatchError};
 use crate::gateway::Gateway;
 use crate::journal::Journal;
 use crate::metrics::WatchMetrics;
-use crate::nodes::Nodes;
+use crate::source::{Chain, Settings, Source, SourceError};
 use crate::steps::{Watched, chain_step};
 
 /// Blocks that a look adopts at most.
@@ -29,36 +29,24 @@ pub(crate) const BATCH: u32 = 64;
 /// Time that a node has to hand out the blocks of a look: almost a second a block. After a failure half as many are asked for, so
 /// that a slow node still gets on.
 const LOOK: Duration = Duration::from_secs(60);
-/// Time that a node in reserve has to give its best block. Nothing is watched meanwhile, once a minute at most.
-const PROBE: Duration = Duration::from_secs(5);
 /// Pause after an error that only an operator ends.
 const LONG_PAUSE: Duration = Duration::from_secs(15);
 /// Looks in a row that may find the chain changed under them before the node is held to be at fault.
 const MOVES: u32 = 5;
 /// How long no other watcher was met until the next one is worth a line again: a quarter of an hour, 90 blocks of a public network.
 const ALONE: Duration = Duration::from_secs(15 * 60);
+/// How long what operators have set is trusted before it is read again.
+const RELOAD: Duration = Duration::from_secs(15);
+/// Pause between two looks at what operators have set while it is not usable.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// This role's name in health and metrics.
 const ROLE: &str = "watch";
-
-/// A source of blocks that also knows what is final.
-pub trait Chain: BlockSource + Sync {
-    /// Height up to which blocks are final.
-    fn finalized(&self) -> impl Future<Output = Result<u32, NodeError>> + Send;
-}
-
-impl Chain for Node {
-    async fn finalized(&self) -> Result<u32, NodeError> {
-        Ok(self.block(Revision::Finalized).await?.map_or(0, |block| block.number))
-    }
-}
 
 /// How to watch.
 #[derive(Clone, Debug)]
 pub struct WatcherConfig {
     /// The network.
     pub genesis: BlockId,
-    /// Which transactions are posted.
-    pub watched: Watched,
     /// Pause between two looks at the node; 2 s suit blocks of 10 s.
     pub poll: Duration,
     /// Block that a first start begins after. Where it is not final yet, the start is the newest final block: a start that a fork
@@ -80,34 +68,19 @@ pub struct Watcher<G> {
     position: Option<(Checkpoint, i64)>,
     /// Blocks that the next look asks for at most.
     batch: u32,
-    /// The height of the best block and the time that the node took to give it, as this look found them.
-    seen: Option<(u32, Duration)>,
+    /// What is known of each node.
+    nodes: NodeHealth,
     moves: u32,
     /// When another watcher was last met.
     met: Option<Instant>,
     backoff: Backoff,
 }
 
-/// A source that notes its best block and how long it took to give it.
-struct Timed<'a, C> {
-    chain: &'a C,
-    seen: Mutex<Option<(u32, Duration)>>,
-}
-
-impl<C: Chain> BlockSource for Timed<'_, C> {
-    async fn id_at(&self, revision: Revision) -> Result<Option<BlockId>, NodeError> {
-        let started = Instant::now();
-        let found = self.chain.id_at(revision).await;
-        if let (Revision::Best, Ok(Some(id))) = (revision, &found) {
-            let seen = Some((id.number(), started.elapsed()));
-            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
-        }
-        found
-    }
-
-    async fn block(&self, id: BlockId) -> Result<Option<ExpandedBlock>, NodeError> {
-        self.chain.block(id).await
-    }
+/// What operators have set, as it was read last.
+struct Known<C> {
+    settings: Settings<C>,
+    /// When; none where it is to be read again at once.
+    read: Option<Instant>,
 }
 
 impl<G: Gateway> Watcher<G> {
@@ -131,7 +104,7 @@ impl<G: Gateway> Watcher<G> {
             journal: None,
             position: None,
             batch: BATCH,
-            seen: None,
+            nodes: NodeHealth::default(),
             moves: 0,
             met: None,
             backoff: Backoff::default(),
@@ -153,17 +126,13 @@ impl<G: Gateway> Watcher<G> {
         self
     }
 
-    /// Watches until stopped: the first of `nodes` that responds as it should. An error never ends it; it ends by itself only when
-    /// there are no nodes. Stopping in the middle of a look is as safe as a crash.
-    pub async fn run<C: Chain>(mut self, nodes: &[C], stop: CancellationToken) {
-        if nodes.is_empty() {
-            tracing::error!("no node to watch");
-            return;
-        }
-        let mut known = Nodes::new(nodes.len());
+    /// Watches until stopped: the first of the nodes that is well. An error never ends it. Stopping in the middle of a look is as
+    /// safe as a crash.
+    pub async fn run<S: Source>(mut self, source: &S, stop: CancellationToken) {
+        let mut known = None;
         while !stop.is_cancelled() {
             let round = async {
-                let pause = self.round(nodes, &mut known, &stop).await;
+                let pause = self.round(source, &mut known, &stop).await;
                 tokio::time::sleep(pause).await;
             };
             tokio::select! {
@@ -173,70 +142,125 @@ impl<G: Gateway> Watcher<G> {
         }
     }
 
-    /// Asks the nodes that are due, then looks at the preferred one; returns the pause before the next round.
-    async fn round<C: Chain>(
+    /// Reads again what operators have set, where it is due, and looks at the nodes; returns the pause before the next round.
+    async fn round<S: Source>(
         &mut self,
-        nodes: &[C],
-        known: &mut Nodes,
+        source: &S,
+        known: &mut Option<Known<S::Chain>>,
         stop: &CancellationToken,
     ) -> Duration {
-        self.probe(nodes, known).await;
-        let Some((at, node)) = known.preferred().and_then(|at| Some((at, nodes.get(at)?))) else {
-            return known.rest(Instant::now());
-        };
-        let mut looked = self.look(node).await;
-        let mut more = false;
-        if let Some((best, took)) = self.seen.take() {
-            more = self.position.as_ref().and_then(|(at, _)| at.tip()).is_some_and(|tip| tip.number() < best);
-            known.responded(at, best, Instant::now());
-            if let (Ok(_), Some((best, other))) = (&looked, known.behind(at)) {
-                looked = Err(WatchError::Behind { best, other });
-            } else if looked.is_ok() {
-                self.node_state(at, Ok(took));
+        let trusted = |known: &Known<_>| known.read.is_some_and(|read| read.elapsed() < RELOAD);
+        if !known.as_ref().is_some_and(trusted) {
+            match source.load().await {
+                Ok(settings) => {
+                    self.note_nodes(known.as_ref().map(|known| &known.settings), &settings);
+                    *known = Some(Known { settings, read: Some(Instant::now()) });
+                }
+                Err(error @ SourceError::Later(_)) => {
+                    tracing::warn!(%error, "what is set was not read again");
+                    if let Some(known) = known {
+                        known.read = Some(Instant::now());
+                    }
+                }
+                Err(error @ SourceError::Operator(_)) => {
+                    tracing::error!(%error, "nothing is watched until an operator looks");
+                    self.set_ready(false, stop);
+                    *known = None;
+                }
             }
         }
-        match looked {
-            Ok(_) => {
-                (self.backoff, self.moves) = (Backoff::default(), 0);
-                known.worked(at);
-                self.set_ready(true, stop);
-                if more { Duration::ZERO } else { self.config.poll }
-            }
-            Err(error) => self.note_error(&error, at, known, stop),
+        let Some(known) = known else { return LOOK_AGAIN };
+        let pause = self.look_at(&known.settings, stop).await;
+        if self.nodes.rest(&known.settings.urls, Instant::now()).is_some() {
+            // An operator may have mended a row: the next round reads it.
+            known.read = None;
+        }
+        pause
+    }
+
+    /// Shows nodes that are no longer asked as gone, and documents those that are.
+    fn note_nodes<C>(&mut self, before: Option<&Settings<C>>, now: &Settings<C>) {
+        if before.is_some_and(|before| before.urls == now.urls) {
+            return;
+        }
+        for at in now.urls.len()..before.map_or(0, |before| before.urls.len()) {
+            self.metrics.node_up.with_label_values(&[&at.to_string()]).set(0);
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.watches(&now.urls);
         }
     }
 
-    /// Notes an error; returns the pause before the next round.
-    fn note_error(
-        &mut self,
-        error: &WatchError,
-        at: usize,
-        known: &mut Nodes,
-        stop: &CancellationToken,
-    ) -> Duration {
+    /// Asks the nodes for their newest blocks and looks at the first that is well; where it fails, at the next one at once. Returns
+    /// the pause before the next round.
+    async fn look_at<C: Chain>(&mut self, settings: &Settings<C>, stop: &CancellationToken) -> Duration {
+        let Settings { urls, nodes, .. } = settings;
+        if let Some(rest) = self.nodes.rest(urls, Instant::now()) {
+            return rest;
+        }
+        let seconds = u64::try_from(self.clock.now().0.div_euclid(1_000_000)).unwrap_or(0);
+        let (mut well, mut stuck) = (Vec::new(), false);
+        for (at, outcome) in self.nodes.survey(urls, nodes, seconds).await {
+            match outcome {
+                Ok((best, took)) => well.push((at, best, took)),
+                Err(ailment) => stuck |= self.note_failure(at, &ailment.into()),
+            }
+        }
+        let mut pause = None;
+        for (at, best, took) in well {
+            let (Some(url), Some(node)) = (urls.get(at), nodes.get(at)) else { continue };
+            if pause.is_some() {
+                // It waits in reserve, and is known to be well.
+                self.node_state(at, Ok(took));
+                continue;
+            }
+            match self.look(node, settings.watched).await {
+                Ok(_) => {
+                    self.node_state(at, Ok(took));
+                    (self.backoff, self.moves) = (Backoff::default(), 0);
+                    self.nodes.worked(url);
+                    self.set_ready(true, stop);
+                    let tip = self.position.as_ref().and_then(|(checkpoint, _)| checkpoint.tip());
+                    let more = tip.is_some_and(|tip| tip.number() < best);
+                    pause = Some(if more { Duration::ZERO } else { self.config.poll });
+                }
+                Err(error) => match self.remedy(&error) {
+                    Remedy::OtherNode | Remedy::OtherNodeOrOperator => {
+                        self.moves = 0;
+                        stuck |= self.note_failure(at, &error);
+                        self.nodes.failed(url, Instant::now());
+                    }
+                    remedy => pause = Some(self.wait(&error, remedy, stop)),
+                },
+            }
+        }
+        if pause.is_none() && stuck {
+            tracing::error!("nothing is watched until an operator looks");
+            self.set_ready(false, stop);
+        }
+        pause.or_else(|| self.nodes.rest(urls, Instant::now())).unwrap_or(LOOK_AGAIN)
+    }
+
+    /// Notes that a node is left alone for a while; true where an operator has to look if no other is better.
+    fn note_failure(&mut self, at: usize, error: &WatchError) -> bool {
         self.retries.with_label_values(&[ROLE, error.label()]).inc();
+        tracing::warn!(%error, node = at, "the node is left alone for a while");
+        self.node_state(at, Err(error));
+        error.remedy() == Remedy::OtherNodeOrOperator
+    }
+
+    /// What to do about a look's error. A node under which the chain changes look after look is at fault itself.
+    fn remedy(&mut self, error: &WatchError) -> Remedy {
         if matches!(error, WatchError::Follow(FollowError::Moved)) {
             self.moves += 1;
         }
-        let remedy = if self.moves >= MOVES { Remedy::OtherNode } else { error.remedy() };
+        if self.moves >= MOVES { Remedy::OtherNode } else { error.remedy() }
+    }
+
+    /// Notes an error that is no node's; returns the pause before the next round.
+    fn wait(&mut self, error: &WatchError, remedy: Remedy, stop: &CancellationToken) -> Duration {
+        self.retries.with_label_values(&[ROLE, error.label()]).inc();
         match remedy {
-            Remedy::OtherNode | Remedy::OtherNodeOrOperator => {
-                self.moves = 0;
-                self.node_state(at, Err(error));
-                known.failed(at, Instant::now());
-                let stuck = remedy == Remedy::OtherNodeOrOperator && known.preferred().is_none();
-                if stuck {
-                    tracing::error!(%error, node = at, "nothing is watched until an operator looks");
-                    self.set_ready(false, stop);
-                } else {
-                    tracing::warn!(%error, node = at, "the node is left alone for a while");
-                }
-                Duration::ZERO
-            }
-            Remedy::Again => {
-                tracing::warn!(%error, "watching waits");
-                self.backoff.next_wait()
-            }
             Remedy::Beside => {
                 self.meet(error);
                 self.config.poll
@@ -245,6 +269,10 @@ impl<G: Gateway> Watcher<G> {
                 tracing::error!(%error, "nothing is posted until an operator looks");
                 self.set_ready(false, stop);
                 LONG_PAUSE
+            }
+            Remedy::Again | Remedy::OtherNode | Remedy::OtherNodeOrOperator => {
+                tracing::warn!(%error, "watching waits");
+                self.backoff.next_wait()
             }
         }
     }
@@ -255,41 +283,6 @@ impl<G: Gateway> Watcher<G> {
         let before = self.met.replace(now);
         if before.is_none_or(|before| now.duration_since(before) >= ALONE) {
             tracing::info!(%error, "another watcher is ahead; this one takes over when it stops");
-        }
-    }
-
-    /// Asks nodes that have rested or wait in reserve for their best block, all at once.
-    async fn probe<C: Chain>(&mut self, nodes: &[C], known: &mut Nodes) {
-        let due = known.due(Instant::now()).into_iter();
-        let due: Vec<(usize, &C)> = due.filter_map(|at| Some((at, nodes.get(at)?))).collect();
-        let responses = join_all(due.into_iter().map(|(at, node)| async move {
-            let started = Instant::now();
-            let response = match timeout(PROBE, node.id_at(Revision::Best)).await {
-                Ok(Ok(Some(id))) => Ok((id.number(), started.elapsed())),
-                Ok(Ok(None)) => Err("it has no best block".to_owned()),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err(format!("no response within {} s", PROBE.as_secs())),
-            };
-            (at, response)
-        }));
-        let responses = responses.await;
-        let now = Instant::now();
-        for (at, response) in &responses {
-            match response {
-                Ok((best, _)) => known.responded(*at, *best, now),
-                Err(_) => known.failed(*at, now),
-            }
-        }
-        for (at, response) in responses {
-            match response {
-                // It is looked at next, which shows more: its chain may be another one.
-                Ok(_) if known.preferred() == Some(at) => {}
-                Ok((_, took)) => self.node_state(at, Ok(took)),
-                Err(error) => {
-                    tracing::warn!(error, node = at, "the node does not respond");
-                    self.node_state(at, Err(&error));
-                }
-            }
         }
     }
 
@@ -312,7 +305,7 @@ impl<G: Gateway> Watcher<G> {
 
     /// One look: what the node has more than was posted is posted. Returns the number of steps that were taken; after an error
     /// the next look starts from what the gateway has.
-    pub(crate) async fn look<C: Chain>(&mut self, chain: &C) -> Result<usize, WatchError> {
+    pub(crate) async fn look<C: Chain>(&mut self, chain: &C, watched: Watched) -> Result<usize, WatchError> {
         let (checkpoint, seq) = match self.position.take() {
             Some(position) => position,
             None => self.resume(chain).await?,
@@ -320,10 +313,7 @@ impl<G: Gateway> Watcher<G> {
         let follower = Follower::with_bounds(checkpoint.clone(), TRAIL, self.batch);
         // Reading changes nothing: what the gateway has is known until something is posted.
         self.position = Some((checkpoint, seq));
-        let source = Timed { chain, seen: Mutex::default() };
-        let polled = timeout(LOOK, follower.poll(&source)).await;
-        self.seen = source.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let Ok(polled) = polled else {
+        let Ok(polled) = timeout(LOOK, follower.poll(chain)).await else {
             let blocks = self.batch;
             self.batch = (blocks / 2).max(1);
             return Err(WatchError::Slow { seconds: LOOK.as_secs(), blocks });
@@ -333,7 +323,7 @@ impl<G: Gateway> Watcher<G> {
         self.metrics.chain_block.with_label_values(&["watched_finalized"]).set(finalized.into());
         if !steps.is_empty() {
             self.position = None;
-            self.position = Some(self.post_all(follower, seq, &steps, finalized).await?);
+            self.position = Some(self.post_all(follower, seq, &steps, (finalized, watched)).await?);
         }
         self.batch = self.batch.saturating_mul(2).min(BATCH);
         Ok(steps.len())
@@ -345,13 +335,12 @@ impl<G: Gateway> Watcher<G> {
         mut follower: Follower,
         seq: i64,
         steps: &[Step],
-        finalized: u32,
+        (finalized, watched): (u32, Watched),
     ) -> Result<(Checkpoint, i64), WatchError> {
         let (genesis, now) = (self.config.genesis.to_string(), self.clock.now());
         let numbered = (seq + 1..).zip(steps);
-        let chain_steps: Vec<ChainStep> = numbered
-            .map(|(seq, step)| chain_step(step, seq, (&genesis, finalized), &self.config.watched, now))
-            .collect();
+        let chain_steps: Vec<ChainStep> =
+            numbered.map(|(seq, step)| chain_step(step, seq, (&genesis, finalized), &watched, now)).collect();
         let mut last = seq;
         for range in batches(&chain_steps)? {
             let checkpoint = follower.checkpoint_after(&steps[range.clone()]);

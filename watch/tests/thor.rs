@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use warp::Filter as _;
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
-use watch::{HttpGateway, Watched, Watcher, WatcherConfig};
+use watch::{HttpGateway, Settings, Source, SourceError, Watched, Watcher, WatcherConfig};
 
 const SECRET: &str = "a secret of thirty-two characters";
 /// Longest wait for a block of a node that makes one every 10 s at most.
@@ -113,16 +113,35 @@ fn node(genesis: Option<BlockId>) -> Node {
     Node::new(&url, genesis, Limits::default()).expect("THOR_URL is an http address")
 }
 
+/// Settings that stay.
+struct Fixed(Settings<Node>);
+
+impl Source for Fixed {
+    type Chain = Node;
+
+    async fn load(&self) -> Result<Settings<Node>, SourceError> {
+        Ok(self.0.clone())
+    }
+}
+
 /// One life of a watcher, until `work` is done.
-async fn watching<T>(config: WatcherConfig, url: &str, work: impl Future<Output = T>) -> T {
+async fn watching<T>(
+    (config, watched): (WatcherConfig, Watched),
+    url: &str,
+    work: impl Future<Output = T>,
+) -> T {
     let stop = CancellationToken::new();
     let gateway = HttpGateway::new(url, SecretString::from(SECRET)).unwrap();
     let watcher =
         Watcher::new(config.clone(), gateway, Arc::new(SystemClock), &Metrics::new().unwrap()).unwrap();
     // The preferred node refuses connections: port 1 is not in use.
     let dead = Node::new("http://127.0.0.1:1", Some(config.genesis), Limits::default()).unwrap();
-    let nodes = [dead, node(Some(config.genesis))];
-    let watch = watcher.run(&nodes, stop.clone());
+    let source = Fixed(Settings {
+        watched,
+        urls: vec!["dead".to_owned(), "alive".to_owned()],
+        nodes: vec![dead, node(Some(config.genesis))],
+    });
+    let watch = watcher.run(&source, stop.clone());
     let work = async {
         let done = work.await;
         stop.cancel();
@@ -140,21 +159,17 @@ async fn a_real_chain_is_posted_block_by_block_through_a_dead_node_and_a_restart
     let watched = Watched { pool: Address(rand::random()), app: AppId(rand::random()) };
     let call = [[1, 2, 3, 4].as_slice(), watched.app.as_bytes()].concat();
     let first = operator.send("calling", vec![Clause::call(watched.pool, call.clone())]).await.unwrap();
-    let config = WatcherConfig {
-        genesis: operator.genesis(),
-        watched,
-        poll: Duration::from_millis(200),
-        start_block: 0,
-    };
+    let config =
+        WatcherConfig { genesis: operator.genesis(), poll: Duration::from_millis(200), start_block: 0 };
     let gateway = Gateway::default();
     let url = gateway.serve().await;
-    let block = watching(config.clone(), &url, gateway.posted(&first)).await;
+    let block = watching((config.clone(), watched), &url, gateway.posted(&first)).await;
     assert_eq!(block.transactions.len(), 1);
     assert_eq!(block.transactions[0].id, first.meta.tx_id.to_string());
     assert_eq!(block.transactions[0].origin, signer.address().to_string());
     assert_eq!(block.transactions[0].gas_used, i64::try_from(first.gas_used).unwrap());
     // Another life goes on where the first ended, through a block that has nothing to do with the app.
-    let block = watching(config.clone(), &url, async {
+    let block = watching((config.clone(), watched), &url, async {
         let other =
             operator.send("moving", vec![Clause::call(Address(rand::random()), vec![])]).await.unwrap();
         gateway.posted(&other).await

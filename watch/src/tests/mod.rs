@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chain::follow::BlockSource;
+use chain::health::{Head, Heads};
 use chain::node::{ExpandedBlock, NodeError, Revision, Snippet};
 use chain::{Address, AppId, BlockId};
 use runtime::Clock;
@@ -18,7 +19,9 @@ use schemas::payouts::{ChainBatch, ChainResponse, ChainStep, StepOutcome, StepRe
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
-use crate::{Chain, Gateway, GatewayError, Watched, Watcher, WatcherConfig};
+use crate::{Chain, Gateway, GatewayError, Settings, Source, SourceError, Watched, Watcher, WatcherConfig};
+
+const WATCHED: Watched = Watched { pool: Address([1; 20]), app: AppId([2; 32]) };
 
 fn id(number: u32, salt: u32) -> BlockId {
     let mut bytes = [0; 32];
@@ -71,6 +74,8 @@ impl Tree {
 enum Ailment {
     Fails(NodeError),
     Hangs,
+    /// Its newest block is old.
+    Stale,
 }
 
 /// A node that serves a tree; its copies serve the same.
@@ -131,7 +136,7 @@ impl MemoryNode {
         match ailment {
             Some(Ailment::Hangs) => std::future::pending().await,
             Some(Ailment::Fails(error)) => return Err(error),
-            None => {}
+            Some(Ailment::Stale) | None => {}
         }
         let response = question(&self.tree.lock().unwrap());
         yield_now().await;
@@ -150,6 +155,14 @@ impl BlockSource for MemoryNode {
 
     async fn block(&self, id: BlockId) -> Result<Option<ExpandedBlock>, NodeError> {
         self.ask(|tree| tree.parents.get(&id).map(|parent| block(id, *parent))).await
+    }
+}
+
+impl Heads for MemoryNode {
+    async fn head(&self) -> Result<Head, NodeError> {
+        let stale = matches!(*self.ailment.lock().unwrap(), Some(Ailment::Stale));
+        let timestamp = if stale { 0 } else { u64::MAX };
+        self.ask(|tree| Head { number: tree.best.number(), timestamp }).await
     }
 }
 
@@ -288,14 +301,36 @@ fn watcher(gateway: &MemoryGateway) -> Watcher<MemoryGateway> {
 }
 
 fn starting_after(start_block: u32, gateway: &MemoryGateway) -> Watcher<MemoryGateway> {
-    let config = WatcherConfig {
-        genesis: genesis(),
-        watched: Watched { pool: Address([1; 20]), app: AppId([2; 32]) },
-        poll: Duration::from_secs(2),
-        start_block,
-    };
+    let config = WatcherConfig { genesis: genesis(), poll: Duration::from_secs(2), start_block };
     Watcher::new(config, gateway.clone(), Arc::new(TimersClock(Instant::now())), &Metrics::new().unwrap())
         .unwrap()
+}
+
+/// What an operator has set, and may set otherwise; its copies are the same.
+#[derive(Clone)]
+struct MemorySource(Arc<Mutex<Result<Settings<MemoryNode>, SourceError>>>);
+
+impl MemorySource {
+    fn new(nodes: Vec<MemoryNode>) -> Self {
+        Self(Arc::new(Mutex::new(Ok(settings(nodes)))))
+    }
+
+    fn set(&self, settings: Result<Settings<MemoryNode>, SourceError>) {
+        *self.0.lock().unwrap() = settings;
+    }
+}
+
+fn settings(nodes: Vec<MemoryNode>) -> Settings<MemoryNode> {
+    let urls = (0..nodes.len()).map(|at| format!("http://node-{at}.example")).collect();
+    Settings { watched: WATCHED, urls, nodes }
+}
+
+impl Source for MemorySource {
+    type Chain = MemoryNode;
+
+    async fn load(&self) -> Result<Settings<MemoryNode>, SourceError> {
+        self.0.lock().unwrap().clone()
+    }
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -305,7 +340,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 /// Looks until nothing is new, through any error.
 async fn settle(watcher: &mut Watcher<MemoryGateway>, node: &MemoryNode) {
     for _ in 0..1_000 {
-        if matches!(watcher.look(node).await, Ok(0)) {
+        if matches!(watcher.look(node, WATCHED).await, Ok(0)) {
             return;
         }
     }

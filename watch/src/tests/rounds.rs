@@ -23,21 +23,23 @@ struct Running {
 }
 
 fn start(nodes: Vec<MemoryNode>) -> Running {
+    start_with(MemorySource::new(nodes))
+}
+
+fn start_with(source: MemorySource) -> Running {
     let (gateway, health, stop) = (MemoryGateway::default(), Health::default(), CancellationToken::new());
     let documents = Arc::new(MemoryOutbound::default());
     let schema = MemorySchemas::id_of::<ActivityLogged>();
-    let urls: Vec<String> = (0..nodes.len()).map(|at| format!("http://node-{at}.example")).collect();
     let watcher = watcher(&gateway).with_health(health.clone()).with_journal(Journal::new(
         documents.clone(),
         "",
         schema,
         "vechain_testnet",
-        &urls,
     ));
     let metrics = watcher.metrics.clone();
     let retries = Metrics::register(&metrics.exporter).unwrap().retries;
     let stopped = stop.clone();
-    let task = tokio::spawn(async move { watcher.run(&nodes, stopped).await });
+    let task = tokio::spawn(async move { watcher.run(&source, stopped).await });
     Running { gateway, metrics, retries, health, documents, stop, task }
 }
 
@@ -128,6 +130,61 @@ async fn a_node_that_stands_still_gives_way_to_one_that_goes_on() {
     first.grow(1);
     running.pass(5).await;
     assert_eq!(running.gateway.tip(), first.best().to_string());
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_newest_block_is_old_gives_way_although_it_is_only_a_block_behind() {
+    let (first, second) = (MemoryNode::new(), MemoryNode::new());
+    first.grow(5);
+    second.grow(6);
+    first.ails(Some(Ailment::Stale));
+    let running = start(vec![first, second.clone()]);
+    running.pass(5).await;
+    assert_eq!(running.gateway.tip(), second.best().to_string());
+    assert!(running.errors("stale") > 0 && !running.up("0") && running.up("1"));
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_node_holds_watching_up_for_two_seconds_and_the_next_takes_over_in_the_same_round() {
+    let silent = MemoryNode::new();
+    let well = silent.sibling();
+    silent.ails(Some(Ailment::Hangs));
+    well.grow(3);
+    let running = start(vec![silent, well.clone()]);
+    running.pass(3).await;
+    assert_eq!(running.gateway.tip(), well.best().to_string());
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_an_operator_sets_are_taken_up_without_a_restart_and_no_nodes_are_visible() {
+    let (first, second) = (MemoryNode::new(), MemoryNode::new());
+    first.grow(5);
+    second.grow(7);
+    let source = MemorySource::new(vec![first.clone(), first.sibling()]);
+    let running = start_with(source.clone());
+    running.pass(5).await;
+    assert!(running.gateway.tip() == first.best().to_string() && running.up("1"));
+    source.set(Ok(settings(vec![second.clone()])));
+    running.pass(20).await;
+    assert_eq!(running.gateway.tip(), second.best().to_string());
+    assert!(running.up("0") && !running.up("1"), "the second one is gone");
+    source.set(Err(SourceError::Later("postgres: gone".to_owned())));
+    second.grow(1);
+    running.pass(40).await;
+    assert_eq!(running.gateway.tip(), second.best().to_string(), "what was read goes on to count");
+    assert!(running.health.is_ready());
+    source.set(Err(SourceError::Operator("no node is active".to_owned())));
+    running.pass(20).await;
+    second.grow(1);
+    running.pass(20).await;
+    assert_ne!(running.gateway.tip(), second.best().to_string());
+    assert!(!running.health.is_ready());
+    source.set(Ok(settings(vec![second.clone()])));
+    running.pass(10).await;
+    assert!(running.health.is_ready() && running.gateway.tip() == second.best().to_string());
     running.end().await;
 }
 
@@ -230,7 +287,7 @@ async fn two_watchers_side_by_side_log_it_once_and_count_each_meeting() {
         let watcher = watcher(&gateway);
         meetings.push(watcher.retries.with_label_values(&["watch", "overtaken"]));
         let (node, stop) = (node.clone(), stop.clone());
-        tasks.push(tokio::spawn(async move { watcher.run(&[node], stop).await }));
+        tasks.push(tokio::spawn(async move { watcher.run(&MemorySource::new(vec![node]), stop).await }));
     }
     for _ in 0..60 {
         node.grow(1);

@@ -22,6 +22,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chain::health::Health;
 use chain::node::{Advice, NodeError, Rejection};
 use chain::{BlockId, Signer};
 use runtime::worker::ErrorReport;
@@ -33,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::guard::{GuardTopic, Guarded, Payer};
 use self::lease::{LIFE, Lease, LeaseError};
-use self::nodes::{Known, Rests};
+use self::nodes::Known;
 use self::obstacle::Obstacle;
 use self::plan::PlanError;
 use self::sign::{Planned, Signing};
@@ -119,8 +120,8 @@ impl From<LeaseError> for RoundError {
 struct Memory {
     lease: Option<(Lease, Instant)>,
     network: Option<Known>,
-    /// Nodes that are left alone for a while.
-    rests: Rests,
+    /// What is known of each node.
+    nodes: Health,
     /// Address of the node that was asked last.
     chosen: Option<String>,
     posted: HashMap<String, Instant>,
@@ -143,7 +144,7 @@ impl Submitter {
             let pause = match self.round_renewed(&mut memory).await {
                 Ok(()) => {
                     if let Some(url) = memory.chosen.take() {
-                        memory.rests.worked(&url);
+                        memory.nodes.worked(&url);
                     }
                     self.report(&mut memory, None);
                     ROUND
@@ -152,7 +153,7 @@ impl Submitter {
                     // It gave its newest block and then failed: another one goes on at once, where there is one.
                     tracing::warn!(%error, "the node fails in the middle of a round");
                     if let Some(url) = memory.chosen.take() {
-                        memory.rests.failed(&url, Instant::now());
+                        memory.nodes.failed(&url, Instant::now().into());
                     }
                     memory.network = None;
                     self.report(&mut memory, Some(&Obstacle::NodeUnavailable(error)));

@@ -1,0 +1,51 @@
+//! What operators have set: which nodes are asked, and which transactions are posted.
+
+use chain::Node;
+use chain::follow::BlockSource;
+use chain::health::Heads;
+use chain::node::{NodeError, Revision};
+
+use crate::steps::Watched;
+
+/// A source of blocks that also knows its newest block's age and what is final.
+pub trait Chain: BlockSource + Heads {
+    /// Height up to which blocks are final.
+    fn finalized(&self) -> impl Future<Output = Result<u32, NodeError>> + Send;
+}
+
+impl Chain for Node {
+    async fn finalized(&self) -> Result<u32, NodeError> {
+        Ok(self.block(Revision::Finalized).await?.map_or(0, |block| block.number))
+    }
+}
+
+/// What is watched, and through which nodes.
+#[derive(Clone, Debug)]
+pub struct Settings<C> {
+    /// Which transactions are posted.
+    pub watched: Watched,
+    /// Addresses of the nodes, the preferred one first.
+    pub urls: Vec<String>,
+    /// Clients of them, in the same order.
+    pub nodes: Vec<C>,
+}
+
+/// Why what operators have set is not known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// It could not be read: what was read before goes on to count.
+    #[error("{0}")]
+    Later(String),
+    /// It cannot be used as it is: an operator has to look.
+    #[error("{0}")]
+    Operator(String),
+}
+
+/// Where it is read, again and again while the watcher runs.
+pub trait Source: Send + Sync {
+    /// A client of a node.
+    type Chain: Chain;
+
+    /// What counts now.
+    fn load(&self) -> impl Future<Output = Result<Settings<Self::Chain>, SourceError>> + Send;
+}
