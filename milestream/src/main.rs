@@ -16,6 +16,7 @@ mod named_commands;
 #[cfg(test)]
 mod pages;
 mod payments;
+mod rewinds;
 mod roles;
 mod schema_ids;
 mod telemetry;

@@ -17,9 +17,10 @@ use schemas::payouts::network_label;
 use secrecy::ExposeSecret as _;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
-use watch::{HttpGateway, Journal, Settings, Source, SourceError, Watched, Watcher, WatcherConfig};
+use watch::{HttpGateway, Journal, Settings, Source, SourceError, Watched, Watcher, WatcherConfig, Watching};
 
 use crate::config::Config;
+use crate::rewinds;
 
 /// Gas that a transaction of ours may ask for: 40 rewards to new receivers used 10.8M on a solo node, and a block holds 40M.
 const GAS_CEILING: u64 = 15_000_000;
@@ -134,11 +135,13 @@ impl Source for NetworkRows {
     type Chain = Node;
 
     async fn load(&self) -> Result<Settings<Node>, SourceError> {
+        let later = |error: sqlx::Error| SourceError::Later(format!("postgres: {error}"));
+        let rewind = rewinds::newest(&self.pool, self.genesis).await.map_err(later)?;
         match Network::load(&self.pool, self.genesis, LIMITS).await {
             Ok(Network { pool, app, urls, nodes, .. }) => {
-                Ok(Settings { watched: Watched { pool, app }, urls, nodes })
+                Ok(Settings { watching: Watching { watched: Watched { pool, app }, rewind }, urls, nodes })
             }
-            Err(NetworkError::Postgres(error)) => Err(SourceError::Later(format!("postgres: {error}"))),
+            Err(NetworkError::Postgres(error)) => Err(later(error)),
             Err(error) => Err(SourceError::Operator(error.to_string())),
         }
     }

@@ -321,6 +321,22 @@ pub struct BlockAdopted {
     pub finalized_number: i64,
     /// Those of its transactions that have to do with our app.
     pub transactions: Vec<ChainTransaction>,
+    /// Whether the block was adopted before and is told again: it is no step of the branch, and only its transactions count.
+    #[serde(default)]
+    pub retold: bool,
+}
+
+impl BlockAdopted {
+    /// The id that the step must have.
+    #[must_use]
+    pub fn derived_id(&self) -> EventId {
+        if self.retold {
+            // The same adoption may be told again more than once.
+            let step = format!("retold-{}", self.seq);
+            return chain_event_id(&self.genesis_id, &step, &self.block.id, self.adoption);
+        }
+        chain_event_id(&self.genesis_id, "adopted", &self.block.id, self.adoption)
+    }
 }
 
 /// The block that was adopted last no longer counts.
@@ -384,7 +400,7 @@ impl ChainStep {
     #[must_use]
     pub fn derived_id(&self) -> EventId {
         match self {
-            Self::Adopted(step) => chain_event_id(&step.genesis_id, "adopted", &step.block.id, step.adoption),
+            Self::Adopted(step) => step.derived_id(),
             Self::Undone(step) => chain_event_id(&step.genesis_id, "undone", &step.block_id, step.adoption),
         }
     }

@@ -236,6 +236,7 @@ impl Payment {
             block,
             adoption,
             finalized_number: 90,
+            retold: false,
             transactions: vec![transaction],
         })))
     }

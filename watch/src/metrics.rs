@@ -6,7 +6,7 @@ use schemas::payouts::ChainStep;
 runtime::metrics! {
     /// What is counted of a watcher.
     pub struct WatchMetrics {
-        /// `adopted`, `undone`.
+        /// `adopted`, `undone`, `retold`.
         steps: Counter["step"] = "milestream_watch_steps_total", "Steps that the gateway took of this watcher";
         /// Act when no node responds.
         node_up: Gauge["node"] = "milestream_watch_node_up", "1 while the node responds as it should";
@@ -22,11 +22,14 @@ impl WatchMetrics {
     pub(crate) fn taken(&self, steps: &[ChainStep], checkpoint: &Checkpoint) {
         for step in steps {
             let label = match step {
+                ChainStep::Adopted(step) if step.retold => "retold",
                 ChainStep::Adopted(_) => "adopted",
                 ChainStep::Undone(_) => "undone",
             };
             self.steps.with_label_values(&[label]).inc();
-            if let ChainStep::Adopted(step) = step {
+            if let ChainStep::Adopted(step) = step
+                && !step.retold
+            {
                 self.block_timestamp.with_label_values(&[]).set(step.block.timestamp.0.div_euclid(1_000_000));
             }
         }

@@ -19,11 +19,29 @@ impl Chain for Node {
     }
 }
 
+/// An operator's order to tell blocks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewind {
+    /// Which order it is; a later one is higher.
+    pub order: i64,
+    /// Height of the block after which all that were told are told again.
+    pub to: u32,
+}
+
+/// What is told of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watching {
+    /// Which transactions are posted.
+    pub watched: Watched,
+    /// The newest order to tell blocks again.
+    pub rewind: Option<Rewind>,
+}
+
 /// What is watched, and through which nodes.
 #[derive(Clone, Debug)]
 pub struct Settings<C> {
-    /// Which transactions are posted.
-    pub watched: Watched,
+    /// What is told.
+    pub watching: Watching,
     /// Addresses of the nodes, the preferred one first.
     pub urls: Vec<String>,
     /// Clients of them, in the same order.

@@ -64,6 +64,7 @@ pub fn chain_step(
                 adoption,
                 finalized_number: finalized.into(),
                 transactions: transactions(block, watched),
+                retold: false,
                 block: blocks::place(block),
             })
         }
@@ -79,6 +80,26 @@ pub fn chain_step(
                 adoption,
             })
         }
+    }
+}
+
+/// A block that was adopted before, as it is told again: the same adoption, under a number and an id of its own.
+#[must_use]
+pub fn retold_step(
+    (block, adoption): (&ExpandedBlock, u32),
+    seq: i64,
+    place: (&str, u32),
+    watched: &Watched,
+    now: Micros,
+) -> ChainStep {
+    let step = Step::Adopted { block: Box::new(block.clone()), adoption };
+    match chain_step(&step, seq, place, watched, now) {
+        ChainStep::Adopted(block) => {
+            let mut block = BlockAdopted { retold: true, ..block };
+            block.event_id = block.derived_id();
+            ChainStep::Adopted(block)
+        }
+        undone @ ChainStep::Undone(_) => undone,
     }
 }
 

@@ -1,11 +1,12 @@
 //! The loop: where to go on, what a node has more, what the gateway took of it.
 
 use std::fmt::Display;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chain::BlockId;
-use chain::follow::{Checkpoint, FollowError, Follower, Step, TRAIL};
+use chain::follow::{Checkpoint, FollowError, Follower, TRAIL};
 use chain::health::Health as NodeHealth;
 use chain::node::{NodeError, Revision};
 use runtime::backoff::Backoff;
@@ -21,8 +22,9 @@ use crate::error::{Remedy, WatchError};
 use crate::gateway::Gateway;
 use crate::journal::Journal;
 use crate::metrics::WatchMetrics;
-use crate::source::{Chain, Settings, Source, SourceError};
-use crate::steps::{Watched, chain_step};
+use crate::retell;
+use crate::source::{Chain, Settings, Source, SourceError, Watching};
+use crate::steps::chain_step;
 
 /// Blocks that a look adopts at most.
 pub(crate) const BATCH: u32 = 64;
@@ -214,14 +216,16 @@ impl<G: Gateway> Watcher<G> {
                 self.node_state(at, Ok(took));
                 continue;
             }
-            match self.look(node, settings.watched).await {
+            match self.look(node, settings.watching).await {
                 Ok(_) => {
                     self.node_state(at, Ok(took));
                     (self.backoff, self.moves) = (Backoff::default(), 0);
                     self.nodes.worked(url);
                     self.set_ready(true, stop);
-                    let tip = self.position.as_ref().and_then(|(checkpoint, _)| checkpoint.tip());
-                    let more = tip.is_some_and(|tip| tip.number() < best);
+                    let more = self.position.as_ref().is_some_and(|(checkpoint, _)| {
+                        checkpoint.tip().is_some_and(|tip| tip.number() < best)
+                            || retell::due(checkpoint, settings.watching.rewind).is_some()
+                    });
                     pause = Some(if more { Duration::ZERO } else { self.config.poll });
                 }
                 Err(error) => match self.remedy(&error) {
@@ -305,62 +309,94 @@ impl<G: Gateway> Watcher<G> {
 
     /// One look: what the node has more than was posted is posted. Returns the number of steps that were taken; after an error
     /// the next look starts from what the gateway has.
-    pub(crate) async fn look<C: Chain>(&mut self, chain: &C, watched: Watched) -> Result<usize, WatchError> {
+    pub(crate) async fn look<C: Chain>(
+        &mut self,
+        chain: &C,
+        watching: Watching,
+    ) -> Result<usize, WatchError> {
         let (checkpoint, seq) = match self.position.take() {
             Some(position) => position,
             None => self.resume(chain).await?,
         };
-        let follower = Follower::with_bounds(checkpoint.clone(), TRAIL, self.batch);
+        let mut follower = Follower::with_bounds(checkpoint.clone(), TRAIL, self.batch);
         // Reading changes nothing: what the gateway has is known until something is posted.
         self.position = Some((checkpoint, seq));
-        let Ok(polled) = timeout(LOOK, follower.poll(chain)).await else {
-            let blocks = self.batch;
-            self.batch = (blocks / 2).max(1);
-            return Err(WatchError::Slow { seconds: LOOK.as_secs(), blocks });
-        };
+        let Ok(polled) = timeout(LOOK, follower.poll(chain)).await else { return Err(self.slow()) };
         let steps = polled?.steps;
         let finalized = chain.finalized().await?;
         self.metrics.chain_block.with_label_values(&["watched_finalized"]).set(finalized.into());
         if !steps.is_empty() {
-            self.position = None;
-            self.position = Some(self.post_all(follower, seq, &steps, (finalized, watched)).await?);
+            let (genesis, now) = (self.config.genesis.to_string(), self.clock.now());
+            let numbered = (seq + 1..).zip(&steps);
+            let told: Vec<ChainStep> = numbered
+                .map(|(seq, step)| chain_step(step, seq, (&genesis, finalized), &watching.watched, now))
+                .collect();
+            self.post_all(&told, |range| {
+                let checkpoint = follower.checkpoint_after(&steps[range]);
+                follower.commit(checkpoint.clone());
+                checkpoint
+            })
+            .await?;
         }
+        let retold = self.retell(chain, watching, finalized).await?;
         self.batch = self.batch.saturating_mul(2).min(BATCH);
-        Ok(steps.len())
+        Ok(steps.len() + retold)
     }
 
-    /// Posts steps, in batches; returns what the gateway has then.
+    /// Tells blocks again where an operator has ordered it; returns the number of steps that were taken.
+    async fn retell<C: Chain>(
+        &mut self,
+        chain: &C,
+        watching: Watching,
+        finalized: u32,
+    ) -> Result<usize, WatchError> {
+        let Some((checkpoint, seq)) = self.position.clone() else { return Ok(0) };
+        let Some(due) = retell::due(&checkpoint, watching.rewind) else { return Ok(0) };
+        let read = retell::blocks(chain, &checkpoint, due, (self.batch, finalized));
+        let Ok(blocks) = timeout(LOOK, read).await else { return Err(self.slow()) };
+        let blocks = blocks?;
+        let genesis = self.config.genesis.to_string();
+        let place = (genesis.as_str(), finalized);
+        let told = retell::steps(&blocks, &checkpoint, (seq, place), &watching.watched, self.clock.now());
+        self.post_all(&told, |range| retell::told(&checkpoint, due, &blocks[range])).await?;
+        Ok(blocks.len())
+    }
+
+    /// The node takes too long: half as much is asked for at the next look.
+    fn slow(&mut self) -> WatchError {
+        let blocks = self.batch;
+        self.batch = (blocks / 2).max(1);
+        WatchError::Slow { seconds: LOOK.as_secs(), blocks }
+    }
+
+    /// Posts steps, in batches, each with the checkpoint that is true `after` it; then the gateway has the last one.
     async fn post_all(
-        &self,
-        mut follower: Follower,
-        seq: i64,
-        steps: &[Step],
-        (finalized, watched): (u32, Watched),
-    ) -> Result<(Checkpoint, i64), WatchError> {
-        let (genesis, now) = (self.config.genesis.to_string(), self.clock.now());
-        let numbered = (seq + 1..).zip(steps);
-        let chain_steps: Vec<ChainStep> =
-            numbered.map(|(seq, step)| chain_step(step, seq, (&genesis, finalized), &watched, now)).collect();
-        let mut last = seq;
-        for range in batches(&chain_steps)? {
-            let checkpoint = follower.checkpoint_after(&steps[range.clone()]);
-            let posted = &chain_steps[range];
+        &mut self,
+        steps: &[ChainStep],
+        mut after: impl FnMut(Range<usize>) -> Checkpoint,
+    ) -> Result<(), WatchError> {
+        // What the gateway has is not known until it has responded.
+        self.position = None;
+        for range in batches(steps)? {
+            let posted = &steps[range.clone()];
+            let checkpoint = after(range);
             let batch = ChainBatch {
-                genesis_id: genesis.clone(),
+                genesis_id: self.config.genesis.to_string(),
                 steps: posted.to_vec(),
                 checkpoint: Some(serde_json::to_value(&checkpoint)?),
             };
             let response = self.gateway.post(&batch).await?;
-            last = posted.last().map_or(last, ChainStep::seq);
+            let last = posted.last().map_or(0, ChainStep::seq);
             let all = response.results.len() == posted.len()
                 && response.results.iter().all(|result| result.outcome == StepOutcome::Accepted);
             if !all || response.highest_seq != last {
+                self.position = None;
                 return Err(WatchError::Overtaken);
             }
-            follower.commit(checkpoint);
-            self.metrics.taken(posted, follower.checkpoint());
+            self.metrics.taken(posted, &checkpoint);
+            self.position = Some((checkpoint, last));
         }
-        Ok((follower.checkpoint().clone(), last))
+        Ok(())
     }
 
     /// Where to go on: behind what the gateway has, or at the start.

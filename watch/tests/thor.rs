@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use warp::Filter as _;
 use warp::http::{HeaderMap, StatusCode};
 use warp::reply::Response;
-use watch::{HttpGateway, Settings, Source, SourceError, Watched, Watcher, WatcherConfig};
+use watch::{HttpGateway, Settings, Source, SourceError, Watched, Watcher, WatcherConfig, Watching};
 
 const SECRET: &str = "a secret of thirty-two characters";
 /// Longest wait for a block of a node that makes one every 10 s at most.
@@ -137,7 +137,7 @@ async fn watching<T>(
     // The preferred node refuses connections: port 1 is not in use.
     let dead = Node::new("http://127.0.0.1:1", Some(config.genesis), Limits::default()).unwrap();
     let source = Fixed(Settings {
-        watched,
+        watching: Watching { watched, rewind: None },
         urls: vec!["dead".to_owned(), "alive".to_owned()],
         nodes: vec![dead, node(Some(config.genesis))],
     });

@@ -81,6 +81,17 @@ pub enum Step {
     },
 }
 
+/// Blocks that are told again by an operator's order, since what was told of them before was not all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retelling {
+    /// The order; a later one is higher.
+    pub order: i64,
+    /// Height of the block that is told next.
+    pub next: u32,
+    /// Height of the last one.
+    pub last: u32,
+}
+
 /// All that must survive a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
@@ -88,13 +99,16 @@ pub struct Checkpoint {
     trail: VecDeque<BlockId>,
     /// Adoptions of blocks that were undone at least once, within the trail's heights.
     adoptions: BTreeMap<String, u32>,
+    /// The newest order to tell blocks again, and how far it was carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retelling: Option<Retelling>,
 }
 
 impl Checkpoint {
     /// Follows what comes after `block`, which counts as adopted: the genesis block, or a final one.
     #[must_use]
     pub fn after(block: BlockId) -> Self {
-        Self { trail: VecDeque::from([block]), adoptions: BTreeMap::new() }
+        Self { trail: VecDeque::from([block]), adoptions: BTreeMap::new(), retelling: None }
     }
 
     /// The newest adopted block; `None` only for a damaged checkpoint, which every poll refuses.
@@ -103,8 +117,28 @@ impl Checkpoint {
         self.trail.back().copied()
     }
 
-    /// How often a remembered block was adopted.
-    fn adoption(&self, id: BlockId) -> u32 {
+    /// The remembered block at a height; `None` where that lies beyond the newest or before the oldest.
+    #[must_use]
+    pub fn block_at(&self, number: u32) -> Option<BlockId> {
+        let above = number.checked_sub(self.trail.front()?.number())?;
+        self.trail.get(usize::try_from(above).ok()?).copied()
+    }
+
+    /// The newest order to tell blocks again, and how far it was carried out.
+    #[must_use]
+    pub fn retelling(&self) -> Option<Retelling> {
+        self.retelling
+    }
+
+    /// The same, with blocks told again this far.
+    #[must_use]
+    pub fn retold(&self, retelling: Retelling) -> Self {
+        Self { retelling: Some(retelling), ..self.clone() }
+    }
+
+    /// How often a block was adopted; 1 for one that is not remembered.
+    #[must_use]
+    pub fn adoption(&self, id: BlockId) -> u32 {
         self.adoptions.get(&id.to_string()).copied().unwrap_or(1)
     }
 

@@ -57,6 +57,7 @@ fn adopted(seq: i64) -> BlockAdopted {
         parent_id: hash(2),
         adoption: 1,
         finalized_number: 0,
+        retold: false,
         transactions: vec![transaction()],
     }
 }

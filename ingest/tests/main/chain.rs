@@ -46,6 +46,7 @@ fn adopted(seq: i64) -> ChainStep {
         parent_id: hash(seq - 1),
         adoption: 1,
         finalized_number: 0,
+        retold: false,
         transactions: vec![ChainTransaction {
             id: hash(seq + 1_000),
             index: 0,

@@ -30,6 +30,7 @@ mod sink;
 mod token;
 pub mod topics;
 mod wallet;
+mod watch;
 
 /// Milestream: from a photo of an odometer to a decision that can be trusted with money.
 #[derive(Debug, Parser)]
@@ -52,8 +53,8 @@ pub enum Command {
     Process(process::Process),
     /// Run one or more sinks.
     Sink(sink::Sink),
-    /// Run the watcher of the chain.
-    Watch,
+    /// Run the watcher of the chain, or have it tell blocks again.
+    Watch(watch::Watch),
     /// Run every role in one process, for a laptop.
     All,
     /// Bring the tables up to date.
@@ -114,7 +115,7 @@ impl Command {
             Self::Ingest => roles::run(config, Roles::gateway()).await,
             Self::Process(process) => process.run(config).await,
             Self::Sink(sink) => sink.run(config).await,
-            Self::Watch => roles::run(config, Roles::watcher()).await,
+            Self::Watch(watch) => watch.run(config).await,
             Self::All => roles::run(config, Roles::all(!config.chain.genesis_id.is_empty())).await,
             Self::Migrate => migrate::run(config).await,
             Self::Topics(topics) => topics.run(config).await,

@@ -20,5 +20,6 @@ pub fn adopted(block: &ExpandedBlock, genesis: &BlockId, now: Micros) -> BlockAd
         adoption: 1,
         finalized_number: 0,
         transactions: transactions(block, |_| true, |_| true),
+        retold: false,
     }
 }

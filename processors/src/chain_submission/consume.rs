@@ -164,22 +164,18 @@ impl PayoutConsumer {
         outbox: &mut Outbox,
         changes: &mut Vec<Taken>,
     ) -> Result<(), StageError> {
-        let before = Some(block.parent_id.as_str());
+        let before = Some(block.parent_id.as_str()).filter(|_| !block.retold);
         if block.genesis_id != self.genesis_id || !self.next(tx, block.seq, before).await? {
             return Ok(());
         }
+        if block.retold {
+            // The branch stays as it is. What of its transactions was not known before is deep already: the next block confirms it.
+            self.pass(tx, block.seq).await?;
+            return self.include(tx, block, outbox, changes).await;
+        }
         self.head(tx, (block.seq, &block.block.id, block.block.number), block.finalized_number).await?;
         self.remember(tx, block).await?;
-        let ids: Vec<String> = block.transactions.iter().map(|found| found.id.clone()).collect();
-        for mut transaction in rows::transactions(tx, Which::Ids(&ids)).await? {
-            let found = block.transactions.iter().find(|found| found.id == transaction.attempt.tx_id);
-            let signed = transaction.attempt.signed_at;
-            if let Some(change) = found.and_then(|found| transaction.included(block, found)) {
-                let waited = seconds(signed, block.occurred_at.to_utc());
-                changes.push((change, waited));
-                self.store(tx, &transaction, change, block.occurred_at.to_utc(), outbox).await?;
-            }
-        }
+        self.include(tx, block, outbox, changes).await?;
         let at = block.occurred_at.to_utc();
         let which = Which::Unsettled { genesis_id: &self.genesis_id, finalized: block.finalized_number };
         for mut transaction in rows::transactions(tx, which).await? {
@@ -191,6 +187,27 @@ impl PayoutConsumer {
             if let Some(change) = transaction.finalized(block.finalized_number, at) {
                 changes.push((change, None));
                 self.store(tx, &transaction, change, at, outbox).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the transactions of ours that the block holds.
+    async fn include(
+        &self,
+        tx: &mut PgConnection,
+        block: &BlockAdopted,
+        outbox: &mut Outbox,
+        changes: &mut Vec<Taken>,
+    ) -> Result<(), StageError> {
+        let ids: Vec<String> = block.transactions.iter().map(|found| found.id.clone()).collect();
+        for mut transaction in rows::transactions(tx, Which::Ids(&ids)).await? {
+            let found = block.transactions.iter().find(|found| found.id == transaction.attempt.tx_id);
+            let signed = transaction.attempt.signed_at;
+            if let Some(change) = found.and_then(|found| transaction.included(block, found)) {
+                let waited = seconds(signed, block.occurred_at.to_utc());
+                changes.push((change, waited));
+                self.store(tx, &transaction, change, block.occurred_at.to_utc(), outbox).await?;
             }
         }
         Ok(())
@@ -253,6 +270,16 @@ impl PayoutConsumer {
             return Err(StageError::new("chain.events", detail));
         }
         Ok(true)
+    }
+
+    /// Counts a step that leaves the head where it is.
+    async fn pass(&self, tx: &mut PgConnection, seq: i64) -> sqlx::Result<()> {
+        sqlx::query("update payout_heads set seq = $2 where genesis_id = $1")
+            .bind(&self.genesis_id)
+            .bind(seq)
+            .execute(tx)
+            .await
+            .map(drop)
     }
 
     /// Moves the head; a finalized height never falls.

@@ -362,3 +362,48 @@ async fn a_reward_of_an_account_that_is_held_waits_and_the_others_are_paid() {
     signing.abort();
     scripted.world.database.drop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_landed_untold_is_final_once_its_block_is_told_again_and_a_second_telling_changes_nothing()
+ {
+    let scripted = Scripted::new(1).await;
+    let reward = scripted.world.grant(1, wallet(0x11)).await;
+    let signing = scripted.world.submitter(SOLO_KEYS[1], "only");
+    scripted.until_posted(1).await;
+    signing.abort();
+    let (held, mut told) = {
+        let mut chain = scripted.chain();
+        chain.mine(false);
+        let held = chain.blocks.len() - 1;
+        chain.grow(30);
+        chain.finalized = 40;
+        let told = (21..chain.blocks.len()).map(|number| chain.adopted(number, GENESIS));
+        (held, told.collect::<Vec<BlockAdopted>>())
+    };
+    // As a watcher tells it that looks for another app.
+    told[held - 21].transactions.clear();
+    let mut seq = 0;
+    for block in told {
+        seq = block.seq;
+        scripted.world.consume(PayoutInput::Adopted(Box::new(block))).await;
+    }
+    assert_eq!(scripted.world.state(reward).await.0, "in_flight");
+    for _ in 0..2 {
+        seq += 1;
+        let retold = BlockAdopted { seq, retold: true, ..scripted.chain().adopted(held, GENESIS) };
+        scripted.world.consume(PayoutInput::Adopted(Box::new(retold))).await;
+    }
+    let next = {
+        let mut chain = scripted.chain();
+        chain.grow(1);
+        BlockAdopted { seq: seq + 1, ..chain.adopted(chain.blocks.len() - 1, GENESIS) }
+    };
+    scripted.world.consume(PayoutInput::Adopted(Box::new(next))).await;
+    assert_eq!(scripted.world.state(reward).await.0, "final");
+    let incidents: i64 = sqlx::query_scalar("select count(*) from payout_incidents")
+        .fetch_one(&scripted.world.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(incidents, 0);
+    scripted.world.database.drop().await;
+}

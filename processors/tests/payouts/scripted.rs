@@ -97,6 +97,7 @@ impl Chain {
             parent_id: self.blocks[usize::try_from(number - 1).unwrap()].id.to_string(),
             adoption: 1,
             finalized_number: self.finalized.into(),
+            retold: false,
             transactions: (0..)
                 .zip(&block.transactions)
                 .map(|(index, (tx, reverted))| ChainTransaction {

@@ -23,6 +23,7 @@ fn adopted(seq: i64, at: i64, logs: Vec<ChainLog>) -> ChainStep {
         parent_id: "0xa".into(),
         adoption: 1,
         finalized_number: 0,
+        retold: false,
         transactions: vec![ChainTransaction {
             id: "0xt".into(),
             index: 0,

@@ -1,6 +1,7 @@
 //! The watcher against chains that fork and a gateway that keeps the real one's rules. Every question suspends the look before and
 //! after it takes effect, so that a look can be killed, or overtaken, at any point.
 
+mod rewinds;
 mod rounds;
 mod walks;
 
@@ -10,8 +11,8 @@ use std::time::Duration;
 
 use chain::follow::BlockSource;
 use chain::health::{Head, Heads};
-use chain::node::{ExpandedBlock, NodeError, Revision, Snippet};
-use chain::{Address, AppId, BlockId};
+use chain::node::{BlockTx, ExpandedBlock, NodeError, Revision, Snippet, WireClause};
+use chain::{Address, AppId, BlockId, TxId, Wei};
 use runtime::Clock;
 use runtime::metrics::Metrics;
 use schemas::ids::Micros;
@@ -19,9 +20,12 @@ use schemas::payouts::{ChainBatch, ChainResponse, ChainStep, StepOutcome, StepRe
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
-use crate::{Chain, Gateway, GatewayError, Settings, Source, SourceError, Watched, Watcher, WatcherConfig};
+use crate::{
+    Chain, Gateway, GatewayError, Settings, Source, SourceError, Watched, Watcher, WatcherConfig, Watching,
+};
 
-const WATCHED: Watched = Watched { pool: Address([1; 20]), app: AppId([2; 32]) };
+const WATCHING: Watching =
+    Watching { watched: Watched { pool: Address([1; 20]), app: AppId([2; 32]) }, rewind: None };
 
 fn id(number: u32, salt: u32) -> BlockId {
     let mut bytes = [0; 32];
@@ -40,6 +44,8 @@ struct Tree {
     best: BlockId,
     made: u32,
     finalized: u32,
+    /// The app for which each block holds a call of the pool.
+    calls: Option<AppId>,
 }
 
 impl Tree {
@@ -88,7 +94,7 @@ struct MemoryNode {
 impl MemoryNode {
     fn new() -> Self {
         let parents = BTreeMap::from([(genesis(), BlockId([0xff; 32]))]);
-        let tree = Tree { parents, best: genesis(), made: 0, finalized: 0 };
+        let tree = Tree { parents, best: genesis(), made: 0, finalized: 0, calls: None };
         Self { tree: Arc::new(Mutex::new(tree)), ailment: Arc::default() }
     }
 
@@ -154,7 +160,7 @@ impl BlockSource for MemoryNode {
     }
 
     async fn block(&self, id: BlockId) -> Result<Option<ExpandedBlock>, NodeError> {
-        self.ask(|tree| tree.parents.get(&id).map(|parent| block(id, *parent))).await
+        self.ask(|tree| tree.parents.get(&id).map(|parent| block(id, *parent, tree.calls))).await
     }
 }
 
@@ -172,7 +178,7 @@ impl Chain for MemoryNode {
     }
 }
 
-fn block(id: BlockId, parent_id: BlockId) -> ExpandedBlock {
+fn block(id: BlockId, parent_id: BlockId, calls: Option<AppId>) -> ExpandedBlock {
     ExpandedBlock {
         number: id.number(),
         id,
@@ -183,7 +189,22 @@ fn block(id: BlockId, parent_id: BlockId) -> ExpandedBlock {
         base_fee_per_gas: None,
         is_trunk: true,
         is_finalized: false,
-        transactions: vec![],
+        transactions: calls.map(|app| call(id, app)).into_iter().collect(),
+    }
+}
+
+/// A transaction of a block that calls the pool for an app.
+fn call(block: BlockId, app: AppId) -> BlockTx {
+    let data = [[1, 2, 3, 4].as_slice(), app.as_bytes()].concat();
+    BlockTx {
+        id: TxId(block.0),
+        origin: Address([3; 20]),
+        gas_payer: Address([3; 20]),
+        gas_used: 21_000,
+        paid: Wei::from(5),
+        reverted: true,
+        clauses: vec![WireClause { to: Some(WATCHING.watched.pool), value: Wei::ZERO, data }],
+        outputs: vec![],
     }
 }
 
@@ -258,6 +279,9 @@ impl MemoryGateway {
             assert_eq!(step.seq(), seq);
             assert_eq!(step.event_id(), step.derived_id());
             match step {
+                ChainStep::Adopted(step) if step.retold => {
+                    assert!(branch.contains(&step.block.id), "a block that counts is told again");
+                }
                 ChainStep::Adopted(step) => {
                     assert_eq!(branch.last(), Some(&step.parent_id), "an adopted block follows the newest");
                     branch.push(step.block.id.clone());
@@ -322,7 +346,7 @@ impl MemorySource {
 
 fn settings(nodes: Vec<MemoryNode>) -> Settings<MemoryNode> {
     let urls = (0..nodes.len()).map(|at| format!("http://node-{at}.example")).collect();
-    Settings { watched: WATCHED, urls, nodes }
+    Settings { watching: WATCHING, urls, nodes }
 }
 
 impl Source for MemorySource {
@@ -340,7 +364,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 /// Looks until nothing is new, through any error.
 async fn settle(watcher: &mut Watcher<MemoryGateway>, node: &MemoryNode) {
     for _ in 0..1_000 {
-        if matches!(watcher.look(node, WATCHED).await, Ok(0)) {
+        if matches!(watcher.look(node, WATCHING).await, Ok(0)) {
             return;
         }
     }

@@ -15,7 +15,7 @@ fn a_response_that_was_lost_repeats_no_step_and_loses_none() {
             node.grow(3);
             let mut first = watcher(&gateway);
             gateway.fails(Some(fault));
-            assert!(first.look(&node, WATCHED).await.is_err());
+            assert!(first.look(&node, WATCHING).await.is_err());
             // Another life goes on.
             settle(&mut watcher(&gateway), &node).await;
             settle(&mut first, &node).await;
@@ -35,7 +35,7 @@ fn a_watcher_that_is_killed_at_any_point_of_a_look_repeats_no_step_and_loses_non
             node.fork(1, 2);
             let mut first = watcher(&gateway);
             let finished = {
-                let mut look = Box::pin(first.look(&node, WATCHED));
+                let mut look = Box::pin(first.look(&node, WATCHING));
                 let mut finished = false;
                 for _ in 0..polls {
                     finished = poll!(&mut look).is_ready();
@@ -64,7 +64,7 @@ fn a_chain_longer_than_a_look_is_posted_in_several() {
         let (gateway, node) = (MemoryGateway::default(), MemoryNode::new());
         node.grow(3 * BATCH + 5);
         let mut watcher = watcher(&gateway);
-        assert_eq!(watcher.look(&node, WATCHED).await.unwrap(), BATCH as usize);
+        assert_eq!(watcher.look(&node, WATCHING).await.unwrap(), BATCH as usize);
         settle(&mut watcher, &node).await;
         assert_eq!(gateway.walked(), node.branch());
     });
@@ -81,7 +81,7 @@ fn a_fork_longer_than_a_batch_is_posted_in_several_any_of_which_can_be_the_last_
             let old = node.best();
             gateway.0.lock().unwrap().batches.clear();
             node.fork(150, 10);
-            let mut look = Box::pin(watcher.look(&node, WATCHED));
+            let mut look = Box::pin(watcher.look(&node, WATCHING));
             while gateway.0.lock().unwrap().batches.len() < lost {
                 if poll!(&mut look).is_ready() {
                     break;
@@ -107,12 +107,13 @@ fn a_batch_of_another_watcher_under_the_same_numbers_is_never_taken_for_ours() {
         }
         // Each follows its own branch from here, under the same numbers.
         let parents = node.tree.lock().unwrap().parents.clone();
-        *other.tree.lock().unwrap() = Tree { parents, best: node.best(), made: 50, finalized: 0 };
+        *other.tree.lock().unwrap() =
+            Tree { parents, best: node.best(), made: 50, finalized: 0, calls: None };
         node.grow(2);
         other.grow(2);
         let [first, second] = &mut watchers;
-        assert_eq!(first.look(&node, WATCHED).await.unwrap(), 2);
-        assert!(matches!(second.look(&other, WATCHED).await, Err(WatchError::Overtaken)));
+        assert_eq!(first.look(&node, WATCHING).await.unwrap(), 2);
+        assert!(matches!(second.look(&other, WATCHING).await, Err(WatchError::Overtaken)));
         settle(second, &other).await;
         assert_eq!(gateway.walked(), other.branch());
     });
@@ -133,7 +134,7 @@ fn a_first_start_begins_after_the_block_that_is_named_or_the_newest_final_one_be
         let (gateway, node) = (MemoryGateway::default(), MemoryNode::new());
         node.tree.lock().unwrap().finalized = 9;
         assert!(matches!(
-            starting_after(5, &gateway).look(&node, WATCHED).await,
+            starting_after(5, &gateway).look(&node, WATCHING).await,
             Err(WatchError::NoStart(5))
         ));
     });
@@ -151,8 +152,9 @@ fn a_chain_with_another_first_block_is_not_begun() {
             best: elsewhere,
             made: 9,
             finalized: 0,
+            calls: None,
         };
-        assert_eq!(watcher.look(&node, WATCHED).await.unwrap_err().label(), "network");
+        assert_eq!(watcher.look(&node, WATCHING).await.unwrap_err().label(), "network");
         assert!(gateway.0.lock().unwrap().steps.is_empty());
     });
 }
@@ -210,7 +212,7 @@ async fn look(
 ) {
     let [first, second] = watchers;
     let (watcher_, other) = if who == 0 { (first, second) } else { (second, first) };
-    let mut look = Box::pin(watcher_.look(node, WATCHED));
+    let mut look = Box::pin(watcher_.look(node, WATCHING));
     let polls = match interruption {
         Interruption::None => usize::MAX,
         Interruption::Death(polls) | Interruption::Fork(polls, ..) | Interruption::Overtaking(polls) => {
@@ -229,7 +231,7 @@ async fn look(
             return;
         }
         Interruption::Fork(_, back, more) => node.fork(*back, *more),
-        Interruption::Overtaking(_) => _ = other.look(node, WATCHED).await,
+        Interruption::Overtaking(_) => _ = other.look(node, WATCHING).await,
         Interruption::None => {}
     }
     _ = look.await;

@@ -101,6 +101,7 @@ fn block(number: i64, branch: char) -> BlockAdopted {
         parent_id: format!("{}{branch}", number - 1),
         adoption: 1,
         finalized_number: 0,
+        retold: false,
         transactions: Vec::new(),
     }
 }
