@@ -2,6 +2,10 @@
 
 use crate::tx::TX_GAS;
 
+/// Gas that a reward may cost more on the chain than in a simulation: a receiver's first action in a round costs about 100,000 more
+/// than a repeated one, and the round may turn between the two.
+pub const ROUND_TURN: u64 = 100_000;
+
 /// Gas that no transaction may ask for here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{tried} gas was used when it was tried out, and {most} is the most that may be asked for")]
@@ -23,16 +27,25 @@ pub fn gas_limit(tried: u64, most: u64) -> Result<u64, GasTooLarge> {
     if tried > most { Err(GasTooLarge { tried, most }) } else { Ok(wanted.min(most)) }
 }
 
-/// How many clauses, in order, one transaction of at most `most` gas holds with the fifth to spare that [`gas_limit`] adds; the first
-/// alone may use up that fifth. `clauses` is what each used in a simulation, with its intrinsic gas.
+/// The gas limit of a transaction that pays so many rewards: at least [`ROUND_TURN`] more for each, cut to `most`.
+///
+/// # Errors
+/// [`GasTooLarge`] where `most` does not hold what was tried.
+pub fn rewards_gas_limit(tried: u64, rewards: usize, most: u64) -> Result<u64, GasTooLarge> {
+    let turned = tried.saturating_add(ROUND_TURN.saturating_mul(rewards as u64));
+    Ok(gas_limit(tried, most)?.max(turned.min(most)))
+}
+
+/// How many rewards, in order, one transaction of at most `most` gas holds with all to spare that [`rewards_gas_limit`] adds; the first
+/// alone may use that up. `clauses` is what each used in a simulation, with its intrinsic gas.
 ///
 /// # Errors
 /// [`GasTooLarge`] where `most` does not hold the first.
 pub fn fitting(clauses: &[u64], most: u64) -> Result<usize, GasTooLarge> {
     let mut tried = TX_GAS;
-    let fits = clauses.iter().take_while(|gas| {
+    let fits = (1..).zip(clauses).take_while(|(rewards, gas)| {
         tried = tried.saturating_add(**gas);
-        gas_limit(tried, u64::MAX).is_ok_and(|wanted| wanted <= most)
+        rewards_gas_limit(tried, *rewards, u64::MAX).is_ok_and(|wanted| wanted <= most)
     });
     match (clauses, fits.count()) {
         ([first, ..], 0) => gas_limit(TX_GAS.saturating_add(*first), most).map(|_| 1),
@@ -80,9 +93,12 @@ mod tests {
             match fitting(&clauses, most) {
                 Ok(0) => prop_assert!(clauses.is_empty()),
                 Ok(count) => {
-                    let limit = gas_limit(used(count), most).unwrap();
+                    let limit = rewards_gas_limit(used(count), count, most).unwrap();
                     prop_assert!((used(count)..=most).contains(&limit));
-                    let one_more = count < clauses.len() && used(count + 1) + used(count + 1) / 5 <= most;
+                    let turned = used(count) + ROUND_TURN * count as u64;
+                    prop_assert!(count == 1 || limit >= turned, "a round may turn under all of them");
+                    let wanted = |count: usize| used(count) + (used(count) / 5).max(ROUND_TURN * count as u64);
+                    let one_more = count < clauses.len() && wanted(count + 1) <= most;
                     prop_assert!(!one_more, "{count} of {} fit", clauses.len());
                 }
                 Err(refused) => prop_assert_eq!(refused, GasTooLarge { tried: used(1), most }),

@@ -7,15 +7,18 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use alloy_primitives::U256;
+use alloy_sol_types::SolCall as _;
 use chain::abi::{ContractEvent, Proof, ProofType, RewardCall, RewardKind, topic};
 use chain::contract::{Contract, ContractError};
 use chain::deploy::{Artifacts, DeployError, Deployment, Operator, Plan, SOLO_KEYS, deploy};
 use chain::follow::{Checkpoint, Follower, Step};
+use chain::gas::{gas_limit, rewards_gas_limit};
 use chain::id::Word;
 use chain::node::{
     BadTransaction, Criterion, EventFilter, Limits, Node, NodeError, Rejection, Revision, Simulation,
     failing_clause,
 };
+use chain::tx::{TX_GAS, clause_gas};
 use chain::{Address, BlockId, BlockRef, Clause, Fees, SignedTx, Signer, TxId, UnsignedTx, Wei};
 
 fn node() -> Node {
@@ -450,5 +453,72 @@ fn a_node_of_another_network_or_without_the_block_says_so() {
         assert!(!node.fee_history(1).await.unwrap().base_fee_per_gas.is_empty());
         assert!(!node.account(signer(2).address(), Revision::Best).await.unwrap().energy.is_zero());
         assert!(node.block(Revision::Finalized).await.unwrap().is_some());
+    });
+}
+
+alloy_sol_types::sol! {
+    function setXAllocationVoting(address voting);
+}
+
+#[test]
+fn a_round_that_turns_between_simulation_and_block_costs_more_than_a_fifth_and_less_than_is_asked_for() {
+    let node = node();
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("contracts");
+    let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contracts");
+    let artifacts = Artifacts::compile(&sources, &work).expect("node and npm are installed");
+    run(async {
+        let (admin, distributor) = (signer(0), signer(1));
+        let plan = Plan {
+            app_name: "an app whose round turns".to_owned(),
+            distributor: distributor.address(),
+            funds: b3tr("1000"),
+        };
+        let at = deploy(&node, &artifacts, &admin, &plan).await.expect("the node takes the contracts");
+        let (admin, payer) =
+            (Operator::new(&node, &admin).await.unwrap(), Operator::new(&node, &distributor).await.unwrap());
+        let proof = Proof {
+            evidence: vec![(ProofType::Text, "reward 0190".to_owned())],
+            impacts: Vec::new(),
+            description: "Verified odometer photo".to_owned(),
+        };
+        let calls: Vec<RewardCall> = (0..10)
+            .map(|_| RewardCall { app: at.app_id, amount: b3tr("1"), receiver: Address(rand::random()) })
+            .collect();
+        let clauses =
+            || -> Vec<Clause> { calls.iter().map(|call| call.with_proof(at.rewards_pool, &proof)).collect() };
+        payer.send("paying for the first time", clauses()).await.unwrap();
+        let repeated = clauses();
+        let simulation = Simulation {
+            clauses: &repeated,
+            caller: distributor.address(),
+            gas_payer: None,
+            gas: None,
+            at: Revision::Next,
+        };
+        let outcomes = node.simulate(&simulation).await.unwrap();
+        let intrinsic = repeated.iter().map(clause_gas).sum::<u64>() + TX_GAS;
+        let tried = intrinsic + outcomes.iter().map(|outcome| outcome.gas_used).sum::<u64>();
+        // Code that returns 2 whatever it is asked stands in for the contract that knows the round: it was 1 before.
+        let two = hex::decode("600a600c600039600a6000f3600260005260206000f3").unwrap();
+        let made = admin.send("making a round", vec![Clause::create(two)]).await.unwrap();
+        let round = made.outputs[0].contract_address.unwrap();
+        let turn = setXAllocationVotingCall { voting: alloy_primitives::Address::from(round.0) };
+        admin.send("turning the round", vec![Clause::call(at.passport, turn.abi_encode())]).await.unwrap();
+        let mut paid = Vec::new();
+        for gas in
+            [gas_limit(tried, u64::MAX).unwrap(), rewards_gas_limit(tried, calls.len(), u64::MAX).unwrap()]
+        {
+            let asked = UnsignedTx { gas, ..unsigned(&node, clauses()).await };
+            let sent = SignedTx::sign(asked, &distributor).unwrap();
+            node.send(&sent.encode()).await.unwrap();
+            paid.push(payer.wait("paying", sent.id()).await.is_ok());
+            if let Some(receipt) = node.receipt(sent.id(), None).await.unwrap() {
+                println!(
+                    "tried {tried}, asked for {gas}, used {}, reverted {}",
+                    receipt.gas_used, receipt.reverted
+                );
+            }
+        }
+        assert_eq!(paid, [false, true], "a fifth runs out");
     });
 }

@@ -1,7 +1,7 @@
 //! A plan: the transaction's id and body are stored before it is signed, in one database transaction under the lease.
 
 use chain::abi::{Cause, Refusal};
-use chain::gas::{GasTooLarge, gas_limit};
+use chain::gas::{GasTooLarge, rewards_gas_limit};
 use chain::hash::blake2b256;
 use chain::tx::TX_GAS;
 use chain::{Address, BlockRef, Clause, Fees, TxError, TxId, UnsignedTx, Wei};
@@ -105,7 +105,8 @@ pub async fn store(plan: &Plan<'_>, pool: &PgPool, now: DateTime<Utc>) -> Result
     let numbers = attempt_numbers(&mut tx, &ids).await?;
     let pairs: Vec<(Uuid, i32)> = ids.iter().map(|id| (*id, numbers(*id))).collect();
     let batch = batch_id(&pairs);
-    let gas = gas_limit(tried_gas(&found.good), plan.terms.most_gas(found.best.gas_limit))?;
+    let most = plan.terms.most_gas(found.best.gas_limit);
+    let gas = rewards_gas_limit(tried_gas(&found.good), found.good.len(), most)?;
     let unsigned = unsigned(plan, gas, &batch).ok_or(PlanError::Range)?;
     unsigned.check()?;
     let tx_id = unsigned.id(signer);

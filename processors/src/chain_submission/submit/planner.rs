@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chain::abi::Refusal;
-use chain::gas::{self, gas_limit};
+use chain::gas::{self, rewards_gas_limit};
 use chain::node::Revision;
 use chain::{Address, Node, Wei};
 use rust_decimal::Decimal;
@@ -195,7 +195,8 @@ impl Submitter {
         .fetch_one(&self.pool)
         .await?;
         let most = self.settings.terms.most_gas(found.best.gas_limit);
-        let gas = gas_limit(plan::tried_gas(&found.good), most).map_err(PlanError::from)?;
+        let tried = plan::tried_gas(&found.good);
+        let gas = rewards_gas_limit(tried, found.good.len(), most).map_err(PlanError::from)?;
         // The node holds back what is really due: the next base fee and the tip.
         let price = found.base_fee.and_then(|fee| fee.checked_add(found.priority)).unwrap_or_default();
         let needed = pending
