@@ -159,6 +159,12 @@ impl Deployment {
         Ok(deployment)
     }
 
+    /// What its processes have in their environment.
+    #[must_use]
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
     /// Runs a command of the binary with the deployment's settings and returns what it prints.
     ///
     /// # Errors

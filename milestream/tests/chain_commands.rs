@@ -293,6 +293,80 @@ fn a_users_first_wallet_is_the_primary_one_and_linking_it_again_changes_nothing(
     assert_eq!(rows.as_array().unwrap().len(), 2);
 }
 
+#[test]
+fn a_distributors_key_is_changed_and_the_old_one_kept_and_the_change_audited() {
+    let (_turn, ground) = ground();
+    let world = World::new(ground, "rotated");
+    let folder = tempfile::tempdir().unwrap();
+    assert!(distributor(folder.path(), &[]).status.success());
+    let (store, password) = (folder.path().join("k/store.json"), folder.path().join("k/password"));
+    let address = |path: &Path| {
+        let password = Password::from_file(&password).unwrap();
+        Keystore::read(path).unwrap().open(&password).unwrap().address()
+    };
+    let old = address(&store);
+    let rotate = || {
+        Command::new(env!("CARGO_BIN_EXE_milestream"))
+            .args(["keys", "rotate", "--light", "--reason", "yearly"])
+            .envs(world.deployment.environment().iter().cloned())
+            .env("MILESTREAM_CHAIN__KEYSTORE_FILE", &store)
+            .env("MILESTREAM_CHAIN__KEYSTORE_PASSWORD_FILE", &password)
+            .output()
+            .unwrap()
+    };
+    let done = rotate();
+    assert!(done.status.success(), "{done:?}");
+    let new = address(&store);
+    assert_ne!(new, old);
+    let kept = folder.path().join(format!("k/store.json.{old}"));
+    assert_eq!(address(&kept), old);
+    let audited = world.one(
+        "select jsonb_build_array(action_details->'before'->>'distributor', action_details->'after'->>'distributor', severity)
+         from system_audit_logs where action = 'key.rotate'",
+    );
+    assert_eq!(audited, serde_json::json!([old.to_string(), new.to_string(), "critical"]));
+    assert!(rotate().status.success(), "and once more");
+    assert_eq!(address(&folder.path().join(format!("k/store.json.{new}"))), new);
+}
+
+#[test]
+fn a_rewind_is_ordered_once_within_what_was_told_and_audited() {
+    let (_turn, ground) = ground();
+    let world = World::new(ground, "rewound");
+    let contracts = ground.chain.contracts();
+    let (genesis, first) = (contracts.genesis_id, contracts.block_number);
+    let (height, more) = (first + 100, first + 41);
+    let to = |height: u32| {
+        let height = height.to_string();
+        let command = ["watch", "rewind", "--reason", "another app was set", "--to", &height];
+        world.deployment.command(&command).map_err(|error| error.to_string())
+    };
+    assert!(to(first).unwrap_err().contains("no block of the network was told yet"));
+    let mut tip = [7; 32];
+    tip[..4].copy_from_slice(&height.to_be_bytes());
+    let checkpoint = chain::follow::Checkpoint::after(chain::BlockId(tip));
+    let insert = sqlx::query(
+        "insert into chain_cursors (genesis_id, highest_seq, checkpoint, updated_at) values ($1, 100, $2, now())",
+    )
+    .bind(genesis.to_string())
+    .bind(serde_json::to_value(&checkpoint).unwrap());
+    world.runtime.block_on(insert.execute(&world.pool)).unwrap();
+    let refused = to(height).unwrap_err();
+    assert!(refused.contains(&format!("block {height} is the newest that was told")), "{refused}");
+    if let Some(below) = first.checked_sub(1) {
+        let refused = to(below).unwrap_err();
+        assert!(refused.contains("watch.start_block"), "{refused}");
+    }
+    assert!(to(first + 40).unwrap().contains("60 blocks"));
+    let refused = to(more).unwrap_err();
+    assert!(refused.contains("not carried out yet"), "{refused}");
+    let row = world.one("select jsonb_build_array(genesis_id, to_number, reason) from watch_rewinds");
+    assert_eq!(row, serde_json::json!([genesis.to_string(), first + 40, "another app was set"]));
+    let audited =
+        world.one("select action_details->'after' from system_audit_logs where action = 'watch.rewind'");
+    assert_eq!(audited, serde_json::json!({"to": first + 40, "told": height, "why": "another app was set"}));
+}
+
 /// `keys distributor` in a folder of its own: it needs no server.
 fn distributor(folder: &Path, arguments: &[&str]) -> Output {
     let chain = |key: &str, file: &str| (format!("MILESTREAM_CHAIN__{key}"), folder.join(file));

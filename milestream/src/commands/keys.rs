@@ -5,12 +5,17 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use chain::Address;
 use chain::keystore::{Keystore, Password, ScryptCost, generate_key};
 use clap::Subcommand;
+use clap::builder::NonEmptyStringValueParser;
 use ingest::SigningKey;
 use secrecy::SecretBox;
+use serde_json::json;
 
+use crate::audit::{Action, audit};
 use crate::config::Config;
+use crate::database;
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
@@ -27,14 +32,29 @@ pub enum Keys {
         #[arg(long)]
         light: bool,
     },
+    /// Put another distributor's key into chain.keystore_file, under the same password. The old keystore is kept beside it, with its
+    /// address behind its name. The new key signs from the next start on, once what the old one signed is in a block or proven dead:
+    /// before that start, make its address a reward distributor of the app and send it VTHO.
+    Rotate {
+        /// A file with the key in 64 hex digits; without it a new key is made.
+        #[arg(long, value_name = "FILE")]
+        import: Option<PathBuf>,
+        /// Use a cost that a laptop's local chain is happy with, instead of a second and 256 MiB.
+        #[arg(long)]
+        light: bool,
+        /// Why, for the audit log.
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+        reason: String,
+    },
 }
 
 impl Keys {
     /// Does it.
-    pub fn run(&self, config: &Config) -> Result<()> {
+    pub async fn run(&self, config: &Config) -> Result<()> {
         match self {
             Self::Generate => generate(config),
             Self::Distributor { import, light } => distributor(config, import.as_deref(), *light),
+            Self::Rotate { import, light, reason } => rotate(config, import.as_deref(), *light, reason).await,
         }
     }
 }
@@ -79,7 +99,60 @@ pub fn read_signing_key(path: &Path) -> Result<SigningKey> {
 fn distributor(config: &Config, import: Option<&Path>, light: bool) -> Result<()> {
     let (keystore, password_file) = (&config.chain.keystore_file, &config.chain.keystore_password_file);
     ensure!(!keystore.exists(), "{} exists: it is never overwritten", keystore.display());
-    let key = match import {
+    let key = key(import)?;
+    if let Some(folder) = keystore.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    }
+    if !password_file.exists() {
+        let secret: [u8; 32] = rand::random();
+        write_new(password_file, &hex::encode(secret), 0o600)?;
+    }
+    let store = Keystore::encrypt(&key, &Password::from_file(password_file)?, cost(light))?;
+    store.write_new(keystore)?;
+    println!("{} in {}", address(&store)?, keystore.display());
+    Ok(())
+}
+
+/// Puts another key in the place of the distributor's.
+async fn rotate(config: &Config, import: Option<&Path>, light: bool, reason: &str) -> Result<()> {
+    let keystore = &config.chain.keystore_file;
+    let password = Password::from_file(&config.chain.keystore_password_file)?;
+    let old = Keystore::read(keystore)?;
+    // What cannot be opened may be under another password: nothing would say so before the next start.
+    let before = old.open(&password)?.address();
+    let new = Keystore::encrypt(&key(import)?, &password, cost(light))?;
+    let after = address(&new)?;
+    ensure!(after != before, "{} holds this key already", keystore.display());
+    let beside = |name: &str| {
+        let mut path = keystore.clone().into_os_string();
+        path.push(format!(".{name}"));
+        PathBuf::from(path)
+    };
+    let (kept, made) = (beside(&before.to_string()), beside("new"));
+    let mut tx = database::pool(config)?.begin().await?;
+    let what = Action { module: "chain", action: "key.rotate", severity: "critical" };
+    let shown = json!({"distributor": after.to_string(), "why": reason});
+    audit(&mut tx, what, "distributor", Some(json!({"distributor": before.to_string()})), shown).await?;
+    // A crash at any point leaves a keystore in its place: the old one, or the new one with the old one beside it.
+    new.write_new(&made)?;
+    std::fs::hard_link(keystore, &kept).with_context(|| format!("keep {}", kept.display()))?;
+    std::fs::rename(&made, keystore).with_context(|| format!("write {}", keystore.display()))?;
+    tx.commit().await?;
+    println!("{after} in {}, {before} in {}", keystore.display(), kept.display());
+    Ok(())
+}
+
+fn cost(light: bool) -> ScryptCost {
+    if light { ScryptCost::LIGHT } else { ScryptCost::STANDARD }
+}
+
+fn address(store: &Keystore) -> Result<Address> {
+    store.address()?.context("the keystore names no address")
+}
+
+/// The key in a file, or a new one.
+fn key(import: Option<&Path>) -> Result<SecretBox<[u8; 32]>> {
+    Ok(match import {
         None => generate_key(),
         Some(path) => {
             let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
@@ -90,19 +163,5 @@ fn distributor(config: &Config, import: Option<&Path>, light: bool) -> Result<()
             decoded.with_context(|| format!("{} does not hold 64 hex digits", path.display()))?;
             key
         }
-    };
-    if let Some(folder) = keystore.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-    }
-    if !password_file.exists() {
-        let secret: [u8; 32] = rand::random();
-        write_new(password_file, &hex::encode(secret), 0o600)?;
-    }
-    let password = Password::from_file(password_file)?;
-    let cost = if light { ScryptCost::LIGHT } else { ScryptCost::STANDARD };
-    let store = Keystore::encrypt(&key, &password, cost)?;
-    store.write_new(keystore)?;
-    let address = store.address()?.map(|address| address.to_string()).unwrap_or_default();
-    println!("{address} in {}", keystore.display());
-    Ok(())
+    })
 }

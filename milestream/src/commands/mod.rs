@@ -124,7 +124,7 @@ impl Command {
             Self::DeadLetters(letters) => letters.run(config).await,
             Self::Rebuild => rebuild::run(config).await,
             Self::Prune(prune) => prune.run(config).await,
-            Self::Keys(keys) => keys.run(config),
+            Self::Keys(keys) => keys.run(config).await,
             Self::Token(token) => token.run(config).await,
             Self::Service(service) => service.run(config).await,
             Self::Networks(networks) => networks.run(config).await,

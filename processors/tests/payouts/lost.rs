@@ -34,14 +34,14 @@ impl World {
     }
 
     /// Copies what the books hold now.
-    async fn back_up(&self) {
+    pub async fn back_up(&self) {
         for table in TABLES {
             self.sql(format!("create table before_{table} as table {table}")).await;
         }
     }
 
     /// Puts the books back as they were at the backup; nobody holds a lease.
-    async fn set_back(&self) {
+    pub async fn set_back(&self) {
         let mut restore = format!("begin; truncate submitter_leases, {};", TABLES.join(", "));
         for table in TABLES {
             restore.push_str(&format!("insert into {table} select * from before_{table};"));

@@ -3,6 +3,7 @@
 
 mod ends;
 mod lost;
+mod rotation;
 mod scripted;
 
 use std::path::Path;

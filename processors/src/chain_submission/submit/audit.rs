@@ -5,9 +5,10 @@
 use std::collections::HashSet;
 
 use chain::node::{NodeError, Revision};
-use chain::{BlockId, Node};
+use chain::{Address, BlockId, Node};
 use runtime::StageError;
 
+use super::fold::Lost;
 use super::guard::{Checkpoint, Guarded, Payer};
 use super::lease::Lease;
 use super::obstacle::Obstacle;
@@ -32,10 +33,10 @@ impl Submitter {
         let (network, node, best) = self.node(memory).await?;
         let network = network.clone();
         let audited = memory.audited.take();
-        let guarded = self.guarded(memory, lease).await?;
+        let guarded = self.guarded(memory).await?;
         let finalized = block_id(&node, Revision::Finalized).await?.number();
         let head = block_id(&node, Revision::Number(best)).await?;
-        let checkpoint = self.checkpoint(lease, guarded, finalized).await?;
+        let checkpoint = self.checkpoint(guarded, finalized).await?;
         let on_branch = match audited {
             Some(at) => is_on_branch(&node, at).await?.then(|| at.number()),
             None => None,
@@ -44,8 +45,11 @@ impl Submitter {
         let mut unexplained: Option<u32> = None;
         if from <= best {
             let paid = paying_transactions(&node, &network, (from, best)).await.map_err(Obstacle::from)?;
-            for transaction in self.unknown(paid).await? {
-                if self.fold(&node, &network, lease, &transaction).await? == Folded::Unexplained {
+            let unknown = self.unknown(paid).await?;
+            let ours = if unknown.is_empty() { HashSet::new() } else { self.distributors(guarded).await? };
+            for transaction in unknown {
+                let lost = Lost { transaction: &transaction, ours: &ours };
+                if self.fold(&node, &network, lease, lost).await? == Folded::Unexplained {
                     unexplained = unexplained.or(Some(transaction.block.number()));
                 }
             }
@@ -64,34 +68,25 @@ impl Submitter {
     }
 
     /// What is kept outside of the database, read once per lease.
-    pub(super) async fn guarded<'a>(
-        &self,
-        memory: &'a mut Memory,
-        lease: &Lease,
-    ) -> Result<&'a mut Guarded, RoundError> {
+    pub(super) async fn guarded<'a>(&self, memory: &'a mut Memory) -> Result<&'a mut Guarded, RoundError> {
         if memory.guarded.is_none() {
             let genesis_id = self.settings.genesis.to_string();
-            let payer = Payer { genesis_id: &genesis_id, signer: &lease.signer };
-            memory.guarded = Some(self.guard.load(payer).await.map_err(Obstacle::Guard)?);
+            memory.guarded = Some(self.guard.load(&genesis_id).await.map_err(Obstacle::Guard)?);
         }
         memory.guarded.as_mut().ok_or_else(|| StageError::new("payouts.guard", "not read").into())
     }
 
     /// From where the books are held against the chain.
-    async fn checkpoint(
-        &self,
-        lease: &Lease,
-        guarded: &Guarded,
-        finalized: u32,
-    ) -> Result<Checkpoint, RoundError> {
+    async fn checkpoint(&self, guarded: &Guarded, finalized: u32) -> Result<Checkpoint, RoundError> {
         let genesis_id = self.settings.genesis.to_string();
-        let stored: Option<(i64, i64)> = sqlx::query_as(
-            "select began_at, checked_upto from payout_checkpoints where genesis_id = $1 and signer = $2",
+        // Whoever paid, the logs of the whole app were asked for: a new key goes on where the one before it ended.
+        let (began_at, checked_upto): (Option<i64>, Option<i64>) = sqlx::query_as(
+            "select min(began_at), max(checked_upto) from payout_checkpoints where genesis_id = $1",
         )
         .bind(&genesis_id)
-        .bind(&lease.signer)
-        .fetch_optional(&self.pool)
+        .fetch_one(&self.pool)
         .await?;
+        let stored = began_at.zip(checked_upto);
         let height = |number: i64| u32::try_from(number).unwrap_or(0);
         match (stored, guarded.checkpoint) {
             // That of the books, also where the one outside is ahead: it says what other books held, and is no place to begin.
@@ -116,10 +111,9 @@ impl Submitter {
             // The first start. A release before, which kept no checkpoint, may have paid.
             (None, None) => {
                 let first: Option<i64> = sqlx::query_scalar(
-                    "select min(last_valid - expiration) from payout_attempts where genesis_id = $1 and signer = $2",
+                    "select min(last_valid - expiration) from payout_attempts where genesis_id = $1",
                 )
                 .bind(&genesis_id)
-                .bind(&lease.signer)
                 .fetch_one(&self.pool)
                 .await?;
                 let began_at = first.map_or(finalized, |first| height(first - 1));
@@ -184,6 +178,17 @@ impl Submitter {
             }
             None => Ok(()),
         }
+    }
+
+    /// Who has ever signed payments of this deployment, by the books and by what is kept outside of them.
+    async fn distributors(&self, guarded: &Guarded) -> Result<HashSet<Address>, RoundError> {
+        let booked: Vec<String> =
+            sqlx::query_scalar("select distinct signer from payout_attempts where genesis_id = $1")
+                .bind(self.settings.genesis.to_string())
+                .fetch_all(&self.pool)
+                .await?;
+        let earlier = booked.iter().chain(&guarded.signers).filter_map(|signer| signer.parse().ok());
+        Ok(earlier.chain([self.signer.address()]).collect())
     }
 
     /// The transactions that the books do not hold as signed, and of which no person has said what they are.

@@ -39,6 +39,15 @@ pub struct Booked {
     pub wallets: Vec<Address>,
 }
 
+/// A transaction that the books do not know.
+#[derive(Clone, Copy)]
+pub(super) struct Lost<'a> {
+    /// What it paid.
+    pub transaction: &'a PayingTransaction,
+    /// The distributors of this deployment, the present one and earlier ones.
+    pub ours: &'a HashSet<Address>,
+}
+
 /// Why a payment that the books do not know cannot be taken back into them; nothing where it can.
 ///
 /// # Errors
@@ -76,10 +85,10 @@ impl Submitter {
         node: &Node,
         network: &Network,
         lease: &Lease,
-        transaction: &PayingTransaction,
+        Lost { transaction, ours }: Lost<'_>,
     ) -> Result<Folded, RoundError> {
         let rewards = transaction.rewards();
-        let ours = transaction.payments.iter().all(|payment| payment.distributor == self.signer.address());
+        let ours = transaction.payments.iter().all(|payment| ours.contains(&payment.distributor));
         if !ours && !self.owes(&rewards).await? {
             // Another distributor may pay rewards of the same app.
             return Ok(Folded::Explained);

@@ -1,7 +1,7 @@
 //! What is kept of payments outside of the database, on `payouts.guard`: each transaction before it is signed, and up to which final
 //! block the books were held against the chain. A database that was set back cannot know by itself that it was.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub const SEND: Duration = Duration::from_secs(5);
 /// Reads every record of a topic up to its present end. Blocks.
 pub type ReadTopic = dyn Fn(&str) -> Result<Vec<RawRecord>, SnapshotError> + Send + Sync;
 
-/// The topic, for one distributor on one network.
+/// The topic.
 #[derive(Clone)]
 pub struct GuardTopic {
     /// Takes records.
@@ -38,13 +38,16 @@ pub struct GuardTopic {
     pub payments_audited: u32,
 }
 
-/// The topic's content about one distributor on one network.
+/// The topic's content about one network. Which distributor signed makes no difference to what may still be paid: the key may have been
+/// changed since.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Guarded {
-    /// How far the books were held against the chain; none before the first time.
+    /// How far the books were held against the chain, whoever paid; none before the first time.
     pub checkpoint: Option<Checkpoint>,
     /// Transactions that were announced and may not be final or dead, with their last valid blocks.
     pub announced: BTreeMap<String, i64>,
+    /// Distributors of this deployment, the present one and earlier ones.
+    pub signers: BTreeSet<String>,
 }
 
 /// How far the books were held against the chain.
@@ -66,11 +69,11 @@ pub struct Payer<'a> {
 }
 
 impl GuardTopic {
-    /// Reads the topic to its end.
+    /// Reads what the topic says of a network, to its end.
     ///
     /// # Errors
     /// Kafka's, the registry's, or of a record that does not decode.
-    pub async fn load(&self, payer: Payer<'_>) -> Result<Guarded, StageError> {
+    pub async fn load(&self, genesis_id: &str) -> Result<Guarded, StageError> {
         let (read, topic) = (self.read.clone(), self.topic.clone());
         let records = tokio::task::spawn_blocking(move || read(&topic))
             .await
@@ -83,7 +86,7 @@ impl GuardTopic {
         for payload in newest.into_values().flatten() {
             let (id, datum) = codec::unframe(&payload).map_err(|error| StageError::new("read", error))?;
             let schema = self.schemas.schema(id).await.map_err(|error| StageError::new("schema", error))?;
-            guarded.take(payer, &schema, id, datum)?;
+            guarded.take(genesis_id, &schema, id, datum)?;
         }
         Ok(guarded)
     }
@@ -162,31 +165,33 @@ impl GuardTopic {
 impl Guarded {
     fn take(
         &mut self,
-        payer: Payer<'_>,
+        genesis_id: &str,
         schema: &RecordSchema,
         id: u32,
         datum: &[u8],
     ) -> Result<(), StageError> {
         let wrong = |error| StageError::new("read", error);
-        let mine = |genesis_id: &str, signer: &str| genesis_id == payer.genesis_id && signer == payer.signer;
         match schema.name() {
             SignatureAnnounced::NAME => {
                 let Some(event) = SignatureAnnounced::from_record(schema, id, datum) else { return Ok(()) };
                 let event = event.map_err(wrong)?;
-                if mine(&event.genesis_id, &event.signer) {
+                if event.genesis_id == genesis_id {
                     self.announced.insert(event.tx_id, event.last_valid);
+                    self.signers.insert(event.signer);
                 }
             }
             PaymentsAudited::NAME => {
                 let Some(event) = PaymentsAudited::from_record(schema, id, datum) else { return Ok(()) };
                 let event = event.map_err(wrong)?;
-                if mine(&event.genesis_id, &event.signer) {
+                if event.genesis_id == genesis_id {
                     let height = |number| u32::try_from(number).unwrap_or(0);
-                    let checkpoint = Checkpoint {
-                        began_at: height(event.began_at),
-                        checked_upto: height(event.checked_upto),
-                    };
-                    self.checkpoint = Some(checkpoint);
+                    let (began_at, checked_upto) = (height(event.began_at), height(event.checked_upto));
+                    let before = self.checkpoint.unwrap_or(Checkpoint { began_at, checked_upto });
+                    self.checkpoint = Some(Checkpoint {
+                        began_at: before.began_at.min(began_at),
+                        checked_upto: before.checked_upto.max(checked_upto),
+                    });
+                    self.signers.insert(event.signer);
                 }
             }
             // Of a later release, which knows what to do with it.

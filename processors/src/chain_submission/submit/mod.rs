@@ -12,6 +12,7 @@ mod nodes;
 pub mod obstacle;
 mod plan;
 mod planner;
+mod predecessors;
 mod preflight;
 mod restore;
 mod settle;
@@ -37,6 +38,7 @@ use self::lease::{LIFE, Lease, LeaseError};
 use self::nodes::Known;
 use self::obstacle::Obstacle;
 use self::plan::PlanError;
+use self::predecessors::Unfinished;
 use self::sign::{Planned, Signing};
 use self::terms::Terms;
 use super::ledger::outbox::{Outbox, Schemas};
@@ -119,14 +121,18 @@ impl From<LeaseError> for RoundError {
 #[derive(Default)]
 struct Memory {
     lease: Option<(Lease, Instant)>,
+    /// Leases of earlier distributors whose work is brought to its end.
+    predecessors: Vec<Lease>,
     network: Option<Known>,
     /// What is known of each node.
     nodes: Health,
     /// Address of the node that was asked last.
     chosen: Option<String>,
-    posted: HashMap<String, Instant>,
+    /// When bytes were posted last, by signer and transaction.
+    posted: HashMap<(String, String), Instant>,
     counted: Option<Instant>,
-    settled: Option<Instant>,
+    /// When was asked last what became of a signer's transactions that have ended.
+    settled: HashMap<String, Instant>,
     /// What is kept outside of the database; none before it was read under this lease.
     guarded: Option<Guarded>,
     /// The block up to which this branch was asked what was paid; none before the first time and while something is unexplained.
@@ -190,10 +196,11 @@ impl Submitter {
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        if let Some((lease, _)) = memory.lease
-            && let Err(error) = lease.release(&self.pool).await
-        {
-            tracing::warn!(%error, "the lease lapses by itself");
+        let held = memory.lease.map(|(lease, _)| lease).into_iter().chain(memory.predecessors);
+        for lease in held {
+            if let Err(error) = lease.release(&self.pool).await {
+                tracing::warn!(%error, "the lease lapses by itself");
+            }
         }
     }
 
@@ -202,24 +209,34 @@ impl Submitter {
         memory.chosen = None;
         self.count(memory).await?;
         let Some(lease) = self.lease(memory).await? else { return Ok(()) };
+        let unfinished = self.predecessors(memory, &lease).await?;
+        let leases: Vec<Lease> = std::iter::once(&lease).chain(&memory.predecessors).cloned().collect();
         let renewing = async {
             loop {
                 tokio::time::sleep(LIFE / 3).await;
-                if lease.renew(&self.pool).await.is_err() {
-                    // Every transaction asks for it again, and finds it lost.
-                    return std::future::pending::<()>().await;
+                for lease in &leases {
+                    if let Err(error) = lease.renew(&self.pool).await {
+                        // Every transaction asks for it again, and finds it lost.
+                        tracing::debug!(%error, signer = lease.signer, "the lease is not renewed");
+                    }
                 }
             }
         };
         tokio::select! {
-            done = self.round(memory, &lease) => done,
+            done = self.round(memory, &lease, unfinished) => done,
             () = renewing => Ok(()),
         }
     }
 
-    async fn round(&self, memory: &mut Memory, lease: &Lease) -> Result<(), RoundError> {
+    async fn round(
+        &self,
+        memory: &mut Memory,
+        lease: &Lease,
+        unfinished: Option<Unfinished>,
+    ) -> Result<(), RoundError> {
         self.post_all(memory, lease).await?;
         self.settle_all(memory, lease).await?;
+        self.finish(memory, unfinished).await?;
         // Books that a failover or a restore has set back must not sign what is paid: at the start, before each plan, and before a plan
         // is signed that an earlier round has left.
         if memory.audited.is_none() || !sign::unsigned(&self.pool, self.signer.address()).await?.is_empty() {
@@ -284,7 +301,7 @@ impl Submitter {
             }
             let terms = &self.settings.terms;
             let signing = Signing { lease, signer: &self.signer, terms, schemas: self.schemas };
-            let guarded = self.guarded(memory, lease).await?;
+            let guarded = self.guarded(memory).await?;
             sign::sign(&signing, &self.pool, &planned, now, self.announcing(lease, guarded, &planned))
                 .await?;
             self.metrics.payout_steps.with_label_values(&["signed"]).inc();
@@ -342,10 +359,15 @@ impl Submitter {
         .bind(i64::from(memory.best))
         .fetch_all(&self.pool)
         .await?;
-        memory.posted.retain(|id, _| waiting.iter().any(|(waiting, ..)| waiting == id));
+        let key = |id: &String| (lease.signer.clone(), id.clone());
+        memory.posted.retain(|(signer, id), _| {
+            *signer != lease.signer || waiting.iter().any(|(waiting, ..)| waiting == id)
+        });
         let due: Vec<_> = waiting
             .into_iter()
-            .filter(|(id, ..)| memory.posted.get(id).is_none_or(|posted| posted.elapsed() >= POST_AGAIN))
+            .filter(|(id, ..)| {
+                memory.posted.get(&key(id)).is_none_or(|posted| posted.elapsed() >= POST_AGAIN)
+            })
             .collect();
         if due.is_empty() {
             return Ok(());
@@ -353,7 +375,7 @@ impl Submitter {
         let (network, _, best) = self.node(memory).await?;
         let nodes = network.nodes.clone();
         for (id, raw, last_valid, state) in due {
-            memory.posted.insert(id.clone(), Instant::now());
+            memory.posted.insert(key(&id), Instant::now());
             if i64::from(best) > last_valid {
                 self.advance(lease, &id, None, rows::Transaction::expired).await?;
                 continue;

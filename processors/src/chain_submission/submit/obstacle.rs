@@ -105,6 +105,16 @@ pub enum Obstacle {
         /// Height up to which blocks are final.
         finalized: u32,
     },
+    /// What an earlier key signed may still pay.
+    #[error(
+        "{transactions} transactions of earlier distributors, the first of {signer}, are in no block and not proven dead: this key signs once they are"
+    )]
+    Predecessor {
+        /// How many.
+        transactions: i64,
+        /// The distributor of the oldest.
+        signer: String,
+    },
     /// Kafka does not keep what must be kept outside of the database.
     #[error("payouts.guard: {0}")]
     Guard(StageError),
@@ -118,7 +128,7 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// Every label.
-    pub const LABELS: [&'static str; 20] = [
+    pub const LABELS: [&'static str; 21] = [
         "configuration",
         "keystore",
         "node_unavailable",
@@ -136,6 +146,7 @@ impl Obstacle {
         "incident",
         "unknown_payment",
         "lost_commits",
+        "predecessor",
         "guard",
         "stopped",
         "daily_ceiling",
@@ -162,6 +173,7 @@ impl Obstacle {
             Self::Incident { .. } => "incident",
             Self::UnknownPayment { .. } => "unknown_payment",
             Self::LostCommits { .. } => "lost_commits",
+            Self::Predecessor { .. } => "predecessor",
             Self::Guard(_) => "guard",
             Self::Stopped(_) => "stopped",
             Self::DailyCeiling(_) => "daily_ceiling",

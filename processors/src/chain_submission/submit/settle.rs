@@ -34,10 +34,10 @@ struct Ended {
 impl Submitter {
     /// Asks about what has ended, and frees the rewards of what is proven dead or reverted for good.
     pub(super) async fn settle_all(&self, memory: &mut Memory, lease: &Lease) -> Result<(), RoundError> {
-        if memory.settled.is_some_and(|settled| settled.elapsed() < AGAIN) {
+        if memory.settled.get(&lease.signer).is_some_and(|settled| settled.elapsed() < AGAIN) {
             return Ok(());
         }
-        memory.settled = Some(Instant::now());
+        memory.settled.insert(lease.signer.clone(), Instant::now());
         let ended: Vec<Ended> = sqlx::query_as(
             "select tx_id, body, last_valid, state from payout_attempts a
              where signer = $1 and genesis_id = $2 and ((state in ('signed', 'sent') and last_valid < $3)
@@ -78,7 +78,7 @@ impl Submitter {
                 self.advance(lease, &ended.tx_id, Some(&proof), Transaction::dead).await
             }
             Fate::Settled(Found { block, reverted: true }) if !pending => {
-                let culprit = self.culprit(nodes, ended, block).await?;
+                let culprit = self.culprit(nodes, lease, ended, block).await?;
                 if let Some((clause, refusal)) = &culprit {
                     tracing::warn!(tx = ended.tx_id, clause, reason = %refusal, "a reward failed its batch");
                 }
@@ -102,15 +102,18 @@ impl Submitter {
     async fn culprit(
         &self,
         nodes: &[Node],
+        lease: &Lease,
         ended: &Ended,
         block: BlockId,
     ) -> Result<Option<(usize, Refusal)>, RoundError> {
         let unsigned: UnsignedTx = serde_json::from_slice(&ended.body)
             .map_err(|error| StageError::new("read the unsigned transaction", error))?;
+        let signer = lease.signer.parse();
+        let signer = signer.map_err(|error| StageError::new("read a signer's address", error))?;
         for node in nodes {
             let found = async {
                 let Some(block) = node.block(Revision::Id(block)).await? else { return Ok(None) };
-                blame::culprit(node, &unsigned, self.signer.address(), block.parent_id).await
+                blame::culprit(node, &unsigned, signer, block.parent_id).await
             };
             match found.await {
                 Ok(culprit) => return Ok(culprit),
