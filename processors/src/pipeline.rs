@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use runtime::{Decider, Processor, Sink};
+use runtime::{Decided, Decider, Processor, Sink};
 use schemas::events::{Event, PayoutUpdated};
 use schemas::topic::Topic;
 
@@ -54,7 +54,7 @@ impl StageRow {
     }
 
     pub(crate) const fn deciding<D: Decider>(meaning: &'static str) -> Self {
-        let inputs = const { &[D::In::TOPIC] };
+        let inputs = const { &[D::In::READS] };
         Self { name: D::NAME, kind: Kind::Deciding, inputs, output: D::Out::TOPIC, meaning }
     }
 

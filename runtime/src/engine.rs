@@ -30,7 +30,7 @@ use crate::retry::RetryLimit;
 use crate::sinking::SinkWorker;
 use crate::skips::Skips;
 use crate::source::Assignment;
-use crate::stage::{Decider, Processor, Sink};
+use crate::stage::{Decided, Decider, Processor, Sink};
 use crate::worker::{ErrorReport, Halt, StageContext, topic_name};
 
 /// How long a fenced worker waits before it asks for its partition again: the group usually takes it away first.
@@ -224,7 +224,7 @@ impl Engine {
             let worker = worker.clone();
             async move { (worker.run(&mut assignment).await, assignment) }
         };
-        self.run(D::NAME, &[D::In::TOPIC], run).await
+        self.run(D::NAME, &[D::In::READS], run).await
     }
 
     /// Runs a sink until stopped.

@@ -60,5 +60,6 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use publish::{Delivered, PublishError};
 pub use stage::{
-    Decider, Decision, Envelope, FromRecord, Position, Processor, Sink, SinkError, StageError, Verdict,
+    Decided, Decider, Decision, Envelope, FromRecord, Position, Processor, Sink, SinkError, StageError,
+    Verdict,
 };

@@ -4,11 +4,13 @@
 //! moving the offset. `process`, `decide` and `write` may be repeated for the same record.
 
 use std::error::Error;
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
 use schemas::codec::{self, CodecError, RecordSchema};
 use schemas::events::{ActivityLogged, Event};
+use schemas::ids::EventId;
 use schemas::reason::Reason;
 use schemas::topic::Topic;
 use sqlx::PgConnection;
@@ -135,12 +137,29 @@ pub struct Decision<O> {
     pub logs: Vec<ActivityLogged>,
 }
 
+/// What a stage that decides consumes: one record type of a topic, or several.
+pub trait Decided: FromRecord + Clone + fmt::Debug {
+    /// The topic.
+    const READS: Topic;
+
+    /// The event's id: the same for every redelivery.
+    fn id(&self) -> EventId;
+}
+
+impl<E: Event> Decided for E {
+    const READS: Topic = E::TOPIC;
+
+    fn id(&self) -> EventId {
+        self.event_id()
+    }
+}
+
 /// A stage that decides: one Postgres transaction per batch, behind the fence.
 pub trait Decider: Send + Sync + 'static {
     /// File name, metric label and consumer group suffix.
     const NAME: &'static str;
     /// What it consumes.
-    type In: Event;
+    type In: Decided;
     /// What it publishes.
     type Out: Event;
 

@@ -20,7 +20,7 @@ pub use crate::payouts::{
     PayoutTransaction, PayoutUpdated, RewardClaimed,
 };
 pub use crate::rewards::{
-    LimitCharge, LimitType, PartKind, PartName, RewardCalculated, RewardGranted, RewardPart,
+    LimitCharge, LimitType, PartKind, PartName, RewardCalculated, RewardCancelled, RewardGranted, RewardPart,
 };
 use crate::shared;
 use crate::topic::Topic;
@@ -94,6 +94,7 @@ events! {
     ModelDeployed on ModelsDeployed: |e| e.event_id, format!("{}@{}", e.model_name, e.model_version), e.occurred_at;
     SignatureAnnounced on PayoutsGuard: |e| e.event_id, e.tx_id.clone(), e.occurred_at;
     PaymentsAudited on PayoutsGuard: |e| e.event_id, e.key(), e.occurred_at;
+    RewardCancelled on RewardsCalculated;
 }
 
 /// Topic, name and schema text of every record type: what `milestream topics apply` registers.

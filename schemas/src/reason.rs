@@ -90,6 +90,8 @@ reasons! {
     NoDistance = "no_distance", "Nothing to reward yet: the next photo counts from this reading.";
     /// The upload was not verified, so that there is nothing to reward.
     NotVerified = "not_verified", "Only a verified photo earns a reward.";
+    /// A reward was cancelled before it was paid.
+    Cancelled = "cancelled", "The reward is cancelled: your budget has back what it was charged.";
     /// A budget is used up, in whole or in part.
     OverLimit = "over_limit", "Your reward budget is used up for now: it begins anew with the next period.";
 }

@@ -109,6 +109,19 @@ impl RewardCalculated {
     }
 }
 
+/// A granted reward will not be paid: its budgets get back what it was charged. One a reward, and ordered with the charges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewardCancelled {
+    /// Header: the grant's, with an id of its own.
+    pub header: UploadHeader,
+    /// The reward.
+    pub reward_id: RewardId,
+    /// What was granted, B3TR on the grid of 1e-8.
+    pub granted: Decimal,
+    /// Why, in the operator's words.
+    pub reason: String,
+}
+
 /// Over which time a budget runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

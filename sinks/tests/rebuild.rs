@@ -31,6 +31,7 @@ async fn publish(topics: &Topics, event: &UploadEvent) {
             ChainStep::Adopted(step) => topics.event(step).await,
             ChainStep::Undone(step) => topics.event(step).await,
         },
+        UploadEvent::Cancelled(event) => topics.event(event).await,
         UploadEvent::Deployed(event) => topics.event(event.as_ref()).await,
     }
 }

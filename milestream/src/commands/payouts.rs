@@ -9,7 +9,7 @@ use processors::chain_submission::ledger::publish::Publisher;
 use processors::chain_submission::operate::{self, Order};
 use runtime::clock::{Clock as _, SystemClock};
 use runtime::registry::Registry;
-use schemas::events::{ActivityLogged, PayoutState, PayoutUpdated};
+use schemas::events::{ActivityLogged, PayoutState, PayoutUpdated, RewardCancelled};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -38,8 +38,16 @@ pub enum Payouts {
     Retry(Target),
     /// Plan a quarantined payout again, its cause being gone.
     Release(Target),
-    /// Cancel a payout that no transaction can pay any more. The driver's budget of the period stays charged.
-    Cancel(Target),
+    /// Cancel a payout that no transaction can pay any more. The driver's budgets get back what it was charged, each in the period that
+    /// was charged.
+    Cancel {
+        /// Which, and why.
+        #[command(flatten)]
+        target: Target,
+        /// The reward was settled in another way: its budgets stay charged.
+        #[arg(long)]
+        settled: bool,
+    },
     /// Say what became of a transaction that did otherwise than planned: of each of its rewards whether it was paid, then of the
     /// transaction as a whole. Signing goes on once no incident is left.
     Resolve {
@@ -83,7 +91,9 @@ impl Payouts {
             Self::Show { reward } => show(config, *reward).await,
             Self::Retry(target) => target.carry_out(config, &Order::Retry, "payout.retry").await,
             Self::Release(target) => target.carry_out(config, &Order::Release, "payout.release").await,
-            Self::Cancel(target) => target.carry_out(config, &Order::Cancel, "payout.cancel").await,
+            Self::Cancel { target, settled } => {
+                target.carry_out(config, &Order::Cancel { settled: *settled }, "payout.cancel").await
+            }
             Self::Resolve { transaction, reward: Some(reward), outcome, reason } => {
                 let tx_id = transaction.clone();
                 let paid = outcome.as_deref() == Some("paid");
@@ -105,6 +115,7 @@ impl Target {
         let schemas = Schemas {
             payout_updated: registry.id_of::<PayoutUpdated>(prefix).await?,
             activity_logged: registry.id_of::<ActivityLogged>(prefix).await?,
+            reward_cancelled: registry.id_of::<RewardCancelled>(prefix).await?,
         };
         let publisher = Publisher { schemas, gas_ceiling: 0 };
         let mut tx = database::pool(config)?.begin().await?;

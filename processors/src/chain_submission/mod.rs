@@ -30,7 +30,7 @@ use std::time::Duration;
 use chain::keystore::{Keystore, Password};
 use chain::{BlockId, Signer};
 use runtime::{Clock, Engine, EngineError, snapshot};
-use schemas::events::{ActivityLogged, PaymentsAudited, PayoutUpdated, SignatureAnnounced};
+use schemas::events::{ActivityLogged, PaymentsAudited, PayoutUpdated, RewardCancelled, SignatureAnnounced};
 use schemas::topic::Topic;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -86,6 +86,7 @@ impl ChainSubmission {
         let schemas = Schemas {
             payout_updated: engine.schema_id::<PayoutUpdated>().await?,
             activity_logged: engine.schema_id::<ActivityLogged>().await?,
+            reward_cancelled: engine.schema_id::<RewardCancelled>().await?,
         };
         let guard = guard(engine).await?;
         let consumer = PayoutConsumer {

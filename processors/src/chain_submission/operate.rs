@@ -22,7 +22,10 @@ pub enum Order {
     /// It is quarantined and its cause is gone: plan it again.
     Release,
     /// It will not be paid.
-    Cancel,
+    Cancel {
+        /// It was settled in another way: its budgets stay charged.
+        settled: bool,
+    },
     /// This transaction, which did something else than planned, paid it all the same.
     Paid {
         /// The transaction.
@@ -126,7 +129,7 @@ pub fn permit(state: PayoutState, live: Option<(&str, &str)>, order: &Order) -> 
             return Err(Refused::State { state, remedy });
         }
         Order::Release | Order::Unpaid { .. } => PayoutEvent::Release,
-        Order::Cancel => PayoutEvent::Cancel,
+        Order::Cancel { .. } => PayoutEvent::Cancel,
         Order::Paid { .. } => PayoutEvent::ResolvePaid,
     };
     match machine::payout(state, event) {
@@ -159,7 +162,7 @@ pub async fn carry_out(
     let next = permit(payout.state, live.as_ref().map(|(id, state)| (id.as_str(), state.as_str())), order)?;
     let stray = match order {
         Order::Paid { tx_id } | Order::Unpaid { tx_id } => Some(stray(tx, tx_id, reward_id).await?),
-        Order::Retry | Order::Release | Order::Cancel => None,
+        Order::Retry | Order::Release | Order::Cancel { .. } => None,
     };
     let before = summary(&payout);
     payout.state = next;
@@ -186,6 +189,9 @@ pub async fn carry_out(
             publisher.payout(&payout, now, &mut outbox)?;
         }
         (None, _) => publisher.payout(&payout, now, &mut outbox)?,
+    }
+    if *order == (Order::Cancel { settled: false }) {
+        outbox.cancelled(publisher.schemas, &snapshot::cancelled(&payout, reason, now.into()))?;
     }
     rows::update_payout(tx, &payout).await?;
     outbox.store(tx).await?;
@@ -257,7 +263,7 @@ mod tests {
         [
             Order::Retry,
             Order::Release,
-            Order::Cancel,
+            Order::Cancel { settled: false },
             Order::Paid { tx_id: tx_id.clone() },
             Order::Unpaid { tx_id },
         ]

@@ -1,21 +1,27 @@
 //! `limit_check`: the one place where a reward is granted. [`grant`](grant::grant) is the decision; the rest carries
-//! budgets in and grants out. A reward is charged to its budgets in the transaction that decides about it.
+//! budgets in and grants out. A reward is charged to its budgets in the transaction that decides about it, and one that is cancelled is
+//! refunded to the periods that were charged, whichever of the two records is first.
 
+pub mod books;
 pub mod grant;
 pub mod policy;
 pub mod state;
 
 use std::sync::Arc;
 
-use runtime::{Clock, Decider, Decision, Envelope, StageError};
-use schemas::events::{RewardCalculated, RewardGranted, Root};
-use schemas::ids::Micros;
+use runtime::{Clock, Decided, Decider, Decision, Envelope, FromRecord, StageError};
+use schemas::codec::{self, CodecError, RecordSchema};
+use schemas::events::{Event as _, RewardCalculated, RewardCancelled, RewardGranted, Root};
+use schemas::ids::{EventId, Micros, RewardId};
 use schemas::reason::Reason;
+use schemas::topic::Topic;
+use serde_json::json;
 use sqlx::PgConnection;
 
-use self::grant::{Grant, grant};
+use self::books::Books;
+use self::grant::{Budgets, Grant, grant};
 use self::policy::Policy;
-use self::state::{Charge, keys_of};
+use self::state::keys_of;
 
 /// Grants rewards within the budgets.
 pub struct LimitCheck(Arc<dyn Clock>);
@@ -28,59 +34,136 @@ impl LimitCheck {
     }
 }
 
+/// A record of `rewards.calculated`.
+#[derive(Clone, Debug)]
+pub enum LimitInput {
+    /// A reward to be granted within the budgets.
+    Calculated(Box<RewardCalculated>),
+    /// A reward that will not be paid.
+    Cancelled(Box<RewardCancelled>),
+}
+
+impl LimitInput {
+    fn reward_id(&self) -> RewardId {
+        match self {
+            Self::Calculated(event) => event.reward_id,
+            Self::Cancelled(event) => event.reward_id,
+        }
+    }
+}
+
+impl FromRecord for LimitInput {
+    fn from_record(schema: &RecordSchema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
+        match schema.name() {
+            RewardCalculated::NAME => {
+                Some(codec::decode(schema, id, datum).map(|event| Self::Calculated(Box::new(event))))
+            }
+            RewardCancelled::NAME => {
+                Some(codec::decode(schema, id, datum).map(|event| Self::Cancelled(Box::new(event))))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Decided for LimitInput {
+    const READS: Topic = RewardCalculated::TOPIC;
+
+    fn id(&self) -> EventId {
+        match self {
+            Self::Calculated(event) => event.header.event_id,
+            Self::Cancelled(event) => event.header.event_id,
+        }
+    }
+}
+
 impl Decider for LimitCheck {
     const NAME: &'static str = "limit_check";
-    type In = RewardCalculated;
+    type In = LimitInput;
     type Out = RewardGranted;
 
-    fn effect_of(&self, event: &RewardCalculated) -> Option<String> {
-        Some(format!("grant:{}", event.reward_id))
+    fn effect_of(&self, event: &LimitInput) -> Option<String> {
+        Some(match event {
+            LimitInput::Calculated(event) => format!("grant:{}", event.reward_id),
+            LimitInput::Cancelled(event) => format!("refund:{}", event.reward_id),
+        })
     }
 
     async fn decide(
         &self,
         tx: &mut PgConnection,
-        batch: &[Envelope<RewardCalculated>],
+        batch: &[Envelope<LimitInput>],
     ) -> Result<Vec<Decision<RewardGranted>>, StageError> {
-        let keys = batch.iter().flat_map(|record| keys_of(&record.payload)).collect();
-        let before = state::load(tx, &keys).await?;
-        let (mut budgets, mut charges) = (before.clone(), Vec::new());
+        let rewards: Vec<RewardId> = batch.iter().map(|record| record.payload.reward_id()).collect();
+        let mut books = state::charges(tx, &rewards).await?;
+        let keys = batch.iter().flat_map(|record| match &record.payload {
+            LimitInput::Calculated(event) => keys_of(event).to_vec(),
+            LimitInput::Cancelled(event) => books.keys_of(event.reward_id),
+        });
+        let before = state::load(tx, &keys.collect()).await?;
+        let mut budgets = before.clone();
         let mut decisions = Vec::with_capacity(batch.len());
         for record in batch {
-            let (event, now) = (&record.payload, self.0.now());
-            let policy = Policy::in_force(event.header.accepted_at);
-            let granted = grant(event, &mut budgets, policy, now);
-            if let Some(granted) = granted.as_ref().filter(|granted| !granted.amount.is_zero()) {
-                let of = |key| Charge { reward_id: event.reward_id, key, amount: granted.amount };
-                charges.extend(keys_of(event).map(of));
-            }
-            decisions.push(Decision {
-                effect_id: self.effect_of(event),
-                rules_version: policy.version.to_owned(),
-                reason: granted.as_ref().map_or(Some(Reason::BadDatum), |granted| granted.reason),
-                evidence: granted
-                    .as_ref()
-                    .map_or(serde_json::Value::Null, |granted| granted.evidence.clone()),
-                logs: Vec::new(),
-                outcome: granted
-                    .map(|granted| reward_granted(record, granted, policy, now))
-                    .ok_or(Reason::BadDatum),
+            let now = self.0.now();
+            decisions.push(match &record.payload {
+                LimitInput::Calculated(event) => {
+                    self.granting(record, event, (&mut budgets, &mut books), now)
+                }
+                LimitInput::Cancelled(event) => {
+                    let refunded = books.cancel(event, &mut budgets);
+                    let policy = Policy::in_force(event.header.accepted_at);
+                    Decision {
+                        effect_id: self.effect_of(&record.payload),
+                        rules_version: policy.version.to_owned(),
+                        reason: Some(Reason::Cancelled),
+                        evidence: json!({ "refunded": refunded, "why": event.reason }),
+                        logs: Vec::new(),
+                        outcome: Err(Reason::Cancelled),
+                    }
+                }
             });
         }
-        state::store(tx, &before, &budgets, &charges).await?;
+        state::store(tx, &before, &budgets).await?;
+        books.store(tx).await?;
         Ok(decisions)
+    }
+}
+
+impl LimitCheck {
+    fn granting(
+        &self,
+        record: &Envelope<LimitInput>,
+        event: &RewardCalculated,
+        (budgets, books): (&mut Budgets, &mut Books),
+        now: Micros,
+    ) -> Decision<RewardGranted> {
+        let policy = Policy::in_force(event.header.accepted_at);
+        let root = Root { partition: record.position.partition, offset: record.position.offset };
+        let granted = grant(event, budgets, policy, now);
+        if let Some(granted) = granted.as_ref().filter(|granted| !granted.amount.is_zero()) {
+            books.charge(event.reward_id, keys_of(event), granted.amount, budgets);
+        }
+        Decision {
+            effect_id: self.effect_of(&record.payload),
+            rules_version: policy.version.to_owned(),
+            reason: granted.as_ref().map_or(Some(Reason::BadDatum), |granted| granted.reason),
+            evidence: granted.as_ref().map_or(serde_json::Value::Null, |granted| granted.evidence.clone()),
+            logs: Vec::new(),
+            outcome: granted
+                .map(|granted| reward_granted(event, root, granted, policy, now))
+                .ok_or(Reason::BadDatum),
+        }
     }
 }
 
 /// The event of a grant.
 fn reward_granted(
-    record: &Envelope<RewardCalculated>,
+    event: &RewardCalculated,
+    root: Root,
     grant: Grant,
     policy: &Policy,
     now: Micros,
 ) -> RewardGranted {
-    let (event, position) = (&record.payload, &record.position);
-    let root = Root { partition: position.partition, offset: position.offset };
     RewardGranted {
         header: event.header.next(LimitCheck::NAME, crate::VERSION, now, root),
         stamp: event.stamp.clone(),

@@ -1,4 +1,4 @@
-//! The budgets of a batch: locked, charged in memory in order, written back in one statement a table.
+//! The budgets of a batch: locked, charged and refunded in memory in order, written back in one statement a table.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,9 @@ use schemas::events::{LimitType, RewardCalculated};
 use schemas::ids::{Micros, RewardId, UserId, natural};
 use sqlx::types::chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row as _};
+use uuid::Uuid;
 
+use super::books::{Books, Charge};
 use super::grant::{Budget, BudgetKey, Budgets};
 use super::policy::Period;
 
@@ -68,28 +70,11 @@ pub async fn load(tx: &mut PgConnection, keys: &BTreeSet<BudgetKey>) -> Result<B
     Ok(budgets)
 }
 
-/// What a reward was charged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Charge {
-    /// The reward.
-    pub reward_id: RewardId,
-    /// The budget.
-    pub key: BudgetKey,
-    /// B3TR.
-    pub amount: Decimal,
-}
-
-/// Writes the budgets that changed, and the charges. The primary key of a charge is the last guard: one reward cannot be
-/// charged twice, whoever asks.
+/// Writes the budgets that changed.
 ///
 /// # Errors
 /// [`StageError`] when Postgres does not answer.
-pub async fn store(
-    tx: &mut PgConnection,
-    before: &Budgets,
-    after: &Budgets,
-    charges: &[Charge],
-) -> Result<(), StageError> {
+pub async fn store(tx: &mut PgConnection, before: &Budgets, after: &Budgets) -> Result<(), StageError> {
     let rows = || after.iter().filter(|(key, budget)| before.get(key) != Some(budget));
     // In key order an older period is written first: it is inactive before the newer one becomes active.
     sqlx::query(
@@ -115,22 +100,40 @@ pub async fn store(
     .bind(rows().map(|(_, budget)| budget.is_active).collect::<Vec<_>>())
     .bind(rows().map(|(_, budget)| budget.created_at.to_utc()).collect::<Vec<_>>())
     .bind(rows().map(|(_, budget)| budget.updated_at.to_utc()).collect::<Vec<_>>())
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query(
-        "insert into limit_charges (reward_id, limit_type, user_id, period_start, amount)
-         select reward_id, limit_type::reward_limits_limit_type, user_id, period_start, amount
-         from unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[], $5::numeric[])
-            as r (reward_id, limit_type, user_id, period_start, amount)",
-    )
-    .bind(charges.iter().map(|charge| charge.reward_id.0).collect::<Vec<_>>())
-    .bind(charges.iter().map(|charge| charge.key.1.label()).collect::<Vec<_>>())
-    .bind(charges.iter().map(|charge| charge.key.0.0).collect::<Vec<_>>())
-    .bind(charges.iter().map(|charge| charge.key.2.to_utc()).collect::<Vec<_>>())
-    .bind(charges.iter().map(|charge| charge.amount).collect::<Vec<_>>())
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// What was charged for these rewards, and which of them are cancelled.
+///
+/// # Errors
+/// [`StageError`] when Postgres does not answer or holds a type that is none.
+pub async fn charges(tx: &mut PgConnection, rewards: &[RewardId]) -> Result<Books, StageError> {
+    let ids: Vec<Uuid> = rewards.iter().map(|reward| reward.0).collect();
+    let rows = sqlx::query(
+        "select reward_id, user_id, limit_type::text, period_start, amount, refunded from limit_charges
+         where reward_id = any($1)",
+    )
+    .bind(&ids)
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut charges = Vec::with_capacity(rows.len());
+    for row in rows {
+        let start = Micros::from(row.try_get::<DateTime<Utc>, _>("period_start")?);
+        charges.push(Charge {
+            reward_id: RewardId(row.try_get("reward_id")?),
+            key: (UserId(row.try_get("user_id")?), limit_type(row.try_get("limit_type")?)?, start),
+            amount: row.try_get("amount")?,
+            refunded: row.try_get("refunded")?,
+        });
+    }
+    let cancelled: Vec<Uuid> =
+        sqlx::query_scalar("select reward_id from limit_refunds where reward_id = any($1)")
+            .bind(&ids)
+            .fetch_all(tx)
+            .await?;
+    Ok(Books::new(charges, cancelled.into_iter().map(RewardId)))
 }
 
 /// The row's id: UUIDv5 of user, type and start.

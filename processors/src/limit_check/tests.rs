@@ -1,16 +1,18 @@
 //! Grants by examples, and what must hold for any rewards in any order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use rust_decimal::Decimal;
-use schemas::events::{LimitType, RewardCalculated};
+use schemas::events::{LimitType, RewardCalculated, RewardCancelled};
 use schemas::ids::{Micros, RewardId, UploadId};
 use schemas::reason::Reason;
 use uuid::Uuid;
 
+use super::books::Books;
 use super::grant::{Budgets, Grant, fold, grant};
 use super::policy::{OverBudget, POLICIES, Period, Policy};
+use super::state::keys_of;
 
 /// 2026-03-02T00:00:00Z: a Monday, so that its day, week and the day's month begin within two days.
 const MONDAY: i64 = 1_772_409_600_000_000;
@@ -211,5 +213,95 @@ proptest! {
         let twice: Vec<_> = rewards.iter().chain(&rewards).cloned().collect();
         prop_assert_eq!(fold(&twice), fold(&rewards));
         let _ = grant(&reward(1, at, Decimal::new(mantissa, scale)), &mut Budgets::new(), &POLICIES[0], Micros(0));
+    }
+}
+
+/// The cancellation of a reward.
+fn cancelled(event: &RewardCalculated) -> RewardCancelled {
+    RewardCancelled {
+        header: event.header.clone(),
+        reward_id: event.reward_id,
+        granted: event.total(),
+        reason: "a person says so".to_owned(),
+    }
+}
+
+#[test]
+fn a_refund_goes_to_the_periods_that_were_charged_and_the_room_is_granted_anew() {
+    let (mut budgets, mut books) = (Budgets::new(), Books::default());
+    let first = reward(1, MONDAY, dec("28"));
+    let amount = granted(&first, &mut budgets).amount;
+    books.charge(first.reward_id, keys_of(&first), amount, &mut budgets);
+    let next = reward(2, MONDAY + DAY, dec("5"));
+    let amount = granted(&next, &mut budgets).amount;
+    books.charge(next.reward_id, keys_of(&next), amount, &mut budgets);
+    assert_eq!(books.cancel(&cancelled(&first), &mut budgets), dec("28"));
+    assert_eq!(books.cancel(&cancelled(&first), &mut budgets), dec("0"), "once");
+    let current = |limit_type| -> Vec<Decimal> {
+        let of = budgets.iter().filter(|((_, of, _), _)| *of == limit_type);
+        of.map(|(_, budget)| budget.current).collect()
+    };
+    assert_eq!(current(LimitType::Daily), [dec("0"), dec("5")], "Monday has it back, Tuesday keeps its own");
+    assert_eq!((current(LimitType::Weekly), current(LimitType::Monthly)), (vec![dec("5")], vec![dec("5")]));
+    let late = granted(&reward(3, MONDAY + HOUR, dec("30")), &mut budgets);
+    assert_eq!((late.amount, late.reason), (dec("30"), None));
+}
+
+#[test]
+fn a_cancellation_before_its_grant_is_kept_and_the_grant_refunded_at_once() {
+    let (mut budgets, mut books) = (Budgets::new(), Books::default());
+    let event = reward(1, MONDAY, dec("12"));
+    assert_eq!(books.cancel(&cancelled(&event), &mut budgets), dec("0"));
+    let amount = granted(&event, &mut budgets).amount;
+    books.charge(event.reward_id, keys_of(&event), amount, &mut budgets);
+    assert!(budgets.values().all(|budget| budget.current.is_zero()));
+    assert!(books.all().all(|charge| charge.refunded));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Each reward is granted and perhaps cancelled, in any order, and every record comes as often as it likes: the engine drops what has
+    /// had its effect.
+    #[test]
+    fn what_was_granted_is_what_is_owed_and_what_was_cancelled_and_budgets_hold_what_is_owed(
+        rewards in rewards(),
+        steps in proptest::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..200),
+    ) {
+        let (mut budgets, mut books) = (Budgets::new(), Books::default());
+        let (mut grants, mut gone) = (BTreeMap::<RewardId, Decimal>::new(), BTreeSet::<RewardId>::new());
+        for (index, cancel) in steps {
+            let event = index.get(&rewards);
+            if cancel {
+                if gone.insert(event.reward_id) {
+                    books.cancel(&cancelled(event), &mut budgets);
+                }
+            } else if !grants.contains_key(&event.reward_id) {
+                let grant = granted(event, &mut budgets);
+                if !grant.amount.is_zero() {
+                    books.charge(event.reward_id, keys_of(event), grant.amount, &mut budgets);
+                }
+                grants.insert(event.reward_id, grant.amount);
+            }
+            let sum = |cancelled: bool| -> Decimal {
+                grants.iter().filter(|(reward, _)| gone.contains(reward) == cancelled).map(|(_, amount)| *amount).sum()
+            };
+            let (owed, given_back) = (sum(false), sum(true));
+            prop_assert_eq!(grants.values().sum::<Decimal>(), owed + given_back);
+            for limit_type in LimitType::ALL {
+                let held: Decimal =
+                    budgets.iter().filter(|((_, of, _), _)| *of == limit_type).map(|(_, budget)| budget.current).sum();
+                prop_assert_eq!(held, owed);
+            }
+            for (key, budget) in &budgets {
+                let charged: Decimal = books
+                    .all()
+                    .filter(|charge| charge.key == *key && !charge.refunded)
+                    .map(|charge| charge.amount)
+                    .sum();
+                prop_assert_eq!(budget.current, charged);
+                prop_assert!(budget.current >= Decimal::ZERO && budget.current <= budget.limit);
+            }
+        }
     }
 }

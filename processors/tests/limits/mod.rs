@@ -13,7 +13,7 @@ use runtime::testing::{MemoryOutbound, MemorySchemas, assignment, record, stage_
 use runtime::worker::Halt;
 use rust_decimal::Decimal;
 use schemas::codec;
-use schemas::events::{Event as _, RewardCalculated, RewardGranted};
+use schemas::events::{Event as _, RewardCalculated, RewardCancelled, RewardGranted};
 use schemas::ids::{EventId, Micros, RewardId, UploadId, UserId};
 use schemas::reason::Reason;
 use schemas::topic::Topic;
@@ -267,4 +267,47 @@ async fn loading_a_batchs_budgets_scans_no_table_however_many_budgets_there_are(
     let plan = plan.join("\n");
     assert!(!plan.contains("Seq Scan on reward_limits"), "{plan}");
     assert!(plan.matches("Index").count() >= 2, "{plan}");
+}
+
+fn cancellation(event: &RewardCalculated) -> RewardCancelled {
+    let mut header = event.header.clone();
+    header.event_id = EventId(Uuid::from_u128(9_000 + event.reward_id.0.as_u128() % 1_000));
+    RewardCancelled { header, reward_id: event.reward_id, granted: event.total(), reason: "lost".to_owned() }
+}
+
+#[tokio::test]
+async fn a_cancelled_reward_is_refunded_once_to_its_periods_whichever_record_is_first() {
+    let database = Database::with_drivers().await;
+    let (worker, outbound) = database.limit_check("one", Guards::On, NOW);
+    let (charged, early) = (reward(0, 1, 0, 20), reward(5, 2, 0, 7));
+    let same_batch = reward(6, 1, 2, 9);
+    let records = [
+        record(&charged, 0),
+        record(&cancellation(&early), 1),
+        record(&same_batch, 2),
+        record(&cancellation(&same_batch), 3),
+    ];
+    worker.run(&mut assignment(TOPIC, records.into_iter().map(Result::unwrap).collect())).await.unwrap();
+    let later = [
+        record(&cancellation(&charged), 4),
+        record(&cancellation(&charged), 5),
+        record(&early, 6),
+        record(&reward(7, 1, 3, 30), 7),
+    ];
+    worker.run(&mut assignment(TOPIC, later.into_iter().map(Result::unwrap).collect())).await.unwrap();
+    let published: Vec<String> =
+        granted(&outbound.sent()).iter().map(|event| event.granted.to_string()).collect();
+    assert_eq!(published, ["20", "9", "7", "30"], "the whole day is there again");
+    assert_eq!(database.unbalanced().await, 0);
+    let state = database.limits().await;
+    let open: Vec<&Value> =
+        state["charges"].as_array().unwrap().iter().filter(|c| c["refunded"] == false).collect();
+    assert_eq!(open.len(), 3, "of the last one alone: {open:?}");
+    let effects: Vec<&Value> =
+        state["decisions"].as_array().unwrap().iter().map(|d| &d["effect_id"]).collect();
+    assert_eq!(*effects[4], json!(format!("refund:{}", charged.reward_id)));
+    let refunds: i64 =
+        sqlx::query_scalar("select count(*) from limit_refunds").fetch_one(&database.pool).await.unwrap();
+    assert_eq!(refunds, 3);
+    database.drop().await;
 }

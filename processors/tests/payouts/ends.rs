@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use chain::{AppId, BlockId};
+use processors::chain_submission::ledger::publish::Publisher;
 use processors::chain_submission::network;
+use processors::chain_submission::operate::{self, Order};
+use runtime::Clock as _;
 use schemas::events::BlockAdopted;
 
 use super::scripted::{Chain, Thor};
@@ -405,5 +408,29 @@ async fn a_payment_that_landed_untold_is_final_once_its_block_is_told_again_and_
         .await
         .unwrap();
     assert_eq!(incidents, 0);
+    scripted.world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_payout_is_published_for_its_refund_in_the_same_commit_and_one_that_was_settled_otherwise_is_not()
+ {
+    let scripted = Scripted::new(1).await;
+    let publisher = Publisher { schemas: schemas(), gas_ceiling: 0 };
+    let pool = &scripted.world.database.pool;
+    let now = SystemClock.now().to_utc();
+    for (n, settled, published) in [(0x11, false, 1_i64), (0x12, true, 0)] {
+        let reward = scripted.world.grant(3, wallet(n)).await;
+        let order = Order::Cancel { settled };
+        let mut tx = pool.begin().await.unwrap();
+        operate::carry_out(&mut tx, &publisher, reward, (&order, "a person says so"), now).await.unwrap();
+        let found: i64 = sqlx::query_scalar("select count(*) from outbox where topic = 'rewards.calculated'")
+            .fetch_one(&mut *tx)
+            .await
+            .unwrap();
+        assert_eq!(found, published);
+        // Neither stays where the order is not committed.
+        tx.rollback().await.unwrap();
+        assert_eq!(scripted.world.state(reward).await.0, "ready");
+    }
     scripted.world.database.drop().await;
 }

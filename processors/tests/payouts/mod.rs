@@ -24,7 +24,9 @@ use processors::chain_submission::submit::{Settings, Submitter};
 use runtime::testing::{MemoryOutbound, MemorySchemas, raw};
 use runtime::{Sink as _, SystemClock};
 use rust_decimal::Decimal;
-use schemas::events::{ActivityLogged, PaymentsAudited, PayoutUpdated, RewardGranted, SignatureAnnounced};
+use schemas::events::{
+    ActivityLogged, PaymentsAudited, PayoutUpdated, RewardCancelled, RewardGranted, SignatureAnnounced,
+};
 use schemas::ids::{RewardId, UploadId, UserId};
 use schemas::topic::Topic;
 use tokio::sync::OnceCell;
@@ -83,6 +85,7 @@ fn schemas() -> Schemas {
     Schemas {
         payout_updated: MemorySchemas::id_of::<PayoutUpdated>(),
         activity_logged: MemorySchemas::id_of::<ActivityLogged>(),
+        reward_cancelled: MemorySchemas::id_of::<RewardCancelled>(),
     }
 }
 

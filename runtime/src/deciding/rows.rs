@@ -11,7 +11,7 @@ use crate::dead_letter;
 use crate::fence::Stored;
 use crate::producer::Message;
 use crate::source::RawRecord;
-use crate::stage::{Decider, Decision, Envelope};
+use crate::stage::{Decided, Decider, Decision, Envelope};
 use crate::stored::pack;
 use crate::worker::{Halt, TRACEPARENT};
 
@@ -99,6 +99,6 @@ pub(super) fn stored_repeat(record: &RawRecord) -> Stored {
 }
 
 /// What a decision is unique by.
-pub(super) fn key_of<E: Event>(event: &Envelope<E>) -> (Uuid, i32) {
-    (event.payload.event_id().0, i32::try_from(event.redrive).unwrap_or(i32::MAX))
+pub(super) fn key_of<E: Decided>(event: &Envelope<E>) -> (Uuid, i32) {
+    (event.payload.id().0, i32::try_from(event.redrive).unwrap_or(i32::MAX))
 }

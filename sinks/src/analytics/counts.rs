@@ -69,6 +69,9 @@ pub fn counts_of(event: &AnalyticsEvent) -> Result<EventCounts, BadCount> {
         AnalyticsEvent::Claimed(event) => {
             Ok(EventCounts { occurred_at: event.occurred_at.to_utc(), ..EventCounts::default() })
         }
+        AnalyticsEvent::Cancelled(event) => {
+            Ok(EventCounts { occurred_at: event.header.occurred_at.to_utc(), ..EventCounts::default() })
+        }
         AnalyticsEvent::Paid(event) => Ok(EventCounts {
             occurred_at: event.header.occurred_at.to_utc(),
             once: None,

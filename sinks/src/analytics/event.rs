@@ -3,8 +3,8 @@
 use runtime::FromRecord;
 use schemas::codec::{self, CodecError, RecordSchema};
 use schemas::events::{
-    Event, OdometerRead, PayoutUpdated, RewardCalculated, RewardClaimed, RewardGranted, UploadDecided,
-    UploadReceived,
+    Event, OdometerRead, PayoutUpdated, RewardCalculated, RewardCancelled, RewardClaimed, RewardGranted,
+    UploadDecided, UploadReceived,
 };
 
 /// The record types of the topics that are added up.
@@ -22,6 +22,8 @@ pub enum AnalyticsEvent {
     Granted(Box<RewardGranted>),
     /// A driver has asked for it: known, and not counted.
     Claimed(RewardClaimed),
+    /// It will not be paid: its payout says so too, and is counted.
+    Cancelled(Box<RewardCancelled>),
     /// How it is paid.
     Paid(Box<PayoutUpdated>),
 }
@@ -38,6 +40,7 @@ impl FromRecord for AnalyticsEvent {
             RewardCalculated::NAME => Some(boxed(schema, id, datum).map(Self::Calculated)),
             RewardGranted::NAME => Some(boxed(schema, id, datum).map(Self::Granted)),
             RewardClaimed::NAME => Some(codec::decode(schema, id, datum).map(Self::Claimed)),
+            RewardCancelled::NAME => Some(boxed(schema, id, datum).map(Self::Cancelled)),
             PayoutUpdated::NAME => Some(boxed(schema, id, datum).map(Self::Paid)),
             _ => None,
         }

@@ -4,8 +4,8 @@ use runtime::FromRecord;
 use schemas::codec::{self, CodecError, RecordSchema};
 use schemas::events::{
     BlockAdopted, BlockUndone, ChainStep, Event as _, ModelDeployed, OdometerRead, PayoutUpdated,
-    RewardCalculated, RewardClaimed, RewardGranted, Stamp, UploadDecided, UploadGraded, UploadHeader,
-    UploadReceived,
+    RewardCalculated, RewardCancelled, RewardClaimed, RewardGranted, Stamp, UploadDecided, UploadGraded,
+    UploadHeader, UploadReceived,
 };
 
 /// The record types of `uploads.*`, `rewards.*`, `payouts.updated`, `chain.events` and `models.deployed`.
@@ -25,6 +25,8 @@ pub enum UploadEvent {
     Granted(RewardGranted),
     /// A driver has asked for it: nothing that these tables hold.
     Claimed(RewardClaimed),
+    /// It will not be paid: its payout says so too, and these tables hold that.
+    Cancelled(RewardCancelled),
     /// How it is paid.
     Paid(Box<PayoutUpdated>),
     /// A block came or went.
@@ -45,6 +47,7 @@ impl FromRecord for UploadEvent {
             RewardCalculated::NAME => Some(codec::decode(schema, id, datum).map(Self::Calculated)),
             RewardGranted::NAME => Some(codec::decode(schema, id, datum).map(Self::Granted)),
             RewardClaimed::NAME => Some(codec::decode(schema, id, datum).map(Self::Claimed)),
+            RewardCancelled::NAME => Some(codec::decode(schema, id, datum).map(Self::Cancelled)),
             PayoutUpdated::NAME => {
                 Some(codec::decode(schema, id, datum).map(|event| Self::Paid(Box::new(event))))
             }
@@ -74,7 +77,7 @@ impl UploadEvent {
             Self::Calculated(event) => (&event.header, &event.stamp),
             Self::Granted(event) => (&event.header, &event.stamp),
             Self::Paid(event) => (&event.header, &event.stamp),
-            Self::Claimed(_) | Self::Chain(_) | Self::Deployed(_) => return None,
+            Self::Claimed(_) | Self::Cancelled(_) | Self::Chain(_) | Self::Deployed(_) => return None,
         })
     }
 }

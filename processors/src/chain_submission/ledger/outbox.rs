@@ -2,7 +2,7 @@
 
 use runtime::StageError;
 use runtime::outbox::OutboxRows;
-use schemas::events::{ActivityLogged, Event, PayoutUpdated};
+use schemas::events::{ActivityLogged, Event, PayoutUpdated, RewardCancelled};
 use schemas::ids::natural;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -14,6 +14,8 @@ pub struct Schemas {
     pub payout_updated: u32,
     /// [`ActivityLogged`].
     pub activity_logged: u32,
+    /// [`RewardCancelled`].
+    pub reward_cancelled: u32,
 }
 
 /// Records on their way into the outbox, in order.
@@ -27,6 +29,14 @@ impl Outbox {
     /// [`StageError`] when it does not fit its schema: a bug, which must not be committed silently.
     pub fn payout(&mut self, schemas: Schemas, event: &PayoutUpdated) -> Result<(), StageError> {
         self.push(schemas.payout_updated, event, event.header.event_id.0)
+    }
+
+    /// Adds the refund of a cancelled reward to its budgets.
+    ///
+    /// # Errors
+    /// As [`Outbox::payout`].
+    pub fn cancelled(&mut self, schemas: Schemas, event: &RewardCancelled) -> Result<(), StageError> {
+        self.push(schemas.reward_cancelled, event, event.header.event_id.0)
     }
 
     /// Adds documents for the log collections.

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
-use schemas::events::{BlockPlace, PayoutTransaction, PayoutUpdated, UploadHeader};
+use schemas::events::{BlockPlace, PayoutTransaction, PayoutUpdated, RewardCancelled, UploadHeader};
 use schemas::ids::{EventId, Micros, RewardId, UserId, natural};
 use uuid::Uuid;
 
@@ -37,6 +37,22 @@ pub fn updated(payout: &Payout, transaction: Option<(&Transaction, usize)>, now:
         max_retries: payout.max_retries,
         paid_at: payout.paid_at.map(Micros::from),
         transaction: transaction.map(|(transaction, clause)| payout_transaction(transaction, clause)),
+    }
+}
+
+/// What gives a cancelled reward's budgets back what it was charged.
+#[must_use]
+pub fn cancelled(payout: &Payout, reason: &str, now: Micros) -> RewardCancelled {
+    RewardCancelled {
+        header: UploadHeader {
+            event_id: EventId(natural(&format!("cancelled/{}", payout.reward_id))),
+            occurred_at: now,
+            stage_version: crate::VERSION.to_owned(),
+            ..payout.header.0.clone()
+        },
+        reward_id: RewardId(payout.reward_id),
+        granted: coins(payout.amount_wei),
+        reason: reason.to_owned(),
     }
 }
 
