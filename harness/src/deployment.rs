@@ -57,6 +57,12 @@ impl RoleSpec {
         Self { name: "watch".into(), arguments: vec!["watch".into()], instance: "a".into() }
     }
 
+    /// What is due at a time.
+    #[must_use]
+    pub fn timers() -> Self {
+        Self { name: "timers".into(), arguments: vec!["timers".into()], instance: "a".into() }
+    }
+
     /// One process a role, as in production: those up to the granted reward, and those of the payment.
     #[must_use]
     pub fn every_role() -> Vec<Self> {
@@ -68,7 +74,8 @@ impl RoleSpec {
     #[must_use]
     pub fn without_chain() -> Vec<Self> {
         let sinks = ["postgres", "mongo", "analytics"].map(Self::sink);
-        [Self::ingest()].into_iter().chain(stages(|kind| kind != Kind::Paying)).chain(sinks).collect()
+        let stages = stages(|kind| kind != Kind::Paying);
+        [Self::ingest(), Self::timers()].into_iter().chain(stages).chain(sinks).collect()
     }
 }
 

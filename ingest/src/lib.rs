@@ -31,6 +31,7 @@ pub use config::GatewayConfig;
 pub use gateway::{Dependencies, Gateway};
 pub use http::problem;
 pub use keys::{KeySet, Role, SigningKey};
+pub use reviews::{ExpireError, expire as expire_reviews};
 pub use schema_ids::SchemaIds;
 pub use serve::serve;
 pub use uploads::check::{HeaderCheck, PhotoCheck};

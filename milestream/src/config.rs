@@ -5,6 +5,7 @@
 //! tool knows: `KAFKA_BROKERS`, `SCHEMA_REGISTRY_URL`, `DATABASE_URL` and `MONGODB_URI`.
 
 mod edge;
+mod reviews;
 mod sections;
 
 use std::path::Path;
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
 
 pub use self::sections::{
-    Chain, EngineSection, Ingest, Kafka, Keys, Log, Mongodb, Ops, Photos, Postgres, RegistrySection,
+    Chain, EngineSection, Ingest, Kafka, Keys, Log, Mongodb, Ops, Photos, Postgres, RegistrySection, Reviews,
     Services, Watch,
 };
 
@@ -57,6 +58,8 @@ pub struct Config {
     pub photos: Photos,
     /// The gateway.
     pub ingest: Ingest,
+    /// What waits for a person.
+    pub reviews: Reviews,
     /// The engine of stages and sinks.
     pub engine: EngineSection,
     /// Reading services outside.
@@ -128,6 +131,7 @@ impl Config {
             return refuse("engine.guards", format!("{:?} is neither on nor off", engine.guards));
         }
         self.ingest.check()?;
+        self.reviews.check()?;
         if let Err(error) = Url::parse(&self.photos.url) {
             return refuse("photos.url", format!("{error}: write file:///folder, s3://…, gs://… or az://…"));
         }

@@ -20,6 +20,7 @@ mod rewinds;
 mod roles;
 mod schema_ids;
 mod telemetry;
+mod timers;
 
 use commands::Cli;
 use config::Config;

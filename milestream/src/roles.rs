@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::topics;
 use crate::config::Config;
-use crate::{database, payments, schema_ids};
+use crate::{database, payments, schema_ids, timers};
 
 /// The sinks by name.
 pub const SINKS: [&str; 3] = ["postgres", "mongo", "analytics"];
@@ -46,6 +46,7 @@ pub struct Roles {
     stages: Vec<&'static str>,
     sinks: Vec<&'static str>,
     watcher: bool,
+    timers: bool,
 }
 
 impl Roles {
@@ -76,10 +77,15 @@ impl Roles {
         Self { watcher: true, ..Self::default() }
     }
 
+    /// What is due at a time.
+    pub fn timers() -> Self {
+        Self { timers: true, ..Self::default() }
+    }
+
     /// Every role; without a network nothing is paid and no chain is watched.
     pub fn all(pays: bool) -> Self {
         let stages = STAGES.iter().filter(|row| pays || row.kind != Kind::Paying).map(|row| row.name);
-        Self { gateway: true, stages: stages.collect(), sinks: SINKS.to_vec(), watcher: pays }
+        Self { gateway: true, stages: stages.collect(), sinks: SINKS.to_vec(), watcher: pays, timers: true }
     }
 
     fn pays(&self) -> bool {
@@ -112,7 +118,7 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
         let retryable = |error: &SettingError| matches!(error, SettingError::Database(_));
         patiently("postgres", &stop, retryable, || network::choose(&pool, genesis)).await?;
     }
-    if roles.gateway || roles.pays() {
+    if roles.gateway || roles.pays() || roles.timers {
         // The outbox belongs to those who fill it; several relays take turns.
         let (engine, pool) = (engine.clone(), pool.clone());
         tasks.spawn(async move {
@@ -145,6 +151,10 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
     if roles.watcher {
         let (config, engine, pool, stop) = (config.clone(), engine.clone(), pool.clone(), stop.clone());
         tasks.spawn(async move { ("watch", payments::watch(&config, &engine, pool, stop).await) });
+    }
+    if roles.timers {
+        let (config, engine, pool, stop) = (config.clone(), engine.clone(), pool.clone(), stop.clone());
+        tasks.spawn(async move { ("timers", timers::run(&config, &engine, pool, stop).await) });
     }
     supervise(engine, stop, tasks).await
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ingest::metrics::GatewayMetrics;
 use processors::chain_submission::metrics::PayoutMetrics;
 use runtime::metrics::{Declared, Kind, Metrics};
+use runtime::timers::TimerMetrics;
 use watch::metrics::WatchMetrics;
 
 use crate::dashboard::{Dashboard, DataSource, Panel, Query, Target};
@@ -24,7 +25,13 @@ const TARGET_LABELS: [&str; 2] = ["job", "instance"];
 /// Every metric of every role, by name.
 #[must_use]
 pub fn catalogue() -> Vec<Declared> {
-    let sets = [Metrics::DECLARED, GatewayMetrics::DECLARED, PayoutMetrics::DECLARED, WatchMetrics::DECLARED];
+    let sets = [
+        Metrics::DECLARED,
+        GatewayMetrics::DECLARED,
+        PayoutMetrics::DECLARED,
+        WatchMetrics::DECLARED,
+        TimerMetrics::DECLARED,
+    ];
     let by_name: BTreeMap<_, _> = sets.into_iter().flatten().map(|metric| (metric.name, *metric)).collect();
     by_name.into_values().collect()
 }

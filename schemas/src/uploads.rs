@@ -185,10 +185,10 @@ pub struct OdometerRead {
     pub review: Option<Review>,
 }
 
-/// What a person has decided about an upload that was in doubt.
+/// What a person has decided about an upload that was in doubt, or that nobody has in time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Review {
-    /// The person.
+    /// The person; [`Review::NOBODY`] where the time ran out.
     pub reviewer_id: UserId,
     /// When.
     pub decided_at: Micros,
@@ -200,6 +200,17 @@ pub struct Review {
     pub reason: Option<Reason>,
     /// What the person noted, sealed with the driver's key.
     pub notes: Option<Sealed>,
+}
+
+impl Review {
+    /// Stands for the person where nobody has decided in time: the nil UUID.
+    pub const NOBODY: UserId = UserId(uuid::Uuid::nil());
+
+    /// The person who has decided; none where the time ran out.
+    #[must_use]
+    pub fn person(&self) -> Option<UserId> {
+        (self.reviewer_id != Self::NOBODY).then_some(self.reviewer_id)
+    }
 }
 
 /// The decision about an upload.

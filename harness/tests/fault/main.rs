@@ -42,6 +42,7 @@ fn under_kills_of_every_process_each_upload_is_decided_once_and_each_grant_paid_
         kill("limit_check-a"),
         kill("chain_submission-a"),
         kill("watch"),
+        kill("timers"),
         Fault::KillPart(Part::Thor),
         kill("postgres-sink"),
         kill("mongo-sink"),

@@ -94,6 +94,7 @@ problems! {
     ROLE_MISSING = 403, "role_missing", "Another role", "the token's role may not do this: ask an operator for a token of a reviewer";
     REVIEW_NOT_FOUND = 404, "review_not_found", "Review not found", "nobody was asked to review this upload";
     REVIEW_DECIDED = 409, "review_decided", "Decided already", "this review is decided already: look at the decision";
+    REVIEW_EXPIRED = 410, "review_expired", "Too late", "nobody has decided this review in time: the driver was asked for a new photo";
     OWN_UPLOAD = 403, "own_upload", "Your own upload", "nobody decides about a photo of their own";
     MALFORMED_DOCUMENT = 400, "malformed_document", "Malformed document", "the body is not the JSON document that the route takes";
     INVALID_DECISION = 422, "invalid_decision", "Unusable decision", "a value of the decision is not usable";

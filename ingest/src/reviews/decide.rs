@@ -12,7 +12,7 @@ use sqlx::{PgConnection, PgPool};
 use super::queue::{ReviewDocument, Reviewed, find};
 use super::{Checked, Decision, decided};
 use crate::auth::admission::Reviewer;
-use crate::http::problem::{ApiError, INTERNAL, MAINTENANCE, OWN_UPLOAD, REVIEW_DECIDED};
+use crate::http::problem::{ApiError, INTERNAL, MAINTENANCE, OWN_UPLOAD, REVIEW_DECIDED, REVIEW_EXPIRED};
 use crate::http::reply::Taken;
 use crate::http::request::{Dependency, JsonBody, Path};
 use crate::outbox::announce;
@@ -40,6 +40,9 @@ pub(crate) async fn post(
         return Err(OWN_UPLOAD.error());
     }
     if row.decision.is_some() {
+        if row.reviewer_id.is_none() {
+            return Err(REVIEW_EXPIRED.error());
+        }
         let same = row.reviewer_id == Some(caller.user.0) && row.decision.as_ref() == Some(&decision);
         let document = row.document(&mut tx).await?;
         return if same { Ok(response(false, document)) } else { Err(REVIEW_DECIDED.error()) };

@@ -2,6 +2,7 @@
 //! the decision goes out as the upload's record, which comes a second time and takes its place behind the driver's others.
 
 mod decide;
+mod expire;
 mod queue;
 
 use std::str::FromStr;
@@ -18,16 +19,18 @@ use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYP
 use warp::reply::Response;
 
 pub(crate) use self::decide::{Desk, post};
+pub use self::expire::{ExpireError, expire};
 pub(crate) use self::queue::{list, photo, show};
 use crate::http::operation::{Operation, one_of, one_of_or_null};
 use crate::http::problem::{
     ApiError, INTERNAL, INVALID_DECISION, MAINTENANCE, OWN_UPLOAD, PHOTO_STORE_UNAVAILABLE, Problem,
-    REVIEW_DECIDED,
+    REVIEW_DECIDED, REVIEW_EXPIRED,
 };
 use crate::http::reply::Reply;
 
 /// What the decision's route itself refuses.
-pub(crate) const REFUSALS: &[Problem] = &[MAINTENANCE, INVALID_DECISION, OWN_UPLOAD, REVIEW_DECIDED];
+pub(crate) const REFUSALS: &[Problem] =
+    &[MAINTENANCE, INVALID_DECISION, OWN_UPLOAD, REVIEW_DECIDED, REVIEW_EXPIRED];
 /// What the photo's route itself refuses.
 pub(crate) const PHOTO_REFUSALS: &[Problem] = &[PHOTO_STORE_UNAVAILABLE];
 
@@ -142,7 +145,7 @@ fn read_reason(text: &str) -> Result<Reason, ApiError> {
     })
 }
 
-/// The record of an upload that a person has decided: it comes a second time, under an id of its own.
+/// The record of an upload whose review has ended: it comes a second time, under an id of its own.
 fn decided(record: OdometerRead, review: Review) -> OdometerRead {
     let mut header = record.header;
     header.event_id = schemas::ids::derived(header.event_id, "review", 0);

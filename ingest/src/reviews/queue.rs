@@ -118,6 +118,7 @@ pub(crate) struct ReviewDocument {
     /// Null until somebody has decided
     #[schema(value_type = Option<Object>)]
     decision: Option<Value>,
+    /// Null until then, and where nobody has decided in time
     reviewer_id: Option<Uuid>,
     #[schema(format = DateTime)]
     decided_at: Option<String>,

@@ -11,6 +11,7 @@ mod recovery;
 mod reviews;
 mod rewards;
 mod support;
+mod timers;
 mod together;
 mod tokens;
 mod uploads;

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::support::{Bench, Response, SCHEMAS};
 
 /// A person with this role, and their token.
-async fn person(bench: &Bench, role: Role) -> (UserId, String) {
+pub async fn person(bench: &Bench, role: Role) -> (UserId, String) {
     let user = UserId(Uuid::now_v7());
     let hour = Duration::from_secs(3600);
     let token =
@@ -26,7 +26,7 @@ async fn person(bench: &Bench, role: Role) -> (UserId, String) {
 }
 
 /// An upload of this user that is in doubt, accepted on this day.
-async fn doubt(bench: &Bench, user: UserId, day: i64) -> OdometerRead {
+pub async fn doubt(bench: &Bench, user: UserId, day: i64) -> OdometerRead {
     let example = include_str!("../../../schemas/examples/uploads.readings/edge-low-confidence.json");
     let mut example: Value = serde_json::from_str(example).unwrap();
     let mut record: OdometerRead = serde_json::from_value(example["event"].take()).unwrap();
@@ -48,7 +48,7 @@ async fn doubt(bench: &Bench, user: UserId, day: i64) -> OdometerRead {
     record
 }
 
-async fn decide(bench: &Bench, upload: UploadId, token: &str, decision: &Value) -> Response {
+pub async fn decide(bench: &Bench, upload: UploadId, token: &str, decision: &Value) -> Response {
     let body = decision.to_string();
     let head = format!(
         "POST /v1/reviews/{upload} HTTP/1.1\r\nauthorization: Bearer {token}\r\ncontent-length: {}",
@@ -58,7 +58,7 @@ async fn decide(bench: &Bench, upload: UploadId, token: &str, decision: &Value) 
 }
 
 /// What is on `uploads.readings`, after the outbox was relayed.
-async fn published(bench: &Bench) -> Vec<OdometerRead> {
+pub async fn published(bench: &Bench) -> Vec<OdometerRead> {
     bench.relay().await;
     let decode = |payload: &[u8]| {
         let (id, datum) = codec::unframe(payload).unwrap();
@@ -68,7 +68,7 @@ async fn published(bench: &Bench) -> Vec<OdometerRead> {
     records.iter().map(|record| decode(record.payload.as_deref().unwrap())).collect()
 }
 
-fn code(response: &Response) -> (u16, String) {
+pub fn code(response: &Response) -> (u16, String) {
     (response.status, response.json()["code"].as_str().unwrap_or_default().to_owned())
 }
 

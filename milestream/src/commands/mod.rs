@@ -55,6 +55,8 @@ pub enum Command {
     Sink(sink::Sink),
     /// Run the watcher of the chain, or have it tell blocks again.
     Watch(watch::Watch),
+    /// Run what is due at a time: reviews that nobody has decided in time.
+    Timers,
     /// Run every role in one process, for a laptop.
     All,
     /// Bring the tables up to date.
@@ -116,6 +118,7 @@ impl Command {
             Self::Process(process) => process.run(config).await,
             Self::Sink(sink) => sink.run(config).await,
             Self::Watch(watch) => watch.run(config).await,
+            Self::Timers => roles::run(config, Roles::timers()).await,
             Self::All => roles::run(config, Roles::all(!config.chain.genesis_id.is_empty())).await,
             Self::Migrate => migrate::run(config).await,
             Self::Topics(topics) => topics.run(config).await,

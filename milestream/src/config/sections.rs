@@ -138,6 +138,15 @@ pub struct Ingest {
     pub uploads_per_address_per_hour: u32,
 }
 
+/// What waits for a person.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Reviews {
+    /// Days after which a review that nobody has decided ends by itself: the driver is asked for a new photo. At least 1.
+    pub time_out_days: u32,
+}
+
 /// The engine of stages and sinks.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -310,6 +319,12 @@ impl Default for Ingest {
             uploads_per_user_per_day: 20,
             uploads_per_address_per_hour: 60,
         }
+    }
+}
+
+impl Default for Reviews {
+    fn default() -> Self {
+        Self { time_out_days: 14 }
     }
 }
 

@@ -8,6 +8,7 @@ use processors::chain_submission::metrics::PayoutMetrics;
 use processors::chain_submission::obstacle::Obstacle;
 use runtime::health::Health;
 use runtime::metrics::Metrics;
+use runtime::timers::TimerMetrics;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use watch::metrics::WatchMetrics;
@@ -27,6 +28,7 @@ struct Sets {
     gateway: GatewayMetrics,
     payouts: PayoutMetrics,
     watch: WatchMetrics,
+    timers: TimerMetrics,
 }
 
 /// Serves `/metrics` until the task is aborted.
@@ -39,6 +41,7 @@ pub async fn serve() -> (SocketAddr, JoinHandle<()>) {
         gateway: GatewayMetrics::register(&exporter).unwrap(),
         payouts: PayoutMetrics::register(&exporter).unwrap(),
         watch: WatchMetrics::register(&exporter).unwrap(),
+        timers: TimerMetrics::register(&exporter).unwrap(),
         engine,
     };
     let server = warp::serve(runtime::ops::routes(Health::default(), exporter.clone())).incoming(listener);
@@ -60,7 +63,7 @@ pub async fn serve() -> (SocketAddr, JoinHandle<()>) {
 impl Sets {
     /// Only what a panel asks for by a value of a label, or draws a rate or quantile of, needs a line here.
     fn count_with_values_that_panels_ask_for(&self) {
-        let Self { engine, gateway, payouts, watch } = self;
+        let Self { engine, gateway, payouts, watch, timers } = self;
         for row in processors::pipeline::STAGES {
             let topic = row.inputs[0].name();
             engine.consumed.with_label_values(&[row.name, topic]).inc();
@@ -69,6 +72,9 @@ impl Sets {
             }
             engine.stage_seconds.with_label_values(&[row.name]).observe(0.02);
         }
+        timers.seconds.with_label_values(&["review_time_out"]).observe(0.02);
+        timers.runs.with_label_values(&["review_time_out", "done"]).inc();
+        timers.acted.with_label_values(&["review_time_out"]).inc();
         gateway.http_requests.with_label_values(&["/v1/uploads", "202"]).inc();
         gateway.http_seconds.with_label_values(&["/v1/uploads"]).observe(0.02);
         for state in ["waiting", "ready", "in_flight", "quarantined"] {

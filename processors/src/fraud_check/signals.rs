@@ -115,9 +115,11 @@ fn person(facts: &Facts<'_>) -> Option<Signal> {
     let value = review.mileage.map_or(Value::Null, |mileage| mileage.to_string().into());
     let signal = Signal::new("person", Weight::Rejects, value, Value::Null);
     let reason = review.reason.unwrap_or(Reason::ReviewRejected);
-    Some(signal.when(review.mileage.is_none(), Verdict::Rejected, reason, || {
-        "a person has looked at the photo and turned it down".into()
-    }))
+    let detail = match review.person() {
+        Some(_) => "a person has looked at the photo and turned it down",
+        None => "nobody has looked at the photo in time",
+    };
+    Some(signal.when(review.mileage.is_none(), Verdict::Rejected, reason, || detail.into()))
 }
 
 fn fault(facts: &Facts<'_>) -> Option<Signal> {

@@ -94,3 +94,26 @@ async fn a_persons_decision_is_taken_once_in_its_place_and_pays_what_was_driven(
     assert_eq!(kept(&database).await.len(), 2, "a decision opens no review");
     database.drop().await;
 }
+
+#[tokio::test]
+async fn an_upload_that_nobody_looks_at_in_time_is_turned_down_without_a_word_of_fraud() {
+    let database = Database::new().await;
+    let (worker, outbound) = database.worker("one", Guards::On, NOW);
+    let doubtful = unsure(1, 50_400);
+    let mut expired = decided_by(&doubtful, None);
+    let review = expired.review.as_mut().unwrap();
+    (review.reviewer_id, review.reason) = (Review::NOBODY, Some(Reason::ReviewTimeout));
+    let records = [upload(0, 50_310), doubtful.clone(), expired, decided_by(&doubtful, Some(50_401))];
+    let records: Vec<_> = (0..).zip(&records).map(|(offset, event)| record(event, offset).unwrap()).collect();
+    worker.run(&mut assignment(TOPIC, records)).await.unwrap();
+    let events = decided(&outbound.sent());
+    let seen: Vec<_> = events.iter().map(|event| (event.verdict, event.reason)).collect();
+    let expected = [
+        (Verdict::Verified, None),
+        (Verdict::Review, Some(Reason::LowConfidence)),
+        (Verdict::Rejected, Some(Reason::ReviewTimeout)),
+    ];
+    assert_eq!(seen, expected, "and a person's decision after that is none");
+    assert_eq!(events[2].detail.as_deref(), Some("nobody has looked at the photo in time"));
+    database.drop().await;
+}

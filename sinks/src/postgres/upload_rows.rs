@@ -4,7 +4,7 @@ use schemas::events::{
     Fault, FrameQuality, ImageSize, OdometerRead, ReadingResult, Review, Stamp, Unit, UploadDecided,
     UploadGraded, UploadHeader, UploadReceived, Verdict,
 };
-use schemas::ids::natural;
+use schemas::ids::{UserId, natural};
 use schemas::reason::Reason;
 use schemas::sealed::UserKey;
 use serde_json::{Value, json};
@@ -99,7 +99,11 @@ pub(super) fn decided(event: &UploadDecided, key: Option<&UserKey>) -> Result<Ro
         status,
         rank,
         rejection_reason: reason.clone().filter(|_| status == "rejected"),
-        review: event.review.as_ref().map(|review| fit.review(review, key)).transpose()?,
+        review: event
+            .review
+            .as_ref()
+            .and_then(|review| Some(fit.review(review.person()?, review, key)))
+            .transpose()?,
     };
     if verified && (mileage.accepted.is_none() || mileage.distance.is_none()) {
         return fit.refuse("mileage_data.final_mileage", "or its distance is missing in a verified decision");
@@ -208,9 +212,14 @@ impl Fit {
         })
     }
 
-    fn review(&self, review: &Review, key: Option<&UserKey>) -> Result<ReviewColumns, BadValue> {
+    fn review(
+        &self,
+        person: UserId,
+        review: &Review,
+        key: Option<&UserKey>,
+    ) -> Result<ReviewColumns, BadValue> {
         Ok(ReviewColumns {
-            reviewer: review.reviewer_id.0,
+            reviewer: person.0,
             at: review.decided_at.to_utc(),
             notes: self.opened("mileage_data.manual_review_notes", 4096, key, review.notes.as_ref())?,
         })

@@ -242,6 +242,31 @@ fn an_upload_with_a_person_stays_in_the_works_without_a_rejection() {
 }
 
 #[test]
+fn what_nobody_has_looked_at_in_time_has_no_reviewer_and_counts_as_no_fraud() {
+    let review = Review {
+        reviewer_id: Review::NOBODY,
+        decided_at: Micros(3_000_000),
+        mileage: None,
+        unit: None,
+        reason: Some(Reason::ReviewTimeout),
+        notes: None,
+    };
+    let event = UploadDecided {
+        verdict: Verdict::Rejected,
+        reason: review.reason,
+        review: Some(review.clone()),
+        ..verified()
+    };
+    let mileage = decided(&event, None).unwrap().mileage.unwrap();
+    assert_eq!((mileage.status, mileage.review), ("rejected", None));
+    assert!(mileage.rejection_reason.unwrap().starts_with("review_timeout: "));
+    assert!(!super::super::score::FRAUD.contains(&Reason::ReviewTimeout));
+    let person = Review { reviewer_id: UserId(Uuid::from_u128(7)), ..review };
+    let mileage = decided(&UploadDecided { review: Some(person), ..event }, None).unwrap().mileage.unwrap();
+    assert_eq!(mileage.review.map(|columns| columns.reviewer), Some(Uuid::from_u128(7)));
+}
+
+#[test]
 fn what_does_not_fit_is_refused_by_upload_and_column() {
     let refused = |event: UploadDecided| decided(&event, None).unwrap_err().to_string();
     let ai = |text| refused(UploadDecided { ai_mileage: Some(decimal(text)), ..verified() });
