@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use chain::health::{Health as NodeHealth, LIMITS};
+use processors::chain_submission::network::Network;
+use processors::chain_submission::reconcile::{self as books, Finding, ReconcileMetrics};
 use runtime::clock::SystemClock;
 use runtime::timers::{Job, TimerMetrics, Timers};
 use runtime::{Engine, timers::JobError};
@@ -13,9 +16,11 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::payments;
 
-/// An interval.
+/// Intervals.
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// What the jobs work with.
 #[derive(Clone)]
@@ -24,11 +29,17 @@ struct Dependencies {
     pool: PgPool,
     /// The registry's id of `OdometerRead`.
     odometer_read: u32,
+    reconcile: ReconcileMetrics,
 }
 
 /// The jobs: name, interval, function.
 fn jobs(with: &Dependencies) -> Vec<Job> {
-    vec![job("review_time_out", MINUTE, with, review_time_out)]
+    let mut jobs = vec![job("review_time_out", MINUTE, with, review_time_out)];
+    // Without a network nothing is paid.
+    if !with.config.chain.genesis_id.trim().is_empty() {
+        jobs.push(job("reconcile", HOUR, with, reconcile));
+    }
+    jobs
 }
 
 /// A row of the table.
@@ -51,13 +62,36 @@ async fn review_time_out(with: Dependencies, now: Micros) -> Result<u64, JobErro
     Ok(ingest::expire_reviews(&with.pool, with.odometer_read, now, time_out).await?)
 }
 
+/// Holds the chain's own logs against the books, and shows and logs each difference.
+async fn reconcile(with: Dependencies, now: Micros) -> Result<u64, JobError> {
+    let genesis = payments::genesis(&with.config)?.ok_or("chain.genesis_id is empty")?;
+    let network = Network::load(&with.pool, genesis, LIMITS).await?;
+    let seconds = now.0.div_euclid(1_000_000);
+    let clock = u64::try_from(seconds).unwrap_or(0);
+    let surveyed = NodeHealth::default().survey(&network.urls, &network.nodes, clock).await;
+    let well = surveyed.iter().find(|(_, outcome)| outcome.is_ok());
+    let node = well.and_then(|(at, _)| network.nodes.get(*at)).ok_or("no node of the network is well")?;
+    let report = books::reconcile(&with.pool, node, &network, (None, None)).await?;
+    with.reconcile.show(&report, seconds);
+    for finding in &report.findings {
+        let Finding { kind, tx_id, clause, reward_id, detail } = finding;
+        tracing::error!(kind = kind.label(), tx_id, clause, ?reward_id, detail, "chain and books differ");
+    }
+    Ok(report.findings.len() as u64)
+}
+
 /// Runs the jobs until stopped.
 ///
 /// # Errors
 /// When a schema is not registered.
 pub async fn run(config: &Config, engine: &Engine, pool: PgPool, stop: CancellationToken) -> Result<()> {
     let odometer_read = engine.schema_id::<OdometerRead>().await?;
-    let with = Dependencies { config: Arc::new(config.clone()), pool: pool.clone(), odometer_read };
+    let with = Dependencies {
+        config: Arc::new(config.clone()),
+        pool: pool.clone(),
+        odometer_read,
+        reconcile: ReconcileMetrics::register(&engine.metrics.exporter)?,
+    };
     let timers = Timers {
         pool,
         clock: Arc::new(SystemClock),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ingest::metrics::GatewayMetrics;
 use processors::chain_submission::metrics::PayoutMetrics;
+use processors::chain_submission::reconcile::ReconcileMetrics;
 use runtime::metrics::{Declared, Kind, Metrics};
 use runtime::timers::TimerMetrics;
 use watch::metrics::WatchMetrics;
@@ -31,6 +32,7 @@ pub fn catalogue() -> Vec<Declared> {
         PayoutMetrics::DECLARED,
         WatchMetrics::DECLARED,
         TimerMetrics::DECLARED,
+        ReconcileMetrics::DECLARED,
     ];
     let by_name: BTreeMap<_, _> = sets.into_iter().flatten().map(|metric| (metric.name, *metric)).collect();
     by_name.into_values().collect()

@@ -55,7 +55,7 @@ pub enum Command {
     Sink(sink::Sink),
     /// Run the watcher of the chain, or have it tell blocks again.
     Watch(watch::Watch),
-    /// Run what is due at a time: reviews that nobody has decided in time.
+    /// Run what is due at a time: reviews that nobody has decided in time, and the hourly comparison of chain and books.
     Timers,
     /// Run every role in one process, for a laptop.
     All,

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use ingest::metrics::GatewayMetrics;
 use processors::chain_submission::metrics::PayoutMetrics;
 use processors::chain_submission::obstacle::Obstacle;
+use processors::chain_submission::reconcile::{ReconcileMetrics, Report};
 use runtime::health::Health;
 use runtime::metrics::Metrics;
 use runtime::timers::TimerMetrics;
@@ -29,6 +30,7 @@ struct Sets {
     payouts: PayoutMetrics,
     watch: WatchMetrics,
     timers: TimerMetrics,
+    reconcile: ReconcileMetrics,
 }
 
 /// Serves `/metrics` until the task is aborted.
@@ -42,6 +44,7 @@ pub async fn serve() -> (SocketAddr, JoinHandle<()>) {
         payouts: PayoutMetrics::register(&exporter).unwrap(),
         watch: WatchMetrics::register(&exporter).unwrap(),
         timers: TimerMetrics::register(&exporter).unwrap(),
+        reconcile: ReconcileMetrics::register(&exporter).unwrap(),
         engine,
     };
     let server = warp::serve(runtime::ops::routes(Health::default(), exporter.clone())).incoming(listener);
@@ -63,7 +66,7 @@ pub async fn serve() -> (SocketAddr, JoinHandle<()>) {
 impl Sets {
     /// Only what a panel asks for by a value of a label, or draws a rate or quantile of, needs a line here.
     fn count_with_values_that_panels_ask_for(&self) {
-        let Self { engine, gateway, payouts, watch, timers } = self;
+        let Self { engine, gateway, payouts, watch, timers, reconcile } = self;
         for row in processors::pipeline::STAGES {
             let topic = row.inputs[0].name();
             engine.consumed.with_label_values(&[row.name, topic]).inc();
@@ -75,6 +78,7 @@ impl Sets {
         timers.seconds.with_label_values(&["review_time_out"]).observe(0.02);
         timers.runs.with_label_values(&["review_time_out", "done"]).inc();
         timers.acted.with_label_values(&["review_time_out"]).inc();
+        reconcile.show(&Report::default(), 1_700_000_000);
         gateway.http_requests.with_label_values(&["/v1/uploads", "202"]).inc();
         gateway.http_seconds.with_label_values(&["/v1/uploads"]).observe(0.02);
         for state in ["waiting", "ready", "in_flight", "quarantined"] {

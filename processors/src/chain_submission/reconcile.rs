@@ -34,6 +34,46 @@ pub enum Kind {
     WrongReceiver,
 }
 
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 5] =
+        [Self::Missing, Self::Double, Self::Unknown, Self::WrongAmount, Self::WrongReceiver];
+
+    /// The label in metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Double => "double",
+            Self::Unknown => "unknown",
+            Self::WrongAmount => "wrong_amount",
+            Self::WrongReceiver => "wrong_receiver",
+        }
+    }
+}
+
+runtime::metrics! {
+    /// What the last comparison of this process found.
+    pub struct ReconcileMetrics {
+        /// `missing`, `double`, `unknown`, `wrong_amount`, `wrong_receiver`. Act on any above 0.
+        differences: Gauge["kind"] = "milestream_reconcile_differences", "Payments in which chain and books differed when this process last compared them";
+        /// Act when it is hours ago.
+        compared: Gauge[] = "milestream_reconcile_timestamp_seconds", "Unix time at which this process last compared chain and books";
+    }
+}
+
+impl ReconcileMetrics {
+    /// Shows what a comparison at `now`, in seconds since 1970, found.
+    pub fn show(&self, report: &Report, now: i64) {
+        for kind in Kind::ALL {
+            let count = report.findings.iter().filter(|finding| finding.kind == kind).count();
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.differences.with_label_values(&[kind.label()]).set(count);
+        }
+        self.compared.with_label_values(&[]).set(now);
+    }
+}
+
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -241,6 +281,24 @@ mod tests {
         compare(shown, books, &resolved, &mut HashSet::new(), &mut report);
         assert_eq!(report.payments, shown.len());
         report.findings.iter().map(|finding| finding.kind).collect()
+    }
+
+    #[test]
+    fn a_comparison_shows_a_number_for_each_kind_and_when_it_was_made() {
+        let metrics = ReconcileMetrics::new().unwrap();
+        let finding =
+            |kind| Finding { kind, tx_id: String::new(), clause: 0, reward_id: None, detail: String::new() };
+        let report =
+            Report { findings: vec![finding(Kind::Double), finding(Kind::Double)], ..Report::default() };
+        metrics.show(&report, 1_700_000_000);
+        let shown = |kind: Kind| metrics.differences.with_label_values(&[kind.label()]).get();
+        assert_eq!(Kind::ALL.map(shown), [0, 2, 0, 0, 0]);
+        assert_eq!(metrics.compared.with_label_values(&[]).get(), 1_700_000_000);
+        metrics.show(&Report::default(), 1_700_003_600);
+        assert_eq!(Kind::ALL.map(shown), [0; 5]);
+        for kind in Kind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.label());
+        }
     }
 
     #[test]
