@@ -28,6 +28,8 @@ pub struct GatewayConfig {
     pub trusted_proxies: Proxies,
     /// Origins whose pages may read the gateway's responses (`https://app.example`); its own need not be named.
     pub cors_origins: Vec<String>,
+    /// Who decides what is in doubt.
+    pub reviews: ReviewRules,
     /// Whether the stream of a verified upload stays open until its reward is paid; false ends it at the verdict.
     pub follow_rewards: bool,
     /// Who may report steps of the chain; none where no chain is watched.
@@ -56,9 +58,26 @@ impl GatewayConfig {
             rates: Rates::default(),
             trusted_proxies: Proxies::default(),
             cors_origins: Vec::new(),
+            reviews: ReviewRules::default(),
             follow_rewards: true,
             chain: None,
         }
+    }
+}
+
+/// Who decides what is in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReviewRules {
+    /// How long an item is the person's who has claimed it: far longer than the hardest photo takes, and no long wait for the next person.
+    pub claim: Duration,
+    /// Kilometres since the vehicle's last verified reading beyond which nobody approves alone. 1,000 km are two weeks of a commuter, and
+    /// 10 B3TR at the first tariff: the gateway does not know rewards, which follow from the distance.
+    pub second_person_above_km: u32,
+}
+
+impl Default for ReviewRules {
+    fn default() -> Self {
+        Self { claim: Duration::from_secs(600), second_person_above_km: 1_000 }
     }
 }
 

@@ -109,6 +109,7 @@ impl Gateway {
                 pool: pool.clone(),
                 clock: clock.clone(),
                 schema_id: schemas.odometer_read,
+                rules: config.reviews,
             }),
             photos,
             admission: Arc::new(Admission {

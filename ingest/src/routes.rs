@@ -36,15 +36,19 @@ pub(crate) fn table() -> Vec<Route<Gateway>> {
                  as its upload was accepted, unless that was rejected or failed.",
             )
             .refuses(claims::REFUSALS),
-        get("/v1/reviews", "What waits for a person, oldest first", reviews::list)
-            .description("For reviewers: uploads in doubt that nobody has decided yet, without those of your own."),
+        get("/v1/reviews", "What waits for a person, the riskiest and oldest first", reviews::list)
+            .description("For reviewers: uploads in doubt that nobody has decided yet and nobody else works on, without those of your own."),
         get("/v1/reviews/{id}", "An upload in doubt, with what speaks for and against it", reviews::show),
         get("/v1/reviews/{id}/photo", "Its photo as it was received", reviews::photo)
             .refuses(reviews::PHOTO_REFUSALS),
+        post("/v1/reviews/{id}/claim", "Work on an upload in doubt", reviews::claim)
+            .description("For some minutes nobody else is shown it or may decide it. Claiming it again begins them anew.")
+            .refuses(reviews::CLAIM_REFUSALS),
         post("/v1/reviews/{id}", "Decide about an upload in doubt", reviews::post)
             .description(
-                "Approve it with the mileage that the photo shows, or turn it down with a reason. One decision per upload: \
-                 the same again gives the same response, another is refused.",
+                "Approve it with the mileage that the photo shows, turn it down with a reason, or ask for another photo. \
+                 One decision per upload: the same again gives the same response, another is refused. Where the distance \
+                 is large, an approval waits for another person to see the same, and for an operator where they differ.",
             )
             .refuses(reviews::REFUSALS),
         post("/v1/chain/events", "For the watcher of the chain", chain::events::post)

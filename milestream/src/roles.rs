@@ -307,6 +307,7 @@ fn gateway_config(config: &Config) -> Result<GatewayConfig> {
     gateway.timeouts.keep_alive = Duration::from_millis(section.keep_alive_timeout_ms);
     gateway.timeouts.body_idle = Duration::from_millis(section.body_idle_timeout_ms);
     gateway.timeouts.body_total = Duration::from_millis(section.body_timeout_ms);
+    gateway.reviews = config.reviews.rules();
     gateway.chain = payments::access(config)?;
     gateway.rates = Rates {
         api_per_user: Rate::new(section.requests_per_user_per_minute, Duration::from_secs(60)),

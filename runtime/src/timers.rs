@@ -242,7 +242,8 @@ impl Lease<'_> {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Ends a run: nobody begins another for `wait`, nor before `next` where the run ended well. One whose lease is another's changes nothing.
+    /// Ends a run: nobody begins another for `wait`, nor before `next` where the run ended well. One whose lease is another's changes
+    /// nothing.
     async fn end(&self, next: Option<Micros>, wait: Duration) -> sqlx::Result<()> {
         sqlx::query(
             "update timers set due_at = coalesce($3, due_at), leased_until = now() + make_interval(secs => $4)

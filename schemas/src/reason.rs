@@ -72,6 +72,8 @@ reasons! {
     ReviewRejected = "review_rejected", "A person has looked at the photo and turned it down.";
     /// No person looked at it in time.
     ReviewTimeout = "review_timeout", "Nobody could look at the photo in time: send a new one.";
+    /// A person could not read it for certain.
+    AnotherPhoto = "another_photo", "A person could not read the mileage for certain: take a new photo, close and straight on.";
     /// Our fault.
     ProcessingFailed = "processing_failed", "We could not process the photo: please send it again.";
     /// An event with this id was decided before.

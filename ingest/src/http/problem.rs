@@ -95,6 +95,9 @@ problems! {
     REVIEW_NOT_FOUND = 404, "review_not_found", "Review not found", "nobody was asked to review this upload";
     REVIEW_DECIDED = 409, "review_decided", "Decided already", "this review is decided already: look at the decision";
     REVIEW_EXPIRED = 410, "review_expired", "Too late", "nobody has decided this review in time: the driver was asked for a new photo";
+    REVIEW_HELD = 409, "review_held", "Somebody works on it", "another person works on this review: take another one";
+    ANOTHER_PERSON = 409, "another_person_needed", "Another person is asked", "you have looked at this photo: another person has to";
+    OPERATOR_NEEDED = 403, "operator_needed", "An operator is asked", "two people have seen different things: an operator decides";
     OWN_UPLOAD = 403, "own_upload", "Your own upload", "nobody decides about a photo of their own";
     MALFORMED_DOCUMENT = 400, "malformed_document", "Malformed document", "the body is not the JSON document that the route takes";
     INVALID_DECISION = 422, "invalid_decision", "Unusable decision", "a value of the decision is not usable";

@@ -1,18 +1,21 @@
-//! `POST /v1/reviews/{id}`: a person decides, once. The same decision of the same person again gives the same response.
+//! `POST /v1/reviews/{id}`: a person decides, once, or says what another has to agree with. The same decision of the same person again
+//! gives the same response.
 
 use std::sync::Arc;
 
 use runtime::clock::Clock;
 use schemas::events::{OdometerRead, Review};
-use schemas::ids::{Micros, UserId};
+use schemas::ids::{Micros, UploadId, UserId};
 use schemas::sealed::{Sealed, UserKey};
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 
+use super::opinions::{Before, Effect, Opinion, effect};
 use super::queue::{ReviewDocument, Reviewed, find};
 use super::{Checked, Decision, decided};
 use crate::auth::admission::Reviewer;
-use crate::http::problem::{ApiError, INTERNAL, MAINTENANCE, OWN_UPLOAD, REVIEW_DECIDED, REVIEW_EXPIRED};
+use crate::config::ReviewRules;
+use crate::http::problem::{ApiError, INTERNAL, MAINTENANCE, REVIEW_DECIDED};
 use crate::http::reply::Taken;
 use crate::http::request::{Dependency, JsonBody, Path};
 use crate::outbox::announce;
@@ -23,6 +26,7 @@ pub(crate) struct Desk {
     pub(crate) clock: Arc<dyn Clock>,
     /// The registry's id of `OdometerRead`.
     pub(crate) schema_id: u32,
+    pub(crate) rules: ReviewRules,
 }
 
 /// The route: 202 for the first decision, 200 for the same again.
@@ -36,24 +40,31 @@ pub(crate) async fn post(
     let decision = serde_json::to_value(&decision).map_err(|error| INTERNAL.caused_by(error))?;
     let mut tx = desk.pool.begin().await?;
     let row = find(&mut tx, upload, true).await?;
-    if row.user_id == caller.user.0 {
-        return Err(OWN_UPLOAD.error());
-    }
-    if row.decision.is_some() {
-        if row.reviewer_id.is_none() {
-            return Err(REVIEW_EXPIRED.error());
-        }
-        let same = row.reviewer_id == Some(caller.user.0) && row.decision.as_ref() == Some(&decision);
+    row.refuse_own(&caller)?;
+    if let Some(said) = row.said_by(caller.user) {
         let document = row.document(&mut tx).await?;
-        return if same { Ok(response(false, document)) } else { Err(REVIEW_DECIDED.error()) };
+        return if *said == decision { Ok(response(false, document)) } else { Err(REVIEW_DECIDED.error()) };
     }
+    row.refuse_ended()?;
     if !caller.writable {
         return Err(MAINTENANCE.error());
     }
     let now = desk.clock.now();
-    let review = review(&mut tx, &row.record, checked, caller.user, now).await?;
-    settle(&mut tx, &row.record, caller.user, now, &decision).await?;
-    announce(&mut tx, desk.schema_id, &decided(row.record.0, review), now).await?;
+    row.refuse(&caller, now)?;
+    let mut review = review(&mut tx, &row.record, checked, caller.user, now).await?;
+    let (before, above_km) = (Before::of(&row.signals), desk.rules.second_person_above_km.into());
+    match effect((caller.role, &review), &row.opinions, before, above_km) {
+        Effect::Waits => {
+            keep(&mut tx, upload, &Opinion { reviewer_id: caller.user, decision, review }).await?;
+        }
+        Effect::Decides => {
+            // What those have noted who were asked before is not lost.
+            let noted = |said: &Opinion| said.review.notes.clone();
+            review.notes = review.notes.or_else(|| row.opinions.iter().find_map(noted));
+            settle(&mut tx, &row.record, caller.user, now, &decision).await?;
+            announce(&mut tx, desk.schema_id, &decided(row.record.0, review), now).await?;
+        }
+    }
     let document = find(&mut tx, upload, false).await?.document(&mut tx).await?;
     tx.commit().await?;
     Ok(response(true, document))
@@ -90,6 +101,20 @@ async fn seal(tx: &mut PgConnection, record: &OdometerRead, notes: &str) -> Resu
     key.seal(header.upload_id, notes).map(Some).map_err(|error| INTERNAL.caused_by(error))
 }
 
+/// Keeps what a person has said until another has looked, and frees the item for that one.
+async fn keep(tx: &mut PgConnection, upload: UploadId, opinion: &Opinion) -> Result<(), ApiError> {
+    let opinion = serde_json::to_value(opinion).map_err(|error| INTERNAL.caused_by(error))?;
+    sqlx::query(
+        "update reviews set opinions = opinions || jsonb_build_array($2::jsonb), claimed_by = null, claimed_until = null
+         where upload_id = $1",
+    )
+    .bind(upload.0)
+    .bind(opinion)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 async fn settle(
     tx: &mut PgConnection,
     record: &OdometerRead,
@@ -97,7 +122,10 @@ async fn settle(
     now: Micros,
     decision: &Value,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("update reviews set reviewer_id = $2, decided_at = $3, decision = $4 where upload_id = $1")
+    sqlx::query(
+        "update reviews set reviewer_id = $2, decided_at = $3, decision = $4, claimed_by = null, claimed_until = null
+         where upload_id = $1",
+    )
         .bind(record.header.upload_id.0)
         .bind(reviewer.0)
         .bind(now.to_utc())

@@ -1,5 +1,5 @@
-//! A review that nobody decides in time ends all the same: the driver is told to send a new photo. It is turned down for no fault of theirs,
-//! and goes out as a person's decision does.
+//! A review that nobody decides in time ends all the same: the driver is told to send a new photo. It is turned down for no fault of
+//! theirs, and goes out as a person's decision does.
 
 use std::time::Duration;
 
@@ -78,12 +78,15 @@ async fn portion(
     .bind(PORTION)
     .fetch_all(&mut *tx)
     .await?;
-    sqlx::query("update reviews set decided_at = $2, decision = $3 where upload_id = any($1)")
-        .bind(due.iter().map(|(upload, _)| *upload).collect::<Vec<_>>())
-        .bind(now.to_utc())
-        .bind(json!({ "decision": "expire" }))
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(
+        "update reviews set decided_at = $2, decision = $3, claimed_by = null, claimed_until = null
+         where upload_id = any($1)",
+    )
+    .bind(due.iter().map(|(upload, _)| *upload).collect::<Vec<_>>())
+    .bind(now.to_utc())
+    .bind(json!({ "decision": "expire" }))
+    .execute(&mut *tx)
+    .await?;
     let review = Review {
         reviewer_id: Review::NOBODY,
         decided_at: now,

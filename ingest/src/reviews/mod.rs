@@ -1,8 +1,10 @@
-//! `/v1/reviews`: what waits for a person, and what the person decides. `fraud_check` opens a review with the verdict that asks for one;
+//! `/v1/reviews`: what waits for a person, who works on it, and what people decide. `fraud_check` opens a review with the verdict that asks for one;
 //! the decision goes out as the upload's record, which comes a second time and takes its place behind the driver's others.
 
+mod claim;
 mod decide;
 mod expire;
+mod opinions;
 mod queue;
 
 use std::str::FromStr;
@@ -18,19 +20,31 @@ use warp::http::StatusCode;
 use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use warp::reply::Response;
 
+pub(crate) use self::claim::claim;
 pub(crate) use self::decide::{Desk, post};
 pub use self::expire::{ExpireError, expire};
 pub(crate) use self::queue::{list, photo, show};
 use crate::http::operation::{Operation, one_of, one_of_or_null};
 use crate::http::problem::{
-    ApiError, INTERNAL, INVALID_DECISION, MAINTENANCE, OWN_UPLOAD, PHOTO_STORE_UNAVAILABLE, Problem,
-    REVIEW_DECIDED, REVIEW_EXPIRED,
+    ANOTHER_PERSON, ApiError, INTERNAL, INVALID_DECISION, MAINTENANCE, OPERATOR_NEEDED, OWN_UPLOAD,
+    PHOTO_STORE_UNAVAILABLE, Problem, REVIEW_DECIDED, REVIEW_EXPIRED, REVIEW_HELD,
 };
 use crate::http::reply::Reply;
 
 /// What the decision's route itself refuses.
-pub(crate) const REFUSALS: &[Problem] =
-    &[MAINTENANCE, INVALID_DECISION, OWN_UPLOAD, REVIEW_DECIDED, REVIEW_EXPIRED];
+pub(crate) const REFUSALS: &[Problem] = &[
+    MAINTENANCE,
+    INVALID_DECISION,
+    OWN_UPLOAD,
+    REVIEW_DECIDED,
+    REVIEW_EXPIRED,
+    REVIEW_HELD,
+    ANOTHER_PERSON,
+    OPERATOR_NEEDED,
+];
+/// What the claim's route itself refuses.
+pub(crate) const CLAIM_REFUSALS: &[Problem] =
+    &[OWN_UPLOAD, REVIEW_DECIDED, REVIEW_EXPIRED, REVIEW_HELD, ANOTHER_PERSON, OPERATOR_NEEDED];
 /// What the photo's route itself refuses.
 pub(crate) const PHOTO_REFUSALS: &[Problem] = &[PHOTO_STORE_UNAVAILABLE];
 
@@ -78,6 +92,12 @@ pub(crate) enum Decision {
         #[serde(default, skip_serializing)]
         notes: Option<String>,
     },
+    /// The mileage cannot be read for certain: the driver is asked for another photo
+    AnotherPhoto {
+        /// Kept with the decision, sealed with the driver's key; at most 2,000 bytes
+        #[serde(default, skip_serializing)]
+        notes: Option<String>,
+    },
 }
 
 fn unit_or_null() -> Schema {
@@ -98,7 +118,7 @@ struct Checked {
 
 impl Decision {
     fn checked(&self) -> Result<Checked, ApiError> {
-        let (Self::Approve { notes, .. } | Self::Reject { notes, .. }) = self;
+        let (Self::Approve { notes, .. } | Self::Reject { notes, .. } | Self::AnotherPhoto { notes }) = self;
         if notes.as_ref().is_some_and(|notes| notes.len() > NOTES_MAX) {
             return Err(unusable("notes", format!("notes have at most {NOTES_MAX} bytes")));
         }
@@ -113,6 +133,9 @@ impl Decision {
             Self::Reject { reason, .. } => {
                 let reason = reason.as_deref().map_or(Ok(Reason::ReviewRejected), read_reason)?;
                 Ok(Checked { mileage: None, unit: None, reason: Some(reason), notes })
+            }
+            Self::AnotherPhoto { .. } => {
+                Ok(Checked { mileage: None, unit: None, reason: Some(Reason::AnotherPhoto), notes })
             }
         }
     }
@@ -214,6 +237,8 @@ mod tests {
         let reason = |reason: serde_json::Value| checked(json!({ "decision": "reject", "reason": reason }));
         assert_eq!(reason(json!("edited_photo")).unwrap().reason, Some(Reason::EditedPhoto));
         assert_eq!(checked(json!({ "decision": "reject" })).unwrap().reason, Some(Reason::ReviewRejected));
+        let another = checked(json!({ "decision": "another_photo", "notes": "too far away" })).unwrap();
+        assert_eq!((another.mileage, another.reason), (None, Some(Reason::AnotherPhoto)));
         assert!(reason(json!("over_limit")).is_err());
         assert!(checked(json!({ "decision": "reject", "notes": "n".repeat(2_001) })).is_err());
         for unknown in [json!({ "decision": "perhaps" }), json!({ "decision": "reject", "mileage": "1" })] {

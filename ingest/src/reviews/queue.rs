@@ -1,9 +1,11 @@
 //! What waits for a person, and all that a person needs to see of one upload.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use schemas::events::OdometerRead;
-use schemas::ids::{UploadId, UserId};
+use schemas::ids::{Micros, UploadId, UserId};
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::types::Json as SqlJson;
@@ -11,9 +13,15 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::decide::Desk;
+use super::opinions::{Needs, Opinion};
 use super::{Photo, photo_path};
-use crate::auth::admission::Reviewer;
-use crate::http::problem::{ApiError, REVIEW_NOT_FOUND};
+use crate::auth::admission::{Caller, Reviewer};
+use crate::auth::keys::Role;
+use crate::http::problem::{
+    ANOTHER_PERSON, ApiError, OPERATOR_NEEDED, OWN_UPLOAD, REVIEW_DECIDED, REVIEW_EXPIRED, REVIEW_HELD,
+    REVIEW_NOT_FOUND,
+};
 use crate::http::reply::Json;
 use crate::http::request::{Dependency, Path, PathParameter, uuid_schema};
 use crate::queries::page::{Page, PageQuery, Place};
@@ -52,11 +60,16 @@ pub(super) struct Row {
     opened_at: DateTime<Utc>,
     reason: String,
     detail: String,
-    signals: Value,
+    pub signals: Value,
     pub record: SqlJson<OdometerRead>,
-    pub reviewer_id: Option<Uuid>,
+    reviewer_id: Option<Uuid>,
     decided_at: Option<DateTime<Utc>>,
-    pub decision: Option<Value>,
+    decision: Option<Value>,
+    risk: i16,
+    ranked_at: Option<DateTime<Utc>>,
+    claimed_by: Option<Uuid>,
+    claimed_until: Option<DateTime<Utc>>,
+    pub opinions: SqlJson<Vec<Opinion>>,
 }
 
 /// A review in the queue
@@ -76,6 +89,9 @@ pub(crate) struct ReviewItem {
     reading: Option<Decimal>,
     /// What the driver typed
     claimed: Option<Decimal>,
+    /// How much speaks for fraud: the sum of what each check against it counts, 0 to 20. A point is worth six hours of waiting
+    risk: i16,
+    needs: Needs,
 }
 
 /// What was read on the photo
@@ -122,6 +138,11 @@ pub(crate) struct ReviewDocument {
     reviewer_id: Option<Uuid>,
     #[schema(format = DateTime)]
     decided_at: Option<String>,
+    /// Until when somebody works on it; null where nobody does
+    #[schema(format = DateTime)]
+    claimed_until: Option<String>,
+    /// What people have said before who did not decide alone; empty until two have, so that the second looks with their own eyes
+    opinions: Vec<Opinion>,
 }
 
 impl Row {
@@ -134,6 +155,54 @@ impl Row {
             detail: self.detail.clone(),
             reading: self.record.reading.as_ref().and_then(|reading| Some(reading.best.as_ref()?.value)),
             claimed: self.record.stamp.claimed_mileage,
+            risk: self.risk,
+            needs: Needs::after(&self.opinions),
+        }
+    }
+
+    /// Its place in the queue.
+    fn place(&self) -> Place {
+        (self.ranked_at.unwrap_or(self.accepted_at), self.upload_id)
+    }
+
+    /// What this person has said of it, whether or not that decided it.
+    pub(super) fn said_by(&self, person: UserId) -> Option<&Value> {
+        let decision = self.decision.as_ref().filter(|_| self.reviewer_id == Some(person.0));
+        let opinion = self.opinions.iter().find(|opinion| opinion.reviewer_id == person);
+        decision.or(opinion.map(|opinion| &opinion.decision))
+    }
+
+    /// Refuses whose photo it is.
+    pub(super) fn refuse_own(&self, caller: &Caller) -> Result<(), ApiError> {
+        if self.user_id == caller.user.0 { Err(OWN_UPLOAD.error()) } else { Ok(()) }
+    }
+
+    /// Refuses what is decided or has ended by itself.
+    pub(super) fn refuse_ended(&self) -> Result<(), ApiError> {
+        match (&self.decision, self.reviewer_id) {
+            (None, _) => Ok(()),
+            (Some(_), Some(_)) => Err(REVIEW_DECIDED.error()),
+            (Some(_), None) => Err(REVIEW_EXPIRED.error()),
+        }
+    }
+
+    /// Refuses who may not decide it now: whose photo it is, who has said what they saw, who is no operator where one is needed, and
+    /// everybody while another works on it.
+    pub(super) fn refuse(&self, caller: &Caller, now: Micros) -> Result<(), ApiError> {
+        self.refuse_own(caller)?;
+        if self.said_by(caller.user).is_some() {
+            return Err(ANOTHER_PERSON.error());
+        }
+        if Needs::after(&self.opinions) == Needs::Operator && caller.role != Role::Operator {
+            return Err(OPERATOR_NEEDED.error());
+        }
+        let held = self.claimed_by.filter(|holder| *holder != caller.user.0).and(self.claimed_until);
+        match held.map(|until| until.signed_duration_since(now.to_utc())) {
+            Some(left) if left > chrono::TimeDelta::zero() => {
+                let seconds = left.num_seconds().unsigned_abs() + 1;
+                Err(REVIEW_HELD.error().retry_after(seconds))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -159,6 +228,8 @@ impl Row {
             decision: self.decision.clone(),
             reviewer_id: self.reviewer_id,
             decided_at: self.decided_at.map(instant),
+            claimed_until: self.claimed_until.map(instant),
+            opinions: if self.opinions.len() > 1 { self.opinions.0.clone() } else { Vec::new() },
         })
     }
 }
@@ -179,21 +250,27 @@ pub(super) async fn find(
     found.ok_or_else(|| REVIEW_NOT_FOUND.error())
 }
 
-/// What waits, oldest first. Nobody is shown photos of their own: they could not decide them.
+/// What waits for this person, the riskiest and oldest first: without photos of their own, what others work on, what they have looked at
+/// already, and what an operator is asked about, unless they are one.
 async fn waiting(
     pool: &PgPool,
-    reviewer: UserId,
+    caller: &Caller,
     (at, id): Place,
-    limit: i64,
+    (now, limit): (Micros, i64),
 ) -> Result<Vec<Row>, sqlx::Error> {
     sqlx::query_as(
         "select * from reviews
-         where decided_at is null and (accepted_at, upload_id) > ($1, $2) and user_id <> $3
-         order by accepted_at, upload_id limit $4",
+         where decided_at is null and (coalesce(ranked_at, accepted_at), upload_id) > ($1, $2) and user_id <> $3
+            and (claimed_by is null or claimed_by = $3 or claimed_until <= $4)
+            and not opinions @> jsonb_build_array(jsonb_build_object('reviewer_id', $3::text))
+            and (jsonb_array_length(opinions) < 2 or $5)
+         order by coalesce(ranked_at, accepted_at), upload_id limit $6",
     )
     .bind(at)
     .bind(id)
-    .bind(reviewer.0)
+    .bind(caller.user.0)
+    .bind(now.to_utc())
+    .bind(caller.role == Role::Operator)
     .bind(limit)
     .fetch_all(pool)
     .await
@@ -221,12 +298,13 @@ async fn history(
 
 /// `GET /v1/reviews`.
 pub(crate) async fn list(
-    Dependency(pool): Dependency<PgPool>,
+    Dependency(desk): Dependency<Arc<Desk>>,
     Reviewer(caller): Reviewer,
     query: PageQuery,
 ) -> Result<Page<ReviewItem>, ApiError> {
-    let rows = waiting(&pool, caller.user, query.after_oldest(), query.rows()).await?;
-    Ok(query.page(&rows, |row| (row.accepted_at, row.upload_id), Row::item))
+    let asked = (desk.clock.now(), query.rows());
+    let rows = waiting(&desk.pool, &caller, query.after_oldest(), asked).await?;
+    Ok(query.page(&rows, Row::place, Row::item))
 }
 
 /// `GET /v1/reviews/{id}`.

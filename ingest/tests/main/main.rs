@@ -7,6 +7,7 @@ mod chain;
 mod claims;
 mod kafka;
 mod live;
+mod queue;
 mod recovery;
 mod reviews;
 mod rewards;

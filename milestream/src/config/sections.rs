@@ -145,6 +145,10 @@ pub struct Ingest {
 pub struct Reviews {
     /// Days after which a review that nobody has decided ends by itself: the driver is asked for a new photo. At least 1.
     pub time_out_days: u32,
+    /// Minutes for which an item of the queue is the person's who has claimed it. At least 1.
+    pub claim_minutes: u32,
+    /// Kilometres since the vehicle's last verified reading beyond which nobody approves alone: another person has to see the same.
+    pub second_person_above_km: u32,
 }
 
 /// The engine of stages and sinks.
@@ -324,7 +328,7 @@ impl Default for Ingest {
 
 impl Default for Reviews {
     fn default() -> Self {
-        Self { time_out_days: 14 }
+        Self { time_out_days: 14, claim_minutes: 10, second_person_above_km: 1_000 }
     }
 }
 

@@ -3,10 +3,34 @@
 use runtime::StageError;
 use schemas::events::{OdometerRead, Verdict};
 use schemas::ids::Micros;
+use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{PgConnection, query};
 
 use super::judge::Judgement;
+
+/// What each check counts for fraud where it speaks against an upload: a picture that is there twice more than a number that is hard
+/// to read.
+const RISKS: [(&str, i16); 10] = [
+    ("same_pixels", 4),
+    ("rollback", 3),
+    ("distance_for_time", 3),
+    ("neighbours", 2),
+    ("unit", 2),
+    ("claim_difference", 2),
+    ("claimed_unit", 1),
+    ("capture_age_seconds", 1),
+    ("several_readings", 1),
+    ("confidence", 1),
+];
+/// What a point of risk is worth in waiting, microseconds: six hours, so that what is merely hard to read is not overtaken for ever.
+const POINT_US: i64 = 6 * 60 * 60 * 1_000_000;
+
+/// How much speaks for fraud.
+fn risk(signals: &Value) -> i16 {
+    let against = |check: &str| signals["checks"][check]["against"] == Value::Bool(true);
+    RISKS.iter().filter(|(check, _)| against(check)).map(|(_, counts)| counts).sum()
+}
 
 /// The reviews that a batch opens.
 #[derive(Debug, Default)]
@@ -17,6 +41,17 @@ struct Row {
     record: OdometerRead,
     judgement: Judgement,
     at: Micros,
+}
+
+impl Row {
+    fn risk(&self) -> i16 {
+        risk(&self.judgement.signals)
+    }
+
+    /// Its place in the queue.
+    fn ranked_at(&self) -> Micros {
+        Micros(self.record.header.accepted_at.0.saturating_sub(i64::from(self.risk()) * POINT_US))
+    }
 }
 
 impl Opened {
@@ -45,9 +80,9 @@ impl Opened {
         }
         let rows = &self.0;
         query(
-            "insert into reviews (upload_id, user_id, accepted_at, opened_at, reason, detail, signals, record)
+            "insert into reviews (upload_id, user_id, accepted_at, opened_at, reason, detail, signals, record, risk, ranked_at)
              select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[], $7::jsonb[],
-                $8::jsonb[])
+                $8::jsonb[], $9::smallint[], $10::timestamptz[])
              on conflict (upload_id) do nothing",
         )
         .bind(rows.iter().map(|row| row.record.header.upload_id.0).collect::<Vec<_>>())
@@ -58,8 +93,30 @@ impl Opened {
         .bind(rows.iter().map(|row| row.judgement.detail.clone().unwrap_or_default()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| Json(&row.judgement.signals)).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| Json(&row.record)).collect::<Vec<_>>())
+        .bind(rows.iter().map(Row::risk).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.ranked_at().to_utc()).collect::<Vec<_>>())
         .execute(tx)
         .await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_may_be_fraud_counts_more_than_what_is_hard_to_read_and_what_speaks_for_it_nothing() {
+        let checks = |checks: Value| risk(&json!({ "checks": checks }));
+        let (against, passed) = (json!({ "against": true }), json!({ "against": false }));
+        assert_eq!(
+            checks(json!({ "confidence": against, "rollback": passed, "account_active": against })),
+            1
+        );
+        assert_eq!(checks(json!({ "same_pixels": against, "confidence": against })), 5);
+        assert_eq!(risk(&json!({})), 0);
+        assert_eq!(RISKS.iter().map(|(_, counts)| counts).sum::<i16>(), 20);
     }
 }
