@@ -3,11 +3,12 @@
 //!
 //! Nothing here knows Kafka, a database or a reward: a payout is a list of clauses, an id and a receipt.
 //!
-//! Sources: Thor v2.4.4 (`vechain/thor`), VIP-191 (gas payers), VIP-251 (dynamic fees), the Web3 Secret Storage
+//! Sources: Thor v2.4.4 (`vechain/thor`), VIP-191 (gas payers), VIP-192 (certificates), VIP-251 (dynamic fees), EIP-712, the Web3 Secret Storage
 //! definition and the `VeBetterDAO` contracts 4.1.0.
 
 pub mod abi;
 pub mod amount;
+pub mod certificate;
 pub mod contract;
 pub mod deploy;
 pub mod fee;
@@ -20,9 +21,12 @@ pub mod keystore;
 pub mod node;
 pub mod signer;
 pub mod tx;
+pub mod typed_data;
 
 pub use amount::{AmountError, Wei};
+pub use certificate::Certificate;
 pub use id::{Address, AppId, BlockId, IdError, TxId};
 pub use node::{Node, NodeError};
 pub use signer::{Signature, Signer, SignerError};
 pub use tx::{BlockRef, Clause, Fees, SignedTx, TxError, UnsignedTx};
+pub use typed_data::TypedData;

@@ -32,6 +32,9 @@ pub enum SignerError {
     /// r or s is zero or too large, or no public key fits.
     #[error("the signature fits no public key")]
     Unrecoverable,
+    /// The signature is somebody else's, or of something else.
+    #[error("the signature is not the signer's")]
+    Other,
     /// The curve library could not sign: with RFC 6979 this needs a digest that no one has found.
     #[error("signing failed")]
     Failed,
@@ -59,6 +62,14 @@ impl Signature {
         VerifyingKey::recover_from_prehash(prehash, &signature, recovery)
             .map(|key| address_of(&key))
             .map_err(|_| SignerError::Unrecoverable)
+    }
+
+    /// Checks that it is `signer`'s of `prehash`.
+    ///
+    /// # Errors
+    /// [`SignerError::Other`], and whatever [`Self::recover`] refuses.
+    pub fn verify(&self, prehash: &[u8; 32], signer: Address) -> Result<(), SignerError> {
+        if self.recover(prehash)? == signer { Ok(()) } else { Err(SignerError::Other) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Transactions and keystores against VeChain's own library, `@vechain/sdk-core`, run by Node.js as an oracle. Needs `node` and `npm`;
+//! Transactions, keystores and what wallets sign to sign in, against VeChain's own library, `@vechain/sdk-core`, run by Node.js as an oracle. Needs `node` and `npm`;
 //! the exact version and its dependencies are pinned in `tests/sdk/package-lock.json` and installed below the target folder.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
@@ -9,8 +9,13 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use alloy_primitives::U256;
+use chain::certificate::Payload;
 use chain::keystore::{Keystore, Password, ScryptCost, generate_key};
-use chain::{Address, BlockRef, Clause, Fees, SignedTx, Signer, TxId, UnsignedTx, Wei};
+use chain::typed_data::Member;
+use chain::{
+    Address, BlockRef, Certificate, Clause, Fees, Signature, SignedTx, Signer, TxId, TypedData, UnsignedTx,
+    Wei,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 use secrecy::ExposeSecret;
@@ -233,4 +238,52 @@ fn keystores_open_in_both_directions() {
     let theirs = Keystore::from_json(&responses[1]["keystore"].to_string()).unwrap();
     assert_eq!(theirs.open(&password).unwrap().address(), signer.address(), "we open the library's keystore");
     assert!(responses[2]["error"].is_string(), "a wrong password opens nothing");
+}
+
+/// Text as people write it, composed (NFC) as the library would make it.
+fn text(rng: &mut StdRng) -> String {
+    let letters: Vec<char> = "ab Zé☃\"\\/\n\t\u{1}\u{7f}\u{2028}ß漢😀".chars().collect();
+    (0..rng.random_range(0..40)).map(|_| letters[rng.random_range(0..letters.len())]).collect()
+}
+
+#[test]
+fn certificates_and_typed_data_that_vechains_own_library_signed_are_their_signers() {
+    let seed: u64 = rand::random();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut questions = Vec::new();
+    let mut hashes = Vec::new();
+    for _ in 0..200 {
+        let key: [u8; 32] = std::array::from_fn(|n| if n == 0 { 0x7f } else { rng.random() });
+        let signer = Signer::from_hex(&hex::encode(key)).unwrap().address();
+        let certificate = Certificate {
+            domain: text(&mut rng),
+            payload: Payload { content: text(&mut rng), kind: "text".into() },
+            purpose: "identification".into(),
+            signer,
+            timestamp: rng.random_range(0..4_000_000_000),
+        };
+        // As a page gives it: in another order and with the checksum's capitals.
+        questions.push(json!({ "key": hex_of(&key), "certify": {
+            "purpose": certificate.purpose, "payload": { "type": "text", "content": certificate.payload.content },
+            "domain": certificate.domain, "timestamp": certificate.timestamp, "signer": signer.checksummed(),
+        }}));
+        hashes.push((certificate.signing_hash(), signer));
+        let typed = TypedData {
+            name: text(&mut rng),
+            version: "1".into(),
+            primary_type: "Proof",
+            members: vec![
+                ("statement", Member::Text(text(&mut rng))),
+                ("wallet", Member::Address(signer)),
+                ("empty", Member::Text(String::new())),
+            ],
+        };
+        questions.push(json!({ "key": hex_of(&key), "typed": typed.document() }));
+        hashes.push((typed.signing_hash(), signer));
+    }
+    for (response, (hash, signer)) in ask(&questions).iter().zip(hashes) {
+        let signature = response["signature"].as_str().unwrap_or_else(|| panic!("{response}, seed {seed}"));
+        let signature = Signature::try_from(hex::decode(&signature[2..]).unwrap().as_slice()).unwrap();
+        assert_eq!(signature.verify(&hash, signer), Ok(()), "seed {seed}");
+    }
 }

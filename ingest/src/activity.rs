@@ -103,21 +103,22 @@ impl ActivityLog {
         };
         let mut stack_trace = error.causes();
         stack_trace.truncate(stack_trace.floor_char_boundary(STACK_BYTES));
-        self.log(
-            &ErrorLog {
-                error_type: error_type.to_owned(),
-                error_code: problem.code.to_owned(),
-                error_message: problem.title.to_owned(),
-                stack_trace,
-                user_id: None,
-                module: "ingest".to_owned(),
-                severity: "medium".to_owned(),
-                resolved: false,
-                resolution_notes: None,
-            },
-            EventId(Uuid::now_v7()),
-            now,
-        );
+        self.write(&ErrorLog {
+            error_type: error_type.to_owned(),
+            error_code: problem.code.to_owned(),
+            error_message: problem.title.to_owned(),
+            stack_trace,
+            user_id: None,
+            module: "ingest".to_owned(),
+            severity: "medium".to_owned(),
+            resolved: false,
+            resolution_notes: None,
+        });
+    }
+
+    /// Logs a document of its own, now.
+    pub(crate) fn write<D: LogDocument>(&self, document: &D) {
+        self.log(document, EventId(Uuid::now_v7()), self.clock.now());
     }
 
     fn log<D: LogDocument>(&self, document: &D, event_id: EventId, at: Micros) {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::activity::ActivityLog;
 use crate::auth::admission::Admission;
-use crate::auth::keys::KeySet;
+use crate::auth::keys::{KeySet, TokenSigner};
 use crate::auth::rate::Limiter;
 use crate::auth::standing::Accounts;
 use crate::chain::events::ChainIntake;
@@ -23,6 +23,7 @@ use crate::http::places::{Memory, Places};
 use crate::http::problem::ApiError;
 use crate::http::request::Provide;
 use crate::http::shares::Shares;
+use crate::login::{Network, SignIn, domains};
 use crate::metrics::GatewayMetrics;
 use crate::queries::live::Streams;
 use crate::reviews::Desk;
@@ -46,6 +47,8 @@ pub struct Dependencies {
     pub check: Arc<dyn PhotoCheck>,
     /// Public keys of tokens.
     pub keys: KeySet,
+    /// Signs the tokens of those who sign in; nobody does where it has no key.
+    pub signer: TokenSigner,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// What is counted.
@@ -72,6 +75,8 @@ pub struct Gateway {
     desk: Arc<Desk>,
     photos: PhotoStore,
     intake: Arc<ChainIntake>,
+    sign_in: Arc<SignIn>,
+    keys: KeySet,
 }
 
 impl Gateway {
@@ -83,6 +88,7 @@ impl Gateway {
         let publisher = Arc::new(publisher(&config, &dependencies, log.clone()));
         let uploads = Arc::new(uploads(&config, &dependencies, publisher.clone()));
         let intake = Arc::new(chain_intake(&config, &dependencies));
+        let sign_in = Arc::new(sign_in(&config, &dependencies, log.clone()));
         let Dependencies { pool, photos, keys, clock, metrics, health, schemas, .. } = dependencies;
         Self {
             sweeper: Arc::new(Sweeper {
@@ -114,7 +120,7 @@ impl Gateway {
             photos,
             admission: Arc::new(Admission {
                 accounts: Accounts::new(pool.clone()),
-                keys,
+                keys: keys.clone(),
                 clock,
                 limiter: Limiter::default(),
                 rates: config.rates,
@@ -127,6 +133,8 @@ impl Gateway {
             pool,
             uploads,
             intake,
+            sign_in,
+            keys,
         }
     }
 
@@ -197,6 +205,18 @@ fn chain_intake(config: &GatewayConfig, dependencies: &Dependencies) -> ChainInt
     }
 }
 
+fn sign_in(config: &GatewayConfig, dependencies: &Dependencies, log: Arc<ActivityLog>) -> SignIn {
+    SignIn {
+        pool: dependencies.pool.clone(),
+        clock: dependencies.clock.clone(),
+        schemas: dependencies.schemas,
+        log,
+        signer: dependencies.signer.clone(),
+        network: config.chain.as_ref().and_then(|chain| Network::of(&chain.genesis_id)),
+        domains: domains(&config.base_url, &config.cors_origins),
+    }
+}
+
 macro_rules! provides {
     ($($type:ty: $field:ident;)*) => {
         $(impl Provide<$type> for Gateway {
@@ -217,4 +237,6 @@ provides! {
     Arc<Desk>: desk;
     PhotoStore: photos;
     Arc<ChainIntake>: intake;
+    Arc<SignIn>: sign_in;
+    KeySet: keys;
 }

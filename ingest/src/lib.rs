@@ -1,7 +1,8 @@
 //! The gateway: photos come in over HTTP, are kept durably, and go to Kafka as `uploads.received`; clients ask here what became of them.
 //!
 //! `routes` is the table of routes: from a row follow dispatch, metrics and `/openapi.json`. A handler is an async function; what it
-//! needs of the request and of the gateway are its arguments, which `http` reads in their order. `auth` says who asks, `uploads`
+//! needs of the request and of the gateway are its arguments, which `http` reads in their order. `auth` says who asks, `login` makes
+//! somebody who signs with a wallet one who may ask, `uploads`
 //! takes photos (its own page shows the way of one, file by file), `queries` serves the tables, `claims` takes what drivers ask
 //! for, `reviews` what people decide and `chain` what the watcher of the chain reports. `gateway` puts all of it together, [`serve`]
 //! serves it.
@@ -15,6 +16,7 @@ mod claims;
 pub mod config;
 mod gateway;
 mod http;
+mod login;
 pub mod metrics;
 mod ops;
 mod outbox;
@@ -30,7 +32,7 @@ pub use auth::keys;
 pub use config::GatewayConfig;
 pub use gateway::{Dependencies, Gateway};
 pub use http::problem;
-pub use keys::{KeySet, Role, SigningKey};
+pub use keys::{KeySet, Role, SigningKey, TokenSigner};
 pub use reviews::{ExpireError, expire as expire_reviews};
 pub use schema_ids::SchemaIds;
 pub use serve::serve;

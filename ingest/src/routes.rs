@@ -5,16 +5,33 @@ use std::sync::Arc;
 
 use crate::config::GatewayConfig;
 use crate::gateway::Gateway;
-use crate::http::handler::{Route, get, post};
+use crate::http::handler::{Route, delete, get, post};
 use crate::http::openapi::{About, document};
 use crate::http::problem::{ApiError, BUSY};
 use crate::http::reply::{AnyJson, Json};
 use crate::http::request::Dependency;
-use crate::{chain, claims, ops, queries, reviews, uploads};
+use crate::{chain, claims, login, ops, queries, reviews, uploads};
 
 /// The table.
 pub(crate) fn table() -> Vec<Route<Gateway>> {
     vec![
+        post("/v1/auth/challenge", "Ask for what a wallet is to sign", login::challenge::post)
+            .description("A challenge lasts five minutes and is good for one signature, of this address, for this domain and network.")
+            .refuses(login::challenge::REFUSALS),
+        post("/v1/auth/login", "Sign in with a wallet's signature", login::sign_in::post)
+            .description(
+                "The signed challenge as a certificate (VIP-192) or as typed data (EIP-712). The first login makes the account, with \
+                 this wallet as its primary one.",
+            )
+            .refuses(login::proof::REFUSALS)
+            .refuses(login::sign_in::REFUSALS),
+        post("/v1/auth/refresh", "New tokens for a refresh token", login::refresh::post)
+            .description("A refresh token is good once. One that comes again ends its session: somebody else has it too.")
+            .refuses(login::refresh::REFUSALS),
+        post("/v1/auth/logout", "End this session", login::sessions::logout),
+        get("/v1/sessions", "Where you are signed in, newest first", login::sessions::list),
+        delete("/v1/sessions/{id}", "End one of your sessions", login::sessions::delete),
+        get("/.well-known/jwks.json", "The public keys of access tokens", login::jwks::get),
         post("/v1/uploads", "Send a photo of an odometer", uploads::post::post)
             .description(
                 "The photo (JPEG, PNG or WebP) is kept as received. The same photo of the same user again \

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{ForwardedBy, Proxies, Rate};
 use crate::{
-    Dependencies, Gateway, GatewayConfig, HeaderCheck, KeySet, PhotoStore, SchemaIds, SigningKey, serve,
+    Dependencies, Gateway, GatewayConfig, HeaderCheck, KeySet, PhotoStore, SchemaIds, SigningKey,
+    TokenSigner, serve,
 };
 
 struct Running {
@@ -45,6 +46,7 @@ async fn start(change: impl FnOnce(&mut GatewayConfig)) -> Running {
         photos: PhotoStore::open(url.as_str(), false, []).unwrap(),
         check: Arc::new(HeaderCheck),
         keys: KeySet::from_jwks(&SigningKey::generate().unwrap().jwks()).unwrap(),
+        signer: TokenSigner::default(),
         clock: Arc::new(SystemClock),
         metrics: crate::metrics::GatewayMetrics::new().unwrap(),
         health: health.clone(),

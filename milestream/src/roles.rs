@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use ingest::config::{GatewayConfig, Rate, Rates};
 use ingest::metrics::GatewayMetrics;
-use ingest::{Dependencies, Gateway, HeaderCheck, KeySet, PhotoStore};
+use ingest::{Dependencies, Gateway, HeaderCheck, PhotoStore, TokenSigner};
 use processors::chain_submission::network;
 use processors::pipeline::{Kind, STAGES};
 use runtime::clock::{Clock, SystemClock};
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::topics;
 use crate::config::Config;
-use crate::{database, payments, schema_ids, timers};
+use crate::{database, key_files, payments, schema_ids, timers};
 
 /// The sinks by name.
 pub const SINKS: [&str; 3] = ["postgres", "mongo", "analytics"];
@@ -265,16 +265,16 @@ fn open_photos(config: &Config) -> Result<PhotoStore> {
 
 async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: CancellationToken) -> Result<()> {
     let section = &config.ingest;
-    let keys = std::fs::read_to_string(&config.keys.jwks_file).with_context(|| {
-        format!("keys.jwks_file {}: run `milestream keys generate`", config.keys.jwks_file.display())
-    })?;
+    let (keys, signing_key) = key_files::read(config)?;
+    let signer = TokenSigner::new(signing_key);
     let producer = engine.producer("ingest", DELIVERY_TIMEOUT)?;
     let dependencies = Dependencies {
         pool,
         outbound: Arc::new(producer),
         photos: open_photos(config)?,
         check: Arc::new(HeaderCheck),
-        keys: KeySet::from_jwks(&keys)?,
+        keys: keys.clone(),
+        signer: signer.clone(),
         clock: Arc::new(SystemClock),
         metrics: GatewayMetrics::register(&engine.metrics.exporter)?,
         health: engine.health.clone(),
@@ -284,7 +284,11 @@ async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: Cance
         .await
         .with_context(|| format!("ingest.listen {}: choose another port or address", section.listen))?;
     tracing::info!(listen = %section.listen, "gateway");
-    ingest::serve(listener, Gateway::new(gateway_config(config)?, dependencies), stop).await;
+    let gateway = Gateway::new(gateway_config(config)?, dependencies);
+    tokio::join!(
+        ingest::serve(listener, gateway, stop.clone()),
+        key_files::follow(config, &keys, &signer, &stop)
+    );
     Ok(())
 }
 

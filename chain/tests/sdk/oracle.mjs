@@ -3,13 +3,16 @@
 //   { decode }                 -> { id, origin, gasPayer, raw }     reads bytes that were signed elsewhere
 //   { keystore, password }     -> { key }                           opens a keystore
 //   { encrypt, password }      -> { keystore }                      writes one
+//   { certify, key }           -> { signature }                     signs a certificate (VIP-192)
+//   { typed, key }             -> { signature }                     signs typed data (EIP-712), as the library's signers do
 // Private keys here are random ones of the test. Run with the folder that holds node_modules as its argument.
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 const require = createRequire(join(process.argv[2], "package.json"));
-const { HexUInt, Transaction, keystore } = require("@vechain/sdk-core");
+const { Certificate, HexUInt, Secp256k1, Transaction, keystore } = require("@vechain/sdk-core");
+const { hashTypedData } = require("viem");
 
 const bytes = (hex) => HexUInt.of(hex).bytes;
 const hex = (data) => "0x" + Buffer.from(data).toString("hex");
@@ -32,6 +35,12 @@ async function respond(question) {
   if (question.encrypt) {
     const password = new TextEncoder().encode(question.password);
     return { keystore: await keystore.encrypt(bytes(question.encrypt), password) };
+  }
+  if (question.certify) {
+    return { signature: Certificate.of(question.certify).sign(bytes(question.key)).signature };
+  }
+  if (question.typed) {
+    return { signature: hex(Secp256k1.sign(bytes(hashTypedData(question.typed)), bytes(question.key))) };
   }
   const unsigned = Transaction.of(question.body);
   const signed = question.payer

@@ -1,4 +1,5 @@
-//! What operators do to accounts by command: tokens and wallets.
+//! Accounts: their tokens, sessions and wallets.
 
+pub(crate) mod session;
 pub mod token;
 pub mod wallets;

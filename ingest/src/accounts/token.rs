@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use schemas::codec::CodecError;
 use schemas::events::AccountChanged;
 use schemas::ids::{EventId, Micros, UserId, natural};
 use schemas::logs::{AuthLog, LogDocument as _};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::session::NewSession;
 use crate::auth::keys::{AUDIENCE, Claims, ISSUER, KeyError, Role, SigningKey};
+use crate::http::problem::{ACCOUNT_LOCKED, ApiError, INTERNAL};
 use crate::outbox::{OutboxError, announce};
 use crate::schema_ids::SchemaIds;
 
@@ -40,6 +41,16 @@ pub enum TokenError {
     /// The database.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Locked(_) => ACCOUNT_LOCKED.error(),
+            TokenError::Database(error) => error.into(),
+            other => INTERNAL.caused_by(other),
+        }
+    }
 }
 
 impl From<OutboxError> for TokenError {
@@ -85,7 +96,18 @@ pub async fn issue(
         .bind(now.to_utc())
         .execute(&mut *tx)
         .await?;
-    session(&mut tx, &claims, &token, now.to_utc()).await?;
+    // An operator's token is not refreshed: the hash is that of a random secret nobody has.
+    let nobodys: [u8; 32] = rand::random();
+    let session = NewSession {
+        id: claims.sid,
+        user: user.0,
+        access: &token,
+        refresh: &nobodys,
+        expires_at: now.to_utc() + TimeDelta::days(7),
+        address: None,
+        agent: None,
+    };
+    session.insert(&mut tx, now.to_utc()).await?;
     let log = AuthLog {
         user_id: Some(user.to_string()),
         action: "login".to_owned(),
@@ -163,46 +185,4 @@ async fn preferences(tx: &mut PgConnection, user: UserId, at: DateTime<Utc>) -> 
     .execute(tx)
     .await?;
     Ok(())
-}
-
-async fn session(
-    tx: &mut PgConnection,
-    claims: &Claims,
-    token: &str,
-    now: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
-    // An operator's token is not refreshed: the hash is that of a random secret nobody has.
-    let nobodys: [u8; 32] = rand::random();
-    let minute = now.with_second(0).and_then(|at| at.with_nanosecond(0)).unwrap_or(now);
-    sqlx::query(
-        "insert into user_sessions (id, user_id, session_token, refresh_token, expires_at, created_at, is_active,
-           last_activity) values ($1, $2, $3, $4, $5, $6, true, $7)",
-    )
-    .bind(claims.sid)
-    .bind(claims.sub.0)
-    .bind(fingerprint(token.as_bytes()))
-    .bind(fingerprint(&nobodys))
-    .bind(now + TimeDelta::days(7))
-    .bind(now)
-    .bind(minute)
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// `sha256:` and 64 hex digits.
-fn fingerprint(secret: &[u8]) -> String {
-    format!("sha256:{}", hex::encode(Sha256::digest(secret)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fingerprint_has_71_characters_and_not_the_secret() {
-        let print = fingerprint(b"secret");
-        assert_eq!(print.len(), 71);
-        assert!(print.starts_with("sha256:") && !print.contains("secret"));
-    }
 }

@@ -60,23 +60,37 @@ pub async fn add_wallet(
     let mut tx = pool.begin().await?;
     // Locks the account's row, so that two first wallets cannot both be primary.
     account(&mut tx, schemas, user, now).await?;
+    let id = ensure_linked(&mut tx, user, &address, network, now).await?;
+    tx.commit().await?;
+    Ok(id)
+}
+
+/// The user's wallet of an address (in lower case), linked now where it was not.
+///
+/// # Errors
+/// [`WalletError::Taken`] where it is another account's.
+pub(crate) async fn ensure_linked(
+    tx: &mut PgConnection,
+    user: UserId,
+    address: &str,
+    network: &str,
+    now: Micros,
+) -> Result<Uuid, WalletError> {
     let taken: bool = sqlx::query_scalar(
         "select exists (select from user_wallets where wallet_type = 'vechain' and wallet_address = $2 and user_id <> $1)
              or exists (select from users where wallet_address = $2 and id <> $1)",
     )
     .bind(user.0)
-    .bind(&address)
+    .bind(address)
     .fetch_one(&mut *tx)
     .await?;
     if taken {
         return Err(WalletError::Taken);
     }
-    let id = match linked(&mut tx, user, &address, network).await? {
-        Some(id) => id,
-        None => link(&mut tx, user, &address, network, now).await?,
-    };
-    tx.commit().await?;
-    Ok(id)
+    match linked(tx, user, address, network).await? {
+        Some(id) => Ok(id),
+        None => Ok(link(tx, user, address, network, now).await?),
+    }
 }
 
 /// Lower case; none where it is no address.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use runtime::clock::Clock;
 use schemas::ids::UserId;
+use uuid::Uuid;
 use warp::http::HeaderMap;
 
 use super::address::Proxies;
@@ -25,6 +26,8 @@ pub(crate) struct Caller {
     pub(crate) user: UserId,
     pub(crate) address: IpAddr,
     pub(crate) role: Role,
+    /// `user_sessions.id`.
+    pub(crate) session: Uuid,
     /// False while uploads are paused.
     pub(crate) writable: bool,
 }
@@ -36,6 +39,16 @@ pub(crate) struct Uploader(pub(crate) Caller);
 /// A caller who may decide reviews.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reviewer(pub(crate) Caller);
+
+/// The address of somebody who has no token yet, within its rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Visitor(pub(crate) IpAddr);
+
+/// `User-Agent`, as much of it as is kept.
+pub(crate) struct Agent(pub(crate) Option<String>);
+
+/// Characters of a `User-Agent` that are kept.
+const AGENT_MAX: usize = 512;
 
 /// What callers are checked against.
 pub(crate) struct Admission {
@@ -56,6 +69,23 @@ impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Caller {
     fn describe(operation: &mut Operation) {
         operation.secured();
         operation.problems(&[TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, ACCOUNT_LOCKED, RATE_LIMITED]);
+    }
+}
+
+impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Visitor {
+    async fn extract(dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
+        dependencies.provide().address(&request.headers, request.peer).map(Self)
+    }
+
+    fn describe(operation: &mut Operation) {
+        operation.problems(&[RATE_LIMITED]);
+    }
+}
+
+impl<S: Sync> Extract<S> for Agent {
+    async fn extract(_dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
+        let agent = text(&request.headers, "user-agent");
+        Ok(Self(agent.map(|agent| agent.chars().take(AGENT_MAX).collect())))
     }
 }
 
@@ -92,12 +122,18 @@ impl Admission {
     /// Who asks: address within its rate, token valid, user within their rate, account and session active; the database is
     /// asked last.
     async fn admit(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<Caller, ApiError> {
-        let address = self.trusted_proxies.client_address(headers, peer);
-        self.take(Key::ApiAddress(Key::network(address)), self.rates.api_per_address)?;
+        let address = self.address(headers, peer)?;
         let claims = self.keys.check(bearer(headers)?, self.clock.now())?;
         self.take(Key::ApiUser(claims.sub), self.rates.api_per_user)?;
         let writable = self.accounts.check(&claims).await?;
-        Ok(Caller { user: claims.sub, address, role: claims.role, writable })
+        Ok(Caller { user: claims.sub, address, role: claims.role, session: claims.sid, writable })
+    }
+
+    /// Where the request comes from, within its rate.
+    fn address(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<IpAddr, ApiError> {
+        let address = self.trusted_proxies.client_address(headers, peer);
+        self.take(Key::ApiAddress(Key::network(address)), self.rates.api_per_address)?;
+        Ok(address)
     }
 
     /// Within the rates of uploads.

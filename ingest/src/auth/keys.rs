@@ -1,7 +1,7 @@
 //! Bearer tokens: EdDSA JWTs (RFC 8037), signed with one key and checked against a set of public keys (RFC 7517).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
@@ -9,6 +9,7 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, Keypair
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use schemas::ids::{Micros, UserId};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -21,7 +22,7 @@ pub const AUDIENCE: &str = "milestream-api";
 /// A token's issuer may have a clock this many seconds ahead.
 const SKEW_S: i64 = 60;
 /// Keys of a set: a rotation needs two; more only cost memory.
-const KEYS_MAX: usize = 16;
+pub const KEYS_MAX: usize = 16;
 /// Bytes of a token; ours have about 420.
 const TOKEN_MAX: usize = 4096;
 
@@ -135,11 +136,14 @@ impl SigningKey {
     /// The key set that checks this key's tokens, as JSON.
     #[must_use]
     pub fn jwks(&self) -> String {
-        let x = URL_SAFE_NO_PAD.encode(self.key.verifying_key().as_bytes());
-        serde_json::json!({ "keys": [
-            { "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": self.kid, "x": x }
-        ]})
-        .to_string()
+        document(vec![public(&self.kid, &URL_SAFE_NO_PAD.encode(self.key.verifying_key().as_bytes()))])
+            .to_string()
+    }
+
+    /// The key's name in a key set.
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.kid
     }
 
     /// Signs a token.
@@ -152,16 +156,54 @@ impl SigningKey {
     }
 }
 
+fn public(kid: &str, x: &str) -> Value {
+    json!({ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": x })
+}
+
+fn document(keys: Vec<Value>) -> Value {
+    json!({ "keys": keys })
+}
+
+/// The key that a gateway signs access tokens with; none where nobody signs in. Clones share it, so that all see a rotation.
+#[derive(Clone, Debug, Default)]
+pub struct TokenSigner(Arc<RwLock<Option<Arc<SigningKey>>>>);
+
+impl TokenSigner {
+    /// A signer with this key.
+    #[must_use]
+    pub fn new(key: Option<SigningKey>) -> Self {
+        Self(Arc::new(RwLock::new(key.map(Arc::new))))
+    }
+
+    /// Signs with another key from now on.
+    pub fn replace(&self, key: Option<SigningKey>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = key.map(Arc::new);
+    }
+
+    /// The key in force.
+    #[must_use]
+    pub fn key(&self) -> Option<Arc<SigningKey>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Tokens that are remembered as verified: 10,000 x about 250 bytes = 2.5 MB.
 const VERIFIED_MAX: usize = 10_000;
 
-/// The public keys that tokens are checked with, by `kid`.
+/// The public keys that tokens are checked with, by `kid`. Clones share them, so that all see a rotation.
 #[derive(Clone, Debug)]
 pub struct KeySet {
-    keys: HashMap<String, DecodingKey>,
-    /// Claims of tokens whose signature was found right, by the token's SHA-256: a driver sends the same token many times, and a
-    /// signature takes longer to check than all else of a request that is refused. When it is full, it begins anew.
-    verified: Arc<Mutex<HashMap<[u8; 32], Claims>>>,
+    keys: Arc<RwLock<HashMap<String, PublicKey>>>,
+    /// Claims of tokens whose signature was found right, and the key's name, by the token's SHA-256: a driver sends the same token many
+    /// times, and a signature takes longer to check than all else of a request that is refused. When it is full, it begins anew.
+    verified: Arc<Mutex<HashMap<[u8; 32], (String, Claims)>>>,
+}
+
+#[derive(Clone, Debug)]
+struct PublicKey {
+    decoding: DecodingKey,
+    /// The point, base64url: what a key set says of a key beside its name.
+    x: String,
 }
 
 #[derive(Deserialize)]
@@ -193,14 +235,36 @@ impl KeySet {
             }
             let decoding =
                 DecodingKey::from_ed_components(&key.x).map_err(|error| fail(error.to_string()))?;
-            if keys.insert(key.kid.clone(), decoding).is_some() {
+            if keys.insert(key.kid.clone(), PublicKey { decoding, x: key.x }).is_some() {
                 return Err(fail(format!("key {:?} is there twice", key.kid)));
             }
         }
         if !(1..=KEYS_MAX).contains(&keys.len()) {
             return Err(fail(format!("{} keys, 1 to {KEYS_MAX} are wanted", keys.len())));
         }
-        Ok(Self { keys, verified: Arc::default() })
+        Ok(Self { keys: Arc::new(RwLock::new(keys)), verified: Arc::default() })
+    }
+
+    /// Takes another set's keys, for every clone.
+    pub fn replace(&self, other: &Self) {
+        let keys = other.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// Keys of the set.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a set has at least one key")]
+    pub fn len(&self) -> usize {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The JWKS document of the set: public members alone, whatever its file holds beside them.
+    #[must_use]
+    pub fn jwks(&self) -> Value {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let mut keys: Vec<(&String, &PublicKey)> = keys.iter().collect();
+        keys.sort_by_key(|(kid, _)| *kid);
+        document(keys.into_iter().map(|(kid, key)| public(kid, &key.x)).collect())
     }
 
     /// The claims of a valid token.
@@ -214,14 +278,15 @@ impl KeySet {
         let digest: [u8; 32] = Sha256::digest(token).into();
         let known = self.verified.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned();
         let claims = match known {
-            Some(claims) => claims,
-            None => {
-                let claims = self.verify(token)?;
+            // A rotation may have taken the key away since.
+            Some((kid, claims)) if self.knows(&kid) => claims,
+            _ => {
+                let (kid, claims) = self.verify(token)?;
                 let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
                 if verified.len() >= VERIFIED_MAX {
                     verified.clear();
                 }
-                verified.insert(digest, claims.clone());
+                verified.insert(digest, (kid, claims.clone()));
                 claims
             }
         };
@@ -235,15 +300,20 @@ impl KeySet {
         Ok(claims)
     }
 
-    /// The claims of a token that was signed with one of the keys, for us; whatever the time.
-    fn verify(&self, token: &str) -> Result<Claims, ApiError> {
+    fn knows(&self, kid: &str) -> bool {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).contains_key(kid)
+    }
+
+    /// The claims of a token that was signed with one of the keys, for us, and that key's name; whatever the time.
+    fn verify(&self, token: &str) -> Result<(String, Claims), ApiError> {
         let shape = |_| invalid("it is no JWT of ours");
         let header = jsonwebtoken::decode_header(token).map_err(shape)?;
         if header.alg != Algorithm::EdDSA {
             return Err(invalid("its algorithm is not EdDSA"));
         }
-        let key = header.kid.and_then(|kid| self.keys.get(&kid));
-        let key = key.ok_or_else(|| invalid("it was signed with a key that is not known"))?;
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let key = header.kid.and_then(|kid| keys.get(&kid).map(|key| (kid, &key.decoding)));
+        let (kid, key) = key.ok_or_else(|| invalid("it was signed with a key that is not known"))?;
         let mut rules = Validation::new(Algorithm::EdDSA);
         rules.set_issuer(&[ISSUER]);
         rules.set_audience(&[AUDIENCE]);
@@ -251,7 +321,7 @@ impl KeySet {
         // Against our own clock below, so that tests can set it.
         rules.validate_exp = false;
         let wrong = |_| invalid("its signature or a claim is wrong");
-        Ok(jsonwebtoken::decode::<Claims>(token, key, &rules).map_err(wrong)?.claims)
+        Ok((kid, jsonwebtoken::decode::<Claims>(token, key, &rules).map_err(wrong)?.claims))
     }
 }
 
@@ -323,6 +393,33 @@ mod tests {
             assert_eq!(code(&keys, &key.sign(&wrong).unwrap(), NOW), "token_invalid");
         }
         assert_eq!(code(&keys, &"x".repeat(5000), NOW), "token_invalid");
+    }
+
+    #[test]
+    fn a_rotated_set_takes_the_new_key_and_no_longer_a_key_that_is_not_in_it() {
+        let (old, new) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let keys = KeySet::from_jwks(&old.jwks()).unwrap();
+        let (before, after) = (old.sign(&claims()).unwrap(), new.sign(&claims()).unwrap());
+        let shared = keys.clone();
+        assert!(shared.check(&before, NOW).is_ok());
+        let both = serde_json::to_string(&json!({ "keys": [
+            keys.jwks()["keys"][0], KeySet::from_jwks(&new.jwks()).unwrap().jwks()["keys"][0],
+        ]}));
+        keys.replace(&KeySet::from_jwks(&both.unwrap()).unwrap());
+        assert!(shared.check(&before, NOW).is_ok() && shared.check(&after, NOW).is_ok());
+        keys.replace(&KeySet::from_jwks(&new.jwks()).unwrap());
+        assert_eq!(code(&shared, &before, NOW), "token_invalid");
+        assert!(shared.check(&after, NOW).is_ok());
+    }
+
+    #[test]
+    fn a_published_set_holds_nothing_private() {
+        let key = SigningKey::generate().unwrap();
+        let mut file: Value = serde_json::from_str(&key.jwks()).unwrap();
+        file["keys"][0]["d"] = json!("c2VjcmV0");
+        let published = KeySet::from_jwks(&file.to_string()).unwrap().jwks();
+        assert_eq!(published, serde_json::from_str::<Value>(&key.jwks()).unwrap());
+        assert_eq!(published["keys"][0]["kid"], key.kid());
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) struct Route<S> {
     pub(crate) summary: &'static str,
     pub(crate) description: &'static str,
     pub(crate) describe: fn(&mut Operation),
-    pub(crate) refusals: &'static [Problem],
+    pub(crate) refusals: Vec<&'static [Problem]>,
     /// Whether metrics count its requests.
     pub(crate) counted: bool,
     pub(crate) call: Call<S>,
@@ -49,6 +49,15 @@ pub(crate) fn post<S: Send + Sync + 'static, A: 'static>(
     route(Method::POST, path, summary, handler)
 }
 
+/// `DELETE path`.
+pub(crate) fn delete<S: Send + Sync + 'static, A: 'static>(
+    path: &'static str,
+    summary: &'static str,
+    handler: impl Handler<S, A>,
+) -> Route<S> {
+    route(Method::DELETE, path, summary, handler)
+}
+
 fn route<S: Send + Sync + 'static, A: 'static, H: Handler<S, A>>(
     method: Method,
     path: &'static str,
@@ -61,7 +70,7 @@ fn route<S: Send + Sync + 'static, A: 'static, H: Handler<S, A>>(
         summary,
         description: "",
         describe: H::describe,
-        refusals: &[],
+        refusals: Vec::new(),
         counted: true,
         call: Arc::new(move |dependencies: S, request: Request| handler.clone().call(dependencies, request)),
     }
@@ -74,9 +83,9 @@ impl<S> Route<S> {
         self
     }
 
-    /// Problems that the handler itself responds with, beside those of its arguments.
+    /// Further problems that the handler itself responds with, beside those of its arguments.
     pub(crate) fn refuses(mut self, problems: &'static [Problem]) -> Self {
-        self.refusals = problems;
+        self.refusals.push(problems);
         self
     }
 
@@ -90,7 +99,7 @@ impl<S> Route<S> {
     pub(crate) fn operation(&self) -> Operation {
         let mut operation = Operation::default();
         (self.describe)(&mut operation);
-        operation.problems(self.refusals);
+        self.refusals.iter().for_each(|problems| operation.problems(problems));
         operation
     }
 }

@@ -33,6 +33,8 @@ pub struct Problem {
 
 /// The challenge of everything that a token opens.
 const BEARER: &str = "Bearer";
+/// The challenge of what a wallet's signature or a refresh token opens.
+const WALLET: &str = "Milestream-Wallet";
 /// The challenge of the watcher's batches.
 const HMAC: &str = "Milestream-HMAC-SHA256";
 
@@ -61,6 +63,19 @@ problems! {
     TOKEN_EXPIRED = 401, "token_expired", "Token expired", "the token has expired: ask for a new one", challenge: BEARER;
     ACCOUNT_LOCKED = 403, "account_locked", "Account locked", "the account is locked: contact support";
     RATE_LIMITED = 429, "rate_limited", "Too many requests", "too many requests";
+    SIGN_IN_UNAVAILABLE = 503, "sign_in_unavailable", "Nobody signs in here", "nobody signs in here: the gateway has no signing key or no network";
+    INVALID_ADDRESS = 422, "invalid_address", "Unusable address", "the address is not usable";
+    UNKNOWN_DOMAIN = 422, "unknown_domain", "Unknown domain", "nobody signs in for this domain here: it is neither the gateway's nor that of a configured origin";
+    CHALLENGE_EXPIRED = 401, "challenge_expired", "Challenge expired", "there is no such challenge, or it has expired: ask for a new one", challenge: WALLET;
+    CHALLENGE_USED = 401, "challenge_used", "Challenge used", "the challenge was used already: ask for a new one", challenge: WALLET;
+    WRONG_DOMAIN = 401, "wrong_domain", "Another domain", "the certificate is for another domain", challenge: WALLET;
+    STALE_CERTIFICATE = 401, "stale_certificate", "Certificate too old", "the certificate was signed before the challenge or in the future: look at the device's clock", challenge: WALLET;
+    SIGNATURE_REFUSED = 401, "signature_refused", "Signature not valid", "the signature is not the wallet's under this challenge", challenge: WALLET;
+    SIGN_IN_DELAYED = 429, "sign_in_delayed", "Too many attempts", "too many attempts in vain";
+    REFRESH_INVALID = 401, "refresh_invalid", "Refresh token not valid", "the refresh token is not valid: sign in again", challenge: WALLET;
+    REFRESH_REUSED = 401, "refresh_reused", "Refresh token used before", "the refresh token was used before, so that its session has ended: sign in again", challenge: WALLET;
+    SESSION_NOT_FOUND = 404, "session_not_found", "Session not found", "there is no such session of yours";
+    WALLET_TAKEN = 409, "wallet_taken", "Another account's wallet", "the wallet is another account's";
     // Long enough for an operator's switch; clients poll this, so not shorter.
     MAINTENANCE = 503, "maintenance", "Maintenance", "uploads are paused for maintenance", retry_after: 120;
     BUSY = 503, "busy", "Busy", "the gateway is busy", retry_after: 5;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 use warp::http::StatusCode;
-use warp::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
 use warp::reply::Response;
 
 use super::operation::Operation;
@@ -29,6 +29,36 @@ impl<T: Serialize + ToSchema> Reply for Json<T> {
     fn describe(operation: &mut Operation) {
         let content = operation.json::<T>();
         operation.response(200, "The document", content);
+    }
+}
+
+/// A 200 with a document that nobody may keep, as it opens something.
+pub(crate) struct Uncached<T>(pub(crate) T);
+
+impl<T: Serialize + ToSchema> Reply for Uncached<T> {
+    fn into_response(self) -> Result<Response, ApiError> {
+        let mut response = json_response(StatusCode::OK, &self.0)?;
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Ok(response)
+    }
+
+    fn describe(operation: &mut Operation) {
+        Json::<T>::describe(operation);
+    }
+}
+
+/// A 204.
+pub(crate) struct NoContent;
+
+impl Reply for NoContent {
+    fn into_response(self) -> Result<Response, ApiError> {
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        Ok(response)
+    }
+
+    fn describe(operation: &mut Operation) {
+        operation.response(204, "Done", serde_json::Value::Null);
     }
 }
 

@@ -12,7 +12,8 @@ use image::{Rgb, RgbImage};
 use ingest::metrics::GatewayMetrics;
 use ingest::token::issue;
 use ingest::{
-    Dependencies, Gateway, GatewayConfig, HeaderCheck, KeySet, PhotoStore, Role, SchemaIds, SigningKey, serve,
+    Dependencies, Gateway, GatewayConfig, HeaderCheck, KeySet, PhotoStore, Role, SchemaIds, SigningKey,
+    TokenSigner, serve,
 };
 use runtime::clock::{Clock as _, SystemClock};
 use runtime::health::Health;
@@ -162,6 +163,7 @@ impl Bench {
                 photos: PhotoStore::open(url.as_str(), true, []).unwrap(),
                 check: Arc::new(HeaderCheck),
                 keys: KeySet::from_jwks(&key.jwks()).unwrap(),
+                signer: TokenSigner::new(Some(key.clone())),
                 clock: Arc::new(SystemClock),
                 metrics: metrics.clone(),
                 health: Health::default(),
@@ -208,6 +210,15 @@ impl Bench {
 
     pub async fn get(&self, path: &str, token: &str) -> Response {
         self.send(&format!("GET {path} HTTP/1.1\r\nauthorization: Bearer {token}"), b"").await
+    }
+
+    /// Sends a JSON document; without a token where it is empty.
+    pub async fn json(&self, method: &str, path: &str, token: &str, document: &Value) -> Response {
+        let body = document.to_string();
+        let bearer =
+            if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") };
+        let head = format!("{method} {path} HTTP/1.1\r\n{bearer}content-length: {}", body.len());
+        self.send(&head, body.as_bytes()).await
     }
 
     /// Posts a form.

@@ -9,19 +9,26 @@ use chain::Address;
 use chain::keystore::{Keystore, Password, ScryptCost, generate_key};
 use clap::Subcommand;
 use clap::builder::NonEmptyStringValueParser;
-use ingest::SigningKey;
+use ingest::keys::KEYS_MAX;
+use ingest::{KeySet, SigningKey};
 use secrecy::SecretBox;
 use serde_json::json;
 
 use crate::audit::{Action, audit};
 use crate::config::Config;
-use crate::database;
+use crate::{database, key_files};
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
 pub enum Keys {
     /// Make a signing key and its key set, unless they exist.
     Generate,
+    /// Make a new signing key, which running gateways take up within a minute. Tokens of the keys before stay good.
+    RotateSigning {
+        /// Take the keys before out of the key set: whoever has one signs no more, and everybody signs in or refreshes again.
+        #[arg(long)]
+        revoke: bool,
+    },
     /// Put a distributor's key into chain.keystore_file, encrypted with the password in chain.keystore_password_file, which is made
     /// if there is none. An existing keystore is never overwritten.
     Distributor {
@@ -53,6 +60,7 @@ impl Keys {
     pub async fn run(&self, config: &Config) -> Result<()> {
         match self {
             Self::Generate => generate(config),
+            Self::RotateSigning { revoke } => rotate_signing(config, *revoke),
             Self::Distributor { import, light } => distributor(config, import.as_deref(), *light),
             Self::Rotate { import, light, reason } => rotate(config, import.as_deref(), *light, reason).await,
         }
@@ -63,7 +71,7 @@ impl Keys {
 fn generate(config: &Config) -> Result<()> {
     let (private, public) = (&config.keys.signing_key_file, &config.keys.jwks_file);
     let key = if private.exists() {
-        read_signing_key(private)?
+        key_files::signing_key(private)?
     } else {
         let key = SigningKey::generate()?;
         write_new(private, &key.expose_pem()?, 0o600)?;
@@ -87,12 +95,38 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Result<()> {
         .with_context(|| format!("write {}", path.display()))
 }
 
-/// The private key that signs bearer tokens.
-pub fn read_signing_key(path: &Path) -> Result<SigningKey> {
-    let pem = std::fs::read_to_string(path).with_context(|| {
-        format!("keys.signing_key_file {}: run `milestream keys generate`", path.display())
-    })?;
-    Ok(SigningKey::from_pem(&pem)?)
+/// Makes a new signing key, and publishes it beside those before it. The set is written first: a gateway that knows the new key and
+/// does not sign with it yet is in order, the other way round its tokens are refused.
+fn rotate_signing(config: &Config, revoke: bool) -> Result<()> {
+    let (private, public) = (&config.keys.signing_key_file, &config.keys.jwks_file);
+    let (key, before) = (SigningKey::generate()?, key_files::key_set(config)?);
+    let mut set = KeySet::from_jwks(&key.jwks())?.jwks();
+    if !revoke {
+        ensure!(
+            before.len() < KEYS_MAX,
+            "{} holds {} keys, {KEYS_MAX} are the most: take out those whose tokens have expired",
+            public.display(),
+            before.len()
+        );
+        let mut others = before.jwks();
+        if let (Some(all), Some(others)) = (set["keys"].as_array_mut(), others["keys"].as_array_mut()) {
+            all.append(others);
+        }
+    }
+    replace(public, &set.to_string(), 0o644)?;
+    replace(private, &key.expose_pem()?, 0o600)?;
+    println!("{} signs within a minute", key.kid());
+    Ok(())
+}
+
+/// Writes a file beside the one that it takes the place of, so that nobody reads half of it.
+fn replace(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let new = path.with_extension("new");
+    if new.exists() {
+        std::fs::remove_file(&new).with_context(|| format!("remove {}", new.display()))?;
+    }
+    write_new(&new, text, mode)?;
+    std::fs::rename(&new, path).with_context(|| format!("write {}", path.display()))
 }
 
 /// Puts the distributor's key into its keystore.
@@ -164,4 +198,33 @@ fn key(import: Option<&Path>) -> Result<SecretBox<[u8; 32]>> {
             key
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rotation_publishes_the_new_key_beside_the_old_and_a_revoking_one_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.keys.jwks_file = folder.path().join("jwks.json");
+        config.keys.signing_key_file = folder.path().join("signing-key.pem");
+        generate(&config).unwrap();
+        let first = key_files::read(&config).unwrap().1.unwrap();
+        rotate_signing(&config, false).unwrap();
+        let (set, second) = key_files::read(&config).unwrap();
+        assert_ne!(second.as_ref().unwrap().kid(), first.kid());
+        assert_eq!(set.len(), 2);
+        rotate_signing(&config, true).unwrap();
+        let (set, third) = key_files::read(&config).unwrap();
+        assert_eq!(
+            (set.len(), set.jwks()["keys"][0]["kid"].as_str()),
+            (1, third.as_ref().map(SigningKey::kid))
+        );
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &std::fs::metadata(&config.keys.signing_key_file).unwrap().permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o600, "nobody else reads the private key");
+    }
 }

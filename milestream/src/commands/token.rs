@@ -9,9 +9,8 @@ use runtime::registry::Registry;
 use schemas::ids::UserId;
 use uuid::Uuid;
 
-use super::keys::read_signing_key;
 use crate::config::Config;
-use crate::{database, schema_ids};
+use crate::{database, key_files, schema_ids};
 
 /// Whose token, and what it allows.
 #[derive(Debug, Args)]
@@ -41,7 +40,7 @@ pub enum Role {
 impl Token {
     /// Prints the token on standard output, and nothing else there.
     pub async fn run(&self, config: &Config) -> Result<()> {
-        let key = read_signing_key(&config.keys.signing_key_file)?;
+        let key = key_files::signing_key(&config.keys.signing_key_file)?;
         let registry = Registry::new(&config.registry_client())?;
         let schemas = schema_ids::registered(&registry, &config.kafka.topic_prefix).await?;
         let role = match self.role {

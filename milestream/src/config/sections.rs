@@ -242,9 +242,10 @@ pub struct Ops {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Keys {
-    /// Public keys as a JSON Web Key Set.
+    /// Public keys as a JSON Web Key Set. A running gateway takes up a changed file within a minute.
     pub jwks_file: PathBuf,
-    /// The private Ed25519 key as PKCS#8 PEM; only `milestream token` reads it.
+    /// The private Ed25519 key as PKCS#8 PEM, for `milestream token` and for gateways where people sign in: nobody does where there is
+    /// no such file, or no `chain.genesis_id`.
     pub signing_key_file: PathBuf,
 }
 

@@ -1,0 +1,102 @@
+//! Signing in with a wallet. A client asks for a challenge (`challenge`), has the wallet sign it as a certificate or as typed data
+//! (`proof`), and gets an access token of minutes and a refresh token (`sign_in`, `tokens`), which it changes for new ones (`refresh`)
+//! until it signs out (`sessions`). Attempts in vain are slowed down (`lockout`) and recorded (`records`).
+
+pub(crate) mod challenge;
+pub(crate) mod jwks;
+mod lockout;
+pub(crate) mod proof;
+pub(crate) mod records;
+pub(crate) mod refresh;
+pub(crate) mod sessions;
+pub(crate) mod sign_in;
+mod tokens;
+
+use std::sync::Arc;
+
+use chain::BlockId;
+use runtime::clock::Clock;
+use schemas::payouts::network_label;
+use sqlx::PgPool;
+
+use crate::activity::ActivityLog;
+use crate::auth::keys::{SigningKey, TokenSigner};
+use crate::http::problem::{ApiError, SIGN_IN_UNAVAILABLE};
+use crate::schema_ids::SchemaIds;
+
+/// What signing in works with.
+pub(crate) struct SignIn {
+    pub(crate) pool: PgPool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) schemas: SchemaIds,
+    pub(crate) log: Arc<ActivityLog>,
+    pub(crate) signer: TokenSigner,
+    /// The network whose wallets sign; none where none is configured.
+    pub(crate) network: Option<Network>,
+    /// Hosts that wallets may sign for: the gateway's own first, then those of other origins whose pages may read its responses.
+    pub(crate) domains: Vec<String>,
+}
+
+/// The network whose wallets sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Network {
+    pub(crate) genesis_id: String,
+    /// The chain tag, as transactions carry it.
+    pub(crate) tag: u8,
+    /// `user_wallets.network`.
+    pub(crate) label: &'static str,
+}
+
+impl Network {
+    /// The network of a genesis block; none where the id is none.
+    pub(crate) fn of(genesis_id: &str) -> Option<Self> {
+        let id: BlockId = genesis_id.parse().ok()?;
+        let genesis_id = id.to_string();
+        let label = if network_label(&genesis_id) == "vechain_mainnet" { "mainnet" } else { "testnet" };
+        Some(Self { tag: id.chain_tag(), genesis_id, label })
+    }
+}
+
+impl SignIn {
+    fn network(&self) -> Result<&Network, ApiError> {
+        let none =
+            || SIGN_IN_UNAVAILABLE.because("nobody signs in here: the gateway has no chain.genesis_id");
+        self.network.as_ref().ok_or_else(none)
+    }
+
+    fn key(&self) -> Result<Arc<SigningKey>, ApiError> {
+        let none =
+            || SIGN_IN_UNAVAILABLE.because("nobody signs in here: the gateway has no keys.signing_key_file");
+        self.signer.key().ok_or_else(none)
+    }
+}
+
+/// The hosts of a base URL and of origins, each once.
+pub(crate) fn domains(base_url: &str, origins: &[String]) -> Vec<String> {
+    let mut hosts = Vec::new();
+    for url in std::iter::once(base_url).chain(origins.iter().map(String::as_str)) {
+        let host = url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
+        hosts.extend(host.filter(|host| !hosts.contains(host)));
+    }
+    hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_is_a_host_without_its_port_and_the_gateways_own_comes_first() {
+        let origins = ["https://app.example".to_owned(), "https://API.example:8443".to_owned()];
+        assert_eq!(domains("https://api.example:443/base", &origins), ["api.example", "app.example"]);
+    }
+
+    #[test]
+    fn a_network_is_known_by_its_genesis_block() {
+        let solo = Network::of("0x00000000bb55405beed90df9fea5acdb1cb7caba61b0d7513395f42efd30e558").unwrap();
+        assert_eq!((solo.tag, solo.label), (0x58, "testnet"));
+        let main = Network::of("0x00000000851caf3cfdb6e899cf5958bfb1ac3413d346d43539627e6be7ec1b4a").unwrap();
+        assert_eq!((main.tag, main.label), (0x4a, "mainnet"));
+        assert_eq!(Network::of("solo"), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! `POST /v1/auth/login`: a wallet's signature for tokens. The first login makes the account, with the wallet as its primary one.
+
+use std::sync::Arc;
+
+use chain::Address;
+use chrono::{DateTime, Utc};
+use schemas::ids::{Micros, UserId};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::challenge::{Challenge, Purpose};
+use super::lockout::Lockout;
+use super::proof::Proof;
+use super::records::{Trace, error_message};
+use super::tokens::{Tokens, make};
+use super::{Network, SignIn};
+use crate::accounts::session::NewSession;
+use crate::accounts::token::account;
+use crate::accounts::wallets::{WalletError, ensure_linked};
+use crate::auth::admission::{Agent, Visitor};
+use crate::auth::keys::Role;
+use crate::http::problem::{
+    ACCOUNT_LOCKED, ApiError, CHALLENGE_EXPIRED, CHALLENGE_USED, INTERNAL, Problem, SIGN_IN_DELAYED,
+    SIGN_IN_UNAVAILABLE, WALLET_TAKEN,
+};
+use crate::http::reply::Uncached;
+use crate::http::request::{Dependency, JsonBody};
+use crate::outbox::announce;
+
+/// What the route itself refuses, beside what is wrong with a proof.
+pub(crate) const REFUSALS: &[Problem] = &[SIGN_IN_UNAVAILABLE, SIGN_IN_DELAYED, ACCOUNT_LOCKED, WALLET_TAKEN];
+/// From this many attempts in vain on they are more than slips.
+const MANY: i32 = 5;
+
+/// The route.
+pub(crate) async fn post(
+    Dependency(sign_in): Dependency<Arc<SignIn>>,
+    Visitor(from): Visitor,
+    Agent(agent): Agent,
+    JsonBody(proof): JsonBody<Proof>,
+) -> Result<Uncached<Tokens>, ApiError> {
+    let mut trace = Trace::new("login", from, agent)
+        .with("method", proof.method())
+        .with("challenge_id", proof.challenge_id().to_string());
+    match sign_in.sign_in(&proof, &mut trace).await {
+        Ok(tokens) => Ok(Uncached(tokens)),
+        Err(error) => {
+            sign_in.refused(&error, &trace).await;
+            Err(error)
+        }
+    }
+}
+
+impl SignIn {
+    async fn sign_in(&self, proof: &Proof, trace: &mut Trace) -> Result<Tokens, ApiError> {
+        let (key, network) = (self.key()?, self.network()?);
+        *trace = trace.clone().with("network", network.label);
+        let now = self.clock.now();
+        let mut connection = self.pool.acquire().await?;
+        let challenge = Challenge::find(&mut connection, proof.challenge_id()).await?;
+        drop(connection);
+        trace.wallet = challenge.as_ref().map(Challenge::address);
+        let lockout = Lockout::new(&self.pool, trace.address, trace.wallet);
+        lockout.check(trace.address, now.to_utc()).await?;
+        let challenge = challenge.ok_or_else(|| CHALLENGE_EXPIRED.error())?;
+        let wallet = proof.check(&challenge, Purpose::SignIn, &network.genesis_id, now.to_utc())?;
+
+        let mut tx = self.pool.begin().await?;
+        challenge.consume(&mut tx, now.to_utc()).await?;
+        let user = owner(&mut tx, wallet).await?.unwrap_or_else(|| UserId(Uuid::now_v7()));
+        trace.user = Some(user);
+        let role = self.enter(&mut tx, user, wallet, network, now).await?;
+        let session = Uuid::now_v7();
+        let (tokens, expires_at) = make(&key, (user, role, session), now.to_utc(), now)?;
+        let row = NewSession {
+            id: session,
+            user: user.0,
+            access: &tokens.access_token,
+            refresh: tokens.refresh_token.as_bytes(),
+            expires_at,
+            address: Some(trace.address.to_string()),
+            agent: trace.agent.as_deref(),
+        };
+        row.insert(&mut tx, now.to_utc()).await?;
+        let log = trace.clone().with("session_id", session.to_string()).success(now)?;
+        announce(&mut tx, self.schemas.activity_logged, &log, now).await?;
+        tx.commit().await?;
+        lockout.succeeded().await?;
+        Ok(tokens)
+    }
+
+    /// Makes the account where there is none, links the wallet, and notes what the signature proves; the account's role.
+    async fn enter(
+        &self,
+        tx: &mut PgConnection,
+        user: UserId,
+        wallet: Address,
+        network: &Network,
+        now: Micros,
+    ) -> Result<Role, ApiError> {
+        account(tx, self.schemas, user, now).await?;
+        prove_wallet(tx, user, wallet, network, now).await?;
+        let role: String = sqlx::query_scalar(
+            "update users set last_login_at = $2, updated_at = $2 where id = $1 returning role",
+        )
+        .bind(user.0)
+        .bind(now.to_utc())
+        .fetch_one(tx)
+        .await?;
+        role.parse().map_err(|error: String| INTERNAL.caused_by(error))
+    }
+
+    /// Counts an attempt in vain and records it. What goes wrong here is logged: the client has its refusal already.
+    pub(super) async fn refused(&self, error: &ApiError, trace: &Trace) {
+        let Some(message) = error_message(error) else { return };
+        self.log.write(&trace.log(Some(message)));
+        let now = self.clock.now().to_utc();
+        let failed = match Lockout::new(&self.pool, trace.address, trace.wallet).failed(now).await {
+            Ok(failed) => failed,
+            Err(error) => {
+                tracing::error!(error = %error, "an attempt in vain was not counted");
+                return;
+            }
+        };
+        match error.problem() {
+            CHALLENGE_USED => self.log.write(&trace.event("challenge_replay", "medium")),
+            ACCOUNT_LOCKED => self.log.write(&trace.event("account_locked", "high")),
+            _ => {
+                let severity = if failed.failures >= MANY { "medium" } else { "low" };
+                self.log.write(&trace.event("failed_login", severity));
+            }
+        }
+        if failed.wallet_delayed {
+            self.log.write(&trace.event("account_locked", "high"));
+        }
+        if failed.network_delayed {
+            self.log.write(&trace.event("rate_limited", "low"));
+        }
+    }
+}
+
+/// Whose wallet it is, on whichever network. Two first logins of one wallet wait for each other here.
+async fn owner(tx: &mut PgConnection, wallet: Address) -> Result<Option<UserId>, sqlx::Error> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('wallet/' || $1, 0))")
+        .bind(wallet.to_string())
+        .execute(&mut *tx)
+        .await?;
+    let found: Option<Uuid> = sqlx::query_scalar(
+        "select user_id from user_wallets where wallet_type = 'vechain' and wallet_address = $1 limit 1",
+    )
+    .bind(wallet.to_string())
+    .fetch_optional(tx)
+    .await?;
+    Ok(found.map(UserId))
+}
+
+/// Links a wallet that has signed; its row, which says so from now on.
+pub(crate) async fn prove_wallet(
+    tx: &mut PgConnection,
+    user: UserId,
+    wallet: Address,
+    network: &Network,
+    now: Micros,
+) -> Result<Uuid, ApiError> {
+    let at: DateTime<Utc> = now.to_utc();
+    let id = match ensure_linked(tx, user, &wallet.to_string(), network.label, now).await {
+        Ok(id) => id,
+        Err(WalletError::Taken) => return Err(WALLET_TAKEN.error()),
+        Err(WalletError::Database(error)) => return Err(error.into()),
+        Err(WalletError::Account(error)) => return Err(error.into()),
+        Err(other) => return Err(INTERNAL.caused_by(other)),
+    };
+    sqlx::query("update user_wallets set verified_at = $2, updated_at = $2 where id = $1")
+        .bind(id)
+        .bind(at)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query(
+        "update users set is_verified = true where id = $1 and wallet_address = $2 and not is_verified",
+    )
+    .bind(user.0)
+    .bind(wallet.to_string())
+    .execute(tx)
+    .await?;
+    Ok(id)
+}
