@@ -1,8 +1,9 @@
-//! The table of routes. A row is all that dispatch, metrics, 404, 405, `Allow` and `/openapi.json` know of a route: method, path, summary
-//! and handler, whose argument and response types hold the rest, and the problems that the handler itself responds with.
+//! The table of routes. A row is all that dispatch, metrics, 404, 405, `Allow` and `/openapi.json` know of a route: method, path, who may
+//! call it, summary and handler, whose argument and response types hold the rest, and the problems that the handler itself responds with.
 
 use std::sync::Arc;
 
+use crate::auth::access::{ACCOUNT, Access, PERSON, REVIEWER};
 use crate::config::GatewayConfig;
 use crate::gateway::Gateway;
 use crate::http::handler::{Route, delete, get, post};
@@ -15,65 +16,65 @@ use crate::{chain, claims, login, ops, queries, reviews, uploads};
 /// The table.
 pub(crate) fn table() -> Vec<Route<Gateway>> {
     vec![
-        post("/v1/auth/challenge", "Ask for what a wallet is to sign", login::challenge::post)
+        post("/v1/auth/challenge", Access::Public, "Ask for what a wallet is to sign", login::challenge::post)
             .description("A challenge lasts five minutes and is good for one signature, of this address, for this domain and network.")
             .refuses(login::challenge::REFUSALS),
-        post("/v1/auth/login", "Sign in with a wallet's signature", login::sign_in::post)
+        post("/v1/auth/login", Access::Public, "Sign in with a wallet's signature", login::sign_in::post)
             .description(
                 "The signed challenge as a certificate (VIP-192) or as typed data (EIP-712). The first login makes the account, with \
                  this wallet as its primary one.",
             )
             .refuses(login::proof::REFUSALS)
             .refuses(login::sign_in::REFUSALS),
-        post("/v1/auth/refresh", "New tokens for a refresh token", login::refresh::post)
+        post("/v1/auth/refresh", Access::Public, "New tokens for a refresh token", login::refresh::post)
             .description("A refresh token is good once. One that comes again ends its session: somebody else has it too.")
             .refuses(login::refresh::REFUSALS),
-        post("/v1/auth/logout", "End this session", login::sessions::logout),
-        get("/v1/sessions", "Where you are signed in, newest first", login::sessions::list),
-        delete("/v1/sessions/{id}", "End one of your sessions", login::sessions::delete),
-        get("/.well-known/jwks.json", "The public keys of access tokens", login::jwks::get),
-        post("/v1/uploads", "Send a photo of an odometer", uploads::post::post)
+        post("/v1/auth/logout", PERSON, "End this session", login::sessions::logout),
+        get("/v1/sessions", PERSON, "Where you are signed in, newest first", login::sessions::list),
+        delete("/v1/sessions/{id}", PERSON, "End one of your sessions", login::sessions::delete),
+        get("/.well-known/jwks.json", Access::Public, "The public keys of access tokens", login::jwks::get),
+        post("/v1/uploads", ACCOUNT, "Send a photo of an odometer", uploads::post::post)
             .description(
                 "The photo (JPEG, PNG or WebP) is kept as received. The same photo of the same user again \
                  gives the first response, unless that upload failed.",
             )
             .refuses(uploads::post::REFUSALS),
-        get("/v1/uploads", "Your uploads, newest first", queries::uploads::list),
-        get("/v1/uploads/{id}", "What became of an upload", queries::uploads::show),
-        get("/v1/uploads/{id}/events", "An upload's progress as server-sent events", queries::live::events)
+        get("/v1/uploads", ACCOUNT, "Your uploads, newest first", queries::uploads::list),
+        get("/v1/uploads/{id}", ACCOUNT, "What became of an upload", queries::uploads::show),
+        get("/v1/uploads/{id}/events", ACCOUNT, "An upload's progress as server-sent events", queries::live::events)
             .description(
                 "stage, decided, reward, and payout with each confirmation until the reward is settled; \
                  data is an Upload.",
             )
             .refuses(&[BUSY]),
-        get("/v1/rewards", "Your rewards, newest first", queries::rewards::list),
-        post("/v1/rewards/{id}/claim", "Ask for a reward to be paid to your wallet", claims::post)
+        get("/v1/rewards", ACCOUNT, "Your rewards, newest first", queries::rewards::list),
+        post("/v1/rewards/{id}/claim", PERSON, "Ask for a reward to be paid to your wallet", claims::post)
             .description(
                 "Asking again gives the first response again. A reward may be claimed before it shows: as soon \
                  as its upload was accepted, unless that was rejected or failed.",
             )
             .refuses(claims::REFUSALS),
-        get("/v1/reviews", "What waits for a person, the riskiest and oldest first", reviews::list)
+        get("/v1/reviews", REVIEWER, "What waits for a person, the riskiest and oldest first", reviews::list)
             .description("For reviewers: uploads in doubt that nobody has decided yet and nobody else works on, without those of your own."),
-        get("/v1/reviews/{id}", "An upload in doubt, with what speaks for and against it", reviews::show),
-        get("/v1/reviews/{id}/photo", "Its photo as it was received", reviews::photo)
+        get("/v1/reviews/{id}", REVIEWER, "An upload in doubt, with what speaks for and against it", reviews::show),
+        get("/v1/reviews/{id}/photo", REVIEWER, "Its photo as it was received", reviews::photo)
             .refuses(reviews::PHOTO_REFUSALS),
-        post("/v1/reviews/{id}/claim", "Work on an upload in doubt", reviews::claim)
+        post("/v1/reviews/{id}/claim", REVIEWER, "Work on an upload in doubt", reviews::claim)
             .description("For some minutes nobody else is shown it or may decide it. Claiming it again begins them anew.")
             .refuses(reviews::CLAIM_REFUSALS),
-        post("/v1/reviews/{id}", "Decide about an upload in doubt", reviews::post)
+        post("/v1/reviews/{id}", REVIEWER, "Decide about an upload in doubt", reviews::post)
             .description(
                 "Approve it with the mileage that the photo shows, turn it down with a reason, or ask for another photo. \
                  One decision per upload: the same again gives the same response, another is refused. Where the distance \
                  is large, an approval waits for another person to see the same, and for an operator where they differ.",
             )
             .refuses(reviews::REFUSALS),
-        post("/v1/chain/events", "For the watcher of the chain", chain::events::post)
+        post("/v1/chain/events", Access::Watcher, "For the watcher of the chain", chain::events::post)
             .description("Blocks as they are adopted and undone, signed: HMAC-SHA256 over time and body.")
             .refuses(chain::events::REFUSALS),
-        get("/openapi.json", "This document", openapi),
-        get("/livez", "Whether every loop makes progress or idles", ops::livez).uncounted(),
-        get("/readyz", "Whether the role may take work", ops::readyz).uncounted(),
+        get("/openapi.json", Access::Public, "This document", openapi),
+        get("/livez", Access::Public, "Whether every loop makes progress or idles", ops::livez).uncounted(),
+        get("/readyz", Access::Public, "Whether the role may take work", ops::readyz).uncounted(),
     ]
 }
 
@@ -127,6 +128,18 @@ mod tests {
             if !rows.iter().any(|(path, method)| *path == route.path && *method != route.method.as_str()) {
                 paths.insert(route.path, ()).unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn a_handler_that_must_know_who_asks_is_in_a_row_that_lets_only_them_pass() {
+        for route in table() {
+            assert!(
+                !route.operation().is_inconsistent(),
+                "{} {}: whoever asks is not known",
+                route.method,
+                route.path
+            );
         }
     }
 

@@ -36,6 +36,8 @@ pub enum Role {
     Reviewer,
     /// Runs the system.
     Operator,
+    /// A program that sends photos for an account, and sees what becomes of them.
+    Service,
 }
 
 impl std::str::FromStr for Role {
@@ -45,7 +47,8 @@ impl std::str::FromStr for Role {
             "driver" => Ok(Self::Driver),
             "reviewer" => Ok(Self::Reviewer),
             "operator" => Ok(Self::Operator),
-            _ => Err(format!("role {text:?} is not driver, reviewer or operator")),
+            "service" => Ok(Self::Service),
+            _ => Err(format!("role {text:?} is not driver, reviewer, operator or service")),
         }
     }
 }

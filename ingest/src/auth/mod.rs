@@ -1,5 +1,6 @@
-//! Who asks: tokens and their keys, accounts in order, rates.
+//! Who asks and may ask: tokens and their keys, accounts in order, rates, and who may call which route.
 
+pub(crate) mod access;
 pub(crate) mod address;
 pub(crate) mod admission;
 pub mod keys;

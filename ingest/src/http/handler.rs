@@ -12,6 +12,7 @@ use super::operation::Operation;
 use super::problem::{ApiError, Problem};
 use super::reply::Reply;
 use super::request::{Extract, Request};
+use crate::auth::access::Access;
 
 type Responding = BoxFuture<'static, Result<Response, ApiError>>;
 type Call<S> = Arc<dyn Fn(S, Request) -> Responding + Send + Sync>;
@@ -20,6 +21,8 @@ type Call<S> = Arc<dyn Fn(S, Request) -> Responding + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Route<S> {
     pub(crate) method: Method,
+    /// Who may call it.
+    pub(crate) access: Access,
     /// The template, as metrics and the OpenAPI document name it: `/v1/uploads/{id}`.
     pub(crate) path: &'static str,
     pub(crate) summary: &'static str,
@@ -34,38 +37,43 @@ pub(crate) struct Route<S> {
 /// `GET path`; HEAD is served by the same handler.
 pub(crate) fn get<S: Send + Sync + 'static, A: 'static>(
     path: &'static str,
+    access: Access,
     summary: &'static str,
     handler: impl Handler<S, A>,
 ) -> Route<S> {
-    route(Method::GET, path, summary, handler)
+    route(Method::GET, path, access, summary, handler)
 }
 
 /// `POST path`.
 pub(crate) fn post<S: Send + Sync + 'static, A: 'static>(
     path: &'static str,
+    access: Access,
     summary: &'static str,
     handler: impl Handler<S, A>,
 ) -> Route<S> {
-    route(Method::POST, path, summary, handler)
+    route(Method::POST, path, access, summary, handler)
 }
 
 /// `DELETE path`.
 pub(crate) fn delete<S: Send + Sync + 'static, A: 'static>(
     path: &'static str,
+    access: Access,
     summary: &'static str,
     handler: impl Handler<S, A>,
 ) -> Route<S> {
-    route(Method::DELETE, path, summary, handler)
+    route(Method::DELETE, path, access, summary, handler)
 }
 
 fn route<S: Send + Sync + 'static, A: 'static, H: Handler<S, A>>(
     method: Method,
     path: &'static str,
+    access: Access,
     summary: &'static str,
     handler: H,
 ) -> Route<S> {
     Route {
         method,
+        access,
         path,
         summary,
         description: "",
@@ -98,6 +106,7 @@ impl<S> Route<S> {
     /// The operation's description.
     pub(crate) fn operation(&self) -> Operation {
         let mut operation = Operation::default();
+        self.access.describe(&mut operation);
         (self.describe)(&mut operation);
         self.refusals.iter().for_each(|problems| operation.problems(problems));
         operation

@@ -17,6 +17,8 @@ pub(crate) struct Operation {
     responses: BTreeMap<u16, Value>,
     problems: Vec<Problem>,
     secured: bool,
+    needs_caller: bool,
+    access: Value,
     /// By their names.
     schemas: Vec<(String, RefOr<Schema>)>,
 }
@@ -79,6 +81,22 @@ impl Operation {
         self.secured = true;
     }
 
+    /// An argument of its handler is who asks.
+    pub(crate) fn needs_caller(&mut self) {
+        self.needs_caller = true;
+    }
+
+    /// Whether its handler can be called only with a token.
+    #[cfg(test)]
+    pub(crate) fn is_inconsistent(&self) -> bool {
+        self.needs_caller && !self.secured
+    }
+
+    /// Who may call it, as `x-access` of the document names them.
+    pub(crate) fn access(&mut self, names: Value) {
+        self.access = names;
+    }
+
     /// Whether this response is described: everything may meet a fault of ours.
     pub(crate) fn allows(&self, problem: Problem) -> bool {
         [INTERNAL, DATABASE_UNAVAILABLE].contains(&problem) || self.problems.contains(&problem)
@@ -100,7 +118,7 @@ impl Operation {
         for problem in PROBLEMS.iter().filter(|problem| self.allows(**problem)) {
             refusal(&mut responses[problem.status.to_string()], *problem);
         }
-        let mut operation = json!({ "summary": summary, "responses": responses });
+        let mut operation = json!({ "summary": summary, "x-access": self.access, "responses": responses });
         if !description.is_empty() {
             operation["description"] = json!(description);
         }

@@ -106,7 +106,7 @@ problems! {
     REWARD_NOT_FOUND = 404, "reward_not_found", "Reward not found", "there is no such reward of yours";
     REWARD_SETTLED = 409, "reward_settled", "Nothing to claim", "the reward is paid or cancelled: there is nothing to claim";
     NO_WALLET = 409, "no_wallet", "No wallet", "you have no wallet to be paid to: link one, then claim again";
-    ROLE_MISSING = 403, "role_missing", "Another role", "the token's role may not do this: ask an operator for a token of a reviewer";
+    ROLE_MISSING = 403, "role_missing", "Another role", "the token's role may not do this";
     REVIEW_NOT_FOUND = 404, "review_not_found", "Review not found", "nobody was asked to review this upload";
     REVIEW_DECIDED = 409, "review_decided", "Decided already", "this review is decided already: look at the decision";
     REVIEW_EXPIRED = 410, "review_expired", "Too late", "nobody has decided this review in time: the driver was asked for a new photo";

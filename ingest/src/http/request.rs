@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use utoipa::ToSchema;
-use warp::http::HeaderMap;
 use warp::http::header::CONTENT_ENCODING;
+use warp::http::{Extensions, HeaderMap};
 
 use super::body::Body;
 use super::operation::Operation;
@@ -35,6 +35,8 @@ pub(crate) struct Request {
     /// The path's parameters, percent-decoded, in order.
     pub(crate) path: Vec<String>,
     pub(crate) body: Arc<Mutex<Body>>,
+    /// What dispatch found out about it, by type: who asks.
+    pub(crate) extensions: Extensions,
 }
 
 /// The dependencies `S` of a table of routes have a `T` for its handlers.

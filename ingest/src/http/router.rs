@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::http::header::{ALLOW, EXPECT, HeaderValue};
-use warp::http::{HeaderMap, Method, StatusCode};
+use warp::http::{Extensions, HeaderMap, Method, StatusCode};
 use warp::path::FullPath;
 use warp::reply::Response;
 
@@ -21,7 +21,8 @@ use super::cors::{Cors, is_preflight};
 use super::handler::Route;
 use super::operation::Operation;
 use super::problem::{ApiError, METHOD_NOT_ALLOWED, NOT_FOUND};
-use super::request::{Peer, Request};
+use super::request::{Peer, Provide, Request};
+use crate::auth::admission::Admission;
 use crate::config::Timeouts;
 use crate::metrics::GatewayMetrics;
 
@@ -58,7 +59,7 @@ enum Miss {
     Method(&'static str, String),
 }
 
-impl<S: Clone + Send + Sync + 'static> Router<S> {
+impl<S: Provide<Arc<Admission>> + Clone + Send + Sync + 'static> Router<S> {
     /// The dispatcher of a table.
     pub(crate) fn new(
         dependencies: S,
@@ -117,9 +118,13 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         let (label, result) = match self.find(&head.method, head.path.as_str()) {
             Ok((route, operation, path)) => {
                 let Head { headers, peer, query, .. } = head;
-                let request = Request { headers, peer, query, path, body: body.clone() };
+                let extensions = Extensions::new();
+                let mut request = Request { headers, peer, query, path, body: body.clone(), extensions };
                 counted = route.counted;
-                let result = (route.call)(self.0.dependencies.clone(), request).await;
+                let result = match route.access.admit(&self.0.dependencies, &mut request).await {
+                    Ok(()) => (route.call)(self.0.dependencies.clone(), request).await,
+                    Err(error) => Err(error),
+                };
                 if let Err(error) = &result {
                     debug_assert!(operation.allows(error.problem()), "{}: {}", route.path, error.code());
                 }

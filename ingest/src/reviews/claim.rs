@@ -7,7 +7,7 @@ use schemas::ids::Micros;
 
 use super::decide::Desk;
 use super::queue::{ReviewDocument, Reviewed, find};
-use crate::auth::admission::Reviewer;
+use crate::auth::admission::Caller;
 use crate::http::problem::ApiError;
 use crate::http::reply::Json;
 use crate::http::request::{Dependency, Path};
@@ -15,7 +15,7 @@ use crate::http::request::{Dependency, Path};
 /// The route: the review, which is the caller's from now on. Claiming it again begins the time anew.
 pub(crate) async fn claim(
     Dependency(desk): Dependency<Arc<Desk>>,
-    Reviewer(caller): Reviewer,
+    caller: Caller,
     Path(Reviewed(upload)): Path<Reviewed>,
 ) -> Result<Json<ReviewDocument>, ApiError> {
     let mut tx = desk.pool.begin().await?;

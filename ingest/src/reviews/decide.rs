@@ -13,7 +13,7 @@ use sqlx::{PgConnection, PgPool};
 use super::opinions::{Before, Effect, Opinion, effect};
 use super::queue::{ReviewDocument, Reviewed, find};
 use super::{Checked, Decision, decided};
-use crate::auth::admission::Reviewer;
+use crate::auth::admission::Caller;
 use crate::config::ReviewRules;
 use crate::http::problem::{ApiError, INTERNAL, MAINTENANCE, REVIEW_DECIDED};
 use crate::http::reply::Taken;
@@ -32,7 +32,7 @@ pub(crate) struct Desk {
 /// The route: 202 for the first decision, 200 for the same again.
 pub(crate) async fn post(
     Dependency(desk): Dependency<Arc<Desk>>,
-    Reviewer(caller): Reviewer,
+    caller: Caller,
     Path(Reviewed(upload)): Path<Reviewed>,
     JsonBody(decision): JsonBody<Decision>,
 ) -> Result<Taken<ReviewDocument>, ApiError> {

@@ -11,6 +11,7 @@ mod queue;
 mod recovery;
 mod reviews;
 mod rewards;
+mod roles;
 mod signing_in;
 mod support;
 mod timers;

@@ -19,6 +19,7 @@ pub async fn bench() -> Bench {
         let secret = "s".repeat(32).into();
         config.chain = Some(ingest::config::ChainAccess { genesis_id: GENESIS.into(), secret });
         config.rates.api_per_address = ingest::config::Rate::new(10_000, std::time::Duration::from_secs(60));
+        config.timeouts.stream = std::time::Duration::from_millis(50);
     })
     .await
 }
@@ -90,7 +91,7 @@ pub fn access(tokens: &Value) -> &str {
     tokens["access_token"].as_str().unwrap()
 }
 
-async fn refresh(bench: &Bench, tokens: &Value) -> Response {
+pub async fn refresh(bench: &Bench, tokens: &Value) -> Response {
     let request = json!({ "refresh_token": tokens["refresh_token"] });
     bench.json("POST", "/v1/auth/refresh", "", &request).await
 }

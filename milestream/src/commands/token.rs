@@ -35,6 +35,8 @@ pub enum Role {
     Reviewer,
     /// Operates the system.
     Operator,
+    /// Sends photos for an account, and sees what becomes of them.
+    Service,
 }
 
 impl Token {
@@ -47,6 +49,7 @@ impl Token {
             Role::Driver => ingest::keys::Role::Driver,
             Role::Reviewer => ingest::keys::Role::Reviewer,
             Role::Operator => ingest::keys::Role::Operator,
+            Role::Service => ingest::keys::Role::Service,
         };
         let life = Duration::from_secs(u64::from(self.hours) * 3_600);
         let (pool, user) = (database::pool(config)?, (UserId(self.user), role));
