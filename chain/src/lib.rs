@@ -1,10 +1,11 @@
-//! VeChain as a library: transaction bytes and ids, amounts, a signer with an encrypted local keystore, a typed client of a Thor
-//! node's REST API, the calls and events of the VeBetterDAO contracts, and the core of a watcher that follows blocks by id.
+//! VeChain as a library: transaction bytes and ids, amounts, a signer with an encrypted local keystore, what wallets sign to show who
+//! they are, a typed client of a Thor node's REST API, the calls and events of the VeBetterDAO contracts, and the core of a watcher that
+//! follows blocks by id.
 //!
 //! Nothing here knows Kafka, a database or a reward: a payout is a list of clauses, an id and a receipt.
 //!
-//! Sources: Thor v2.4.4 (`vechain/thor`), VIP-191 (gas payers), VIP-192 (certificates), VIP-251 (dynamic fees), EIP-712, the Web3 Secret Storage
-//! definition and the `VeBetterDAO` contracts 4.1.0.
+//! Sources: Thor v2.4.4 (`vechain/thor`), VIP-191 (gas payers), VIP-192 (certificates), VIP-251 (dynamic fees), EIP-712 (typed data), the
+//! Web3 Secret Storage definition and the `VeBetterDAO` contracts 4.1.0.
 
 pub mod abi;
 pub mod amount;

@@ -24,6 +24,7 @@ use crate::http::problem::ApiError;
 use crate::http::request::Provide;
 use crate::http::shares::Shares;
 use crate::login::{Network, SignIn, domains};
+use crate::me::Account;
 use crate::metrics::GatewayMetrics;
 use crate::queries::live::Streams;
 use crate::reviews::Desk;
@@ -76,6 +77,7 @@ pub struct Gateway {
     photos: PhotoStore,
     intake: Arc<ChainIntake>,
     sign_in: Arc<SignIn>,
+    account: Arc<Account>,
     keys: KeySet,
 }
 
@@ -117,6 +119,7 @@ impl Gateway {
                 schema_id: schemas.odometer_read,
                 rules: config.reviews,
             }),
+            account: Arc::new(Account { pool: pool.clone(), clock: clock.clone() }),
             photos,
             admission: Arc::new(Admission {
                 accounts: Accounts::new(pool.clone()),
@@ -238,5 +241,6 @@ provides! {
     PhotoStore: photos;
     Arc<ChainIntake>: intake;
     Arc<SignIn>: sign_in;
+    Arc<Account>: account;
     KeySet: keys;
 }

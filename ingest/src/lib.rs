@@ -4,7 +4,7 @@
 //! needs of the request and of the gateway are its arguments, which `http` reads in their order. `auth` says who asks, `login` makes
 //! somebody who signs with a wallet one who may ask, `uploads`
 //! takes photos (its own page shows the way of one, file by file), `queries` serves the tables, `claims` takes what drivers ask
-//! for, `reviews` what people decide and `chain` what the watcher of the chain reports. `gateway` puts all of it together, [`serve`]
+//! for, `reviews` what people decide, `me` what somebody has and prefers, and `chain` what the watcher of the chain reports. `gateway` puts all of it together, [`serve`]
 //! serves it.
 
 mod accounts;
@@ -17,6 +17,7 @@ pub mod config;
 mod gateway;
 mod http;
 mod login;
+mod me;
 pub mod metrics;
 mod ops;
 mod outbox;
@@ -27,7 +28,7 @@ mod schema_ids;
 mod serve;
 mod uploads;
 
-pub use accounts::{token, wallets};
+pub use accounts::{token, users, wallets};
 pub use auth::keys;
 pub use config::GatewayConfig;
 pub use gateway::{Dependencies, Gateway};

@@ -6,15 +6,20 @@ use std::sync::Arc;
 use crate::auth::access::{ACCOUNT, Access, PERSON, REVIEWER};
 use crate::config::GatewayConfig;
 use crate::gateway::Gateway;
-use crate::http::handler::{Route, delete, get, post};
+use crate::http::handler::{Route, delete, get, patch, post, put};
 use crate::http::openapi::{About, document};
 use crate::http::problem::{ApiError, BUSY};
 use crate::http::reply::{AnyJson, Json};
 use crate::http::request::Dependency;
-use crate::{chain, claims, login, ops, queries, reviews, uploads};
+use crate::{chain, claims, login, me, ops, queries, reviews, uploads};
 
 /// The table.
 pub(crate) fn table() -> Vec<Route<Gateway>> {
+    [signing_in(), accounts(), photos(), reviewing(), operation()].into_iter().flatten().collect()
+}
+
+/// Who somebody is.
+fn signing_in() -> Vec<Route<Gateway>> {
     vec![
         post("/v1/auth/challenge", Access::Public, "Ask for what a wallet is to sign", login::challenge::post)
             .description("A challenge lasts five minutes and is good for one signature, of this address, for this domain and network.")
@@ -33,6 +38,39 @@ pub(crate) fn table() -> Vec<Route<Gateway>> {
         get("/v1/sessions", PERSON, "Where you are signed in, newest first", login::sessions::list),
         delete("/v1/sessions/{id}", PERSON, "End one of your sessions", login::sessions::delete),
         get("/.well-known/jwks.json", Access::Public, "The public keys of access tokens", login::jwks::get),
+    ]
+}
+
+/// What somebody has and prefers.
+fn accounts() -> Vec<Route<Gateway>> {
+    vec![
+        get("/v1/me", PERSON, "Your account", me::profile::show),
+        patch("/v1/me", PERSON, "Change your account", me::profile::change).refuses(me::profile::REFUSALS),
+        get("/v1/preferences", PERSON, "What you prefer", me::preferences::show),
+        put("/v1/preferences", PERSON, "Say what you prefer", me::preferences::put)
+            .description("All of it at once; it holds for photos that are accepted from then on.")
+            .refuses(me::preferences::REFUSALS),
+        get("/v1/wallets", PERSON, "Your wallets, newest first", me::wallets::list),
+        post("/v1/wallets/challenge", PERSON, "Ask for what a further wallet is to sign", me::wallets::challenge)
+            .refuses(login::challenge::REFUSALS),
+        post("/v1/wallets", PERSON, "Add a wallet by its signature", me::wallets::add)
+            .description("The signed challenge of /v1/wallets/challenge. An account's first wallet is the one that rewards are paid to.")
+            .refuses(login::proof::REFUSALS)
+            .refuses(login::sign_in::REFUSALS),
+        patch("/v1/wallets/{id}", PERSON, "Have rewards paid to this wallet", me::wallets::change)
+            .refuses(me::wallets::CHANGE_REFUSALS),
+        delete("/v1/wallets/{id}", PERSON, "Remove a wallet", me::wallets::remove)
+            .refuses(me::wallets::REMOVE_REFUSALS),
+        get("/v1/vehicles", ACCOUNT, "Your vehicles, newest first", me::vehicles::list),
+        post("/v1/vehicles", PERSON, "Add a vehicle", me::vehicles::add).refuses(me::vehicles::ADD_REFUSALS),
+        patch("/v1/vehicles/{id}", PERSON, "Change or retire a vehicle", me::vehicles::change)
+            .refuses(me::vehicles::CHANGE_REFUSALS),
+    ]
+}
+
+/// Photos, and what becomes of them.
+fn photos() -> Vec<Route<Gateway>> {
+    vec![
         post("/v1/uploads", ACCOUNT, "Send a photo of an odometer", uploads::post::post)
             .description(
                 "The photo (JPEG, PNG or WebP) is kept as received. The same photo of the same user again \
@@ -54,6 +92,12 @@ pub(crate) fn table() -> Vec<Route<Gateway>> {
                  as its upload was accepted, unless that was rejected or failed.",
             )
             .refuses(claims::REFUSALS),
+    ]
+}
+
+/// What is in doubt.
+fn reviewing() -> Vec<Route<Gateway>> {
+    vec![
         get("/v1/reviews", REVIEWER, "What waits for a person, the riskiest and oldest first", reviews::list)
             .description("For reviewers: uploads in doubt that nobody has decided yet and nobody else works on, without those of your own."),
         get("/v1/reviews/{id}", REVIEWER, "An upload in doubt, with what speaks for and against it", reviews::show),
@@ -69,6 +113,12 @@ pub(crate) fn table() -> Vec<Route<Gateway>> {
                  is large, an approval waits for another person to see the same, and for an operator where they differ.",
             )
             .refuses(reviews::REFUSALS),
+    ]
+}
+
+/// For programs: the watcher, clients' generators and balancers.
+fn operation() -> Vec<Route<Gateway>> {
+    vec![
         post("/v1/chain/events", Access::Watcher, "For the watcher of the chain", chain::events::post)
             .description("Blocks as they are adopted and undone, signed: HMAC-SHA256 over time and body.")
             .refuses(chain::events::REFUSALS),

@@ -1,5 +1,7 @@
-//! Accounts: their tokens, sessions and wallets.
+//! Accounts: their tokens, sessions, wallets and preferences.
 
+pub(crate) mod preferences;
 pub(crate) mod session;
 pub mod token;
+pub mod users;
 pub mod wallets;

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use schemas::codec::CodecError;
 use schemas::events::AccountChanged;
-use schemas::ids::{EventId, Micros, UserId, natural};
+use schemas::ids::{EventId, Micros, UserId};
 use schemas::logs::{AuthLog, LogDocument as _};
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::preferences::Preferences;
 use super::session::NewSession;
 use crate::auth::keys::{AUDIENCE, Claims, ISSUER, KeyError, Role, SigningKey};
 use crate::http::problem::{ACCOUNT_LOCKED, ApiError, INTERNAL};
@@ -148,7 +149,7 @@ pub(crate) async fn account(
     if !is_active {
         return Err(TokenError::Locked(user));
     }
-    preferences(tx, user, at).await?;
+    Preferences::default().store_first(tx, user, now).await?;
     if made {
         let event = AccountChanged {
             event_id: EventId(Uuid::now_v7()),
@@ -159,30 +160,5 @@ pub(crate) async fn account(
         };
         announce(tx, schemas.account_changed, &event, now).await?;
     }
-    Ok(())
-}
-
-async fn preferences(tx: &mut PgConnection, user: UserId, at: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    let off = json!({ "enabled": false, "events": [] });
-    sqlx::query(
-        "insert into user_preferences (id, user_id, notification_preferences, dashboard_settings, reward_preferences,
-           created_at, updated_at) values ($1, $2, $3, $4, $5, $6, $6) on conflict (user_id) do nothing",
-    )
-    .bind(natural(&format!("user_preferences/{user}")))
-    .bind(user.0)
-    .bind(json!({ "email": off, "sms": off, "push": off, "webhook": off }))
-    .bind(json!({
-        "theme": "system",
-        "language": "en",
-        "privacy": { "leaderboard": false, "keep_exif_location": false, "analytics": true }
-    }))
-    .bind(json!({
-        "auto_claim": true,
-        "min_claim": "0",
-        "personal_limits": { "daily": null, "weekly": null, "monthly": null }
-    }))
-    .bind(at)
-    .execute(tx)
-    .await?;
     Ok(())
 }

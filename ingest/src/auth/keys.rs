@@ -40,6 +40,19 @@ pub enum Role {
     Service,
 }
 
+impl Role {
+    /// As claims and tables have it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Driver => "driver",
+            Self::Reviewer => "reviewer",
+            Self::Operator => "operator",
+            Self::Service => "service",
+        }
+    }
+}
+
 impl std::str::FromStr for Role {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
@@ -199,8 +212,10 @@ pub struct KeySet {
     keys: Arc<RwLock<HashMap<String, PublicKey>>>,
     /// Claims of tokens whose signature was found right, and the key's name, by the token's SHA-256: a driver sends the same token many
     /// times, and a signature takes longer to check than all else of a request that is refused. When it is full, it begins anew.
-    verified: Arc<Mutex<HashMap<[u8; 32], (String, Claims)>>>,
+    verified: Arc<Mutex<Verified>>,
 }
+
+type Verified = HashMap<[u8; 32], (String, Claims)>;
 
 #[derive(Clone, Debug)]
 struct PublicKey {

@@ -54,6 +54,26 @@ pub(crate) fn post<S: Send + Sync + 'static, A: 'static>(
     route(Method::POST, path, access, summary, handler)
 }
 
+/// `PUT path`.
+pub(crate) fn put<S: Send + Sync + 'static, A: 'static>(
+    path: &'static str,
+    access: Access,
+    summary: &'static str,
+    handler: impl Handler<S, A>,
+) -> Route<S> {
+    route(Method::PUT, path, access, summary, handler)
+}
+
+/// `PATCH path`.
+pub(crate) fn patch<S: Send + Sync + 'static, A: 'static>(
+    path: &'static str,
+    access: Access,
+    summary: &'static str,
+    handler: impl Handler<S, A>,
+) -> Route<S> {
+    route(Method::PATCH, path, access, summary, handler)
+}
+
 /// `DELETE path`.
 pub(crate) fn delete<S: Send + Sync + 'static, A: 'static>(
     path: &'static str,

@@ -47,6 +47,20 @@ impl<T: Serialize + ToSchema> Reply for Uncached<T> {
     }
 }
 
+/// A 201 with what was made.
+pub(crate) struct Created<T>(pub(crate) T);
+
+impl<T: Serialize + ToSchema> Reply for Created<T> {
+    fn into_response(self) -> Result<Response, ApiError> {
+        json_response(StatusCode::CREATED, &self.0)
+    }
+
+    fn describe(operation: &mut Operation) {
+        let content = operation.json::<T>();
+        operation.response(201, "Made", content);
+    }
+}
+
 /// A 204.
 pub(crate) struct NoContent;
 

@@ -42,7 +42,6 @@ pub(crate) enum Purpose {
     /// Signing in.
     SignIn,
     /// Linking the wallet to this account.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the route that links wallets comes next"))]
     LinkWallet(UserId),
 }
 

@@ -1,9 +1,11 @@
 //! Signing in with a wallet. A client asks for a challenge (`challenge`), has the wallet sign it as a certificate or as typed data
 //! (`proof`), and gets an access token of minutes and a refresh token (`sign_in`, `tokens`), which it changes for new ones (`refresh`)
-//! until it signs out (`sessions`). Attempts in vain are slowed down (`lockout`) and recorded (`records`).
+//! until it signs out (`sessions`). Attempts in vain are slowed down (`lockout`) and recorded (`records`). `link` adds a
+//! further wallet to an account in the same way.
 
 pub(crate) mod challenge;
 pub(crate) mod jwks;
+mod link;
 mod lockout;
 pub(crate) mod proof;
 pub(crate) mod records;

@@ -146,7 +146,8 @@ async fn owner(tx: &mut PgConnection, wallet: Address) -> Result<Option<UserId>,
         .execute(&mut *tx)
         .await?;
     let found: Option<Uuid> = sqlx::query_scalar(
-        "select user_id from user_wallets where wallet_type = 'vechain' and wallet_address = $1 limit 1",
+        "select user_id from user_wallets where wallet_type = 'vechain' and wallet_address = $1
+         and removed_at is null limit 1",
     )
     .bind(wallet.to_string())
     .fetch_optional(tx)
@@ -170,16 +171,22 @@ pub(crate) async fn prove_wallet(
         Err(WalletError::Account(error)) => return Err(error.into()),
         Err(other) => return Err(INTERNAL.caused_by(other)),
     };
-    sqlx::query("update user_wallets set verified_at = $2, updated_at = $2 where id = $1")
-        .bind(id)
-        .bind(at)
-        .execute(&mut *tx)
-        .await?;
+    // One that was removed before comes back.
     sqlx::query(
-        "update users set is_verified = true where id = $1 and wallet_address = $2 and not is_verified",
+        "update user_wallets w set verified_at = $2, removed_at = null, updated_at = $2,
+           is_primary = coalesce(w.is_primary, false)
+             or not exists (select from user_wallets o where o.user_id = w.user_id and o.is_primary)
+         where w.id = $1",
     )
-    .bind(user.0)
-    .bind(wallet.to_string())
+    .bind(id)
+    .bind(at)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "update users u set wallet_address = w.wallet_address, is_verified = true
+         from user_wallets w where w.id = $1 and w.is_primary and u.id = w.user_id",
+    )
+    .bind(id)
     .execute(tx)
     .await?;
     Ok(id)

@@ -42,6 +42,18 @@ async fn object(bench: &Bench, path: &str, owner: UserId) -> String {
         "/v1/reviews/{id}" | "/v1/reviews/{id}/photo" => {
             doubt(bench, owner, 0).await.header.upload_id.to_string()
         }
+        "/v1/wallets/{id}" => {
+            let address = format!("0x{}", hex::encode(rand::random::<[u8; 20]>()));
+            let now = SystemClock.now();
+            ingest::wallets::add_wallet(&bench.pool, SCHEMAS(), owner, &address, "testnet", now)
+                .await
+                .unwrap()
+                .to_string()
+        }
+        "/v1/vehicles/{id}" => {
+            let made = bench.json("POST", "/v1/vehicles", &token, &json!({})).await.json();
+            made["vehicle_id"].as_str().unwrap().to_owned()
+        }
         "/v1/sessions/{id}" => {
             let made: Uuid = sqlx::query_scalar(
                 "insert into user_sessions (id, user_id, is_active, created_at, expires_at)
@@ -59,7 +71,9 @@ async fn object(bench: &Bench, path: &str, owner: UserId) -> String {
 }
 
 async fn call(bench: &Bench, method: &str, path: &str, token: &str) -> Response {
-    bench.json(&method.to_ascii_uppercase(), path, token, &json!({})).await
+    // What a change must hold, so that whose object it is decides.
+    let body = if path.starts_with("/v1/wallets/") { json!({ "is_primary": true }) } else { json!({}) };
+    bench.json(&method.to_ascii_uppercase(), path, token, &body).await
 }
 
 fn code(response: &Response) -> String {

@@ -18,6 +18,7 @@ pub async fn bench() -> Bench {
     Bench::start_with(|config| {
         let secret = "s".repeat(32).into();
         config.chain = Some(ingest::config::ChainAccess { genesis_id: GENESIS.into(), secret });
+        config.rates.api_per_user = ingest::config::Rate::new(10_000, std::time::Duration::from_secs(60));
         config.rates.api_per_address = ingest::config::Rate::new(10_000, std::time::Duration::from_secs(60));
         config.timeouts.stream = std::time::Duration::from_millis(50);
     })

@@ -1,0 +1,83 @@
+//! Linking a further wallet to an account, by its signature; and what is recorded when one is removed.
+
+use sqlx::{PgConnection, PgTransaction};
+use uuid::Uuid;
+
+use super::SignIn;
+use super::challenge::{Challenge, Purpose};
+use super::lockout::Lockout;
+use super::proof::Proof;
+use super::records::Trace;
+use super::sign_in::prove_wallet;
+use crate::auth::admission::Caller;
+use crate::http::problem::{ApiError, CHALLENGE_EXPIRED};
+use crate::outbox::announce;
+
+impl SignIn {
+    /// Links the wallet that signed the caller's challenge; the open transaction, and the wallet's id.
+    ///
+    /// # Errors
+    /// What is wrong with the proof, which is counted and recorded like an attempt to sign in.
+    pub(crate) async fn link_wallet(
+        &self,
+        caller: &Caller,
+        agent: Option<String>,
+        proof: &Proof,
+    ) -> Result<(PgTransaction<'static>, Uuid), ApiError> {
+        let mut trace = Trace::new("wallet_connect", caller.address, agent)
+            .with("method", proof.method())
+            .with("challenge_id", proof.challenge_id().to_string())
+            .with("session_id", caller.session.to_string());
+        trace.user = Some(caller.user);
+        let linked = self.link(caller, proof, &mut trace).await;
+        if let Err(error) = &linked {
+            self.refused(error, &trace).await;
+        }
+        linked
+    }
+
+    async fn link(
+        &self,
+        caller: &Caller,
+        proof: &Proof,
+        trace: &mut Trace,
+    ) -> Result<(PgTransaction<'static>, Uuid), ApiError> {
+        let network = self.network()?;
+        let now = self.clock.now();
+        Lockout::new(&self.pool, caller.address, None).check(caller.address, now.to_utc()).await?;
+        let mut tx = self.pool.begin().await?;
+        let challenge = Challenge::find(&mut tx, proof.challenge_id()).await?;
+        trace.wallet = challenge.as_ref().map(Challenge::address);
+        let challenge = challenge.ok_or_else(|| CHALLENGE_EXPIRED.error())?;
+        let wallet =
+            proof.check(&challenge, Purpose::LinkWallet(caller.user), &network.genesis_id, now.to_utc())?;
+        challenge.consume(&mut tx, now.to_utc()).await?;
+        // So that two first wallets cannot both be the primary one.
+        sqlx::query("select from users where id = $1 for update")
+            .bind(caller.user.0)
+            .execute(&mut *tx)
+            .await?;
+        let id = prove_wallet(&mut tx, caller.user, wallet, network, now).await?;
+        let log = trace.clone().with("network", network.label).success(now)?;
+        announce(&mut tx, self.schemas.activity_logged, &log, now).await?;
+        Ok((tx, id))
+    }
+
+    /// Records that a wallet was removed.
+    pub(crate) async fn log_disconnected(
+        &self,
+        tx: &mut PgConnection,
+        caller: &Caller,
+        agent: Option<String>,
+        address: &str,
+    ) -> Result<(), ApiError> {
+        let now = self.clock.now();
+        let mut trace = Trace::new("wallet_disconnect", caller.address, agent)
+            .with("session_id", caller.session.to_string());
+        trace.user = Some(caller.user);
+        trace.wallet = address.parse().ok();
+        let log = trace.success(now)?;
+        announce(tx, self.schemas.activity_logged, &log, now).await?;
+        Ok(())
+    }
+}

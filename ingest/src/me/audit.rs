@@ -1,0 +1,51 @@
+//! `system_audit_logs`: what people change of their own accounts, in the change's transaction.
+
+use schemas::ids::{Micros, natural};
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::auth::admission::Caller;
+
+/// A change.
+pub(super) struct Change<'a> {
+    pub(super) module: &'static str,
+    pub(super) action: &'static str,
+    /// The row that changed.
+    pub(super) target: Uuid,
+    /// Nothing that is kept in one place only, such as an e-mail address, is among them.
+    pub(super) before: Value,
+    pub(super) after: Value,
+    pub(super) agent: Option<&'a str>,
+}
+
+impl Change<'_> {
+    /// Writes it down.
+    pub(super) async fn record(
+        &self,
+        tx: &mut PgConnection,
+        caller: &Caller,
+        now: Micros,
+    ) -> Result<(), sqlx::Error> {
+        let request = Uuid::now_v7();
+        let details = json!({
+            "target": self.target, "before": self.before, "after": self.after, "request_id": request, "via": "api",
+            "principal": caller.user,
+        });
+        sqlx::query(
+            "insert into system_audit_logs (id, user_id, action, module, action_details, ip_address, user_agent, timestamp,
+               severity) values ($1, $2, $3, $4, $5, $6, $7, $8, 'info')",
+        )
+        .bind(natural(&format!("{request}/{}/0", self.action)))
+        .bind(caller.user.0)
+        .bind(self.action)
+        .bind(self.module)
+        .bind(details)
+        .bind(caller.address.to_string())
+        .bind(self.agent)
+        .bind(now.to_utc())
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
+}

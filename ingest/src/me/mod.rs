@@ -1,0 +1,28 @@
+//! `/v1/me` and what belongs to an account: preferences, wallets and vehicles. Each change is in the audit log, with the values before and
+//! after.
+
+mod audit;
+pub(crate) mod preferences;
+pub(crate) mod profile;
+pub(crate) mod vehicles;
+pub(crate) mod wallets;
+
+use std::sync::Arc;
+
+use runtime::clock::Clock;
+use serde::{Deserialize, Deserializer};
+use sqlx::PgPool;
+
+/// What changing an account works with.
+pub(crate) struct Account {
+    pub(crate) pool: PgPool,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A member of a change that may be null: left out and null are different things.
+#[expect(clippy::option_option, reason = "left out, null, or a value")]
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
