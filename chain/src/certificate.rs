@@ -1,4 +1,4 @@
-//! Certificates (VIP-192): what a wallet signs to prove that it is its address. The wallet itself fills in the domain of the page that asks.
+//! Certificates (VIP-192): what a wallet signs to show that it is its address. The wallet itself fills in the domain of the page that asks.
 
 use serde::Serialize;
 

@@ -1,5 +1,6 @@
-//! Transactions, keystores and what wallets sign to sign in, against VeChain's own library, `@vechain/sdk-core`, run by Node.js as an oracle. Needs `node` and `npm`;
-//! the exact version and its dependencies are pinned in `tests/sdk/package-lock.json` and installed below the target folder.
+//! Transactions, keystores and what wallets sign to sign in, against VeChain's own library, `@vechain/sdk-core`, run by Node.js as an
+//! oracle. Needs `node` and `npm`; the exact version and its dependencies are pinned in `tests/sdk/package-lock.json` and installed
+//! below the target folder.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 
-/// Pause between two looks. A new key signs from the second look on that finds it: by then every gateway has looked once, and checks with it.
+/// Pause between two looks. A new key signs from the second look on that finds it: by then every gateway has looked once, and checks
+/// with it.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// The key set that tokens are checked with.

@@ -1,5 +1,5 @@
-//! The delay after attempts in vain, which grows with each: by the network that they come from, and by the wallet that they are about. It is
-//! kept in Postgres, so that it holds over restarts and gateways, and nothing that an attacker does shortens it.
+//! The delay after attempts in vain, which grows with each: by the network that they come from, and by the wallet that they are about. It
+//! is kept in Postgres, so that it holds over restarts and gateways, and nothing that an attacker does shortens it.
 
 use chain::Address;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -11,8 +11,8 @@ use crate::http::problem::{ApiError, SIGN_IN_DELAYED};
 
 /// Attempts in vain before there is a delay, and the longest delay in seconds. Many people may share a network.
 const BY_NETWORK: (i32, i64) = (10, 900);
-/// A wallet's address is public, so that anybody can fail in its name: nobody is kept out of their account for longer than a minute by that,
-/// nor at all where they signed in from before.
+/// A wallet's address is public, so that anybody can fail in its name: nobody is kept out of their account for longer than a minute by
+/// that, nor at all where they signed in from before.
 const BY_WALLET: (i32, i64) = (5, 60);
 /// After so much quiet the count begins anew.
 const QUIET: TimeDelta = TimeDelta::hours(1);

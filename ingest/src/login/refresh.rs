@@ -1,4 +1,5 @@
-//! `POST /v1/auth/refresh`: a refresh token for the next ones. Each is good once: one that comes again is in two hands, and ends its session.
+//! `POST /v1/auth/refresh`: a refresh token for the next ones. Each is good once: one that comes again is in two hands, and ends its
+//! session.
 
 use std::sync::Arc;
 

@@ -25,10 +25,12 @@ mod rebuild;
 mod reconcile;
 mod records;
 mod service;
+mod sessions;
 
 mod sink;
 mod token;
 pub mod topics;
+mod users;
 mod wallet;
 mod watch;
 
@@ -97,6 +99,12 @@ pub enum Command {
     /// Compare the chain's own logs with the payouts, as far as the chain is final: missing, double, unknown, and of another amount or
     /// receiver. Prints each difference and a summary as JSON, and fails where there is one.
     Reconcile(reconcile::Reconcile),
+    /// Accounts: look at them, lock and unlock them, and say what their tokens allow.
+    #[command(subcommand)]
+    Users(users::Users),
+    /// Sessions: where somebody is signed in, and the end of it.
+    #[command(subcommand)]
+    Sessions(sessions::Sessions),
     /// Wallets of users.
     #[command(subcommand)]
     Wallet(wallet::Wallet),
@@ -134,6 +142,8 @@ impl Command {
             Self::Contracts(contracts) => contracts.run(config).await,
             Self::Payouts(payouts) => payouts.run(config).await,
             Self::Reconcile(reconcile) => reconcile.run(config).await,
+            Self::Users(users) => users.run(config).await,
+            Self::Sessions(sessions) => sessions.run(config).await,
             Self::Wallet(wallet) => wallet.run(config).await,
             Self::Read(photos) => read::run(photos),
             Self::Config(command) => command.run(config),

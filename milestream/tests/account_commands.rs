@@ -1,0 +1,142 @@
+//! The operators' commands of accounts and sessions, run as an operator runs them, on a database of the test's own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// A database, topics and a folder of a test's own.
+struct World {
+    url: String,
+    name: String,
+    folder: TempDir,
+    pool: PgPool,
+}
+
+impl World {
+    async fn new() -> Self {
+        let server = std::env::var("DATABASE_URL")
+            .expect("DATABASE_URL is not set: run this test under `devstack`, which starts the parts");
+        let name = format!("accounts_{}", Uuid::now_v7().simple());
+        let create = sqlx::AssertSqlSafe(format!("create database {name}"));
+        sqlx::query(create).execute(&PgPool::connect(&server).await.unwrap()).await.unwrap();
+        let mut url = url::Url::parse(&server).unwrap();
+        url.set_path(&name);
+        let url = url.to_string();
+        let pool = PgPool::connect(&url).await.unwrap();
+        sqlx::migrate!("../migrations").run(&pool).await.unwrap();
+        let world = Self { url, name, folder: tempfile::tempdir().unwrap(), pool };
+        world.run(&["topics", "apply"]);
+        world.run(&["keys", "generate"]);
+        world
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_milestream"))
+            .args(arguments)
+            .env("DATABASE_URL", &self.url)
+            .env("MILESTREAM_KAFKA__TOPIC_PREFIX", format!("{}.", self.name))
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap()
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    async fn one(&self, sql: &'static str) -> Value {
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
+    }
+
+    async fn execute(&self, sql: &'static str) {
+        sqlx::query(sql).execute(&self.pool).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn accounts_are_listed_locked_and_unlocked_and_each_change_is_audited_with_before_and_after() {
+    let world = World::new().await;
+    let user = Uuid::now_v7().to_string();
+    for _ in 0..2 {
+        world.run(&["token", "--user", &user]);
+    }
+    world.execute("update users set email = 'ada@example.org', username = e'two\\nlines active'").await;
+    let listed = world.run(&["users", "list"]);
+    assert_eq!(listed, format!("{user} driver active \"two\\nlines active\" -\n"));
+    assert_eq!(world.run(&["users", "list", "--locked"]), "");
+    let shown = world.run(&["users", "show", &user]);
+    assert!(shown.contains("\"open_sessions\": 2") && !shown.contains("example.org"), "{shown}");
+
+    let lock = ["users", "lock", &user, "--reason", "a stolen phone"];
+    assert_eq!(world.run(&lock), format!("{user} locked\n"));
+    assert_eq!(world.run(&["sessions", "list", "--user", &user]), "", "its sessions have ended");
+    assert!(world.run(&["users", "list", "--locked"]).starts_with(&user));
+    assert!(world.refused(&["token", "--user", &user]).contains("is locked"));
+    world.run(&lock);
+    world.run(&["users", "unlock", &user, "--reason", "it was found"]);
+    world.run(&["users", "role", &user, "reviewer"]);
+    let audited = world
+        .one(
+            "select jsonb_agg(jsonb_build_array(action, severity, action_details -> 'before', action_details -> 'after')
+               order by timestamp, id) from system_audit_logs",
+        )
+        .await;
+    let locked = json!({ "is_active": false, "reason": "a stolen phone" });
+    assert_eq!(
+        audited,
+        json!([
+            ["user.deactivate", "warning", { "is_active": true }, locked],
+            ["user.deactivate", "warning", { "is_active": false }, locked],
+            ["user.activate", "info", { "is_active": false }, { "is_active": true, "reason": "it was found" }],
+            ["user.role_change", "warning", { "role": "driver" }, { "role": "reviewer" }],
+        ])
+    );
+    let announced =
+        world.one("select to_jsonb(count(*)) from outbox where topic like '%accounts.changed'").await;
+    assert_eq!(announced, 3, "when it was made, locked and unlocked");
+    let nobody = Uuid::now_v7().to_string();
+    for command in [
+        &["users", "show", &nobody][..],
+        &["users", "role", &nobody, "driver"],
+        &["users", "lock", &nobody, "--reason", "x"],
+    ] {
+        assert!(world.refused(command).contains("there is no account"), "{command:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_session_or_all_of_a_user_are_ended_and_audited() {
+    let world = World::new().await;
+    let (user, other) = (Uuid::now_v7().to_string(), Uuid::now_v7().to_string());
+    for user in [&user, &user, &user, &other] {
+        world.run(&["token", "--user", user]);
+    }
+    let sessions = |user: &str| {
+        let listed = world.run(&["sessions", "list", "--user", user]);
+        listed.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect::<Vec<String>>()
+    };
+    let open = sessions(&user);
+    assert_eq!(open.len(), 3);
+    assert_eq!(world.run(&["sessions", "revoke", &open[1]]), format!("{}\n", open[1]));
+    assert_eq!(sessions(&user), [open[0].clone(), open[2].clone()]);
+    assert!(world.refused(&["sessions", "revoke", &open[1]]).contains("there is no such open session"));
+    assert!(world.refused(&["sessions", "revoke"]).contains("required"));
+    world.run(&["sessions", "revoke", "--user", &user]);
+    assert_eq!((sessions(&user).len(), sessions(&other).len()), (0, 1));
+    let audited =
+        world.one("select to_jsonb(count(*)) from system_audit_logs where action = 'session.revoke'").await;
+    assert_eq!(audited, 3);
+}
