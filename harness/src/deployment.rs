@@ -97,7 +97,7 @@ pub struct DeploymentConfig {
     pub settings: Vec<(String, String)>,
 }
 
-/// Settings for a crowd on one address: the gateway's rates are opened, since every driver of a run posts from here.
+/// Settings for drivers on one address: the gateway's rates are opened, since every driver of a run posts from here.
 #[must_use]
 pub fn open_rates() -> Vec<(String, String)> {
     let keys = [
@@ -107,6 +107,12 @@ pub fn open_rates() -> Vec<(String, String)> {
         "REQUESTS_PER_ADDRESS_PER_MINUTE",
     ];
     keys.iter().map(|key| (format!("MILESTREAM_INGEST__{key}"), "1000000".to_owned())).collect()
+}
+
+/// Settings for a load: photos are not compared, since all of its drivers send the few dashboards that are drawn.
+#[must_use]
+pub fn of_a_load() -> Vec<(String, String)> {
+    [open_rates(), vec![("MILESTREAM_PHOTOS__COMPARE".to_owned(), "false".to_owned())]].concat()
 }
 
 struct Role {

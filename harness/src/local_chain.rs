@@ -11,7 +11,7 @@ use devstack::Stack;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use crate::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
+use crate::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, of_a_load, sibling_binary};
 
 /// B3TR in the app's purse: more than any run pays.
 const FUNDS: i64 = 1_000_000;
@@ -126,7 +126,7 @@ pub async fn start_every_role(stack: &Stack, name: &str) -> Result<(Deployment, 
     let folder = make_folder(&stack.folder().join(name))?;
     let chain = LocalChain::deploy(stack, Path::new(".local/contracts"), &folder).await?;
     let prefix = format!("{name}-{}-", Uuid::now_v7().simple());
-    let mut settings = [open_rates(), chain.settings()].concat();
+    let mut settings = [of_a_load(), chain.settings()].concat();
     settings.push(("MILESTREAM_KAFKA__TOPIC_PREFIX".to_owned(), prefix.clone()));
     let logs = stack.logs().join(name);
     let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings };

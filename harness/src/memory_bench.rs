@@ -9,7 +9,7 @@ use devstack::Stack;
 use uuid::Uuid;
 
 use crate::client::{Client, Photo, Posted};
-use crate::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
+use crate::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, of_a_load, sibling_binary};
 use crate::measure::resident_mib;
 use crate::photos::with_comment;
 use crate::scenario::{Scenario, driver_id};
@@ -28,7 +28,7 @@ pub fn run(stack: &Stack) -> Result<()> {
     let logs = stack.logs().join("memory");
     let folder = make_folder(&stack.folder().join("memory"))?;
     let prefix = format!("memory-{}-", Uuid::now_v7().simple());
-    let mut settings = open_rates();
+    let mut settings = of_a_load();
     settings.push(("MILESTREAM_KAFKA__TOPIC_PREFIX".to_owned(), prefix));
     let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings };
     let mut deployment = Deployment::prepare(stack, config)?;

@@ -24,7 +24,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use crate::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, sibling_binary};
+use crate::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, of_a_load, sibling_binary};
 use crate::measure::{median, peak_mib, quantile};
 use crate::photos::with_comment;
 use crate::scenario::{Scenario, driver_id};
@@ -111,7 +111,8 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let folder = make_folder(&stack.folder().join("reading"))?;
         let prefix = format!("reading-{}-", Uuid::now_v7().simple());
-        let settings = vec![("MILESTREAM_KAFKA__TOPIC_PREFIX".to_owned(), prefix.clone())];
+        let mut settings = of_a_load();
+        settings.push(("MILESTREAM_KAFKA__TOPIC_PREFIX".to_owned(), prefix.clone()));
         let program = sibling_binary("milestream")?;
         let logs = stack.logs().join("reading");
         let config = DeploymentConfig { program, folder: folder.clone(), logs, settings };

@@ -103,6 +103,8 @@ fn reviewing() -> Vec<Route<Gateway>> {
         get("/v1/reviews/{id}", REVIEWER, "An upload in doubt, with what speaks for and against it", reviews::show),
         get("/v1/reviews/{id}/photo", REVIEWER, "Its photo as it was received", reviews::photo)
             .refuses(reviews::PHOTO_REFUSALS),
+        get("/v1/reviews/{id}/look-alike", REVIEWER, "The photo of another vehicle that it looks like", reviews::look_alike)
+            .refuses(reviews::LOOK_ALIKE_REFUSALS),
         post("/v1/reviews/{id}/claim", REVIEWER, "Work on an upload in doubt", reviews::claim)
             .description("For some minutes nobody else is shown it or may decide it. Claiming it again begins them anew.")
             .refuses(reviews::CLAIM_REFUSALS),

@@ -133,7 +133,8 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
         let photos = open_photos(config)?.object_store();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut dependencies = processors::dependencies::Dependencies::new(pool.clone(), photos, clock)
-            .with_service_keys(config.service_keys());
+            .with_service_keys(config.service_keys())
+            .comparing_photos(config.photos.compare);
         if let Some(payouts) = payments::config(config)? {
             dependencies = dependencies.with_payouts(payouts);
         }

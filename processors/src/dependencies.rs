@@ -60,6 +60,7 @@ pub struct Dependencies {
     workers: Workers,
     payouts: Option<PayoutConfig>,
     service_keys: Keys,
+    compares_photos: bool,
     reader: Arc<OnceCell<Arc<Reader>>>,
 }
 
@@ -74,6 +75,7 @@ impl Dependencies {
             workers: Workers::default(),
             payouts: None,
             service_keys: Keys::default(),
+            compares_photos: true,
             reader: Arc::default(),
         }
     }
@@ -88,6 +90,12 @@ impl Dependencies {
     #[must_use]
     pub fn with_service_keys(self, service_keys: Keys) -> Self {
         Self { service_keys, ..self }
+    }
+
+    /// The same, whose photos are compared with those of other vehicles or are not.
+    #[must_use]
+    pub fn comparing_photos(self, compares_photos: bool) -> Self {
+        Self { compares_photos, ..self }
     }
 
     /// `quality_check`.
@@ -113,7 +121,8 @@ impl Dependencies {
         answers: A,
     ) -> Result<OdometerReading<A>, ReaderError> {
         let reader = self.reader().await?;
-        Ok(OdometerReading::new(self.photo_context(), reader, self.service_keys.clone(), answers))
+        let stage = OdometerReading::new(self.photo_context(), reader, self.service_keys.clone(), answers);
+        Ok(stage.comparing(self.compares_photos))
     }
 
     /// Publishes which models read photos: what `odometer_reading` does before its first record.

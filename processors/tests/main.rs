@@ -3,6 +3,7 @@
 
 mod limits;
 mod payouts;
+mod pictures;
 mod plans;
 mod pruning;
 mod repeats;
@@ -13,8 +14,6 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 
 use processors::fraud_check::FraudCheck;
-use processors::fraud_check::judge::judge;
-use processors::fraud_check::rules::Rules;
 use processors::models::deployed;
 use processors::odometer_reading::{Answers as _, PostgresAnswers};
 use processors::pipeline::Dependencies;
@@ -31,7 +30,7 @@ use runtime::worker::Halt;
 use runtime::{ManualClock, Processor as _, Verdict as Outcome};
 use rust_decimal::Decimal;
 use schemas::codec;
-use schemas::events::{Event as _, OdometerRead, UploadDecided, UploadGraded, UploadReceived, Verdict};
+use schemas::events::{Event as _, OdometerRead, UploadDecided, UploadGraded, Verdict};
 use schemas::ids::{EventId, Micros, UploadId, UserId};
 use schemas::reason::Reason;
 use schemas::sealed::UserKey;
@@ -276,48 +275,6 @@ async fn an_answer_is_kept_before_it_is_published_and_sealed_anew_for_another_up
     let text = open(&graded, reading.detected_text.unwrap()).await;
     assert_eq!(text, open(&other, copy.detected_text.unwrap()).await);
     assert!(!text.is_empty());
-    database.drop().await;
-}
-
-#[tokio::test]
-async fn one_byte_more_makes_no_other_photo_the_first_upload_of_the_pixels_is_stamped_and_decides() {
-    let database = Database::new().await;
-    let (dependencies, store) = database.dependencies(NOW);
-    let example = examples(Topic::UploadsReceived).into_iter().find(|e| e.name == "normal-claim").unwrap();
-    let (first, mut other): (UploadReceived, UploadReceived) = (example.event(), example.event());
-    other.header.event_id = EventId(Uuid::from_u128(76));
-    other.header.upload_id = UploadId(Uuid::from_u128(77));
-    other.header.user_id = UserId(Uuid::from_u128(78));
-    other.header.object_key = "photos/78/other".into();
-    other.header.image_hash = "ab".repeat(32);
-    put(store.as_ref(), &first.header, photo("odometer")).await;
-    put(store.as_ref(), &other.header, [photo("odometer"), vec![0]].concat()).await;
-    let (quality, reading) = (dependencies.quality_check(), dependencies.odometer_reading().await.unwrap());
-    let read = async |upload: &UploadReceived| {
-        let Outcome::EmitWith(graded, _) =
-            quality.process(&support::record(upload.clone(), 0)).await.unwrap()
-        else {
-            panic!("a graded photo")
-        };
-        emitted(reading.process(&support::record(graded, 0)).await.unwrap())
-    };
-    let (mine, copy) = (read(&first).await, read(&other).await);
-    assert_eq!(mine.pixel_holder, None);
-    assert_eq!(mine.pixel_hash, copy.pixel_hash);
-    assert_ne!(mine.header.image_hash, copy.header.image_hash);
-    let holder = copy.pixel_holder.unwrap();
-    assert_eq!((holder.upload_id, holder.user_id), (first.header.upload_id, first.header.user_id));
-    assert_eq!(holder.accepted_at, first.header.accepted_at);
-    // Of the same file acceptance knows who was first: a copy that is read before its original does not stand in its way.
-    let mut same_file = other.clone();
-    same_file.header.upload_id = UploadId(Uuid::from_u128(79));
-    same_file.header.image_hash.clone_from(&first.header.image_hash);
-    same_file.header.object_key.clone_from(&first.header.object_key);
-    assert_eq!(read(&same_file).await.pixel_holder, None);
-    // A redelivery of either finds the same.
-    assert_eq!((read(&first).await.pixel_holder, read(&other).await.pixel_holder), (None, Some(holder)));
-    let judgement = judge(&copy, None, &Rules::current());
-    assert_eq!((judgement.verdict, judgement.reason), (Verdict::Rejected, Some(Reason::DuplicatePhoto)));
     database.drop().await;
 }
 

@@ -15,6 +15,7 @@ use crate::{
     reading::{Line, MOST_CANDIDATES, MOST_LINES, NEAR, Reading, Role},
     recognise::{Classes, confidence, text},
     select::unit_line,
+    surroundings::Surroundings,
 };
 
 /// Confidence at and above which a reading needs no person.
@@ -111,7 +112,9 @@ impl Reader {
         let best = found.values.first();
         let box_metrics = best.map(|value| measure(photo.pixels(), &found.lines[value.line].quad));
         let reading = assemble(&found, box_metrics, frame, [vec!["resize", "crop"], steps].concat());
-        Reading { cpu, ..reading }
+        let surroundings =
+            best.and_then(|value| Surroundings::of(photo.pixels(), &found.lines[value.line].quad));
+        Reading { cpu, surroundings, ..reading }
     }
 }
 
@@ -138,6 +141,7 @@ pub(crate) fn assemble(
         issues: together.issues,
         preprocessing,
         cpu: None,
+        surroundings: None,
     }
 }
 

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use schemas::events::{Candidate, ImageSize, Lighting};
 use serde_json::{Value, json};
 
-use crate::boxes::BoxMetrics;
+use crate::{boxes::BoxMetrics, surroundings::Surroundings};
 
 /// The most candidates that are kept.
 pub(crate) const MOST_CANDIDATES: usize = 16;
@@ -112,6 +112,8 @@ pub struct Reading {
     pub lines: Vec<Line>,
     /// Quality of the best reading's box.
     pub box_metrics: Option<BoxMetrics>,
+    /// What the photo shows around the best reading; none where a service outside has read it.
+    pub surroundings: Option<Surroundings>,
     /// Quality of frame and box together, 0.00-1.00.
     pub quality_score: Decimal,
     /// Light on frame and box.
@@ -214,6 +216,7 @@ mod tests {
             several: false,
             lines: texts.iter().map(line).collect(),
             box_metrics: None,
+            surroundings: None,
             quality_score: Decimal::ONE,
             lighting: Lighting::Good,
             blur: false,

@@ -159,6 +159,19 @@ pub struct PixelHolder {
     pub accepted_at: Micros,
 }
 
+/// A photo of another vehicle that shows the same number in surroundings that look the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookAlike {
+    /// The photo's upload.
+    pub upload_id: UploadId,
+    /// Its user.
+    pub user_id: UserId,
+    /// Its vehicle.
+    pub vehicle_id: VehicleId,
+    /// How alike the two are, 0-1.
+    pub likeness: Decimal,
+}
+
 /// A photo was read, or could not be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OdometerRead {
@@ -183,6 +196,9 @@ pub struct OdometerRead {
     /// What a person has decided: set where the upload comes a second time.
     #[serde(default)]
     pub review: Option<Review>,
+    /// A photo of another vehicle that may be the same one, cropped or made anew; null where none is known.
+    #[serde(default)]
+    pub look_alike: Option<LookAlike>,
 }
 
 /// What a person has decided about an upload that was in doubt, or that nobody has in time.

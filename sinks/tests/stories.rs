@@ -126,6 +126,7 @@ impl Story {
             reading: (!self.dark).then_some(reading),
             pixel_hash: None,
             pixel_holder: None,
+            look_alike: None,
             review: None,
         }))
     }

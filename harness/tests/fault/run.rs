@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use chrono::{SecondsFormat, Utc};
 use devstack::{Part, Stack};
 use harness::client::{Client, Photo, Posted};
-use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
+use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, of_a_load, sibling_binary};
 use harness::local_chain::{LocalChain, wallet_of};
 use harness::photos::another_picture;
 use harness::scenario::{Scenario, driver_id, vehicle_id};
@@ -77,7 +77,7 @@ impl Run {
         let logs = stack.logs().to_owned();
         let folder = make_folder(&stack.folder().join("roles")).unwrap();
         let setting = |key: &str, value: &str| (format!("MILESTREAM_{key}"), value.to_owned());
-        let mut settings = open_rates();
+        let mut settings = of_a_load();
         settings.extend([
             setting("ENGINE__GUARDS", guards),
             setting("ENGINE__SESSION_TIMEOUT_MS", "6000"),

@@ -115,6 +115,7 @@ problems! {
     NO_WALLET = 409, "no_wallet", "No wallet", "you have no wallet to be paid to: link one, then claim again";
     ROLE_MISSING = 403, "role_missing", "Another role", "the token's role may not do this";
     REVIEW_NOT_FOUND = 404, "review_not_found", "Review not found", "nobody was asked to review this upload";
+    NO_LOOK_ALIKE = 404, "no_look_alike", "No photo looks like it", "no photo that looks like this one is known";
     REVIEW_DECIDED = 409, "review_decided", "Decided already", "this review is decided already: look at the decision";
     REVIEW_EXPIRED = 410, "review_expired", "Too late", "nobody has decided this review in time: the driver was asked for a new photo";
     REVIEW_HELD = 409, "review_held", "Somebody works on it", "another person works on this review: take another one";

@@ -4,6 +4,7 @@
 mod claim;
 mod decide;
 mod expire;
+mod look_alike;
 mod opinions;
 mod queue;
 
@@ -23,10 +24,11 @@ use warp::reply::Response;
 pub(crate) use self::claim::claim;
 pub(crate) use self::decide::{Desk, post};
 pub use self::expire::{ExpireError, expire};
+pub(crate) use self::look_alike::look_alike;
 pub(crate) use self::queue::{list, photo, show};
 use crate::http::operation::{Operation, one_of, one_of_or_null};
 use crate::http::problem::{
-    ANOTHER_PERSON, ApiError, INTERNAL, INVALID_DECISION, MAINTENANCE, OPERATOR_NEEDED, OWN_UPLOAD,
+    ANOTHER_PERSON, ApiError, INTERNAL, INVALID_DECISION, MAINTENANCE, NO_LOOK_ALIKE, OPERATOR_NEEDED, OWN_UPLOAD,
     PHOTO_STORE_UNAVAILABLE, Problem, REVIEW_DECIDED, REVIEW_EXPIRED, REVIEW_HELD,
 };
 use crate::http::reply::Reply;
@@ -47,6 +49,8 @@ pub(crate) const CLAIM_REFUSALS: &[Problem] =
     &[OWN_UPLOAD, REVIEW_DECIDED, REVIEW_EXPIRED, REVIEW_HELD, ANOTHER_PERSON, OPERATOR_NEEDED];
 /// What the photo's route itself refuses.
 pub(crate) const PHOTO_REFUSALS: &[Problem] = &[PHOTO_STORE_UNAVAILABLE];
+/// What the route of the photo that looks like it itself refuses.
+pub(crate) const LOOK_ALIKE_REFUSALS: &[Problem] = &[NO_LOOK_ALIKE, PHOTO_STORE_UNAVAILABLE];
 
 /// Readings end below this: seven digits are the most that odometers have.
 const MILEAGE_END: Decimal = Decimal::from_parts(10_000_000, 0, 0, false, 0);
@@ -179,6 +183,11 @@ fn decided(record: OdometerRead, review: Review) -> OdometerRead {
 /// Where the photo of a review is.
 fn photo_path(upload: UploadId) -> String {
     format!("/v1/reviews/{upload}/photo")
+}
+
+/// Where the photo of another vehicle is that it looks like.
+fn look_alike_path(upload: UploadId) -> String {
+    format!("/v1/reviews/{upload}/look-alike")
 }
 
 /// A photo as it was received.

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::decide::Desk;
 use super::opinions::{Needs, Opinion};
-use super::{Photo, photo_path};
+use super::{Photo, look_alike_path, photo_path};
 use crate::auth::admission::Caller;
 use crate::auth::keys::Role;
 use crate::http::problem::{
@@ -121,6 +121,8 @@ pub(crate) struct ReviewDocument {
     vehicle_id: Uuid,
     /// Where the photo is
     photo: String,
+    /// Where the photo of another vehicle is that it looks like; null where none is known
+    look_alike: Option<String>,
     /// Best first
     candidates: Vec<SeenValue>,
     /// Where they stand on the photo, in its pixels
@@ -214,6 +216,7 @@ impl Row {
             item: self.item(),
             vehicle_id: self.record.header.vehicle_id.0,
             photo: photo_path(UploadId(self.upload_id)),
+            look_alike: self.record.look_alike.map(|_| look_alike_path(UploadId(self.upload_id))),
             candidates: candidates
                 .iter()
                 .map(|seen| SeenValue {

@@ -7,7 +7,7 @@ use ingest::Role;
 use ingest::token::issue;
 use runtime::clock::{Clock as _, SystemClock};
 use schemas::codec;
-use schemas::events::{Event as _, OdometerRead, Unit};
+use schemas::events::{Event as _, LookAlike, OdometerRead, Unit};
 use schemas::ids::{EventId, Micros, UploadId, UserId};
 use schemas::reason::Reason;
 use schemas::sealed::UserKey;
@@ -222,4 +222,45 @@ async fn the_photo_is_shown_to_reviewers_as_it_was_received_and_is_kept_nowhere(
     {
         assert!(response.head.contains(header), "{}", response.head);
     }
+}
+
+#[tokio::test]
+async fn the_photo_that_an_upload_looks_like_is_shown_beside_it() {
+    let bench = Bench::start().await;
+    let (driver, driver_token) = bench.driver().await;
+    let photo = crate::support::jpeg(8);
+    bench.post(&driver_token, &crate::support::Form::photo(&photo)).await;
+    let original = bench.kafka.events().pop().unwrap().header;
+    let mut record = doubt(&bench, UserId(Uuid::now_v7()), 0).await;
+    let (_, token) = person(&bench, Role::Reviewer).await;
+    let review = format!("/v1/reviews/{}", record.header.upload_id);
+    let beside = format!("{review}/look-alike");
+    assert_eq!(bench.get(&review, &token).await.json()["look_alike"], Value::Null);
+    assert_eq!(code(&bench.get(&beside, &token).await), (404, "no_look_alike".into()));
+    record.look_alike = Some(LookAlike {
+        upload_id: original.upload_id,
+        user_id: original.user_id,
+        vehicle_id: original.vehicle_id,
+        likeness: 1.into(),
+    });
+    sqlx::query("update reviews set record = $2 where upload_id = $1")
+        .bind(record.header.upload_id.0)
+        .bind(serde_json::to_value(&record).unwrap())
+        .execute(&bench.pool)
+        .await
+        .unwrap();
+    // The sink has not seen the other upload yet.
+    assert_eq!(code(&bench.get(&beside, &token).await), (404, "no_look_alike".into()));
+    sqlx::query("insert into odometer_uploads (id, user_id, image_hash, mime_type) values ($1, $2, $3, $4)")
+        .bind(original.upload_id.0)
+        .bind(driver.0)
+        .bind(&original.image_hash)
+        .bind(&original.mime_type)
+        .execute(&bench.pool)
+        .await
+        .unwrap();
+    assert_eq!(bench.get(&review, &token).await.json()["look_alike"], json!(beside));
+    let response = bench.get(&beside, &token).await;
+    assert_eq!((response.status, response.bytes), (200, photo));
+    assert_eq!(code(&bench.get(&beside, &driver_token).await), (403, "role_missing".into()));
 }

@@ -89,6 +89,9 @@ pub struct Photos {
     /// `file:///folder`, `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`; credentials come from the
     /// provider's own environment variables.
     pub url: String,
+    /// Whether a photo is compared with those of other vehicles that show the same number: one that looks like a copy goes to a person. Off
+    /// only where one photo is sent for many vehicles, as load tests do.
+    pub compare: bool,
 }
 
 /// The gateway.
@@ -298,7 +301,7 @@ impl Default for Mongodb {
 
 impl Default for Photos {
     fn default() -> Self {
-        Self { url: "file:///var/lib/milestream/photos".into() }
+        Self { url: "file:///var/lib/milestream/photos".into(), compare: true }
     }
 }
 

@@ -81,7 +81,7 @@ type Check = fn(&Facts<'_>) -> Option<Signal>;
 /// more likely a slip of theirs.
 pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
     let reviewed: [Check; 4] = [account, person, something_read, speed];
-    let checks: [Check; 15] = [
+    let checks: [Check; 16] = [
         account,
         fault,
         first_holder,
@@ -94,6 +94,7 @@ pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
         speed,
         capture_age,
         claim,
+        look_alike,
         several,
         confidence,
         auto_accept,
@@ -265,6 +266,18 @@ fn claim(facts: &Facts<'_>) -> Option<Signal> {
     Some(signal.when(difference > most, Verdict::Review, Reason::ClaimMismatch, || {
         let unit = facts.unit.label();
         format!("read {} {unit}, typed {claimed} {unit}", chosen.value)
+    }))
+}
+
+/// Two drivers of one model may stand at the same number in the same light: a person compares the two photos.
+fn look_alike(facts: &Facts<'_>) -> Option<Signal> {
+    let other = facts.event.look_alike.as_ref()?;
+    let value = json!({ "upload_id": other.upload_id.to_string(), "likeness": other.likeness.to_string() });
+    let signal = Signal::new("look_alike", Weight::Doubts, value, Value::Null);
+    let own = other.user_id == facts.event.header.user_id;
+    let whose = if own { "another vehicle of the account" } else { "another account" };
+    Some(signal.when(true, Verdict::Review, Reason::DuplicatePhoto, || {
+        format!("it shows what a photo of {whose} shows, number and surroundings ({} alike)", other.likeness)
     }))
 }
 

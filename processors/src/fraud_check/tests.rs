@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use rust_decimal::Decimal;
-use schemas::events::{Candidate, Fault, FirstHolder, OdometerRead, PixelHolder, Unit, Verdict};
+use schemas::events::{Candidate, Fault, FirstHolder, LookAlike, OdometerRead, PixelHolder, Unit, Verdict};
 use schemas::ids::{Micros, UploadId, UserId, VehicleId};
 use schemas::reason::Reason;
 use uuid::Uuid;
@@ -131,6 +131,16 @@ const TABLE: &[(&str, Change, Verdict, Option<Reason>)] = &[
     (
         "the picture of another vehicle of the user",
         |e| same_pixels(e, 1, false, true),
+        Verdict::Review,
+        Some(Reason::DuplicatePhoto),
+    ),
+    (
+        "a photo that looks like that of another account",
+        |e| {
+            let (upload_id, user_id, vehicle_id) =
+                (UploadId(Uuid::nil()), UserId(Uuid::nil()), VehicleId(Uuid::nil()));
+            e.look_alike = Some(LookAlike { upload_id, user_id, vehicle_id, likeness: Decimal::new(93, 2) });
+        },
         Verdict::Review,
         Some(Reason::DuplicatePhoto),
     ),

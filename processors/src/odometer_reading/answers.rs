@@ -5,15 +5,12 @@ use std::future::Future;
 use providers::Attempt;
 use reading::{FileInfo, Reading};
 use runtime::StageError;
-use schemas::events::{ImageSize, PixelHolder, ReadingResult, UploadHeader};
-use schemas::ids::{Micros, UploadId, UserId, VehicleId};
+use schemas::events::{ImageSize, ReadingResult, UploadHeader};
+use schemas::ids::{UploadId, UserId};
 use schemas::sealed::UserKey;
 use serde::{Deserialize, Serialize};
-use sqlx::types::Json;
-use sqlx::types::chrono::{DateTime, Utc};
-use sqlx::{PgPool, query_as, query_scalar};
-use uuid::Uuid;
 
+use super::pictures::Pictures;
 use super::roster::ServiceRow;
 use crate::documents::file_info;
 
@@ -52,6 +49,9 @@ pub struct Answer {
     /// Every service that was tried, in order; none in an answer that was kept before there were others than the embedded one.
     #[serde(default)]
     pub attempts: Vec<Attempt>,
+    /// What the photo shows around the number, in hex; none where the embedded reader did not read it.
+    #[serde(default)]
+    pub surroundings: Option<String>,
 }
 
 /// What was measured on the reading's own box, luma 0-255; `glare` is a share, 0-1.
@@ -93,12 +93,13 @@ impl Answer {
             issues: owned(&reading.issues),
             preprocessing: owned(&reading.preprocessing),
             attempts,
+            surroundings: reading.surroundings.as_ref().map(|seen| hex::encode(seen.to_bytes())),
         }
     }
 }
 
 /// Keeps answers, the keys that seal their text, and the services that give them.
-pub trait Answers: Send + Sync + 'static {
+pub trait Answers: Pictures {
     /// The answer that is kept.
     ///
     /// # Errors
@@ -121,108 +122,9 @@ pub trait Answers: Send + Sync + 'static {
     /// [`StageError`] when the store does not respond.
     fn user_key(&self, user: UserId) -> impl Future<Output = Result<Option<UserKey>, StageError>> + Send;
 
-    /// The first upload with these pixels, for good, where it sent them in another file: none where this one is the first, or the first
-    /// sent the same file. Of one file acceptance knows who was first, in whichever order the two are read.
-    ///
-    /// # Errors
-    /// [`StageError`] when the store does not respond.
-    fn hold_pixels(
-        &self,
-        pixel_hash: &str,
-        own: &UploadHeader,
-    ) -> impl Future<Output = Result<Option<PixelHolder>, StageError>> + Send;
-
     /// The services that are active, and the embedded reader.
     ///
     /// # Errors
     /// [`StageError`] when the store does not respond.
     fn services(&self) -> impl Future<Output = Result<Vec<ServiceRow>, StageError>> + Send;
-}
-
-/// Answers in `reading_results`, keys in `user_keys`, services in `ai_service_configs`.
-#[derive(Clone, Debug)]
-pub struct PostgresAnswers(PgPool);
-
-impl PostgresAnswers {
-    /// Answers in this database.
-    #[must_use]
-    pub fn new(pool: PgPool) -> Self {
-        Self(pool)
-    }
-}
-
-impl Answers for PostgresAnswers {
-    async fn find(&self, key: AnswerKey<'_>) -> Result<Option<Answer>, StageError> {
-        let found: Option<Json<Answer>> = query_scalar(
-            "select result from reading_results where image_hash = $1 and reader_version = $2 and chain = $3",
-        )
-        .bind(key.image_hash)
-        .bind(key.reader_version)
-        .bind(key.cascade)
-        .fetch_optional(&self.0)
-        .await?;
-        Ok(found.map(|Json(answer)| answer))
-    }
-
-    async fn keep(&self, key: AnswerKey<'_>, answer: Answer) -> Result<Answer, StageError> {
-        let kept: Option<Json<Answer>> = query_scalar(
-            "insert into reading_results (image_hash, reader_version, chain, result) values ($1, $2, $3, $4)
-             on conflict do nothing returning result",
-        )
-        .bind(key.image_hash)
-        .bind(key.reader_version)
-        .bind(key.cascade)
-        .bind(Json(&answer))
-        .fetch_optional(&self.0)
-        .await?;
-        match kept {
-            Some(Json(kept)) => Ok(kept),
-            // Another owner of the partition was faster; its answer stands.
-            None => Ok(self.find(key).await?.unwrap_or(answer)),
-        }
-    }
-
-    async fn user_key(&self, user: UserId) -> Result<Option<UserKey>, StageError> {
-        let key: Option<Vec<u8>> = query_scalar("select key from user_keys where user_id = $1")
-            .bind(user.0)
-            .fetch_optional(&self.0)
-            .await?;
-        key.map(|key| UserKey::from_bytes(&key))
-            .transpose()
-            .map_err(|error| StageError::new("user_keys", error))
-    }
-
-    async fn hold_pixels(
-        &self,
-        pixel_hash: &str,
-        own: &UploadHeader,
-    ) -> Result<Option<PixelHolder>, StageError> {
-        // The update changes nothing: it waits for a holder that another transaction is about to commit, and returns it.
-        let (user, vehicle, upload, accepted_at, same_file): (Uuid, Uuid, Uuid, DateTime<Utc>, bool) =
-            query_as(
-                "insert into pixel_holders as h (pixel_hash, user_id, vehicle_id, upload_id, accepted_at, image_hash)
-                 values (decode($1, 'hex'), $2, $3, $4, $5, decode($6, 'hex'))
-                 on conflict (pixel_hash) do update set upload_id = h.upload_id
-                 returning user_id, vehicle_id, upload_id, accepted_at, image_hash = decode($6, 'hex')",
-            )
-            .bind(pixel_hash)
-            .bind(own.user_id.0)
-            .bind(own.vehicle_id.0)
-            .bind(own.upload_id.0)
-            .bind(own.accepted_at.to_utc())
-            .bind(&own.image_hash)
-            .fetch_one(&self.0)
-            .await?;
-        let holder = PixelHolder {
-            upload_id: UploadId(upload),
-            user_id: UserId(user),
-            vehicle_id: VehicleId(vehicle),
-            accepted_at: Micros::from(accepted_at),
-        };
-        Ok((!same_file).then_some(holder))
-    }
-
-    async fn services(&self) -> Result<Vec<ServiceRow>, StageError> {
-        Ok(sqlx::query_as(ServiceRow::ACTIVE).fetch_all(&self.0).await?)
-    }
 }

@@ -7,23 +7,27 @@ mod attempts;
 mod documents;
 mod measured;
 mod photo;
+mod pictures;
+mod postgres;
 mod roster;
 
 use std::sync::Arc;
 
 use providers::vault::Keys;
 use providers::{Attempt, Cascade, Found};
-use reading::Reader;
+use reading::{Reader, Surroundings};
 use runtime::{Envelope, Processor, StageError, Verdict};
-use schemas::events::{Fault, OdometerRead, PixelHolder, ReadingResult, Root, UploadGraded};
+use schemas::events::{Fault, LookAlike, OdometerRead, PixelHolder, ReadingResult, Root, UploadGraded};
 use schemas::ids::{Micros, UserId};
 use schemas::reason::Reason;
 use schemas::sealed::Sealed;
 
-pub use self::answers::{Answer, AnswerKey, Answers, PostgresAnswers};
+pub use self::answers::{Answer, AnswerKey, Answers};
 use self::attempts::{as_published, is_embedded, whole};
 use self::documents::UploadFacts;
 use self::photo::Upload;
+pub use self::pictures::Pictures;
+pub use self::postgres::PostgresAnswers;
 use self::roster::Roster;
 pub use self::roster::{ServiceRow, endpoint};
 use crate::photos::{PhotoContext, processing_failed};
@@ -35,6 +39,7 @@ pub struct OdometerReading<A> {
     roster: Roster,
     reader: Arc<Reader>,
     context: PhotoContext,
+    compares: bool,
 }
 
 /// What is passed on: the answer, or the fault in its place.
@@ -47,6 +52,13 @@ struct Unread {
     attempts: Vec<Attempt>,
 }
 
+/// What is known of the picture from other uploads.
+#[derive(Default)]
+struct KnownPictures {
+    pixel_holder: Option<PixelHolder>,
+    look_alike: Option<LookAlike>,
+}
+
 impl From<Fault> for Unread {
     fn from(fault: Fault) -> Self {
         Self { fault, attempts: Vec::new() }
@@ -56,7 +68,13 @@ impl From<Fault> for Unread {
 impl<A: Answers> OdometerReading<A> {
     pub(crate) fn new(context: PhotoContext, reader: Arc<Reader>, service_keys: Keys, answers: A) -> Self {
         let roster = Roster::new(service_keys, context.clock.clone(), &reader);
-        Self { answers, roster, reader, context }
+        Self { answers, roster, reader, context, compares: true }
+    }
+
+    /// The same, which compares photos with those of other vehicles or does not.
+    #[must_use]
+    pub(crate) fn comparing(self, compares: bool) -> Self {
+        Self { compares, ..self }
     }
 
     async fn outcome(&self, graded: &UploadGraded) -> Result<Outcome, StageError> {
@@ -143,6 +161,19 @@ impl<A: Answers> OdometerReading<A> {
         self.answers.hold_pixels(pixel_hash, &graded.header).await
     }
 
+    /// A photo of another vehicle that this one may be a copy of.
+    async fn look_alike(
+        &self,
+        graded: &UploadGraded,
+        outcome: &Outcome,
+    ) -> Result<Option<LookAlike>, StageError> {
+        let Some(answer) = outcome.as_ref().ok().filter(|_| self.compares) else { return Ok(None) };
+        let kept = answer.surroundings.as_deref().and_then(|kept| hex::decode(kept).ok());
+        let surroundings = kept.and_then(|kept| Surroundings::from_bytes(&kept));
+        let (Some(surroundings), Some(best)) = (surroundings, &answer.result.best) else { return Ok(None) };
+        self.answers.look_alike(&graded.header, best.value, surroundings).await
+    }
+
     /// Seals with the user's key; without a key (the user was erased) the text is lost, as it should be.
     async fn seal(
         &self,
@@ -184,13 +215,16 @@ impl<A: Answers> Processor for OdometerReading<A> {
     async fn process(&self, record: &Envelope<UploadGraded>) -> Result<Verdict<OdometerRead>, StageError> {
         let started = self.context.clock.now();
         let outcome = self.outcome(&record.payload).await?;
-        let pixel_holder = self.pixel_holder(&record.payload).await?;
-        Ok(self.read_event(record, started, outcome, pixel_holder))
+        let known = KnownPictures {
+            pixel_holder: self.pixel_holder(&record.payload).await?,
+            look_alike: self.look_alike(&record.payload, &outcome).await?,
+        };
+        Ok(self.read_event(record, started, outcome, known))
     }
 
     fn give_up(&self, record: &Envelope<UploadGraded>, _: &StageError) -> Option<Verdict<OdometerRead>> {
         let fault = processing_failed("the photo could not be fetched or read, while others could");
-        Some(self.read_event(record, self.context.clock.now(), Err(fault.into()), None))
+        Some(self.read_event(record, self.context.clock.now(), Err(fault.into()), KnownPictures::default()))
     }
 
     fn needs_dependencies(&self, graded: &UploadGraded) -> bool {
@@ -209,7 +243,7 @@ impl<A: Answers> OdometerReading<A> {
         record: &Envelope<UploadGraded>,
         started: Micros,
         outcome: Outcome,
-        pixel_holder: Option<PixelHolder>,
+        known: KnownPictures,
     ) -> Verdict<OdometerRead> {
         let graded = &record.payload;
         let now = self.context.clock.now();
@@ -242,7 +276,8 @@ impl<A: Answers> OdometerReading<A> {
             fault,
             reading: outcome.ok().map(|answer| answer.result),
             pixel_hash: graded.pixel_hash.clone(),
-            pixel_holder,
+            pixel_holder: known.pixel_holder,
+            look_alike: known.look_alike,
             review: None,
             header,
         };

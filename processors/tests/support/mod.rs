@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex};
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt as _};
-use processors::odometer_reading::{Answer, AnswerKey, Answers, ServiceRow};
+use processors::odometer_reading::{Answer, AnswerKey, Answers, Pictures, ServiceRow};
 use processors::pipeline::Dependencies;
+use reading::Surroundings;
 use runtime::{Envelope, ManualClock, Position, StageError};
-use schemas::events::{Event, PixelHolder, UploadHeader};
+use rust_decimal::Decimal;
+use schemas::events::{Event, LookAlike, PixelHolder, UploadHeader};
 use schemas::ids::{Micros, UserId};
 use schemas::sealed::UserKey;
 use schemas::topic::Topic;
@@ -160,22 +162,7 @@ impl MemoryAnswers {
     }
 }
 
-impl Answers for MemoryAnswers {
-    async fn find(&self, key: AnswerKey<'_>) -> Result<Option<Answer>, StageError> {
-        Ok(self.kept.lock().unwrap().get(&owned(key)).cloned())
-    }
-
-    async fn keep(&self, key: AnswerKey<'_>, answer: Answer) -> Result<Answer, StageError> {
-        Ok(self.kept.lock().unwrap().entry(owned(key)).or_insert(answer).clone())
-    }
-
-    async fn user_key(&self, user: UserId) -> Result<Option<UserKey>, StageError> {
-        // A key of its own for each user, the same in every test.
-        let mut key = [7; 32];
-        key[..16].copy_from_slice(user.0.as_bytes());
-        Ok(Some(UserKey::from_bytes(&key).unwrap()))
-    }
-
+impl Pictures for MemoryAnswers {
     async fn hold_pixels(
         &self,
         pixel_hash: &str,
@@ -190,6 +177,33 @@ impl Answers for MemoryAnswers {
         let mut pixels = self.pixels.lock().unwrap();
         let (file, first) = pixels.entry(pixel_hash.to_owned()).or_insert((own.image_hash.clone(), picture));
         Ok((*file != own.image_hash).then_some(*first))
+    }
+
+    /// What looks alike is tested on Postgres.
+    async fn look_alike(
+        &self,
+        _: &UploadHeader,
+        _: Decimal,
+        _: Surroundings,
+    ) -> Result<Option<LookAlike>, StageError> {
+        Ok(None)
+    }
+}
+
+impl Answers for MemoryAnswers {
+    async fn find(&self, key: AnswerKey<'_>) -> Result<Option<Answer>, StageError> {
+        Ok(self.kept.lock().unwrap().get(&owned(key)).cloned())
+    }
+
+    async fn keep(&self, key: AnswerKey<'_>, answer: Answer) -> Result<Answer, StageError> {
+        Ok(self.kept.lock().unwrap().entry(owned(key)).or_insert(answer).clone())
+    }
+
+    async fn user_key(&self, user: UserId) -> Result<Option<UserKey>, StageError> {
+        // A key of its own for each user, the same in every test.
+        let mut key = [7; 32];
+        key[..16].copy_from_slice(user.0.as_bytes());
+        Ok(Some(UserKey::from_bytes(&key).unwrap()))
     }
 
     async fn services(&self) -> Result<Vec<ServiceRow>, StageError> {

@@ -98,6 +98,7 @@ fn read_event(reading: Option<ReadingResult>) -> OdometerRead {
         reading,
         pixel_hash: None,
         pixel_holder: None,
+        look_alike: None,
         review: None,
     }
 }

@@ -12,6 +12,7 @@ fn outcome(file: &str, candidates: Vec<Candidate>, several: bool) -> Outcome {
         several,
         lines: Vec::new(),
         box_metrics: None,
+        surroundings: None,
         quality_score: Decimal::ONE,
         lighting: schemas::events::Lighting::Good,
         blur: false,
