@@ -26,6 +26,7 @@ create table spent_refresh_tokens (
     spent_at timestamptz not null
 );
 create index on spent_refresh_tokens (session_id, spent_at);
+create index on spent_refresh_tokens (spent_at);
 
 -- ingest: attempts in vain, by network and by wallet, so that the delay after them holds over restarts and gateways.
 create table sign_in_failures (

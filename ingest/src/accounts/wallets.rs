@@ -77,7 +77,8 @@ pub(crate) async fn ensure_linked(
     now: Micros,
 ) -> Result<Uuid, WalletError> {
     let taken: bool = sqlx::query_scalar(
-        "select exists (select from user_wallets where wallet_type = 'vechain' and wallet_address = $2 and user_id <> $1)
+        "select exists (select from user_wallets where wallet_type = 'vechain' and network in ('mainnet', 'testnet')
+                         and wallet_address = $2 and user_id <> $1)
              or exists (select from users where wallet_address = $2 and id <> $1)",
     )
     .bind(user.0)

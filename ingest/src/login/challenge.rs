@@ -13,6 +13,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::refresh::REMEMBERED;
 use super::{Network, SignIn};
 use crate::auth::admission::Visitor;
 use crate::auth::rate::Key;
@@ -31,6 +32,8 @@ const OPEN_PER_NETWORK: i64 = 20;
 const OPEN: i64 = 200_000;
 /// What is pruned in one go, of each table: more than one request can add.
 const PRUNED: i64 = 20;
+/// Used refresh tokens that are pruned in one go: a session that has ended leaves a thousand at most, and began with a challenge.
+const SPENT_PRUNED: i64 = 1_000;
 
 /// What asking for a challenge refuses.
 pub(crate) const REFUSALS: &[Problem] =
@@ -280,24 +283,33 @@ async fn room(tx: &mut PgConnection, asked_from: &str, now: DateTime<Utc>) -> Re
 
 /// Takes away what is of no use any more. Two gateways never wait for each other here.
 async fn prune(tx: &mut PgConnection, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    for (statement, life) in [
+    for (statement, life, most) in [
         (
             "delete from wallet_challenges where id in (select id from wallet_challenges where expires_at < $1
                order by expires_at limit $2 for update skip locked)",
             TimeDelta::hours(1),
+            PRUNED,
         ),
         (
             "delete from sign_in_failures where key in (select key from sign_in_failures where last_at < $1
                order by last_at limit $2 for update skip locked)",
             TimeDelta::days(1),
+            PRUNED,
         ),
         (
             "delete from user_sessions where id in (select id from user_sessions where expires_at < $1
                order by expires_at limit $2 for update skip locked)",
             TimeDelta::days(90),
+            PRUNED,
+        ),
+        (
+            "delete from spent_refresh_tokens where token_hash in (select token_hash from spent_refresh_tokens
+               where spent_at < $1 order by spent_at limit $2 for update skip locked)",
+            REMEMBERED,
+            SPENT_PRUNED,
         ),
     ] {
-        sqlx::query(statement).bind(now - life).bind(PRUNED).execute(&mut *tx).await?;
+        sqlx::query(statement).bind(now - life).bind(most).execute(&mut *tx).await?;
     }
     Ok(())
 }

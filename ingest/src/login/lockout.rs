@@ -50,7 +50,8 @@ impl<'a> Lockout<'a> {
             "select max(delayed_until) from sign_in_failures
              where delayed_until > $4 and (key = $1 or key = $2 and not exists (
                select from user_wallets w join user_sessions s on s.user_id = w.user_id
-               where w.wallet_address = $3 and s.ip_address = $5))",
+               where w.wallet_type = 'vechain' and w.network in ('mainnet', 'testnet') and w.wallet_address = $3
+                 and s.is_active and s.ip_address = $5))",
         )
         .bind(&self.network)
         .bind(self.wallet_key())

@@ -28,7 +28,7 @@ use crate::outbox::announce;
 pub(crate) const REFUSALS: &[Problem] =
     &[SIGN_IN_UNAVAILABLE, SIGN_IN_DELAYED, REFRESH_INVALID, REFRESH_REUSED, ACCOUNT_LOCKED];
 /// A used refresh token is remembered for as long as it could have been used: after that it is refused by its age alone.
-const REMEMBERED: TimeDelta = TimeDelta::days(7);
+pub(super) const REMEMBERED: TimeDelta = TimeDelta::days(7);
 
 /// The newest refresh token
 #[derive(Deserialize, ToSchema)]

@@ -67,8 +67,8 @@ impl SignIn {
 
         let mut tx = self.pool.begin().await?;
         challenge.consume(&mut tx, now.to_utc()).await?;
-        let user = owner(&mut tx, wallet).await?.unwrap_or_else(|| UserId(Uuid::now_v7()));
-        trace.user = Some(user);
+        trace.user = owner(&mut tx, wallet).await?;
+        let user = trace.user.unwrap_or_else(|| UserId(Uuid::now_v7()));
         let role = self.enter(&mut tx, user, wallet, network, now).await?;
         let session = Uuid::now_v7();
         let (tokens, expires_at) = make(&key, (user, role, session), now.to_utc(), now)?;
@@ -82,6 +82,7 @@ impl SignIn {
             agent: trace.agent.as_deref(),
         };
         row.insert(&mut tx, now.to_utc()).await?;
+        trace.user = Some(user);
         let log = trace.clone().with("session_id", session.to_string()).success(now)?;
         announce(&mut tx, self.schemas.activity_logged, &log, now).await?;
         tx.commit().await?;
@@ -146,8 +147,8 @@ async fn owner(tx: &mut PgConnection, wallet: Address) -> Result<Option<UserId>,
         .execute(&mut *tx)
         .await?;
     let found: Option<Uuid> = sqlx::query_scalar(
-        "select user_id from user_wallets where wallet_type = 'vechain' and wallet_address = $1
-         and removed_at is null limit 1",
+        "select user_id from user_wallets where wallet_type = 'vechain' and network in ('mainnet', 'testnet')
+           and wallet_address = $1 and removed_at is null limit 1",
     )
     .bind(wallet.to_string())
     .fetch_optional(tx)
