@@ -11,7 +11,7 @@ use crate::http::openapi::{About, document};
 use crate::http::problem::{ApiError, BUSY};
 use crate::http::reply::{AnyJson, Json};
 use crate::http::request::Dependency;
-use crate::{chain, claims, login, me, ops, queries, reviews, uploads};
+use crate::{chain, claims, login, me, ops, page, queries, reviews, uploads};
 
 /// The table.
 pub(crate) fn table() -> Vec<Route<Gateway>> {
@@ -115,6 +115,9 @@ fn reviewing() -> Vec<Route<Gateway>> {
                  is large, an approval waits for another person to see the same, and for an operator where they differ.",
             )
             .refuses(reviews::REFUSALS),
+        get("/review", Access::Public, "The reviewers' page", page::html),
+        get("/review/review.css", Access::Public, "Its style", page::style),
+        get("/review/review.js", Access::Public, "Its script", page::script),
     ]
 }
 

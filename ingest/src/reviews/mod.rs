@@ -59,7 +59,7 @@ const MOST_DECIMALS: u32 = 1;
 /// Bytes of notes: a page.
 const NOTES_MAX: usize = 2_000;
 /// Why a person may turn a photo down.
-const REASONS: [Reason; 9] = [
+pub(crate) const REASONS: [Reason; 9] = [
     Reason::ReviewRejected,
     Reason::NoOdometer,
     Reason::SeveralReadings,

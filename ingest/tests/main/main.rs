@@ -8,6 +8,7 @@ mod chain;
 mod claims;
 mod kafka;
 mod live;
+mod page;
 mod queue;
 mod recovery;
 mod reviews;
