@@ -24,14 +24,6 @@ pub enum LettersError {
     /// Kafka does not take a record.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// There is no such letter.
-    #[error("there is no dead letter at {partition}:{offset}")]
-    Unknown {
-        /// As asked for.
-        partition: i32,
-        /// As asked for.
-        offset: i64,
-    },
     /// The letter does not say where it came from.
     #[error("the dead letter at {partition}:{offset} has no header {name}")]
     Headless {
@@ -47,44 +39,48 @@ pub enum LettersError {
 /// The headers of a letter's original as it is appended again: its own, with the count raised.
 #[must_use]
 pub fn redriven_headers(letter: &RawRecord) -> Vec<(String, Option<Vec<u8>>)> {
-    let count = letter.header(REDRIVE).and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
     let own = letter.headers.iter().filter(|(name, _)| !name.starts_with(OURS) && name != REDRIVE);
-    let raised = (REDRIVE.to_owned(), Some(count.saturating_add(1).to_string().into_bytes()));
+    let raised = (REDRIVE.to_owned(), Some(redrives(letter).saturating_add(1).to_string().into_bytes()));
     own.cloned().chain([raised]).collect()
 }
 
-/// Appends the originals of these letters (partition, offset) to their topics; returns the topic of each. All letters are
-/// looked up before the first is sent.
-///
-/// # Errors
-/// [`LettersError`]; after a `Publish` the letters before it are redriven, and redriving them again changes nothing.
-pub async fn redrive(
-    kafka: &ClientConfig,
-    letters: &[RawRecord],
-    wanted: &[(i32, i64)],
-) -> Result<Vec<String>, LettersError> {
-    let chosen = wanted
-        .iter()
-        .map(|&(partition, offset)| {
-            let found = letters
-                .iter()
-                .find(|letter| (letter.position.partition, letter.position.offset) == (partition, offset));
-            let letter = found.ok_or(LettersError::Unknown { partition, offset })?;
-            let name = header::TOPIC;
-            let topic = letter.header(name).ok_or(LettersError::Headless { partition, offset, name })?;
-            Ok((letter, topic))
-        })
-        .collect::<Result<Vec<_>, LettersError>>()?;
-    let producer = KafkaProducer::new(kafka, DeliveryTimeout::After(DELIVERY_TIMEOUT))?;
-    let mut topics = Vec::with_capacity(chosen.len());
-    for (letter, topic) in chosen {
+/// How often a letter's original was redriven before it became this letter.
+#[must_use]
+pub fn redrives(letter: &RawRecord) -> u32 {
+    letter.header(REDRIVE).and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// Whether a letter holds only the first bytes of its original, so that there is nothing to redrive.
+#[must_use]
+pub fn is_cut(letter: &RawRecord) -> bool {
+    letter.header(header::CUT_FROM).is_some()
+}
+
+/// Appends originals to their topics again.
+pub struct Redriver(KafkaProducer);
+
+impl Redriver {
+    /// With a producer of its own.
+    ///
+    /// # Errors
+    /// For settings that the producer refuses.
+    pub fn new(kafka: &ClientConfig) -> Result<Self, LettersError> {
+        Ok(Self(KafkaProducer::new(kafka, DeliveryTimeout::After(DELIVERY_TIMEOUT))?))
+    }
+
+    /// Appends a letter's original to its topic, whose name is returned, and waits for the acknowledgement. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// [`LettersError`].
+    pub async fn redrive<'a>(&self, letter: &'a RawRecord) -> Result<&'a str, LettersError> {
+        let (partition, offset, name) = (letter.position.partition, letter.position.offset, header::TOPIC);
+        let topic = letter.header(name).ok_or(LettersError::Headless { partition, offset, name })?;
         let headers = redriven_headers(letter);
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
         let (key, payload) = (letter.key.as_deref(), letter.payload.as_deref());
-        send_and_wait(&producer, &Message { topic, key, payload, headers: &headers }).await?;
-        topics.push(topic.to_owned());
+        send_and_wait(&self.0, &Message { topic, key, payload, headers: &headers }).await?;
+        Ok(topic)
     }
-    Ok(topics)
 }
 
 #[cfg(test)]
@@ -108,5 +104,8 @@ mod tests {
         ];
         assert_eq!(redriven_headers(&letter), expected);
         assert_eq!(letter.header("dlq.reason"), Some("bad_row"));
+        assert_eq!((redrives(&letter), is_cut(&letter)), (1, false));
+        letter.headers.push((header::CUT_FROM.into(), text("1000001")));
+        assert!(is_cut(&letter));
     }
 }

@@ -1,6 +1,7 @@
 //! Reads a topic from outside the pipeline, from its beginning to its present end: for operators and for tests.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ pub enum SnapshotError {
     #[error("kafka: {0}")]
     Kafka(#[from] KafkaError),
     /// The end was not reached in time, and Kafka gave no reason.
-    #[error("{0} was not read to its end within {TIMEOUT:?}")]
+    #[error("{0} was not read to its end: no record came for {TIMEOUT:?}")]
     Slow(String),
 }
 
@@ -56,16 +57,38 @@ pub fn from_beginning(kafka: &ClientConfig, topic: &str) -> Result<BaseConsumer,
 }
 
 /// Every record of a topic up to its present end, by partition and offset. Blocks. An error on the way passes or is the result
-/// after a minute: a broker may be restarting.
+/// after a minute without a record: a broker may be restarting.
 ///
 /// # Errors
 /// [`SnapshotError`].
 pub fn read(kafka: &ClientConfig, topic: &str) -> Result<Vec<RawRecord>, SnapshotError> {
-    let consumer = from_beginning(kafka, topic)?;
+    let mut records = Vec::new();
+    each(kafka, topic, |record| {
+        records.push(record);
+        ControlFlow::Continue(())
+    })?;
+    records.sort_by_key(|record: &RawRecord| (record.position.partition, record.position.offset));
+    Ok(records)
+}
+
+/// Hands over every record of a topic up to its present end, one by one, of each partition in order, until told to stop. Blocks, and holds a
+/// few MiB whatever the topic's length. Errors pass as in [`read`].
+///
+/// # Errors
+/// [`SnapshotError`].
+pub fn each(
+    kafka: &ClientConfig,
+    topic: &str,
+    mut take: impl FnMut(RawRecord) -> ControlFlow<()>,
+) -> Result<(), SnapshotError> {
+    let mut kafka = kafka.clone();
+    // What the client fetches ahead: 16 MiB for all partitions, of which it has 64 MiB by itself.
+    kafka.set("queued.max.messages.kbytes", "16384").set("fetch.max.bytes", "16777216");
+    let consumer = from_beginning(&kafka, topic)?;
     let mut left = extents(&consumer, topic)?;
     left.retain(|_, (low, high)| low < high);
     let name: Arc<str> = topic.into();
-    let (mut records, mut last_error, until) = (Vec::new(), None, Instant::now() + TIMEOUT);
+    let (mut last_error, mut until) = (None, Instant::now() + TIMEOUT);
     while !left.is_empty() {
         if Instant::now() > until {
             return Err(
@@ -76,15 +99,19 @@ pub fn read(kafka: &ClientConfig, topic: &str) -> Result<Vec<RawRecord>, Snapsho
             Some(Ok(message)) => {
                 let record = RawRecord::of(&message, &name);
                 let (partition, next) = (record.position.partition, record.position.offset + 1);
-                if left.get(&partition).is_some_and(|(_, end)| next >= *end) {
+                // What was written after the beginning of the look is left out, or a busy topic would have no end.
+                let Some((_, end)) = left.get(&partition).copied() else { continue };
+                if next >= end {
                     left.remove(&partition);
                 }
-                records.push(record);
+                if next <= end && take(record).is_break() {
+                    return Ok(());
+                }
+                until = Instant::now() + TIMEOUT;
             }
             Some(Err(error)) => last_error = Some(error),
             None => {}
         }
     }
-    records.sort_by_key(|record: &RawRecord| (record.position.partition, record.position.offset));
-    Ok(records)
+    Ok(())
 }

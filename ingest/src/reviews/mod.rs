@@ -28,8 +28,8 @@ pub(crate) use self::look_alike::look_alike;
 pub(crate) use self::queue::{list, photo, show};
 use crate::http::operation::{Operation, one_of, one_of_or_null};
 use crate::http::problem::{
-    ANOTHER_PERSON, ApiError, INTERNAL, INVALID_DECISION, MAINTENANCE, NO_LOOK_ALIKE, OPERATOR_NEEDED, OWN_UPLOAD,
-    PHOTO_STORE_UNAVAILABLE, Problem, REVIEW_DECIDED, REVIEW_EXPIRED, REVIEW_HELD,
+    ANOTHER_PERSON, ApiError, INTERNAL, INVALID_DECISION, MAINTENANCE, NO_LOOK_ALIKE, OPERATOR_NEEDED,
+    OWN_UPLOAD, PHOTO_STORE_UNAVAILABLE, Problem, REVIEW_DECIDED, REVIEW_EXPIRED, REVIEW_HELD,
 };
 use crate::http::reply::Reply;
 

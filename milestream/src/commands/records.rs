@@ -60,6 +60,14 @@ impl Records {
     }
 }
 
+/// Prints a record as JSON.
+///
+/// # Errors
+/// Where there is none.
+pub async fn show(config: &Config, topic: &str, partition: i32, offset: i64) -> Result<()> {
+    Place { topic: topic.to_owned(), partition, offset }.show(config).await
+}
+
 impl Place {
     async fn show(&self, config: &Config) -> Result<()> {
         group::topic_named(&self.topic, config)?;

@@ -55,6 +55,16 @@ fn what_a_person_turns_down_is_rejected_with_their_reason_and_moves_nothing() {
 }
 
 #[test]
+fn what_was_given_up_after_a_person_has_approved_it_fails_and_is_not_verified_by_half() {
+    let mut event = approved("50310", None);
+    let detail = "the upload could not be decided, while others could".to_owned();
+    event.fault = Some(schemas::events::Fault { reason: Reason::ProcessingFailed, detail });
+    let judgement = judged(&event, None);
+    assert_eq!((judgement.verdict, judgement.reason), (Verdict::Failed, Some(Reason::ProcessingFailed)));
+    assert_eq!((judgement.next_state, judgement.baseline), (None, false));
+}
+
+#[test]
 fn below_the_last_verified_reading_nothing_is_paid_and_the_vehicle_stays() {
     let before = vehicle("50001", Unit::Km);
     let judgement = judged(&approved("40000", None), Some(&before));

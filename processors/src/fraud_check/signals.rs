@@ -80,7 +80,8 @@ type Check = fn(&Facts<'_>) -> Option<Signal>;
 /// Every check that applies, in order of precedence. A person has seen what the others doubt; that a number cannot have been driven to is
 /// more likely a slip of theirs.
 pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
-    let reviewed: [Check; 4] = [account, person, something_read, speed];
+    // Of what people have decided only what was given up since has a fault.
+    let reviewed: [Check; 5] = [account, fault, person, something_read, speed];
     let checks: [Check; 16] = [
         account,
         fault,

@@ -1,0 +1,194 @@
+//! `milestream dead-letters drop`: gives letters up. Of an upload that stands still by one, a record goes out that only `fraud_check` decides:
+//! `failed`, once, unless the upload was decided meanwhile.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use chrono::Utc;
+use clap::Args;
+use processors::pipeline::STAGES;
+use runtime::clock::{Clock as _, SystemClock};
+use runtime::dead_letter::header;
+use runtime::outbox::OutboxRows;
+use runtime::registry::{Registry, RegistryError, SchemaSource as _};
+use runtime::source::RawRecord;
+use schemas::codec;
+use schemas::events::{
+    Event as _, Fault, OdometerRead, Root, Stamp, UploadGraded, UploadHeader, UploadReceived,
+};
+use schemas::ids::Micros;
+use schemas::reason::Reason;
+use schemas::topic::Topic;
+use serde_json::json;
+use sqlx::PgConnection;
+
+use super::choose::{Chosen, Filter, Place, chosen, keep};
+use super::line;
+use crate::audit::{Action, audit};
+use crate::config::Config;
+use crate::database;
+
+/// Topics whose records stand between a photo and its verdict.
+const BEFORE_THE_VERDICT: [Topic; 3] = [Topic::UploadsReceived, Topic::UploadsGraded, Topic::UploadsReadings];
+
+/// Which letters, and why.
+#[derive(Debug, Args)]
+pub struct Drop {
+    /// Where the letters are, as the list shows. Without any, those that the filters hold and that were not redriven or dropped before.
+    #[arg(value_name = "PARTITION:OFFSET")]
+    places: Vec<Place>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Why, for the audit log.
+    #[arg(long = "because", value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    because: String,
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
+    /// Letters of an upload too that do not decode: nobody can tell whose they are, and that upload stays undecided.
+    #[arg(long)]
+    undecodable: bool,
+}
+
+/// What giving a letter up takes.
+enum Loss {
+    /// No upload stands still by it: a sink or a later stage has lost a record.
+    OfARecord,
+    /// This upload stands still.
+    OfAnUpload(Box<OdometerRead>),
+    /// An upload stands still, and nobody can tell which.
+    OfSomeUpload(String),
+}
+
+impl Drop {
+    /// Does it.
+    pub async fn run(&self, config: &Config) -> Result<()> {
+        if self.places.is_empty() && self.filter.is_empty() {
+            bail!("name places or filters: `milestream dead-letters list` shows the letters");
+        }
+        let (pool, registry) = (database::pool(config)?, Registry::new(&config.registry_client())?);
+        let schema_id = registry.id_of::<OdometerRead>(&config.kafka.topic_prefix).await?;
+        let mut portions = chosen(config, &self.places, &self.filter);
+        let mut refused = 0_u64;
+        while let Some(portion) = portions.next().await? {
+            for Chosen { letter, ended } in &portion {
+                if ended.is_some() {
+                    ensure!(self.places.is_empty(), "redriven or dropped before: {}", line(letter));
+                    continue;
+                }
+                let loss = loss(config, &registry, letter).await?;
+                match &loss {
+                    Loss::OfSomeUpload(why) if !self.undecodable => {
+                        refused += 1;
+                        println!(
+                            "refused: its upload is not known ({why}); --undecodable drops it: {}",
+                            line(letter)
+                        );
+                    }
+                    _ if self.dry_run => println!("would drop{}: {}", told(&loss), line(letter)),
+                    _ => {
+                        let mut tx = pool.begin().await?;
+                        self.give_up(&mut tx, schema_id, letter, &loss).await?;
+                        tx.commit().await?;
+                        println!("dropped{}: {}", told(&loss), line(letter));
+                    }
+                }
+            }
+        }
+        ensure!(refused == 0, "{refused} letters were refused");
+        Ok(())
+    }
+
+    async fn give_up(
+        &self,
+        tx: &mut PgConnection,
+        schema_id: u32,
+        letter: &RawRecord,
+        loss: &Loss,
+    ) -> Result<()> {
+        let mut upload = None;
+        if let Loss::OfAnUpload(record) = loss {
+            upload = Some(record.header.upload_id.to_string());
+            let mut rows = OutboxRows::created_at(Utc::now());
+            rows.push(schema_id, &**record, record.header.event_id.0)?;
+            rows.insert(tx).await?;
+        }
+        keep(tx, &[letter], "dropped").await?;
+        let what = Action { module: "pipeline", action: "letters.drop", severity: "warning" };
+        let after = json!({ "letter": line(letter), "upload": upload, "because": self.because });
+        audit(tx, what, "dead-letters", None, after).await
+    }
+}
+
+/// What becomes of the upload.
+fn told(loss: &Loss) -> String {
+    match loss {
+        Loss::OfAnUpload(record) => format!(" (upload {} ends as failed)", record.header.upload_id),
+        Loss::OfARecord | Loss::OfSomeUpload(_) => String::new(),
+    }
+}
+
+/// What is lost with a letter.
+///
+/// # Errors
+/// Where the registry does not respond: whether the letter decodes is not known then.
+async fn loss(config: &Config, registry: &Registry, letter: &RawRecord) -> Result<Loss> {
+    let (stage, topic) = (letter.header(header::STAGE), letter.header(header::TOPIC).unwrap_or_default());
+    let topic = topic.strip_prefix(&config.kafka.topic_prefix).unwrap_or(topic);
+    // The relay of the outbox is the gateway's here: a person's decision that Kafka has refused.
+    let of_a_stage = STAGES.iter().any(|row| Some(row.name) == stage) || stage == Some("outbox");
+    if !of_a_stage || !BEFORE_THE_VERDICT.iter().any(|before| before.name() == topic) {
+        return Ok(Loss::OfARecord);
+    }
+    let Some((id, datum)) = letter.payload.as_deref().and_then(|payload| codec::unframe(payload).ok()) else {
+        return Ok(Loss::OfSomeUpload("it is not framed Avro".into()));
+    };
+    let schema = match registry.schema(id).await {
+        Ok(schema) => schema,
+        Err(error @ (RegistryError::Unknown(_) | RegistryError::Unparsable { .. })) => {
+            return Ok(Loss::OfSomeUpload(error.to_string()));
+        }
+        Err(error) => return Err(error).with_context(|| format!("schema {id}")),
+    };
+    let decoded =
+        match schema.name() {
+            UploadReceived::NAME => codec::decode::<UploadReceived>(&schema, id, datum)
+                .map(|event| unread(event.header, event.stamp)),
+            UploadGraded::NAME => codec::decode::<UploadGraded>(&schema, id, datum)
+                .map(|event| unread(event.header, event.stamp)),
+            OdometerRead::NAME => codec::decode::<OdometerRead>(&schema, id, datum),
+            other => return Ok(Loss::OfSomeUpload(format!("{other} is not known to this release"))),
+        };
+    Ok(match decoded {
+        Ok(record) => Loss::OfAnUpload(Box::new(abandoned(record, root(letter), SystemClock.now()))),
+        Err(error) => Loss::OfSomeUpload(error.to_string()),
+    })
+}
+
+/// An upload that was not read.
+fn unread(header: UploadHeader, stamp: Stamp) -> OdometerRead {
+    OdometerRead {
+        header,
+        stamp,
+        image: None,
+        quality: None,
+        fault: None,
+        reading: None,
+        pixel_hash: None,
+        pixel_holder: None,
+        look_alike: None,
+        review: None,
+    }
+}
+
+/// The original's place, which is the upload's own where it was lost by the first stage.
+fn root(letter: &RawRecord) -> Root {
+    let number = |name| letter.header(name).and_then(|text| text.parse::<i64>().ok()).unwrap_or(-1);
+    let partition = i32::try_from(number(header::PARTITION)).unwrap_or(-1);
+    Root { partition, offset: number(header::OFFSET) }
+}
+
+/// The record that ends an upload: under an event id of its own, and with a fault that is ours.
+fn abandoned(record: OdometerRead, root: Root, now: Micros) -> OdometerRead {
+    let header = record.header.next("abandoned", env!("CARGO_PKG_VERSION"), now, root);
+    let detail = "an operator has given it up after our pipeline could not process it".to_owned();
+    OdometerRead { header, fault: Some(Fault { reason: Reason::ProcessingFailed, detail }), ..record }
+}
