@@ -27,9 +27,11 @@ impl WatchMetrics {
                 ChainStep::Undone(_) => "undone",
             };
             self.steps.with_label_values(&[label]).inc();
-            if let ChainStep::Adopted(step) = step
-                && !step.retold
-            {
+            if label == "retold" {
+                // Its block is an old one.
+                continue;
+            }
+            if let ChainStep::Adopted(step) = step {
                 self.block_timestamp.with_label_values(&[]).set(step.block.timestamp.0.div_euclid(1_000_000));
             }
         }
