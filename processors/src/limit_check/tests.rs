@@ -1,5 +1,6 @@
 //! Grants by examples, and what must hold for any rewards in any order.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -276,12 +277,12 @@ proptest! {
                 if gone.insert(event.reward_id) {
                     books.cancel(&cancelled(event), &mut budgets);
                 }
-            } else if !grants.contains_key(&event.reward_id) {
+            } else if let Entry::Vacant(first) = grants.entry(event.reward_id) {
                 let grant = granted(event, &mut budgets);
                 if !grant.amount.is_zero() {
                     books.charge(event.reward_id, keys_of(event), grant.amount, &mut budgets);
                 }
-                grants.insert(event.reward_id, grant.amount);
+                first.insert(grant.amount);
             }
             let sum = |cancelled: bool| -> Decimal {
                 grants.iter().filter(|(reward, _)| gone.contains(reward) == cancelled).map(|(_, amount)| *amount).sum()

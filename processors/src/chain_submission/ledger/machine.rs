@@ -4,7 +4,7 @@
 use schemas::events::{AttemptState, PayoutState};
 
 /// Where a transaction stands, the unsigned ones included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TxState {
     /// Its id and body are stored; there is no signature.
     Planned,

@@ -8,7 +8,7 @@ use chain::node::{NodeError, Revision};
 use chain::{Address, BlockId, Node};
 use runtime::StageError;
 
-use super::fold::Lost;
+use super::fold::{Folded, Lost};
 use super::guard::{Checkpoint, Guarded, Payer};
 use super::lease::Lease;
 use super::obstacle::Obstacle;
@@ -16,15 +16,6 @@ use super::plan::PlanError;
 use super::{Memory, RoundError, Submitter};
 use crate::chain_submission::ledger::rows;
 use crate::chain_submission::payments::{PayingTransaction, paying_transactions};
-
-/// What became of a payment that the books did not know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Folded {
-    /// It is in the books now, or none of their business.
-    Explained,
-    /// It is an incident.
-    Unexplained,
-}
 
 impl Submitter {
     /// Asks the chain what was paid since the checkpoint, and takes into the books what they do not know. What they cannot explain is

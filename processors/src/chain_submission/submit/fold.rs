@@ -9,7 +9,6 @@ use schemas::events::PayoutState;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::audit::Folded;
 use super::lease::Lease;
 use super::obstacle::Obstacle;
 use super::plan::PlanError;
@@ -37,6 +36,15 @@ pub struct Booked {
     pub signed: Option<String>,
     /// Wallets of the reward's driver.
     pub wallets: Vec<Address>,
+}
+
+/// What became of a payment that the books did not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Folded {
+    /// It is in the books now, or none of their business.
+    Explained,
+    /// It is an incident.
+    Unexplained,
 }
 
 /// A transaction that the books do not know.

@@ -8,6 +8,8 @@ mod fold;
 mod gate;
 pub mod guard;
 pub mod lease;
+#[cfg(test)]
+mod model;
 mod nodes;
 pub mod obstacle;
 mod plan;
