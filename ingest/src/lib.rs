@@ -1,4 +1,5 @@
-//! The gateway: photos come in over HTTP, are kept durably, and go to Kafka as `uploads.received`; clients ask here what became of them.
+//! The gateway: photos come in over HTTP, are kept durably, and go to Kafka as `uploads.received`; clients ask here what became of
+//! them.
 //!
 //! `routes` is the table of routes: from a row follow dispatch, metrics and `/openapi.json`. A handler is an async function; what it
 //! needs of the request and of the gateway are its arguments, which `http` reads in their order. `auth` says who asks, `login` makes

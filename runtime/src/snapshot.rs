@@ -71,8 +71,8 @@ pub fn read(kafka: &ClientConfig, topic: &str) -> Result<Vec<RawRecord>, Snapsho
     Ok(records)
 }
 
-/// Hands over every record of a topic up to its present end, one by one, of each partition in order, until told to stop. Blocks, and holds a
-/// few MiB whatever the topic's length. Errors pass as in [`read`].
+/// Hands over every record of a topic up to its present end, one by one, of each partition in order, until told to stop. Blocks, and
+/// holds a few MiB whatever the topic's length. Errors pass as in [`read`].
 ///
 /// # Errors
 /// [`SnapshotError`].

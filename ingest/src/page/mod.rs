@@ -1,5 +1,5 @@
-//! `/review`: the reviewers' page. Its files are part of the binary, and all that it shows it asks for by the routes below `/v1`, with a token
-//! that is pasted into it. The page itself says nothing of anybody, so that whoever can reach the gateway may load it.
+//! `/review`: the reviewers' page. Its files are part of the binary, and all that it shows it asks for by the routes below `/v1`, with
+//! a token that is pasted into it. The page itself says nothing of anybody, so that whoever can reach the gateway may load it.
 
 use sha2::{Digest as _, Sha256};
 use warp::http::StatusCode;

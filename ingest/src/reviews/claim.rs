@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use schemas::ids::Micros;
 
-use super::decide::Desk;
+use super::desk::Desk;
 use super::queue::{ReviewDocument, Reviewed, find};
 use crate::auth::admission::Caller;
 use crate::http::problem::ApiError;

@@ -3,31 +3,21 @@
 
 use std::sync::Arc;
 
-use runtime::clock::Clock;
 use schemas::events::{OdometerRead, Review};
 use schemas::ids::{Micros, UploadId, UserId};
 use schemas::sealed::{Sealed, UserKey};
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
+use super::desk::Desk;
 use super::opinions::{Before, Effect, Opinion, effect};
 use super::queue::{ReviewDocument, Reviewed, find};
 use super::{Checked, Decision, decided};
 use crate::auth::admission::Caller;
-use crate::config::ReviewRules;
 use crate::http::problem::{ApiError, INTERNAL, MAINTENANCE, REVIEW_DECIDED};
 use crate::http::reply::Taken;
 use crate::http::request::{Dependency, JsonBody, Path};
 use crate::outbox::announce;
-
-/// What deciding works with.
-pub(crate) struct Desk {
-    pub(crate) pool: PgPool,
-    pub(crate) clock: Arc<dyn Clock>,
-    /// The registry's id of `OdometerRead`.
-    pub(crate) schema_id: u32,
-    pub(crate) rules: ReviewRules,
-}
 
 /// The route: 202 for the first decision, 200 for the same again.
 pub(crate) async fn post(

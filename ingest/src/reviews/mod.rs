@@ -1,8 +1,10 @@
-//! `/v1/reviews`: what waits for a person, who works on it, and what people decide. `fraud_check` opens a review with the verdict that asks for one;
-//! the decision goes out as the upload's record, which comes a second time and takes its place behind the driver's others.
+//! `/v1/reviews`: what waits for a person, who works on it, and what people decide. `fraud_check` opens a review with the verdict that
+//! asks for one; the decision goes out as the upload's record, which comes a second time and takes its place behind the driver's
+//! others.
 
 mod claim;
 mod decide;
+mod desk;
 mod expire;
 mod look_alike;
 mod opinions;
@@ -22,7 +24,8 @@ use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYP
 use warp::reply::Response;
 
 pub(crate) use self::claim::claim;
-pub(crate) use self::decide::{Desk, post};
+pub(crate) use self::decide::post;
+pub(crate) use self::desk::Desk;
 pub use self::expire::{ExpireError, expire};
 pub(crate) use self::look_alike::look_alike;
 pub(crate) use self::queue::{list, photo, show};

@@ -13,7 +13,7 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::decide::Desk;
+use super::desk::Desk;
 use super::opinions::{Needs, Opinion};
 use super::{Photo, look_alike_path, photo_path};
 use crate::auth::admission::Caller;

@@ -1,5 +1,5 @@
-//! `milestream dead-letters drop`: gives letters up. Of an upload that stands still by one, a record goes out that only `fraud_check` decides:
-//! `failed`, once, unless the upload was decided meanwhile.
+//! `milestream dead-letters drop`: gives letters up. Of an upload that stands still by one, a record goes out that only `fraud_check`
+//! decides: `failed`, once, unless the upload was decided meanwhile.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use chrono::Utc;
@@ -51,11 +51,11 @@ pub struct Drop {
 /// What giving a letter up takes.
 enum Loss {
     /// No upload stands still by it: a sink or a later stage has lost a record.
-    OfARecord,
+    Record,
     /// This upload stands still.
-    OfAnUpload(Box<OdometerRead>),
+    Upload(Box<OdometerRead>),
     /// An upload stands still, and nobody can tell which.
-    OfSomeUpload(String),
+    UnknownUpload(String),
 }
 
 impl Drop {
@@ -76,7 +76,7 @@ impl Drop {
                 }
                 let loss = loss(config, &registry, letter).await?;
                 match &loss {
-                    Loss::OfSomeUpload(why) if !self.undecodable => {
+                    Loss::UnknownUpload(why) if !self.undecodable => {
                         refused += 1;
                         println!(
                             "refused: its upload is not known ({why}); --undecodable drops it: {}",
@@ -105,7 +105,7 @@ impl Drop {
         loss: &Loss,
     ) -> Result<()> {
         let mut upload = None;
-        if let Loss::OfAnUpload(record) = loss {
+        if let Loss::Upload(record) = loss {
             upload = Some(record.header.upload_id.to_string());
             let mut rows = OutboxRows::created_at(Utc::now());
             rows.push(schema_id, &**record, record.header.event_id.0)?;
@@ -121,8 +121,8 @@ impl Drop {
 /// What becomes of the upload.
 fn told(loss: &Loss) -> String {
     match loss {
-        Loss::OfAnUpload(record) => format!(" (upload {} ends as failed)", record.header.upload_id),
-        Loss::OfARecord | Loss::OfSomeUpload(_) => String::new(),
+        Loss::Upload(record) => format!(" (upload {} ends as failed)", record.header.upload_id),
+        Loss::Record | Loss::UnknownUpload(_) => String::new(),
     }
 }
 
@@ -136,15 +136,15 @@ async fn loss(config: &Config, registry: &Registry, letter: &RawRecord) -> Resul
     // The relay of the outbox is the gateway's here: a person's decision that Kafka has refused.
     let of_a_stage = STAGES.iter().any(|row| Some(row.name) == stage) || stage == Some("outbox");
     if !of_a_stage || !BEFORE_THE_VERDICT.iter().any(|before| before.name() == topic) {
-        return Ok(Loss::OfARecord);
+        return Ok(Loss::Record);
     }
     let Some((id, datum)) = letter.payload.as_deref().and_then(|payload| codec::unframe(payload).ok()) else {
-        return Ok(Loss::OfSomeUpload("it is not framed Avro".into()));
+        return Ok(Loss::UnknownUpload("it is not framed Avro".into()));
     };
     let schema = match registry.schema(id).await {
         Ok(schema) => schema,
         Err(error @ (RegistryError::Unknown(_) | RegistryError::Unparsable { .. })) => {
-            return Ok(Loss::OfSomeUpload(error.to_string()));
+            return Ok(Loss::UnknownUpload(error.to_string()));
         }
         Err(error) => return Err(error).with_context(|| format!("schema {id}")),
     };
@@ -155,11 +155,11 @@ async fn loss(config: &Config, registry: &Registry, letter: &RawRecord) -> Resul
             UploadGraded::NAME => codec::decode::<UploadGraded>(&schema, id, datum)
                 .map(|event| unread(event.header, event.stamp)),
             OdometerRead::NAME => codec::decode::<OdometerRead>(&schema, id, datum),
-            other => return Ok(Loss::OfSomeUpload(format!("{other} is not known to this release"))),
+            other => return Ok(Loss::UnknownUpload(format!("{other} is not known to this release"))),
         };
     Ok(match decoded {
-        Ok(record) => Loss::OfAnUpload(Box::new(abandoned(record, root(letter), SystemClock.now()))),
-        Err(error) => Loss::OfSomeUpload(error.to_string()),
+        Ok(record) => Loss::Upload(Box::new(abandoned(record, root(letter), SystemClock.now()))),
+        Err(error) => Loss::UnknownUpload(error.to_string()),
     })
 }
 
