@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::preferences::Preferences;
 use super::session::NewSession;
-use crate::auth::keys::{AUDIENCE, Claims, ISSUER, KeyError, Role, SigningKey};
+use crate::auth::keys::{Claims, KeyError, Role, SigningKey};
 use crate::http::problem::{ACCOUNT_LOCKED, ApiError, INTERNAL};
 use crate::outbox::{OutboxError, announce};
 use crate::schema_ids::SchemaIds;
@@ -79,16 +79,8 @@ pub async fn issue(
     if ttl.as_secs() == 0 || ttl > TTL_MAX {
         return Err(TokenError::Ttl);
     }
-    let iat = now.0.div_euclid(1_000_000);
-    let claims = Claims {
-        iss: ISSUER.to_owned(),
-        aud: AUDIENCE.to_owned(),
-        sub: user,
-        role,
-        iat,
-        exp: iat + i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX),
-        sid: Uuid::now_v7(),
-    };
+    let ttl_s = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
+    let claims = Claims::new((user, role, Uuid::now_v7()), now, ttl_s);
     let token = key.sign(&claims)?;
     let mut tx = pool.begin().await?;
     account(&mut tx, schemas, user, now).await?;

@@ -86,6 +86,14 @@ pub struct Claims {
     pub sid: Uuid,
 }
 
+impl Claims {
+    /// Those of a token of this gateway that is issued at `now` and lives `ttl_s` seconds.
+    pub(crate) fn new((sub, role, sid): (UserId, Role, Uuid), now: Micros, ttl_s: i64) -> Self {
+        let iat = now.0.div_euclid(1_000_000);
+        Self { iss: ISSUER.to_owned(), aud: AUDIENCE.to_owned(), sub, role, iat, exp: iat + ttl_s, sid }
+    }
+}
+
 /// Why a key is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::keys::{AUDIENCE, Claims, ISSUER, Role, SigningKey};
+use crate::auth::keys::{Claims, Role, SigningKey};
 use crate::http::problem::{ApiError, INTERNAL};
 
 /// Seconds of an access token: what a lock or the end of a session cannot take back at once it takes back by then.
@@ -42,16 +42,7 @@ pub(super) fn make(
     created_at: DateTime<Utc>,
     now: Micros,
 ) -> Result<(Tokens, DateTime<Utc>), ApiError> {
-    let iat = now.0.div_euclid(1_000_000);
-    let claims = Claims {
-        iss: ISSUER.to_owned(),
-        aud: AUDIENCE.to_owned(),
-        sub: user,
-        role,
-        iat,
-        exp: iat + ACCESS_S,
-        sid: session,
-    };
+    let claims = Claims::new((user, role, session), now, ACCESS_S);
     let secret: [u8; 32] = rand::random();
     let expires_at = (created_at + WHOLE).min(now.to_utc() + IDLE);
     let tokens = Tokens {
