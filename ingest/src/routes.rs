@@ -73,7 +73,7 @@ fn photos() -> Vec<Route<Gateway>> {
     vec![
         post("/v1/uploads", ACCOUNT, "Send a photo of an odometer", uploads::post::post)
             .description(
-                "The photo (JPEG, PNG or WebP) is kept as received. The same photo of the same user again \
+                "The photo (JPEG, PNG, WebP or HEIC) is kept as received. The same photo of the same user again \
                  gives the first response, unless that upload failed.",
             )
             .refuses(uploads::post::REFUSALS),

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use image::{DynamicImage, RgbImage, codecs::jpeg::JpegEncoder, metadata::Orientation};
+use image::{RgbImage, codecs::jpeg::JpegEncoder, metadata::Orientation};
 use schemas::{
     events::{Fault, ImageSize},
     reason::Reason,
@@ -10,7 +10,7 @@ use schemas::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    inspect::{FileInfo, fault, open, size, undecodable},
+    inspect::{FileInfo, fault, open, size},
     plane::shrunk,
 };
 
@@ -91,8 +91,8 @@ pub fn decode(bytes: &[u8]) -> Result<Photo, Fault> {
 }
 
 fn decode_upright(bytes: &[u8]) -> Result<Photo, Fault> {
-    let (decoder, info) = open(bytes)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| undecodable(&error))?;
+    let (opened, info) = open(bytes)?;
+    let mut picture = opened.pixels()?;
     picture.apply_orientation(Orientation::from_exif(info.orientation).unwrap_or(Orientation::NoTransforms));
     Ok(Photo { info, pixels: picture.into_rgb8() })
 }
@@ -101,7 +101,7 @@ fn decode_upright(bytes: &[u8]) -> Result<Photo, Fault> {
 mod tests {
     use std::io::Cursor;
 
-    use image::{ImageFormat, Rgb};
+    use image::{DynamicImage, ImageFormat, Rgb};
 
     use super::*;
 

@@ -9,6 +9,8 @@ pub enum Format {
     Png,
     /// WebP (RFC 9649).
     Webp,
+    /// HEIF with pictures in HEVC (ISO/IEC 23008-12): what an iPhone writes by default.
+    Heic,
 }
 
 impl Format {
@@ -19,6 +21,7 @@ impl Format {
             Self::Jpeg => "image/jpeg",
             Self::Png => "image/png",
             Self::Webp => "image/webp",
+            Self::Heic => "image/heic",
         }
     }
 
@@ -29,23 +32,27 @@ impl Format {
             Self::Jpeg => "jpeg",
             Self::Png => "png",
             Self::Webp => "webp",
+            Self::Heic => "heic",
         }
     }
 
     /// The most pixels that are decoded. Decoding takes 3-4 bytes a pixel: 40 million are 160 MB. PNG and WebP hold
-    /// empty areas in next to no bytes, so a small file can claim all of it; cameras do not write them that large.
+    /// empty areas in next to no bytes, so a small file can claim all of it; cameras do not write them that large. Of
+    /// HEIC 25 million are what the largest phones write by default, and take 1.5 s.
     pub(crate) fn most_pixels(self) -> u64 {
         match self {
             Self::Jpeg => 40_000_000,
-            Self::Png | Self::Webp => 25_000_000,
+            Self::Png | Self::Webp | Self::Heic => 25_000_000,
         }
     }
 
-    pub(crate) fn decoder(self) -> image::ImageFormat {
+    /// The format's name for the decoders of the crate `image`; none where another decodes it.
+    pub(crate) fn decoder(self) -> Option<image::ImageFormat> {
         match self {
-            Self::Jpeg => image::ImageFormat::Jpeg,
-            Self::Png => image::ImageFormat::Png,
-            Self::Webp => image::ImageFormat::WebP,
+            Self::Jpeg => Some(image::ImageFormat::Jpeg),
+            Self::Png => Some(image::ImageFormat::Png),
+            Self::Webp => Some(image::ImageFormat::WebP),
+            Self::Heic => None,
         }
     }
 
@@ -62,7 +69,9 @@ impl Format {
             [b'I', b'I', 42, 0, ..] | [b'M', b'M', 0, 42, ..] => Err("a TIFF picture"),
             [b'%', b'P', b'D', b'F', ..] => Err("a PDF document"),
             _ if brand(4) == b"ftyp" => match brand(8) {
-                b"heic" | b"heix" | b"hevc" | b"mif1" | b"msf1" => Err("a HEIC picture"),
+                b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"mif1" | b"msf1" => {
+                    if cfg!(feature = "heic") { Ok(Self::Heic) } else { Err("a HEIC picture") }
+                }
                 b"avif" | b"avis" => Err("an AVIF picture"),
                 _ => Err("a video"),
             },
@@ -82,7 +91,10 @@ mod tests {
         assert_eq!(Format::sniff(b"RIFF\0\0\0\0WEBPVP8 "), Ok(Format::Webp));
         assert_eq!(Format::sniff(b"RIFF\0\0\0\0WAVEfmt "), Err("not a picture"));
         assert_eq!(Format::sniff(b"GIF89a"), Err("a GIF picture"));
-        assert_eq!(Format::sniff(b"\0\0\0\x18ftypheic"), Err("a HEIC picture"));
+        assert_eq!(Format::sniff(b"\0\0\0\x18ftypheic"), Ok(Format::Heic));
+        assert_eq!(Format::sniff(b"\0\0\0\x18ftypmif1"), Ok(Format::Heic));
+        assert_eq!(Format::sniff(b"\0\0\0\x18ftypavif"), Err("an AVIF picture"));
+        assert_eq!(Format::sniff(b"\0\0\0\x18ftypqt  "), Err("a video"));
         assert_eq!(Format::sniff(b""), Err("an empty file"));
         assert_eq!(Format::sniff(b"hello"), Err("not a picture"));
     }

@@ -2,13 +2,15 @@
 
 use std::io::Cursor;
 
-use image::{ImageDecoder, ImageReader, Limits, error::ImageError};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits, error::ImageError};
 use schemas::{
     events::{Fault, ImageSize},
     reason::Reason,
 };
 
 use crate::format::Format;
+#[cfg(feature = "heic")]
+use crate::heif::{Heif, HeifError};
 
 /// The longest side that is decoded; pixels.
 const LONGEST_SIDE: u32 = 12_000;
@@ -33,7 +35,7 @@ pub struct FileInfo {
     pub width: u32,
     /// Height as stored, before the EXIF turn; pixels.
     pub height: u32,
-    /// EXIF orientation, 1-8; 1 (upright) where the file has none.
+    /// EXIF orientation, 1-8; 1 (upright) where the file has none. Of a HEIC file, what its container says.
     pub orientation: u8,
     /// Whether the file has its end. A progressive JPEG may lack its last scans and still show everything.
     pub complete: bool,
@@ -62,18 +64,74 @@ pub fn inspect(bytes: &[u8]) -> Result<FileInfo, Fault> {
     open(bytes).map(|(_, info)| info)
 }
 
-/// The decoder with its header read, under limits, and what the header says.
-pub(crate) fn open(bytes: &[u8]) -> Result<(impl ImageDecoder, FileInfo), Fault> {
+/// A file whose header is read, ready to be decoded.
+pub(crate) enum Opened<'a> {
+    /// By the crate `image`, under limits.
+    Raster(Box<dyn ImageDecoder + 'a>),
+    #[cfg(feature = "heic")]
+    Heif(Heif<'a>),
+}
+
+impl Opened<'_> {
+    /// The pixels as stored, before the turn.
+    pub fn pixels(self) -> Result<DynamicImage, Fault> {
+        match self {
+            Self::Raster(decoder) => DynamicImage::from_decoder(decoder).map_err(|error| undecodable(&error)),
+            #[cfg(feature = "heic")]
+            Self::Heif(heif) => heif.decode().map(DynamicImage::from).map_err(|error| not_heic(&error)),
+        }
+    }
+}
+
+/// The file with its header read, and what the header says.
+pub(crate) fn open(bytes: &[u8]) -> Result<(Opened<'_>, FileInfo), Fault> {
     let format = Format::sniff(bytes)
         .map_err(|what| fault(Reason::UnsupportedFormat, format!("The file is {what}.")))?;
     let Some(complete) = ends(format, bytes) else { return Err(truncated()) };
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format.decoder());
+    let (opened, (width, height), orientation) = match format.decoder() {
+        Some(decoder) => raster(bytes, decoder)?,
+        None => heif(bytes)?,
+    };
+    check_size(format, width, height, bytes.len() as u64)?;
+    Ok((opened, FileInfo { bytes: bytes.len() as u64, format, width, height, orientation, complete }))
+}
+
+/// A file opened, its width and height as stored, and its EXIF orientation.
+type Header<'a> = (Opened<'a>, (u32, u32), u8);
+
+fn raster(bytes: &[u8], format: image::ImageFormat) -> Result<Header<'_>, Fault> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits());
     let mut decoder = reader.into_decoder().map_err(|error| undecodable(&error))?;
-    let (width, height) = decoder.dimensions();
-    check_size(format, width, height, bytes.len() as u64)?;
     let orientation = decoder.orientation().map_or(1, image::metadata::Orientation::to_exif);
-    Ok((decoder, FileInfo { bytes: bytes.len() as u64, format, width, height, orientation, complete }))
+    let size = decoder.dimensions();
+    Ok((Opened::Raster(Box::new(decoder)), size, orientation))
+}
+
+#[cfg(feature = "heic")]
+fn heif(bytes: &[u8]) -> Result<Header<'_>, Fault> {
+    let heif = Heif::open(bytes).map_err(|error| not_heic(&error))?;
+    let (size, orientation) = (heif.size(), heif.orientation());
+    Ok((Opened::Heif(heif), size, orientation))
+}
+
+/// Never asked: such a file is not known as a format.
+#[cfg(not(feature = "heic"))]
+fn heif(_: &[u8]) -> Result<Header<'_>, Fault> {
+    Err(fault(Reason::UnsupportedFormat, "This program was built without the decoder of HEIC.".to_owned()))
+}
+
+/// What the container's or its decoder's refusal means to the sender.
+#[cfg(feature = "heic")]
+fn not_heic(error: &HeifError) -> Fault {
+    match error {
+        HeifError::Cut => truncated(),
+        HeifError::TooLarge(samples) => fault(
+            Reason::UnsupportedFormat,
+            format!("A picture in the file has {samples} samples, which exceeds the pixel cap."),
+        ),
+        error => fault(Reason::UnsupportedFormat, format!("The HEIF picture cannot be read: {error}.")),
+    }
 }
 
 fn limits() -> Limits {
@@ -147,6 +205,8 @@ fn ends(format: Format, bytes: &[u8]) -> Option<bool> {
         },
         Format::Png => png_ends(bytes).then_some(true),
         Format::Webp => webp_ends(bytes).then_some(true),
+        // Its container names every byte that is needed, and is read in any case.
+        Format::Heic => Some(true),
     }
 }
 

@@ -17,6 +17,8 @@ mod digits;
 mod focus;
 mod format;
 mod geometry;
+#[cfg(feature = "heic")]
+mod heif;
 mod inspect;
 mod ladder;
 mod line_reader;

@@ -28,6 +28,13 @@ fn refused(bytes: &[u8]) -> (Reason, String) {
 const FORMATS: [(ImageFormat, Format); 3] =
     [(ImageFormat::Jpeg, Format::Jpeg), (ImageFormat::Png, Format::Png), (ImageFormat::WebP, Format::Webp)];
 
+/// Photos as phones write them: one picture, one of 10 bits, and turned tiles. The encoder is no Rust program.
+const PHONES: [&[u8]; 3] = [
+    include_bytes!("phone/one.heic"),
+    include_bytes!("phone/ten-bit.heic"),
+    include_bytes!("phone/tiles.heic"),
+];
+
 #[test]
 fn a_whole_file_of_each_format_is_inspected_and_decoded() {
     for (written, known) in FORMATS {
@@ -49,6 +56,44 @@ fn a_file_cut_anywhere_in_its_data_is_truncated() {
             assert_eq!(refused(cut).0, Reason::TruncatedImage, "{written:?} at {percent} %");
         }
     }
+}
+
+#[test]
+fn a_phones_file_cut_anywhere_is_truncated_and_bytes_behind_its_end_are_no_harm() {
+    for whole in PHONES {
+        for percent in [1, 10, 50, 90, 99] {
+            assert_eq!(refused(&whole[..whole.len() * percent / 100]).0, Reason::TruncatedImage);
+        }
+        assert!(decode(&[whole, &[0; 64]].concat()).is_ok());
+    }
+}
+
+#[test]
+fn a_phones_turn_is_its_containers() {
+    let turned = inspect(PHONES[2]).unwrap();
+    assert_eq!(
+        (turned.format, turned.orientation, turned.width, turned.height),
+        (Format::Heic, 6, 960, 1280)
+    );
+    let size = decode(PHONES[2]).unwrap().size();
+    assert_eq!((size.width, size.height), (1280, 960));
+    assert_eq!(inspect(PHONES[0]).unwrap().orientation, 1);
+}
+
+#[test]
+fn tiles_that_all_name_the_whole_file_are_refused_before_they_are_copied() {
+    let mut bytes = PHONES[2].to_vec();
+    let all = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+    let places = bytes.windows(4).position(|kind| kind == b"iloc").unwrap() + 12;
+    // An entry of a tile: item, method, data reference and number of extents of 2 bytes each, then place and length.
+    for entry in bytes[places..].chunks_exact_mut(16).take(6) {
+        assert_eq!(entry[2..8], [0, 0, 0, 0, 0, 1]);
+        entry[8..12].fill(0);
+        entry[12..].copy_from_slice(&all);
+    }
+    let (reason, detail) = refused(&bytes);
+    assert_eq!(reason, Reason::UnsupportedFormat);
+    assert!(detail.contains("name the same bytes"), "{detail}");
 }
 
 #[test]
@@ -79,8 +124,8 @@ fn other_files_are_unsupported_by_name_whatever_they_are_called() {
     assert_eq!(refused(b"just text, no picture").0, Reason::UnsupportedFormat);
     assert_eq!(refused(b""), (Reason::UnsupportedFormat, "The file is an empty file.".into()));
     assert_eq!(
-        refused(b"\0\0\0\x18ftypheic\0\0\0\0"),
-        (Reason::UnsupportedFormat, "The file is a HEIC picture.".into())
+        refused(b"\0\0\0\x18ftypavif\0\0\0\0"),
+        (Reason::UnsupportedFormat, "The file is an AVIF picture.".into())
     );
 }
 
@@ -154,8 +199,9 @@ fn an_exif_turn_makes_the_photo_upright() {
 #[test]
 fn no_mutated_file_makes_the_decoder_panic() {
     let mut rng = StdRng::seed_from_u64(20_261_125);
-    for (written, _) in FORMATS {
-        let whole = encoded(640, 480, written);
+    let written = FORMATS.map(|(written, _)| encoded(640, 480, written));
+    let phones = PHONES.map(<[u8]>::to_vec);
+    for (format, whole) in written.into_iter().chain(phones).enumerate() {
         for round in 0..60 {
             let mut bytes = whole.clone();
             for _ in 0..rng.random_range(1..=24) {
@@ -169,7 +215,7 @@ fn no_mutated_file_makes_the_decoder_panic() {
             }
             // Either a photo or a fault; a panic in a decoder would show as a message and is turned into a fault.
             let outcome = std::panic::catch_unwind(|| decode(&bytes).map(|photo| photo.size()));
-            assert!(outcome.is_ok(), "{written:?} round {round}");
+            assert!(outcome.is_ok(), "format {format} round {round}");
         }
     }
 }

@@ -37,6 +37,9 @@ fn photo(name: &str) -> Vec<u8> {
 fn seeds() -> Vec<Vec<u8>> {
     let mut seeds =
         vec![photo("drum-1.jpg"), photo("drum-4.png"), photo("screen-4.webp"), photo("screen-rotated.jpg")];
+    for phone in ["one.heic", "ten-bit.heic", "tiles.heic"] {
+        seeds.push(fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/phone").join(phone)).unwrap());
+    }
     let grey = vec![0x40_u8; 640 * 480 * 2];
     let mut deep = Vec::new();
     PngEncoder::new(&mut deep).write_image(&grey, 640, 480, ExtendedColorType::L16).unwrap();
@@ -154,7 +157,7 @@ fn odd_and_mutated_files_for_a_minute_end_as_a_reading_or_a_reason_in_bounded_ti
     let start = Instant::now();
     let odd: [(&str, Vec<u8>, Option<Reason>); 6] = [
         ("GIF", b"GIF89a\x01\0\x01\0\0\0\0;".to_vec(), Some(Reason::UnsupportedFormat)),
-        ("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec(), Some(Reason::UnsupportedFormat)),
+        ("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic".to_vec(), Some(Reason::TruncatedImage)),
         ("1x1", flat(1, 1), Some(Reason::LowResolution)),
         ("5000x1", flat(5000, 1), Some(Reason::LowResolution)),
         ("a black page", flat(5000, 5000), Some(Reason::TooDark)),

@@ -48,6 +48,24 @@ fn a_photo_of_each_kind_is_read_right_and_surely() {
     }
 }
 
+/// Made of a drawn photo by `tools/photogen/heic.py`, as iPhones and other phones write them.
+const PHONES: [(&str, &str); 3] =
+    [("one.heic", "drum-2.jpg"), ("ten-bit.heic", "screen-1.jpg"), ("tiles.heic", "seven-segment-1.jpg")];
+
+#[test]
+fn a_phones_file_is_read_as_the_drawing_that_it_was_made_of() {
+    let (reader, expected) = (Reader::embedded().unwrap(), expected());
+    for (name, drawing) in PHONES {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/phone").join(name);
+        let photo = decode(&fs::read(file).unwrap()).unwrap();
+        let graded = grade(&photo);
+        assert_eq!(graded.fault, None, "{name}");
+        let best = reader.read(&photo, &graded.quality).best.unwrap();
+        assert_eq!(best.value.to_string(), expected[drawing].0["reading"].as_str().unwrap(), "{name}");
+        assert!(best.confidence >= AUTO_ACCEPT, "{name}: {best:?}");
+    }
+}
+
 #[test]
 fn a_dashboard_without_an_odometer_gives_no_reading() {
     let photo = decode(&photo("no-odometer.jpg")).unwrap();

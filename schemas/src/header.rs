@@ -70,7 +70,7 @@ pub struct UploadHeader {
     pub image_url: String,
     /// Bytes as received.
     pub file_size: i64,
-    /// By the magic bytes: `image/jpeg`, `image/png` or `image/webp`.
+    /// By the magic bytes: `image/jpeg`, `image/png`, `image/webp` or `image/heic`.
     pub mime_type: String,
     /// The release of the stage that made this event.
     pub stage_version: String,

@@ -30,8 +30,8 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The bytes are not a JPEG, PNG or WebP picture.
-    UnsupportedFormat = "unsupported_format", "Send the photo as JPEG, PNG or WebP.";
+    /// The bytes are not a JPEG, PNG, WebP or HEIC picture.
+    UnsupportedFormat = "unsupported_format", "Send the photo as JPEG, PNG, WebP or HEIC.";
     /// The picture ends in the middle.
     TruncatedImage = "truncated_image", "The photo arrived incomplete: send it again.";
     /// Too dark to read.

@@ -99,7 +99,7 @@ problems! {
     FIELD_TOO_LONG = 400, "field_too_long", "Field too long", "a field has too many bytes";
     INVALID_FIELD = 422, "invalid_field", "Unusable field", "a field is not usable";
     EMPTY_FILE = 400, "empty_file", "Empty file", "the photo is an empty file";
-    UNSUPPORTED_FORMAT = 415, "unsupported_format", "Not a photo", "the photo is no JPEG, PNG or WebP";
+    UNSUPPORTED_FORMAT = 415, "unsupported_format", "Not a photo", "the photo is no JPEG, PNG, WebP or HEIC";
     // A picture that would unpack beyond the pixel cap is a picture all the same: 422, not 415.
     TOO_MANY_PIXELS = 422, "unsupported_format", "Photo too big to open", "the photo has too many pixels";
     TRUNCATED_IMAGE = 422, "truncated_image", "Photo cut off", "the photo is cut off";

@@ -8,6 +8,7 @@ mod desk;
 mod expire;
 mod look_alike;
 mod opinions;
+mod photo;
 mod queue;
 
 use std::str::FromStr;
@@ -19,22 +20,19 @@ use schemas::reason::Reason;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Schema;
-use warp::http::StatusCode;
-use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use warp::reply::Response;
 
 pub(crate) use self::claim::claim;
 pub(crate) use self::decide::post;
 pub(crate) use self::desk::Desk;
 pub use self::expire::{ExpireError, expire};
 pub(crate) use self::look_alike::look_alike;
+pub(crate) use self::photo::Photo;
 pub(crate) use self::queue::{list, photo, show};
-use crate::http::operation::{Operation, one_of, one_of_or_null};
+use crate::http::operation::{one_of, one_of_or_null};
 use crate::http::problem::{
-    ANOTHER_PERSON, ApiError, INTERNAL, INVALID_DECISION, MAINTENANCE, NO_LOOK_ALIKE, OPERATOR_NEEDED,
-    OWN_UPLOAD, PHOTO_STORE_UNAVAILABLE, Problem, REVIEW_DECIDED, REVIEW_EXPIRED, REVIEW_HELD,
+    ANOTHER_PERSON, ApiError, INVALID_DECISION, MAINTENANCE, NO_LOOK_ALIKE, OPERATOR_NEEDED, OWN_UPLOAD,
+    PHOTO_STORE_UNAVAILABLE, Problem, REVIEW_DECIDED, REVIEW_EXPIRED, REVIEW_HELD,
 };
-use crate::http::reply::Reply;
 
 /// What the decision's route itself refuses.
 pub(crate) const REFUSALS: &[Problem] = &[
@@ -191,32 +189,6 @@ fn photo_path(upload: UploadId) -> String {
 /// Where the photo of another vehicle is that it looks like.
 fn look_alike_path(upload: UploadId) -> String {
     format!("/v1/reviews/{upload}/look-alike")
-}
-
-/// A photo as it was received.
-pub(crate) struct Photo {
-    bytes: bytes::Bytes,
-    mime_type: String,
-}
-
-impl Reply for Photo {
-    fn into_response(self) -> Result<Response, ApiError> {
-        let kind = HeaderValue::from_str(&self.mime_type).map_err(|error| INTERNAL.caused_by(error))?;
-        let mut response = Response::new(self.bytes.into());
-        *response.status_mut() = StatusCode::OK;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, kind);
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        Ok(response)
-    }
-
-    fn describe(operation: &mut Operation) {
-        let binary = serde_json::json!({ "type": "string", "format": "binary" });
-        let content = ["image/jpeg", "image/png", "image/webp"]
-            .map(|kind| (kind.to_owned(), serde_json::json!({ "schema": binary })));
-        operation.response(200, "The photo", serde_json::Value::Object(content.into_iter().collect()));
-    }
 }
 
 #[cfg(test)]

@@ -331,5 +331,5 @@ pub(crate) async fn photo(
     drop(connection);
     let header = &row.record.header;
     let bytes = photos.read(&header.object_key).await?;
-    Ok(Photo { bytes, mime_type: header.mime_type.clone() })
+    Photo::shown(bytes, &header.mime_type).await
 }

@@ -36,7 +36,7 @@ pub(crate) struct FormFields {
 #[allow(dead_code, reason = "read field by field as it streams; this is its description")]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UploadForm {
-    /// JPEG, PNG or WebP
+    /// JPEG, PNG, WebP or HEIC
     #[schema(value_type = String, format = Binary)]
     photo: (),
     #[schema(pattern = "^[0-9]{1,7}(\\.[0-9]{1,2})?$", required = false)]

@@ -118,7 +118,7 @@ impl<S: Sync> Extract<S> for FormBody {
     fn describe(operation: &mut Operation) {
         <RequestBody as Extract<S>>::describe(operation);
         let form = operation.schema::<UploadForm>();
-        let encoding = json!({ "photo": { "contentType": "image/jpeg, image/png, image/webp" } });
+        let encoding = json!({ "photo": { "contentType": "image/jpeg, image/png, image/webp, image/heic" } });
         operation.body(true, json!({ "multipart/form-data": { "schema": form, "encoding": encoding } }));
     }
 }
