@@ -97,6 +97,12 @@ impl Password {
         Self(password)
     }
 
+    /// Its text, for a secret that is kept in the same way and is no password of a keystore.
+    #[must_use]
+    pub fn into_secret(self) -> SecretString {
+        self.0
+    }
+
     /// From an environment variable.
     ///
     /// # Errors

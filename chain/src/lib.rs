@@ -1,4 +1,4 @@
-//! VeChain as a library: transaction bytes and ids, amounts, a signer with an encrypted local keystore, what wallets sign to show who
+//! VeChain as a library: transaction bytes and ids, amounts, signers (an encrypted local keystore, AWS KMS, others over HTTP), what wallets sign to show who
 //! they are, a typed client of a Thor node's REST API, the calls and events of the VeBetterDAO contracts, and the core of a watcher that
 //! follows blocks by id.
 //!
@@ -21,6 +21,7 @@ pub mod id;
 pub mod keystore;
 pub mod node;
 pub mod signer;
+pub mod signing;
 pub mod tx;
 pub mod typed_data;
 
@@ -29,5 +30,6 @@ pub use certificate::Certificate;
 pub use id::{Address, AppId, BlockId, IdError, TxId};
 pub use node::{Node, NodeError};
 pub use signer::{Signature, Signer, SignerError};
+pub use signing::TransactionSigner;
 pub use tx::{BlockRef, Clause, Fees, SignedTx, TxError, UnsignedTx};
 pub use typed_data::TypedData;

@@ -87,7 +87,7 @@ impl fmt::Debug for Signature {
 }
 
 /// The address of a public key: the last 20 bytes of keccak-256 of its uncompressed point without the leading 0x04.
-fn address_of(key: &VerifyingKey) -> Address {
+pub(crate) fn address_of(key: &VerifyingKey) -> Address {
     let point = key.to_encoded_point(false);
     let hash = keccak256(&point.as_bytes()[1..]);
     let mut address = [0; 20];

@@ -21,6 +21,9 @@ pub enum RewardKind {
 }
 
 impl RewardKind {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Plain, Self::WithProof, Self::WithProofAndMetadata];
+
     /// The function's name.
     #[must_use]
     pub fn method(self) -> &'static str {
