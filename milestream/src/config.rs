@@ -7,6 +7,7 @@
 mod edge;
 mod reviews;
 mod sections;
+mod signing;
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub use self::sections::{
     Chain, EngineSection, Ingest, Kafka, Keys, Log, Mongodb, Ops, Photos, Postgres, RegistrySection, Reviews,
     Services, Watch,
 };
+pub use self::signing::{GasPayer, Signer, Signing};
 
 /// Variables by the names that other programs use, and the keys that they set.
 pub const FAMILIAR_NAMES: [(&str, &str); 11] = [
@@ -66,6 +68,12 @@ pub struct Config {
     pub services: Services,
     /// The chain that rewards are paid on.
     pub chain: Chain,
+    /// The distributor's key.
+    pub signer: Signer,
+    /// Who pays the gas of payments.
+    pub gas_payer: GasPayer,
+    /// What may be signed.
+    pub signing: Signing,
     /// The watcher of the chain.
     pub watch: Watch,
     /// Health and metrics.
@@ -218,6 +226,8 @@ impl Serialize for Defaults {
         value["kafka"]["sasl_password"] = "".into();
         value["registry"]["password"] = "".into();
         value["chain"]["watch_secret"] = "".into();
+        value["signer"]["url"] = "".into();
+        value["gas_payer"]["url"] = "".into();
         value["services"]["keys"] = "".into();
         value["postgres"]["url"] = config.postgres.url.expose_secret().into();
         value["mongodb"]["uri"] = config.mongodb.uri.expose_secret().into();
@@ -283,6 +293,8 @@ mod tests {
             jail.set_env("SCHEMA_REGISTRY_PASSWORD", "hunter2");
             jail.set_env("MILESTREAM_CHAIN__WATCH_SECRET", "hunter2");
             jail.set_env("MILESTREAM_SERVICES__KEYS", "hunter2");
+            jail.set_env("MILESTREAM_SIGNER__URL", "https://h/?key=hunter2");
+            jail.set_env("MILESTREAM_GAS_PAYER__URL", "https://h/by/hunter2");
             let config = Config::load(Path::new("milestream.toml"))?;
             assert_eq!(config.postgres.url.expose_secret(), "postgres://u:hunter2@h/d?password=hunter2");
             let shown = config.shown()? + &format!("{config:?}");

@@ -20,6 +20,7 @@ mod payments;
 mod rewinds;
 mod roles;
 mod schema_ids;
+mod signing;
 mod telemetry;
 mod timers;
 

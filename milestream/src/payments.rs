@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use chain::health::LIMITS;
-use chain::{BlockId, Node, Wei};
+use chain::{BlockId, Node};
 use ingest::config::ChainAccess;
 use processors::chain_submission::PayoutConfig;
 use processors::chain_submission::network::{Network, NetworkError};
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use watch::{HttpGateway, Journal, Settings, Source, SourceError, Watched, Watcher, WatcherConfig, Watching};
 
 use crate::config::Config;
-use crate::rewinds;
+use crate::{rewinds, signing as keys};
 
 /// Gas that a transaction of ours may ask for: 40 rewards to new receivers used 10.8M on a solo node, and a block holds 40M.
 const GAS_CEILING: u64 = 15_000_000;
@@ -58,12 +58,12 @@ pub fn config(config: &Config) -> Result<Option<PayoutConfig>> {
         "chain.expiration_blocks: {} is not between 1 and {MOST_BLOCKS}",
         section.expiration_blocks
     );
-    let ceiling =
-        section.daily_ceiling.parse().context("chain.daily_ceiling is no decimal number of B3TR")?;
     Ok(Some(PayoutConfig {
         genesis,
-        keystore: section.keystore_file.clone(),
-        password: section.keystore_password_file.clone(),
+        signer: keys::signer(config)?,
+        gas_payer: keys::gas_payer(config)?,
+        limits: keys::limits(config)?,
+        policy: keys::policy(config, GAS_CEILING)?,
         batch_rewards: section.batch_rewards,
         batch_wait: Duration::from_millis(section.batch_wait_ms),
         terms: Terms {
@@ -72,7 +72,7 @@ pub fn config(config: &Config) -> Result<Option<PayoutConfig>> {
             strategy: Strategy::parse(&section.gas_strategy).with_context(|| {
                 format!("chain.gas_strategy: {:?} is not low, medium or high", section.gas_strategy)
             })?,
-            daily_ceiling: Wei::from_b3tr(ceiling).context("chain.daily_ceiling")?,
+            daily_ceiling: keys::b3tr("chain.daily_ceiling", &section.daily_ceiling)?,
         },
         owner: format!("{}{}", config.instance().unwrap_or_else(|| "pid-".into()), std::process::id()),
     }))

@@ -19,16 +19,16 @@ pub mod network;
 pub mod operate;
 pub mod payments;
 pub mod reconcile;
+pub mod signers;
 pub mod submit;
 
 pub use self::submit::obstacle;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chain::keystore::{Keystore, Password};
-use chain::{BlockId, Signer};
+use chain::signing::SignerLimits;
+use chain::{BlockId, TransactionSigner};
 use runtime::{Clock, Engine, EngineError, snapshot};
 use schemas::events::{ActivityLogged, PaymentsAudited, PayoutUpdated, RewardCancelled, SignatureAnnounced};
 use schemas::topic::Topic;
@@ -38,12 +38,14 @@ use tokio_util::sync::CancellationToken;
 use self::consume::PayoutConsumer;
 use self::ledger::outbox::Schemas;
 use self::metrics::PayoutMetrics;
+use self::signers::KeySource;
 use self::submit::guard::{GuardTopic, SEND};
 use self::submit::obstacle::Obstacle;
+use self::submit::policy::Policy;
 use self::submit::terms::Terms;
 use self::submit::{Settings, Submitter};
 
-/// Pause between two attempts to open the keystore.
+/// Pause between two attempts to open the signers.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// What paying needs to know.
@@ -51,10 +53,14 @@ const OPEN_AGAIN: Duration = Duration::from_secs(5);
 pub struct PayoutConfig {
     /// The network that is paid on.
     pub genesis: BlockId,
-    /// The distributor's keystore.
-    pub keystore: PathBuf,
-    /// A file whose first line is the keystore's password.
-    pub password: PathBuf,
+    /// The distributor's key.
+    pub signer: KeySource,
+    /// Whose VTHO pays, where it is not the distributor's.
+    pub gas_payer: Option<KeySource>,
+    /// Bounds of asking a signer that is not in this process.
+    pub limits: SignerLimits,
+    /// What may be signed.
+    pub policy: Policy,
     /// Rewards of one transaction at most.
     pub batch_rewards: usize,
     /// How long a reward waits for company.
@@ -100,7 +106,7 @@ impl ChainSubmission {
         // The loop ends with the consumer, whatever ended that.
         let stop = engine.stopping().child_token();
         let submitting = async {
-            let Some(signer) = open(&config, &metrics, &stop).await else { return };
+            let Some((signer, gas_payer)) = open(&config, (&metrics, &clock), &stop).await else { return };
             let submitter = Submitter {
                 pool: pool.clone(),
                 settings: Settings {
@@ -108,9 +114,11 @@ impl ChainSubmission {
                     batch_rewards: config.batch_rewards,
                     batch_wait: config.batch_wait,
                     terms: config.terms,
+                    policy: config.policy.clone(),
                     owner: config.owner.clone(),
                 },
                 signer,
+                gas_payer,
                 guard: guard.clone(),
                 schemas,
                 clock: clock.clone(),
@@ -141,30 +149,43 @@ async fn guard(engine: &Engine) -> Result<GuardTopic, EngineError> {
     })
 }
 
-/// Opens the keystore, again and again until it opens: payments that were sent are followed meanwhile. None when stopped.
-async fn open(config: &PayoutConfig, metrics: &PayoutMetrics, stop: &CancellationToken) -> Option<Signer> {
-    let label = "keystore";
+/// Who signs, and who pays the gas where it is somebody else.
+type Signers = (Arc<dyn TransactionSigner>, Option<Arc<dyn TransactionSigner>>);
+
+/// Opens the signers, again and again until they open: payments that were sent are followed meanwhile. None when stopped.
+async fn open(
+    config: &PayoutConfig,
+    (metrics, clock): (&PayoutMetrics, &Arc<dyn Clock>),
+    stop: &CancellationToken,
+) -> Option<Signers> {
+    let mut said: Option<&'static str> = None;
     loop {
-        let (keystore, password) = (config.keystore.clone(), config.password.clone());
-        // scrypt works for a second.
-        let opened = tokio::task::spawn_blocking(move || {
-            Keystore::read(&keystore)?.open(&Password::from_file(&password)?)
-        });
-        let held = metrics.payout_obstacle.with_label_values(&[label]);
-        match opened.await {
-            Ok(Ok(signer)) => {
-                held.set(0);
-                return Some(signer);
+        let opened = opened(config, clock).await;
+        let label = opened.as_ref().err().map(Obstacle::label);
+        if let Some(said) = said.filter(|said| Some(*said) != label) {
+            metrics.payout_obstacle.with_label_values(&[said]).set(0);
+        }
+        said = label;
+        match opened {
+            Ok(signers) => return Some(signers),
+            Err(obstacle) => {
+                metrics.payout_obstacle.with_label_values(&[obstacle.label()]).set(1);
+                tracing::error!(cause = obstacle.label(), error = %obstacle, "nothing is signed");
             }
-            Ok(Err(error)) => {
-                held.set(1);
-                tracing::error!(cause = label, error = %Obstacle::from(error), "nothing is signed");
-            }
-            Err(error) => tracing::error!(cause = label, %error, "opening the keystore failed"),
         }
         tokio::select! {
             () = stop.cancelled() => return None,
             () = tokio::time::sleep(OPEN_AGAIN) => {}
         }
     }
+}
+
+async fn opened(config: &PayoutConfig, clock: &Arc<dyn Clock>) -> Result<Signers, Obstacle> {
+    let signer = config.signer.open("the signer", config.limits, clock).await?;
+    let gas_payer = match &config.gas_payer {
+        Some(payer) => Some(payer.open("the gas payer", config.limits, clock).await?),
+        None => None,
+    };
+    tracing::info!(?signer, ?gas_payer, "signers are open");
+    Ok((signer, gas_payer))
 }

@@ -5,6 +5,7 @@ mod ends;
 mod lost;
 mod rotation;
 mod scripted;
+mod signers;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use chain::abi::{ContractEvent, topic};
 use chain::deploy::{Artifacts, Deployment, Plan, SOLO_KEYS, deploy};
 use chain::id::Word;
 use chain::node::{Criterion, EventFilter, Limits};
-use chain::{Address, Node, Signer, Wei};
+use chain::{Address, Node, Signer, TransactionSigner, Wei};
 use processors::chain_submission::consume::{PayoutConsumer, PayoutInput};
 use processors::chain_submission::ledger::outbox::Schemas;
 use processors::chain_submission::metrics::PayoutMetrics;
 use processors::chain_submission::submit::guard::GuardTopic;
+use processors::chain_submission::submit::policy::Policy;
 use processors::chain_submission::submit::terms::{Strategy, Terms};
 use processors::chain_submission::submit::{Settings, Submitter};
 use runtime::testing::{MemoryOutbound, MemorySchemas, raw};
@@ -98,6 +100,7 @@ struct World {
     contracts: Deployment,
     guard: GuardTopic,
     metrics: PayoutMetrics,
+    policy: Policy,
 }
 
 impl World {
@@ -109,7 +112,7 @@ impl World {
     /// A schema with the rows of a network of these nodes; `all` contracts, or the pool alone.
     async fn of(contracts: Deployment, urls: &[String], all: bool) -> Self {
         let (database, metrics) = (Database::new().await, PayoutMetrics::new().unwrap());
-        let world = Self { database, contracts, guard: guard(), metrics };
+        let world = Self { database, contracts, guard: guard(), metrics, policy: Policy::unbounded() };
         let genesis = world.contracts.genesis_id.to_string();
         for url in urls {
             sqlx::query("insert into network_configs (id, rpc_url, genesis_id) values ($1, $2, $3)")
@@ -193,6 +196,16 @@ impl World {
 
     /// A signing process; dropping the handle does not end it, aborting kills it in the middle of whatever it does.
     fn submitter(&self, key: &str, owner: &str) -> JoinHandle<()> {
+        self.submitter_of(Arc::new(Signer::from_hex(key).unwrap()), None, owner)
+    }
+
+    /// The same with signers of any kind.
+    fn submitter_of(
+        &self,
+        signer: Arc<dyn TransactionSigner>,
+        gas_payer: Option<Arc<dyn TransactionSigner>>,
+        owner: &str,
+    ) -> JoinHandle<()> {
         let submitter = Submitter {
             pool: self.database.pool.clone(),
             settings: Settings {
@@ -205,9 +218,11 @@ impl World {
                     strategy: Strategy::Medium,
                     daily_ceiling: b3tr(10_000_000),
                 },
+                policy: self.policy.clone(),
                 owner: owner.to_owned(),
             },
-            signer: Signer::from_hex(key).unwrap(),
+            signer,
+            gas_payer,
             guard: self.guard.clone(),
             schemas: schemas(),
             clock: Arc::new(SystemClock),

@@ -384,6 +384,8 @@ pub enum IncidentCause {
     Stray,
     /// The chain shows a payment that the books cannot explain.
     UnknownPayment,
+    /// A plan that may not be signed.
+    Policy,
 }
 
 impl IncidentCause {
@@ -393,6 +395,7 @@ impl IncidentCause {
         match self {
             Self::Stray => "incident",
             Self::UnknownPayment => "unknown_payment",
+            Self::Policy => "policy",
         }
     }
 }

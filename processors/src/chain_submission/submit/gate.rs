@@ -4,8 +4,10 @@ use chrono::{DateTime, Utc};
 
 use super::lease::Lease;
 use super::obstacle::Obstacle;
+use super::policy::Violation;
+use super::sign::Planned;
 use super::{RoundError, Submitter, sign};
-use crate::chain_submission::ledger::rows::IncidentCause;
+use crate::chain_submission::ledger::rows::{self, IncidentCause};
 
 impl Submitter {
     /// Passes unless an incident is unresolved or an operator has paused payments. What is planned and unsigned is given up then: it
@@ -28,12 +30,34 @@ impl Submitter {
             (Some((incidents, first, cause)), _) if cause == IncidentCause::UnknownPayment.label() => {
                 Obstacle::UnknownPayment { incidents, first }
             }
+            (Some((incidents, first, cause)), _) if cause == IncidentCause::Policy.label() => {
+                Obstacle::Policy { incidents, first }
+            }
             (Some((incidents, first, _)), _) => Obstacle::Incident { incidents, first },
             (None, Some(reason)) => Obstacle::Stopped(reason),
             (None, None) => return Ok(()),
         };
         self.give_up_plans(lease, self.clock.now().to_utc()).await?;
         Err(obstacle.into())
+    }
+
+    /// Stores that a plan may not be signed: an incident, since whoever planned it should have known. It is given up with all others.
+    pub(super) async fn refuse(
+        &self,
+        lease: &Lease,
+        planned: &Planned,
+        violation: &Violation,
+    ) -> Result<(), RoundError> {
+        let (genesis, now) = (self.settings.genesis.to_string(), self.clock.now().to_utc());
+        let what = format!("policy: {violation}");
+        let mut tx = self.pool.begin().await?;
+        lease.hold(&mut tx).await?;
+        let cause = IncidentCause::Policy;
+        rows::incident(&mut tx, (&genesis, &planned.tx_id), (cause, &what), now).await?;
+        tx.commit().await?;
+        tracing::error!(tx = planned.tx_id, what, "it is not signed");
+        self.metrics.payout_steps.with_label_values(&[cause.label()]).inc();
+        self.gate(lease).await
     }
 
     async fn give_up_plans(&self, lease: &Lease, now: DateTime<Utc>) -> Result<(), RoundError> {

@@ -3,6 +3,7 @@
 
 mod audit;
 mod blame;
+mod ceilings;
 mod fate;
 mod fold;
 mod gate;
@@ -14,6 +15,7 @@ mod nodes;
 pub mod obstacle;
 mod plan;
 mod planner;
+pub mod policy;
 mod predecessors;
 mod preflight;
 mod restore;
@@ -27,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use chain::health::Health;
 use chain::node::{Advice, NodeError, Rejection};
-use chain::{BlockId, Signer};
+use chain::{BlockId, TransactionSigner};
 use runtime::worker::ErrorReport;
 use runtime::{Clock, StageError};
 use schemas::events::AttemptState;
@@ -40,6 +42,7 @@ use self::lease::{LIFE, Lease, LeaseError};
 use self::nodes::Known;
 use self::obstacle::Obstacle;
 use self::plan::PlanError;
+use self::policy::Policy;
 use self::predecessors::Unfinished;
 use self::sign::{Planned, Signing};
 use self::terms::Terms;
@@ -70,6 +73,8 @@ pub struct Settings {
     pub batch_wait: Duration,
     /// How transactions are made.
     pub terms: Terms,
+    /// What may be signed.
+    pub policy: Policy,
     /// Who this process is, for operators.
     pub owner: String,
 }
@@ -81,7 +86,9 @@ pub struct Submitter {
     /// How.
     pub settings: Settings,
     /// The distributor.
-    pub signer: Signer,
+    pub signer: Arc<dyn TransactionSigner>,
+    /// Who pays the gas, where it is not the distributor (VIP-191).
+    pub gas_payer: Option<Arc<dyn TransactionSigner>>,
     /// What is kept outside of the database.
     pub guard: GuardTopic,
     /// Of what is published.
@@ -181,6 +188,10 @@ impl Submitter {
                 }
                 Err(RoundError::Plan(PlanError::Guard(error))) => {
                     self.report(&mut memory, Some(&Obstacle::Guard(error)));
+                    OBSTACLE_PAUSE
+                }
+                Err(RoundError::Plan(PlanError::Signer(error))) => {
+                    self.report(&mut memory, Some(&error.into()));
                     OBSTACLE_PAUSE
                 }
                 Err(RoundError::Plan(PlanError::Ceiling)) => {
@@ -287,25 +298,32 @@ impl Submitter {
         Ok(())
     }
 
-    /// Signs what is planned, also what a process before this one planned; a plan whose window is half over is given up.
+    /// Signs what is planned, also what a process before this one planned. A plan whose window is half over is given up, and one that asks
+    /// for a gas payer where there is none any more, or the reverse.
     async fn sign_all(&self, memory: &mut Memory, lease: &Lease) -> Result<(), RoundError> {
         let unsigned = sign::unsigned(&self.pool, self.signer.address()).await?;
         if unsigned.is_empty() {
             return Ok(());
         }
-        let (.., best) = self.node(memory).await?;
+        let (network, _, best) = self.node(memory).await?;
+        let network = network.clone();
         for planned in unsigned {
             let now = self.clock.now().to_utc();
-            if sign::is_stale(&planned, best) {
+            if sign::is_stale(&planned, best) || !planned.fits(self.gas_payer.is_some())? {
                 sign::abandon(&self.pool, lease, &planned, now).await?;
                 self.metrics.payout_steps.with_label_values(&["abandoned"]).inc();
                 continue;
             }
-            let terms = &self.settings.terms;
-            let signing = Signing { lease, signer: &self.signer, terms, schemas: self.schemas };
+            let Settings { terms, policy, .. } = &self.settings;
+            let (signer, gas_payer) = (self.signer.as_ref(), self.gas_payer.as_deref());
+            let signing =
+                Signing { lease, signer, gas_payer, policy, network: &network, terms, schemas: self.schemas };
             let guarded = self.guarded(memory).await?;
-            sign::sign(&signing, &self.pool, &planned, now, self.announcing(lease, guarded, &planned))
-                .await?;
+            let announcing = self.announcing(lease, guarded, &planned);
+            match sign::sign(&signing, &self.pool, &planned, now, announcing).await {
+                Err(PlanError::Policy(violation)) => return self.refuse(lease, &planned, &violation).await,
+                signed => signed?,
+            }
             self.metrics.payout_steps.with_label_values(&["signed"]).inc();
             self.observe_signed(&planned.tx_id, now).await?;
         }

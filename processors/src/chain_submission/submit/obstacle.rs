@@ -5,7 +5,8 @@ use chain::abi::{Cause, Refusal};
 use chain::contract::ContractError;
 use chain::gas::GasTooLarge;
 use chain::keystore::KeystoreError;
-use chain::node::NodeError;
+use chain::node::{NodeError, Snippet};
+use chain::signing::{Role, SignError, SigningError};
 use chain::{Address, Wei};
 use runtime::StageError;
 
@@ -20,6 +21,34 @@ pub enum Obstacle {
     /// The signer's key.
     #[error("the distributor's keystore: {0}")]
     Keystore(#[from] KeystoreError),
+    /// Who signs, or who pays the gas, gives no signature.
+    #[error("{who}: {error}")]
+    Signer {
+        /// Which of them.
+        who: String,
+        /// What it said.
+        error: SigningError,
+    },
+    /// A plan may not be signed.
+    #[error(
+        "{incidents} plans are refused by the policy in [signing], the first of {first}: `milestream payouts resolve` once a person has looked"
+    )]
+    Policy {
+        /// How many.
+        incidents: i64,
+        /// Transaction and what is wrong with it.
+        first: String,
+    },
+    /// Gas costs more than may be offered.
+    #[error(
+        "the next block asks for {price} wei of VTHO per gas and signing.gas_price_ceiling is {ceiling}: payments wait until it falls"
+    )]
+    GasPrice {
+        /// Base fee and tip.
+        price: Wei,
+        /// The most.
+        ceiling: Wei,
+    },
     /// No node gives usable responses.
     #[error("no node responds as it should: {0}")]
     NodeUnavailable(NodeError),
@@ -128,9 +157,15 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// Every label.
-    pub const LABELS: [&'static str; 21] = [
+    pub const LABELS: [&'static str; 27] = [
         "configuration",
         "keystore",
+        "signer_configuration",
+        "signer_unavailable",
+        "signer_refused",
+        "signer_wrong",
+        "policy",
+        "gas_price",
         "node_unavailable",
         "wrong_network",
         "node_refused",
@@ -158,6 +193,14 @@ impl Obstacle {
         match self {
             Self::Configuration(_) => "configuration",
             Self::Keystore(_) => "keystore",
+            Self::Signer { error, .. } => match error {
+                SigningError::Config(_) => "signer_configuration",
+                SigningError::Unavailable(_) => "signer_unavailable",
+                SigningError::Refused(_) => "signer_refused",
+                SigningError::Wrong(_) => "signer_wrong",
+            },
+            Self::Policy { .. } => "policy",
+            Self::GasPrice { .. } => "gas_price",
             Self::NodeUnavailable(_) => "node_unavailable",
             Self::WrongNetwork => "wrong_network",
             Self::NodeRefused(_) => "node_refused",
@@ -177,6 +220,22 @@ impl Obstacle {
             Self::Guard(_) => "guard",
             Self::Stopped(_) => "stopped",
             Self::DailyCeiling(_) => "daily_ceiling",
+        }
+    }
+}
+
+impl From<SignError> for Obstacle {
+    fn from(error: SignError) -> Self {
+        match error {
+            SignError::Signer { role, address, error } => {
+                let who = if role == Role::Origin { "the signer" } else { "the gas payer" };
+                Self::Signer { who: format!("{who} {address}"), error }
+            }
+            // The transaction is ours, and no signer could mend it.
+            SignError::Tx(error) => Self::Signer {
+                who: "the transaction".to_owned(),
+                error: SigningError::Config(Snippet::new(&error.to_string())),
+            },
         }
     }
 }

@@ -3,6 +3,7 @@
 use chain::abi::{Cause, Refusal};
 use chain::gas::{GasTooLarge, rewards_gas_limit};
 use chain::hash::blake2b256;
+use chain::signing::SignError;
 use chain::tx::TX_GAS;
 use chain::{Address, BlockRef, Clause, Fees, TxError, TxId, UnsignedTx, Wei};
 use chrono::{DateTime, Utc};
@@ -12,6 +13,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::lease::{Lease, LeaseError};
+use super::policy::{Policy, Violation};
 use super::preflight::{Candidate, Preflight};
 use super::terms::Terms;
 use crate::chain_submission::ledger::machine::PayoutEvent;
@@ -31,6 +33,12 @@ pub enum PlanError {
     /// The transaction cannot be built or signed.
     #[error(transparent)]
     Tx(#[from] TxError),
+    /// A signer or the gas payer gives no signature.
+    #[error(transparent)]
+    Signer(SignError),
+    /// It may not be signed.
+    #[error("{0}")]
+    Policy(Violation),
     /// The payouts changed since they were tried out: try again.
     #[error("the payouts changed meanwhile")]
     Moved,
@@ -82,6 +90,10 @@ pub struct Plan<'a> {
     pub network: &'a Network,
     /// The distributor.
     pub signer: Address,
+    /// Who pays the gas, where it is not the distributor.
+    pub gas_payer: Option<Address>,
+    /// What will be permitted.
+    pub policy: &'a Policy,
     /// What the preflight found.
     pub found: &'a Preflight,
     /// How transactions are made.
@@ -151,12 +163,13 @@ async fn attempt_numbers(
 }
 
 fn unsigned(plan: &Plan<'_>, gas: u64, batch: &[u8; 32]) -> Option<UnsignedTx> {
-    let Plan { network, found, terms, .. } = *plan;
+    let Plan { network, gas_payer, policy, found, terms, .. } = *plan;
     let clauses: Vec<Clause> = found.good.iter().map(|candidate| candidate.clause.clone()).collect();
     let fees = match found.base_fee {
         Some(base) => {
-            let (max_fee_per_gas, max_priority_fee_per_gas) = terms.strategy.fees(base, found.priority)?;
-            Fees::Dynamic { max_priority_fee_per_gas, max_fee_per_gas }
+            let (most, tip) = terms.strategy.fees(base, found.priority)?;
+            let max_fee_per_gas = most.min(policy.gas_price);
+            Fees::Dynamic { max_priority_fee_per_gas: tip.min(max_fee_per_gas), max_fee_per_gas }
         }
         None => Fees::Legacy { gas_price_coef: 0 },
     };
@@ -169,7 +182,7 @@ fn unsigned(plan: &Plan<'_>, gas: u64, batch: &[u8; 32]) -> Option<UnsignedTx> {
         gas,
         depends_on: None,
         nonce: u64::from_be_bytes(*batch.first_chunk::<8>()?),
-        delegated: false,
+        delegated: gas_payer.is_some(),
     })
 }
 
@@ -180,7 +193,7 @@ async fn insert_attempt(
     batch: &[u8; 32],
     now: DateTime<Utc>,
 ) -> Result<(), PlanError> {
-    let Plan { lease, network, signer, found, terms } = *plan;
+    let Plan { lease, network, signer, gas_payer, found, terms, .. } = *plan;
     let range = |_| PlanError::Range;
     let (most, tip) = fees(unsigned);
     let tried = tried_gas(&found.good);
@@ -192,7 +205,7 @@ async fn insert_attempt(
         "insert into payout_attempts (tx_id, genesis_id, signer, gas_payer, batch_id, body, block_ref, last_valid, nonce, gas_limit,
             max_fee_wei, priority_wei, strategy, state, fence, budget_day, contract, app_id, method, expiration, clause_count,
             batch_wei, beneficiary_user, beneficiary_wallet, estimated_gas, planned_at, history)
-         values ($1, $2, $3, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'planned', $13, $14, $15, $16, $17, $18, $19, $20, $21,
+         values ($1, $2, $3, $26, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'planned', $13, $14, $15, $16, $17, $18, $19, $20, $21,
             $22, $23, $24, $25)",
     )
     .bind(unsigned.id(signer).to_string())
@@ -220,6 +233,7 @@ async fn insert_attempt(
     .bind(i64::try_from(tried).map_err(range)?)
     .bind(now)
     .bind(history)
+    .bind(gas_payer.unwrap_or(signer).to_string())
     .execute(tx)
     .await?;
     Ok(())

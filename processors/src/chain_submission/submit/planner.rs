@@ -18,7 +18,7 @@ use super::plan::{self, Plan, PlanError};
 use super::preflight::{Candidate, Preflight, preflight};
 use super::settle::batch_size;
 use super::sign;
-use super::{IN_FLIGHT, Memory, RoundError, Submitter};
+use super::{IN_FLIGHT, Memory, RoundError, Settings, Submitter};
 use crate::chain_submission::ledger::machine::PayoutEvent;
 use crate::chain_submission::ledger::outbox::Outbox;
 use crate::chain_submission::ledger::rows::{self, Payout};
@@ -46,18 +46,19 @@ impl Submitter {
             return Ok(());
         }
         let now = self.clock.now().to_utc();
-        // No day would ever hold it.
-        let ceiling = self.settings.terms.daily_ceiling;
-        let above = |payout: &Payout| wei(payout.amount_wei).is_none_or(|amount| amount > ceiling);
+        // Neither a day nor the policy would ever let it through.
+        let Settings { terms, policy, .. } = &self.settings;
+        let largest = policy.largest_reward(terms.daily_ceiling);
+        let above = |payout: &Payout| wei(payout.amount_wei).is_none_or(|amount| amount > largest);
         let (too_large, ready): (Vec<Payout>, Vec<Payout>) = ready.into_iter().partition(above);
         let why = format!(
-            "above_ceiling: it exceeds chain.daily_ceiling of {ceiling} wei; raise that, then release it"
+            "above_ceiling: it exceeds {largest} wei, the least of chain.daily_ceiling and the ceilings in [signing]; raise that, then release it"
         );
         self.quarantine(lease, too_large, &why).await?;
         if ready.is_empty() {
             return Ok(());
         }
-        let left = sign::budget_left(&self.pool, now, &self.settings.terms).await?;
+        let left = sign::budget_left(&self.pool, now, terms).await?.min(policy.batch);
         let owed = owed.and_then(wei).unwrap_or_default();
         let mut sum = Wei::ZERO;
         let mut affordable = ready;
@@ -70,10 +71,14 @@ impl Submitter {
             fits
         });
         if affordable.is_empty() {
-            return Err(Obstacle::DailyCeiling(self.settings.terms.daily_ceiling).into());
+            return Err(Obstacle::DailyCeiling(terms.daily_ceiling).into());
         }
         let (payable, gone) = self.receivers(affordable).await?;
         self.quarantine(lease, gone, "invalid_receiver: its wallet is gone, or of another network").await?;
+        if payable.is_empty() {
+            return Ok(());
+        }
+        let payable = self.within_receivers(lease, payable, now).await?;
         if payable.is_empty() {
             return Ok(());
         }
@@ -89,7 +94,8 @@ impl Submitter {
         outbox.documents(self.schemas, &documents.into_records())?;
         self.publish(outbox).await?;
         self.strike(lease, std::mem::take(&mut found.bad)).await?;
-        let most = self.settings.terms.most_gas(found.best.gas_limit);
+        self.afford_price(&found)?;
+        let most = terms.most_gas(found.best.gas_limit);
         let too_large = |gas| Obstacle::GasTooLarge { gas, block_limit: found.best.gas_limit };
         let used: Vec<u64> = found.good.iter().map(|candidate| candidate.gas).collect();
         let fitting = gas::fitting(&used, most).map_err(too_large)?;
@@ -97,8 +103,9 @@ impl Submitter {
         if found.good.is_empty() {
             return Ok(());
         }
-        self.afford_gas(&node, &found, lease).await?;
-        let plan = Plan { lease, network: &network, signer, found: &found, terms: &self.settings.terms };
+        self.afford_gas(&node, &found).await?;
+        let gas_payer = self.gas_payer.as_ref().map(|payer| payer.address());
+        let plan = Plan { lease, network: &network, signer, gas_payer, policy, found: &found, terms };
         let id = plan::store(&plan, &self.pool, now).await?;
         tracing::info!(tx = %id, rewards = found.good.len(), "planned");
         // What the purse holds is paid, and what it lacks is said.
@@ -155,7 +162,7 @@ impl Submitter {
     }
 
     /// Stores changed payouts that no transaction pays, and publishes them. One that changed meanwhile is left alone.
-    async fn change(&self, lease: &Lease, changed: Vec<Payout>) -> Result<(), RoundError> {
+    pub(super) async fn change(&self, lease: &Lease, changed: Vec<Payout>) -> Result<(), RoundError> {
         if changed.is_empty() {
             return Ok(());
         }
@@ -184,13 +191,14 @@ impl Submitter {
         Ok(())
     }
 
-    /// Whether the signer's VTHO covers this transaction and all that are in no block yet, at the most they may cost.
-    async fn afford_gas(&self, node: &Node, found: &Preflight, lease: &Lease) -> Result<(), RoundError> {
+    /// Whether the gas payer's VTHO covers this transaction and all that are in no block yet, at the most they may cost.
+    async fn afford_gas(&self, node: &Node, found: &Preflight) -> Result<(), RoundError> {
+        let payer = self.gas_payer.as_ref().map_or(self.signer.address(), |payer| payer.address());
         let pending: Option<Decimal> = sqlx::query_scalar(
             "select sum(max_fee_wei * gas_limit) from payout_attempts
-             where signer = $1 and (state = 'planned' or (state in ('signed', 'sent') and last_valid >= $2))",
+             where gas_payer = $1 and (state = 'planned' or (state in ('signed', 'sent') and last_valid >= $2))",
         )
-        .bind(&lease.signer)
+        .bind(payer.to_string())
         .bind(i64::from(found.best.number))
         .fetch_one(&self.pool)
         .await?;
@@ -204,7 +212,6 @@ impl Submitter {
             .unwrap_or_default()
             .checked_add(price.checked_mul(gas).unwrap_or(Wei::MAX))
             .unwrap_or(Wei::MAX);
-        let payer = self.signer.address();
         let available = node.account(payer, Revision::Best).await.map_err(Obstacle::from)?.energy;
         if available < needed {
             return Err(Obstacle::NoVtho { payer, needed, available }.into());

@@ -1,20 +1,27 @@
-//! Signature: a stored plan's bytes are made and stored before they are posted, and a plan that is too old is given up. Each is one
-//! database transaction under the lease.
+//! Signature: a stored plan passes the policy, is signed, and its bytes are stored before they are posted; a plan that is too old is given
+//! up. Each is one database transaction under the lease, and none is open while a signer is asked.
 
-use chain::{Address, SignedTx, Signer, UnsignedTx, Wei};
+use std::collections::HashMap;
+
+use chain::abi::RewardCall;
+use chain::signing::{SignError, TransactionSigner};
+use chain::{Address, UnsignedTx, Wei};
 use chrono::{DateTime, Utc};
 use runtime::StageError;
 use rust_decimal::Decimal;
+use schemas::events::AttemptState;
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::lease::Lease;
 use super::plan::PlanError;
+use super::policy::{Policy, Scope, Violation};
 use super::terms::Terms;
 use crate::chain_submission::ledger::machine::{self, PayoutEvent, TxEvent, TxState};
 use crate::chain_submission::ledger::outbox::{Outbox, Schemas};
 use crate::chain_submission::ledger::rows::{self, Which};
 use crate::chain_submission::ledger::transition::{Change, decimal, wei};
+use crate::chain_submission::network::Network;
 
 /// What a signature is made with.
 #[derive(Clone, Copy)]
@@ -22,7 +29,13 @@ pub struct Signing<'a> {
     /// The signer's lease.
     pub lease: &'a Lease,
     /// The distributor.
-    pub signer: &'a Signer,
+    pub signer: &'a dyn TransactionSigner,
+    /// Who pays the gas, where it is not the distributor.
+    pub gas_payer: Option<&'a dyn TransactionSigner>,
+    /// What may be signed.
+    pub policy: &'a Policy,
+    /// The network that is paid on.
+    pub network: &'a Network,
     /// How transactions are made.
     pub terms: &'a Terms,
     /// Of what is published.
@@ -57,12 +70,28 @@ pub async fn unsigned(pool: &PgPool, signer: Address) -> sqlx::Result<Vec<Planne
     .await
 }
 
-/// Signs a plan and stores its bytes, charging the day's budget. Signing is deterministic (RFC 6979): after a crash the same plan
-/// gives the same bytes. `announcing` makes the signature known outside of the database, and is awaited before it is stored: a
-/// database that loses the commit cannot know of it.
+impl Planned {
+    fn unsigned(&self) -> Result<UnsignedTx, PlanError> {
+        let read = serde_json::from_slice(&self.unsigned);
+        Ok(read.map_err(|error| StageError::new("read the unsigned transaction", error))?)
+    }
+
+    /// Whether it can be signed by those who are asked now: one that asks for a gas payer has one.
+    ///
+    /// # Errors
+    /// A body that does not read.
+    pub fn fits(&self, gas_payer: bool) -> Result<bool, PlanError> {
+        Ok(self.unsigned()?.delegated == gas_payer)
+    }
+}
+
+/// Has a plan signed that the policy permits, and stores its bytes, charging the day's budget. The same plan may be signed again after a
+/// crash or an error: whatever the signer gives, the id is the plan's, and what is stored is what is posted. `announcing` makes the
+/// signature known outside of the database, and is awaited before it is stored: a database that loses the commit cannot know of it.
 ///
 /// # Errors
-/// [`PlanError::Ceiling`] where the day's budget does not hold it; [`PlanError::Moved`] where it is no plan any more.
+/// [`PlanError::Ceiling`] where the day's budget does not hold it; [`PlanError::Policy`] for what may not be signed at all;
+/// [`PlanError::Signer`] where a signer gives no signature; [`PlanError::Moved`] where it is no plan any more.
 pub async fn sign(
     signing: &Signing<'_>,
     pool: &PgPool,
@@ -70,13 +99,20 @@ pub async fn sign(
     now: DateTime<Utc>,
     announcing: impl Future<Output = Result<(), PlanError>>,
 ) -> Result<(), PlanError> {
-    let Signing { lease, signer, terms, schemas } = *signing;
-    let unsigned: UnsignedTx = serde_json::from_slice(&plan.unsigned)
-        .map_err(|error| StageError::new("read the unsigned transaction", error))?;
-    let signed = SignedTx::sign(unsigned, signer)?;
-    if signed.id().to_string() != plan.tx_id {
+    let Signing { lease, signer, gas_payer, policy, terms, schemas, .. } = *signing;
+    let unsigned = plan.unsigned()?;
+    if unsigned.id(signer.address()).to_string() != plan.tx_id {
         return Err(StageError::new("sign", "the plan is another signer's").into());
     }
+    let scope = scope(signing, pool, &unsigned, now).await?;
+    let permitted = policy.permit(unsigned, &scope).map_err(|violation| match violation {
+        Violation::Day { .. } => PlanError::Ceiling,
+        violation => PlanError::Policy(violation),
+    })?;
+    let signed = permitted.sign(signer, gas_payer).await.map_err(|error| match error {
+        SignError::Tx(error) => PlanError::Tx(error),
+        error @ SignError::Signer { .. } => PlanError::Signer(error),
+    })?;
     let mut tx = pool.begin().await?;
     lease.hold(&mut tx).await?;
     charge(&mut tx, now, plan.batch_wei, terms).await?;
@@ -106,6 +142,50 @@ pub async fn sign(
     announcing.await?;
     tx.commit().await?;
     Ok(())
+}
+
+/// What the policy knows beside the transaction: the network's rows, and what the ledger says of this day.
+async fn scope(
+    signing: &Signing<'_>,
+    pool: &PgPool,
+    unsigned: &UnsignedTx,
+    now: DateTime<Utc>,
+) -> Result<Scope, PlanError> {
+    let Network { genesis, pool: contract, app, .. } = signing.network;
+    let calls = unsigned.clauses.iter().filter_map(|clause| RewardCall::decode(&clause.data));
+    let receivers: Vec<Address> = calls.map(|(_, call)| call.receiver).collect();
+    Ok(Scope {
+        chain_tag: genesis.chain_tag(),
+        pool: *contract,
+        app: *app,
+        day: budget_left(pool, now, signing.terms).await?,
+        received: received(pool, now, &receivers).await?,
+    })
+}
+
+/// What was signed for in the day so far, by receiver. What is proven to have paid nothing does not count.
+///
+/// # Errors
+/// Postgres'.
+pub async fn received(
+    pool: &PgPool,
+    now: DateTime<Utc>,
+    receivers: &[Address],
+) -> sqlx::Result<HashMap<Address, Wei>> {
+    let receivers: Vec<String> = receivers.iter().map(ToString::to_string).collect();
+    let sums: Vec<(String, Decimal)> = sqlx::query_as(
+        "select r.receiver, sum(r.amount_wei) from payout_attempt_rewards r join payout_attempts a using (tx_id)
+         where r.receiver = any($1) and a.budget_day = $2 and a.raw is not null and a.state not in ($3, $4) group by r.receiver",
+    )
+    .bind(receivers)
+    .bind(now.date_naive())
+    .bind(AttemptState::Dead.label())
+    .bind(AttemptState::RevertedFinal.label())
+    .fetch_all(pool)
+    .await?;
+    let known =
+        sums.into_iter().filter_map(|(receiver, sum)| Some((receiver.parse().ok()?, wei(sum.trunc())?)));
+    Ok(known.collect())
 }
 
 /// Charges the day of the signature.

@@ -1,0 +1,98 @@
+//! What planning leaves for later, so that nothing is planned that the policy would refuse.
+
+use std::collections::HashMap;
+
+use chain::{Address, Wei};
+use chrono::{DateTime, Days, Utc};
+
+use super::lease::Lease;
+use super::obstacle::Obstacle;
+use super::preflight::Preflight;
+use super::{RoundError, Submitter, sign};
+use crate::chain_submission::ledger::rows::Payout;
+use crate::chain_submission::ledger::transition::wei;
+
+impl Submitter {
+    /// Those that their receivers may still be paid in this day; the others wait until the next one begins.
+    pub(super) async fn within_receivers(
+        &self,
+        lease: &Lease,
+        payable: Vec<(Payout, Address)>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<(Payout, Address)>, RoundError> {
+        let ceiling = self.settings.policy.receiver;
+        let receivers: Vec<Address> = payable.iter().map(|(_, receiver)| *receiver).collect();
+        let received = sign::received(&self.pool, now, &receivers).await?;
+        let (within, later) = split(payable, received, ceiling);
+        let tomorrow = now.date_naive().checked_add_days(Days::new(1));
+        let midnight = tomorrow.and_then(|day| day.and_hms_opt(0, 0, 0)).map(|at| at.and_utc());
+        let mut changed = Vec::with_capacity(later.len());
+        for (mut payout, receiver) in later {
+            payout.revision += 1;
+            payout.ready_at = midnight;
+            payout.reason = Some(format!(
+                "receiver_ceiling: {receiver} would be paid more than {ceiling} wei in this day"
+            ));
+            changed.push(payout);
+        }
+        self.change(lease, changed).await?;
+        Ok(within)
+    }
+
+    /// Passes where the next block's price of gas may be offered.
+    pub(super) fn afford_price(&self, found: &Preflight) -> Result<(), Obstacle> {
+        let ceiling = self.settings.policy.gas_price;
+        let price = found.base_fee.and_then(|fee| fee.checked_add(found.priority)).unwrap_or_default();
+        if price > ceiling { Err(Obstacle::GasPrice { price, ceiling }) } else { Ok(()) }
+    }
+}
+
+/// Those that fit, and those that do not, in order.
+fn split<T>(
+    payable: Vec<(T, Address)>,
+    mut received: HashMap<Address, Wei>,
+    ceiling: Wei,
+) -> (Vec<(T, Address)>, Vec<(T, Address)>)
+where
+    T: Amount,
+{
+    payable.into_iter().partition(|(payout, receiver)| {
+        let of = received.entry(*receiver).or_default();
+        let next = payout.amount().and_then(|amount| of.checked_add(amount)).filter(|next| *next <= ceiling);
+        *of = next.unwrap_or(*of);
+        next.is_some()
+    })
+}
+
+/// Something that is worth wei of B3TR.
+trait Amount {
+    fn amount(&self) -> Option<Wei>;
+}
+
+impl Amount for Payout {
+    fn amount(&self) -> Option<Wei> {
+        wei(self.amount_wei)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Amount for u128 {
+        fn amount(&self) -> Option<Wei> {
+            Some(Wei::from(*self))
+        }
+    }
+
+    #[test]
+    fn a_receiver_is_paid_up_to_its_ceiling_and_a_smaller_reward_still_fits_behind_a_larger_one() {
+        let [a, b] = [1, 2].map(|n| Address([n; 20]));
+        let payable = vec![(40, a), (70, a), (60, a), (100, b), (1, b)];
+        let (within, later) = split(payable, HashMap::from([(b, Wei::from(1))]), Wei::from(100));
+        assert_eq!(within, [(40, a), (60, a), (1, b)]);
+        assert_eq!(later, [(70, a), (100, b)]);
+        let (within, _) = split(vec![(100_u128, a)], HashMap::new(), Wei::from(100));
+        assert_eq!(within.len(), 1, "as much as the ceiling is allowed");
+    }
+}
