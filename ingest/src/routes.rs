@@ -85,6 +85,12 @@ fn photos() -> Vec<Route<Gateway>> {
                  data is an Upload.",
             )
             .refuses(&[BUSY]),
+        post("/v1/uploads/{id}/appeal", PERSON, "Ask for a person to look at a rejected photo", reviews::appeal)
+            .description(
+                "Once per upload, within 14 days, where a rule has turned it down and a person may read it otherwise. \
+                 Asking again gives the first response again; what the person decides stands.",
+            )
+            .refuses(reviews::APPEAL_REFUSALS),
         get("/v1/rewards", ACCOUNT, "Your rewards, newest first", queries::rewards::list),
         post("/v1/rewards/{id}/claim", PERSON, "Ask for a reward to be paid to your wallet", claims::post)
             .description(

@@ -118,6 +118,8 @@ problems! {
     NO_LOOK_ALIKE = 404, "no_look_alike", "No photo looks like it", "no photo that looks like this one is known";
     REVIEW_DECIDED = 409, "review_decided", "Decided already", "this review is decided already: look at the decision";
     REVIEW_EXPIRED = 410, "review_expired", "Too late", "nobody has decided this review in time: the driver was asked for a new photo";
+    NOT_APPEALABLE = 409, "not_appealable", "Nothing to appeal against", "only what a rule has turned down, and a person may read otherwise, can be appealed";
+    APPEAL_TOO_LATE = 410, "appeal_too_late", "Too late", "it was turned down more than 14 days ago: send a new photo";
     REVIEW_HELD = 409, "review_held", "Somebody works on it", "another person works on this review: take another one";
     ANOTHER_PERSON = 409, "another_person_needed", "Another person is asked", "you have looked at this photo: another person has to";
     OPERATOR_NEEDED = 403, "operator_needed", "An operator is asked", "two people have seen different things: an operator decides";

@@ -1,8 +1,9 @@
-//! A review that nobody decides in time ends all the same: the driver is told to send a new photo. It is turned down for no fault of
+//! What nobody has appealed in time is taken away, and a review that nobody decides in time ends all the same: the driver is told to send a new photo. It is turned down for no fault of
 //! theirs, and goes out as a person's decision does.
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use schemas::codec::CodecError;
 use schemas::events::{OdometerRead, Review};
 use schemas::ids::Micros;
@@ -12,6 +13,7 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::appeal::DAYS;
 use super::decided;
 use crate::outbox::{OutboxError, announce};
 
@@ -38,7 +40,7 @@ impl From<OutboxError> for ExpireError {
     }
 }
 
-/// Ends the reviews that were opened `time_out` ago or earlier and that nobody has decided, and returns how many. `schema_id` is the
+/// Takes away what was rejected too long ago to be appealed; ends the reviews that were opened `time_out` ago or earlier and that nobody has decided, and returns how many. `schema_id` is the
 /// registry's of `OdometerRead`. It may be cut off, and run by several processes at once.
 ///
 /// # Errors
@@ -51,6 +53,7 @@ pub async fn expire(
 ) -> Result<u64, ExpireError> {
     let age = i64::try_from(time_out.as_micros()).unwrap_or(i64::MAX);
     let opened_before = Micros(now.0.saturating_sub(age));
+    forget(pool, now).await?;
     let mut count = 0;
     loop {
         let mut tx = pool.begin().await?;
@@ -59,6 +62,24 @@ pub async fn expire(
         count += ended;
         if ended < PORTION.unsigned_abs() {
             return Ok(count);
+        }
+    }
+}
+
+/// A driver may be asking at the same moment: a row that is locked is theirs.
+async fn forget(pool: &PgPool, now: Micros) -> Result<(), sqlx::Error> {
+    let before = now.to_utc() - TimeDelta::days(DAYS);
+    loop {
+        let done = sqlx::query(
+            "delete from rejections where upload_id in (
+                select upload_id from rejections where rejected_at < $1 order by rejected_at limit $2 for update skip locked)",
+        )
+        .bind(before)
+        .bind(PORTION)
+        .execute(pool)
+        .await?;
+        if done.rows_affected() < PORTION.unsigned_abs() {
+            return Ok(());
         }
     }
 }

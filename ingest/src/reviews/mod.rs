@@ -2,6 +2,7 @@
 //! asks for one; the decision goes out as the upload's record, which comes a second time and takes its place behind the driver's
 //! others.
 
+mod appeal;
 mod claim;
 mod decide;
 mod desk;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Schema;
 
+pub(crate) use self::appeal::{APPEAL_REFUSALS, appeal};
 pub(crate) use self::claim::claim;
 pub(crate) use self::decide::post;
 pub(crate) use self::desk::Desk;

@@ -70,6 +70,7 @@ pub(super) struct Row {
     claimed_by: Option<Uuid>,
     claimed_until: Option<DateTime<Utc>>,
     pub opinions: SqlJson<Vec<Opinion>>,
+    appealed_at: Option<DateTime<Utc>>,
 }
 
 /// A review in the queue
@@ -92,6 +93,8 @@ pub(crate) struct ReviewItem {
     /// How much speaks for fraud: the sum of what each check against it counts, 0 to 20. A point is worth six hours of waiting
     risk: i16,
     needs: Needs,
+    /// Whether a rule has turned it down and the driver has appealed
+    appealed: bool,
 }
 
 /// What was read on the photo
@@ -159,6 +162,7 @@ impl Row {
             claimed: self.record.stamp.claimed_mileage,
             risk: self.risk,
             needs: Needs::after(&self.opinions),
+            appealed: self.appealed_at.is_some(),
         }
     }
 

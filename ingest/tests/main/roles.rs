@@ -10,6 +10,7 @@ use schemas::ids::UserId;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::appeals::rejected;
 use crate::reviews::doubt;
 use crate::signing_in::{bench, wallet};
 use crate::support::{Bench, Form, Response, SCHEMAS, jpeg};
@@ -34,6 +35,7 @@ async fn object(bench: &Bench, path: &str, owner: UserId) -> String {
             let upload = bench.post(&token, &Form::photo(&jpeg(1))).await.json();
             upload["upload_id"].as_str().unwrap().to_owned()
         }
+        "/v1/uploads/{id}/appeal" => rejected(bench, owner, 1).await.header.upload_id.to_string(),
         "/v1/rewards/{id}/claim" => {
             let upload = bench.post(&token, &Form::photo(&jpeg(1))).await.json();
             let upload: Uuid = upload["upload_id"].as_str().unwrap().parse().unwrap();

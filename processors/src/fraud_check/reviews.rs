@@ -1,8 +1,10 @@
-//! What waits for a person: the upload as it was read, stored in the transaction of the decision that asks for one.
+//! What waits for a person, and what may yet: the upload as it was read, stored in the transaction of the decision that asks for one, or that
+//! turns it down in a way that its driver may appeal against.
 
 use runtime::StageError;
 use schemas::events::{OdometerRead, Verdict};
 use schemas::ids::Micros;
+use schemas::reason::Reason;
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{PgConnection, query};
@@ -26,15 +28,32 @@ const RISKS: [(&str, i16); 10] = [
 /// What a point of risk is worth in waiting, microseconds: six hours, so that what is merely hard to read is not overtaken for ever.
 const POINT_US: i64 = 6 * 60 * 60 * 1_000_000;
 
+/// What a person who looks at the photo may overturn: a rule has measured or read it, and may have done so wrongly. Not whose photo it was
+/// first, not a locked account, and not what a person has decided.
+const APPEALABLE: [Reason; 9] = [
+    Reason::TooDark,
+    Reason::OverExposed,
+    Reason::Blurred,
+    Reason::Glare,
+    Reason::LowResolution,
+    Reason::NoOdometer,
+    Reason::Rollback,
+    Reason::ImpossibleSpeed,
+    Reason::EditedPhoto,
+];
+
 /// How much speaks for fraud.
 fn risk(signals: &Value) -> i16 {
     let against = |check: &str| signals["checks"][check]["against"] == Value::Bool(true);
     RISKS.iter().filter(|(check, _)| against(check)).map(|(_, counts)| counts).sum()
 }
 
-/// The reviews that a batch opens.
+/// The reviews that a batch opens, and what it turns down.
 #[derive(Debug, Default)]
-pub(super) struct Opened(Vec<Row>);
+pub(super) struct Opened {
+    reviews: Vec<Row>,
+    rejections: Vec<Row>,
+}
 
 #[derive(Debug)]
 struct Row {
@@ -55,19 +74,25 @@ impl Row {
 }
 
 impl Opened {
-    /// Opens one where the upload is in doubt.
+    /// Opens one where the upload is in doubt, and keeps what may be appealed.
     pub fn add(&mut self, event: &OdometerRead, judgement: &Judgement, at: Micros) {
-        if judgement.verdict != Verdict::Review {
-            return;
-        }
+        let appealable =
+            event.review.is_none() && judgement.reason.is_some_and(|reason| APPEALABLE.contains(&reason));
+        let rows = match judgement.verdict {
+            Verdict::Review => &mut self.reviews,
+            Verdict::Rejected if appealable => &mut self.rejections,
+            Verdict::Rejected | Verdict::Verified | Verdict::Failed => return,
+        };
         let mut record = event.clone();
+        // It is what the person is asked to look past; what has a fault beside a person's decision was given up since.
+        record.fault = None;
         if let Some(reading) = record.reading.as_mut() {
             // What a person decides by are the photo and its numbers: words stay where they are erased with their user, and every try
             // of a service is counted already.
             reading.detected_text = None;
             reading.attempts.clear();
         }
-        self.0.push(Row { record, judgement: judgement.clone(), at });
+        rows.push(Row { record, judgement: judgement.clone(), at });
     }
 
     /// Stores them.
@@ -75,21 +100,36 @@ impl Opened {
     /// # Errors
     /// [`StageError`] when Postgres does not answer.
     pub async fn store(self, tx: &mut PgConnection) -> Result<(), StageError> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        let rows = &self.0;
-        query(
-            "insert into reviews (upload_id, user_id, accepted_at, opened_at, reason, detail, signals, record, risk, ranked_at)
-             select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[], $7::jsonb[],
-                $8::jsonb[], $9::smallint[], $10::timestamptz[])
-             on conflict (upload_id) do nothing",
-        )
+        insert(tx, REVIEWS, &self.reviews).await?;
+        insert(tx, REJECTIONS, &self.rejections).await
+    }
+}
+
+const REVIEWS: &str =
+    "insert into reviews (upload_id, user_id, accepted_at, opened_at, reason, detail, signals, record, risk, ranked_at)
+     select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[], $7::jsonb[],
+        $8::jsonb[], $9::smallint[], $10::timestamptz[])
+     on conflict (upload_id) do nothing";
+const REJECTIONS: &str =
+    "insert into rejections (upload_id, user_id, accepted_at, rejected_at, reason, detail, signals, record, risk, ranked_at)
+     select * from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[], $7::jsonb[],
+        $8::jsonb[], $9::smallint[], $10::timestamptz[])
+     on conflict (upload_id) do nothing";
+
+async fn insert(tx: &mut PgConnection, statement: &'static str, rows: &[Row]) -> Result<(), StageError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    query(statement)
         .bind(rows.iter().map(|row| row.record.header.upload_id.0).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.record.header.user_id.0).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.record.header.accepted_at.to_utc()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.at.to_utc()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.judgement.reason.map_or("", |reason| reason.label())).collect::<Vec<_>>())
+        .bind(
+            rows.iter()
+                .map(|row| row.judgement.reason.map_or("", |reason| reason.label()))
+                .collect::<Vec<_>>(),
+        )
         .bind(rows.iter().map(|row| row.judgement.detail.clone().unwrap_or_default()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| Json(&row.judgement.signals)).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| Json(&row.record)).collect::<Vec<_>>())
@@ -97,8 +137,7 @@ impl Opened {
         .bind(rows.iter().map(|row| row.ranked_at().to_utc()).collect::<Vec<_>>())
         .execute(tx)
         .await?;
-        Ok(())
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! An upload in doubt: it is kept for a person with the verdict that asks for one, and decided by them once.
 
-use schemas::events::Review;
+use schemas::events::{Fault, Review};
 
 use super::*;
 
@@ -115,5 +115,54 @@ async fn an_upload_that_nobody_looks_at_in_time_is_turned_down_without_a_word_of
     ];
     assert_eq!(seen, expected, "and a person's decision after that is none");
     assert_eq!(events[2].detail.as_deref(), Some("nobody has looked at the photo in time"));
+    database.drop().await;
+}
+
+async fn appealable(database: &Database) -> Vec<(Uuid, String, OdometerRead)> {
+    let rows: Vec<(Uuid, String, sqlx::types::Json<OdometerRead>)> =
+        sqlx::query_as("select upload_id, reason, record from rejections order by accepted_at")
+            .fetch_all(&database.pool)
+            .await
+            .unwrap();
+    rows.into_iter().map(|(upload, reason, record)| (upload, reason, record.0)).collect()
+}
+
+#[tokio::test]
+async fn what_a_rule_turns_down_is_kept_for_an_appeal_by_which_a_person_overturns_it_in_its_place() {
+    let database = Database::new().await;
+    let (worker, outbound) = database.worker("one", Guards::On, NOW);
+    // Misread: a lower number than the vehicle's last, and a photo that was measured as too dark.
+    let (back, mut dark, mut locked) = (upload(1, 40_400), upload(2, 50_450), upload(3, 50_500));
+    let fault = Fault { reason: Reason::TooDark, detail: "mean brightness 9 < 20".into() };
+    (dark.fault, dark.reading) = (Some(fault), None);
+    locked.stamp.account_active = false;
+    let records = [upload(0, 50_310), back.clone(), dark.clone(), locked, upload(4, 50_600)];
+    let records: Vec<_> = (0..).zip(&records).map(|(offset, event)| record(event, offset).unwrap()).collect();
+    worker.run(&mut assignment(TOPIC, records)).await.unwrap();
+    let kept = appealable(&database).await;
+    let reasons: Vec<_> = kept.iter().map(|(upload, reason, _)| (*upload, reason.as_str())).collect();
+    let expected = [(back.header.upload_id.0, "rollback"), (dark.header.upload_id.0, "too_dark")];
+    assert_eq!(reasons, expected, "a locked account is no matter for a person who looks at photos");
+    assert!(kept.iter().all(|(.., record)| record.fault.is_none()), "what the person looks past");
+
+    // Both are overturned after a newer photo was verified: within their places, and paid for nothing that is paid already.
+    let approvals = [decided_by(&kept[0].2, Some(50_400)), decided_by(&kept[1].2, Some(50_450))];
+    let records: Vec<_> =
+        (5..).zip(&approvals).map(|(offset, event)| record(event, offset).unwrap()).collect();
+    worker.run(&mut assignment(TOPIC, records)).await.unwrap();
+    let events = decided(&outbound.sent());
+    let seen: Vec<_> =
+        events.iter().map(|event| (event.verdict, event.distance_km, event.review.is_some())).collect();
+    let expected = [
+        (Verdict::Verified, Some(Decimal::ZERO), false),
+        (Verdict::Rejected, None, false),
+        (Verdict::Rejected, None, false),
+        (Verdict::Rejected, None, false),
+        (Verdict::Verified, Some(290.into()), false),
+        (Verdict::Verified, Some(Decimal::ZERO), true),
+        (Verdict::Verified, Some(Decimal::ZERO), true),
+    ];
+    assert_eq!(seen, expected);
+    assert_eq!(events[6].final_mileage, Some(50_450.into()));
     database.drop().await;
 }

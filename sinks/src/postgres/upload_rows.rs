@@ -80,8 +80,10 @@ pub(super) fn decided(event: &UploadDecided, key: Option<&UserKey>) -> Result<Ro
         Verdict::Failed => ("failed", "rejected", 2),
         Verdict::Review => ("processing", "manual_review", 1),
     };
+    // A person's word stands over that of a rule, which they were asked about after it had turned the upload down.
+    let rank = if event.review.is_some() { 3 } else { rank };
     let mut upload = upload(header, &event.stamp, upload_status, rank)?;
-    upload.processed_at = (rank == 2).then(|| header.occurred_at.to_utc());
+    upload.processed_at = (rank >= 2).then(|| header.occurred_at.to_utc());
     let verified = event.verdict == Verdict::Verified;
     let reason = reason_text(event)?;
     let mileage = MileageRow {

@@ -312,3 +312,28 @@ proptest! {
         prop_assert!((back - value).abs() < Decimal::new(1, 4));
     }
 }
+
+#[test]
+fn a_persons_word_stands_over_a_rules_in_whatever_order_they_come() {
+    let review = Review {
+        reviewer_id: UserId(Uuid::from_u128(7)),
+        decided_at: Micros(3_000_000),
+        mileage: Some(1.into()),
+        unit: None,
+        reason: None,
+        notes: None,
+    };
+    let by_rule = UploadDecided { verdict: Verdict::Rejected, reason: Some(Reason::Rollback), ..verified() };
+    let [by_rule, by_person] = [by_rule, UploadDecided { review: Some(review), ..verified() }]
+        .map(|event| decided(&event, None).unwrap());
+    for order in [[&by_rule, &by_person], [&by_person, &by_rule]] {
+        let mut folded = super::super::fold::Folded::first(order[0]);
+        folded.add(order[1]);
+        let mileage = folded.mileage.unwrap();
+        assert_eq!((folded.upload.status, mileage.status), ("verified", "approved"));
+        assert_eq!(
+            (mileage.rejection_reason, mileage.accepted),
+            (None, by_person.mileage.as_ref().unwrap().accepted)
+        );
+    }
+}
