@@ -1,4 +1,4 @@
-//! What planning leaves for later, so that nothing is planned that the policy would refuse.
+//! Which payouts a transaction may pay, so that nothing is planned that the policy would refuse.
 
 use std::collections::HashMap;
 
@@ -8,18 +8,60 @@ use chrono::{DateTime, Days, Utc};
 use super::lease::Lease;
 use super::obstacle::Obstacle;
 use super::preflight::Preflight;
-use super::{RoundError, Submitter, sign};
+use super::settle::batch_size;
+use super::{RoundError, Settings, Submitter, sign};
 use crate::chain_submission::ledger::rows::Payout;
 use crate::chain_submission::ledger::transition::wei;
 
+/// What is paid to whom.
+type Payable<T> = Vec<(T, Address)>;
+
 impl Submitter {
-    /// Those that their receivers may still be paid in this day; the others wait until the next one begins.
-    pub(super) async fn within_receivers(
+    /// Those of the ready payouts that the next transaction may pay, with their receivers: as many as a batch, the day and each receiver's
+    /// day hold. What no day would hold, and what has no wallet, waits for a person.
+    pub(super) async fn payable(
         &self,
         lease: &Lease,
-        payable: Vec<(Payout, Address)>,
+        ready: Vec<Payout>,
         now: DateTime<Utc>,
-    ) -> Result<Vec<(Payout, Address)>, RoundError> {
+    ) -> Result<Payable<Payout>, RoundError> {
+        let Settings { terms, policy, batch_rewards, .. } = &self.settings;
+        // Neither a day nor the policy would ever let it through.
+        let largest = policy.largest_reward(terms.daily_ceiling);
+        let above = |payout: &Payout| wei(payout.amount_wei).is_none_or(|amount| amount > largest);
+        let (too_large, mut affordable): (Vec<Payout>, Vec<Payout>) = ready.into_iter().partition(above);
+        let why = format!(
+            "above_ceiling: it exceeds {largest} wei, the least of chain.daily_ceiling and the ceilings in [signing]; raise that, then release it"
+        );
+        self.quarantine(lease, too_large, &why).await?;
+        if affordable.is_empty() {
+            return Ok(Vec::new());
+        }
+        let left = sign::budget_left(&self.pool, now, terms).await?.min(policy.batch);
+        let mut sum = Wei::ZERO;
+        let splits = affordable.iter().map(|payout| payout.splits);
+        affordable.truncate(batch_size(splits, *batch_rewards));
+        affordable.retain(|payout| {
+            let next = wei(payout.amount_wei).and_then(|amount| sum.checked_add(amount));
+            let fits = next.is_some_and(|next| next <= left);
+            sum = next.filter(|_| fits).unwrap_or(sum);
+            fits
+        });
+        if affordable.is_empty() {
+            return Err(Obstacle::DailyCeiling(terms.daily_ceiling).into());
+        }
+        let (payable, gone) = self.receivers(affordable).await?;
+        self.quarantine(lease, gone, "invalid_receiver: its wallet is gone, or of another network").await?;
+        self.within_receivers(lease, payable, now).await
+    }
+
+    /// Those that their receivers may still be paid in this day; the others wait until the next one begins.
+    async fn within_receivers(
+        &self,
+        lease: &Lease,
+        payable: Payable<Payout>,
+        now: DateTime<Utc>,
+    ) -> Result<Payable<Payout>, RoundError> {
         let ceiling = self.settings.policy.receiver;
         let receivers: Vec<Address> = payable.iter().map(|(_, receiver)| *receiver).collect();
         let received = sign::received(&self.pool, now, &receivers).await?;
@@ -49,10 +91,10 @@ impl Submitter {
 
 /// Those that fit, and those that do not, in order.
 fn split<T>(
-    payable: Vec<(T, Address)>,
+    payable: Payable<T>,
     mut received: HashMap<Address, Wei>,
     ceiling: Wei,
-) -> (Vec<(T, Address)>, Vec<(T, Address)>)
+) -> (Payable<T>, Payable<T>)
 where
     T: Amount,
 {

@@ -16,8 +16,6 @@ use super::lease::Lease;
 use super::obstacle::Obstacle;
 use super::plan::{self, Plan, PlanError};
 use super::preflight::{Candidate, Preflight, preflight};
-use super::settle::batch_size;
-use super::sign;
 use super::{IN_FLIGHT, Memory, RoundError, Settings, Submitter};
 use crate::chain_submission::ledger::machine::PayoutEvent;
 use crate::chain_submission::ledger::outbox::Outbox;
@@ -46,45 +44,15 @@ impl Submitter {
             return Ok(());
         }
         let now = self.clock.now().to_utc();
-        // Neither a day nor the policy would ever let it through.
         let Settings { terms, policy, .. } = &self.settings;
-        let largest = policy.largest_reward(terms.daily_ceiling);
-        let above = |payout: &Payout| wei(payout.amount_wei).is_none_or(|amount| amount > largest);
-        let (too_large, ready): (Vec<Payout>, Vec<Payout>) = ready.into_iter().partition(above);
-        let why = format!(
-            "above_ceiling: it exceeds {largest} wei, the least of chain.daily_ceiling and the ceilings in [signing]; raise that, then release it"
-        );
-        self.quarantine(lease, too_large, &why).await?;
-        if ready.is_empty() {
-            return Ok(());
-        }
-        let left = sign::budget_left(&self.pool, now, terms).await?.min(policy.batch);
-        let owed = owed.and_then(wei).unwrap_or_default();
-        let mut sum = Wei::ZERO;
-        let mut affordable = ready;
-        let splits = affordable.iter().map(|payout| payout.splits);
-        affordable.truncate(batch_size(splits, self.settings.batch_rewards));
-        affordable.retain(|payout| {
-            let next = wei(payout.amount_wei).and_then(|amount| sum.checked_add(amount));
-            let fits = next.is_some_and(|next| next <= left);
-            sum = next.filter(|_| fits).unwrap_or(sum);
-            fits
-        });
-        if affordable.is_empty() {
-            return Err(Obstacle::DailyCeiling(terms.daily_ceiling).into());
-        }
-        let (payable, gone) = self.receivers(affordable).await?;
-        self.quarantine(lease, gone, "invalid_receiver: its wallet is gone, or of another network").await?;
-        if payable.is_empty() {
-            return Ok(());
-        }
-        let payable = self.within_receivers(lease, payable, now).await?;
+        let payable = self.payable(lease, ready, now).await?;
         if payable.is_empty() {
             return Ok(());
         }
         let (network, node, _) = self.node(memory).await?;
         let network = network.clone();
         let signer = self.signer.address();
+        let owed = owed.and_then(wei).unwrap_or_default();
         let mut found = preflight(&node, &network, signer, payable, owed).await?;
         let mut outbox = Outbox::default();
         let mut documents = Documents::about(EventId(Uuid::now_v7()), self.clock.now());
@@ -113,7 +81,7 @@ impl Submitter {
     }
 
     /// Payouts with the address of their wallets, and those that have no wallet on this network.
-    async fn receivers(
+    pub(super) async fn receivers(
         &self,
         payouts: Vec<Payout>,
     ) -> Result<(Vec<(Payout, Address)>, Vec<Payout>), RoundError> {
@@ -139,7 +107,12 @@ impl Submitter {
         Ok((payable, gone))
     }
 
-    async fn quarantine(&self, lease: &Lease, payouts: Vec<Payout>, why: &str) -> Result<(), RoundError> {
+    pub(super) async fn quarantine(
+        &self,
+        lease: &Lease,
+        payouts: Vec<Payout>,
+        why: &str,
+    ) -> Result<(), RoundError> {
         let mut changed = payouts;
         changed.retain_mut(|payout| payout.moves(PayoutEvent::Refuse));
         for payout in &mut changed {
