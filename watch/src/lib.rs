@@ -27,4 +27,4 @@ pub use gateway::{Gateway, GatewayError, HttpGateway};
 pub use journal::Journal;
 pub use source::{Chain, Rewind, Settings, Source, SourceError, Watching};
 pub use steps::{Watched, chain_step};
-pub use watcher::{Watcher, WatcherConfig};
+pub use watcher::{Known, Watcher, WatcherConfig};

@@ -31,6 +31,8 @@ pub(crate) const BATCH: u32 = 64;
 /// Time that a node has to hand out the blocks of a look: almost a second a block. After a failure half as many are asked for, so
 /// that a slow node still gets on.
 const LOOK: Duration = Duration::from_secs(60);
+/// Time that a node has to say what is final, beside the one that is looked at.
+const WITNESS: Duration = Duration::from_secs(2);
 /// Pause after an error that only an operator ends.
 const LONG_PAUSE: Duration = Duration::from_secs(15);
 /// Looks in a row that may find the chain changed under them before the node is held to be at fault.
@@ -68,6 +70,8 @@ pub struct Watcher<G> {
     journal: Option<Journal>,
     /// What the gateway has: the state behind the last step that it took, and that step. None where that must be asked.
     position: Option<(Checkpoint, i64)>,
+    /// Height up to which blocks are final by the word of two nodes, where two are watched.
+    agreed: u32,
     /// Blocks that the next look asks for at most.
     batch: u32,
     /// What is known of each node.
@@ -79,10 +83,17 @@ pub struct Watcher<G> {
 }
 
 /// What operators have set, as it was read last.
-struct Known<C> {
+pub struct Known<C> {
     settings: Settings<C>,
     /// When; none where it is to be read again at once.
     read: Option<Instant>,
+}
+
+/// The nodes beside the one that is looked at.
+struct Witnesses<'a, C> {
+    others: Vec<&'a C>,
+    /// Nodes that must call a block final.
+    needed: usize,
 }
 
 impl<G: Gateway> Watcher<G> {
@@ -105,6 +116,7 @@ impl<G: Gateway> Watcher<G> {
             health: None,
             journal: None,
             position: None,
+            agreed: 0,
             batch: BATCH,
             nodes: NodeHealth::default(),
             moves: 0,
@@ -144,8 +156,9 @@ impl<G: Gateway> Watcher<G> {
         }
     }
 
-    /// Reads again what operators have set, where it is due, and looks at the nodes; returns the pause before the next round.
-    async fn round<S: Source>(
+    /// Reads again what operators have set, where it is due, and looks at the nodes; returns the pause before the next round. `known`
+    /// is what the round before has left, none before the first.
+    pub async fn round<S: Source>(
         &mut self,
         source: &S,
         known: &mut Option<Known<S::Chain>>,
@@ -209,14 +222,16 @@ impl<G: Gateway> Watcher<G> {
             }
         }
         let mut pause = None;
-        for (at, best, took) in well {
+        let others = |asked: usize| well.iter().filter(move |(at, ..)| *at != asked).filter_map(|(at, ..)| nodes.get(*at));
+        for &(at, best, took) in &well {
             let (Some(url), Some(node)) = (urls.get(at), nodes.get(at)) else { continue };
             if pause.is_some() {
                 // It waits in reserve, and is known to be well.
                 self.node_state(at, Ok(took));
                 continue;
             }
-            match self.look(node, settings.watching).await {
+            let witnesses = Witnesses { others: others(at).collect(), needed: nodes.len().clamp(1, 2) };
+            match self.look_beside(node, &witnesses, settings.watching).await {
                 Ok(_) => {
                     self.node_state(at, Ok(took));
                     (self.backoff, self.moves) = (Backoff::default(), 0);
@@ -309,9 +324,10 @@ impl<G: Gateway> Watcher<G> {
 
     /// One look: what the node has more than was posted is posted. Returns the number of steps that were taken; after an error
     /// the next look starts from what the gateway has.
-    pub(crate) async fn look<C: Chain>(
+    async fn look_beside<C: Chain>(
         &mut self,
         chain: &C,
+        witnesses: &Witnesses<'_, C>,
         watching: Watching,
     ) -> Result<usize, WatchError> {
         let (checkpoint, seq) = match self.position.take() {
@@ -323,7 +339,7 @@ impl<G: Gateway> Watcher<G> {
         self.position = Some((checkpoint, seq));
         let Ok(polled) = timeout(LOOK, follower.poll(chain)).await else { return Err(self.slow()) };
         let steps = polled?.steps;
-        let finalized = chain.finalized().await?;
+        let finalized = self.finalized(chain, witnesses).await?;
         self.metrics.chain_block.with_label_values(&["watched_finalized"]).set(finalized.into());
         if !steps.is_empty() {
             let (genesis, now) = (self.config.genesis.to_string(), self.clock.now());
@@ -341,6 +357,41 @@ impl<G: Gateway> Watcher<G> {
         let retold = self.retell(chain, watching, finalized).await?;
         self.batch = self.batch.saturating_mul(2).min(BATCH);
         Ok(steps.len() + retold)
+    }
+
+    /// A look at a node that is the only one.
+    #[cfg(test)]
+    pub(crate) async fn look<C: Chain>(
+        &mut self,
+        chain: &C,
+        watching: Watching,
+    ) -> Result<usize, WatchError> {
+        self.look_beside(chain, &Witnesses { others: Vec::new(), needed: 1 }, watching).await
+    }
+
+    /// Height up to which blocks are final. Whoever is told it takes a payment for settled: one node of two is not believed, and what
+    /// was agreed before counts while the other gives no response.
+    async fn finalized<C: Chain>(
+        &mut self,
+        chain: &C,
+        witnesses: &Witnesses<'_, C>,
+    ) -> Result<u32, NodeError> {
+        let own = chain.finalized().await?;
+        if witnesses.needed <= 1 {
+            return Ok(own);
+        }
+        let mut heights = vec![own];
+        for witness in &witnesses.others {
+            match timeout(WITNESS, witness.finalized()).await {
+                Ok(Ok(height)) => heights.push(height),
+                Ok(Err(error)) => tracing::warn!(%error, "a node does not say what is final"),
+                Err(_) => tracing::warn!("a node does not say what is final in time"),
+            }
+        }
+        heights.sort_unstable_by(|one, other| other.cmp(one));
+        let agreed = heights.get(witnesses.needed - 1).copied();
+        self.agreed = self.agreed.max(agreed.unwrap_or(0));
+        Ok(self.agreed)
     }
 
     /// Tells blocks again where an operator has ordered it; returns the number of steps that were taken.

@@ -2,18 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use chain::{AppId, BlockId};
+use chain::AppId;
 use processors::chain_submission::ledger::publish::Publisher;
 use processors::chain_submission::network;
 use processors::chain_submission::operate::{self, Order};
-use runtime::Clock as _;
 use schemas::events::BlockAdopted;
 
-use super::scripted::{Chain, Thor};
+use super::scripted::{Chain, GENESIS, Thor};
 use super::*;
-
-/// A network of no real chain.
-const GENESIS: BlockId = BlockId([0x42; 32]);
 
 pub struct Scripted {
     pub world: World,
@@ -30,7 +26,7 @@ impl Scripted {
         chain.lock().unwrap().grow(20);
         let mut thors = Vec::new();
         for _ in 0..nodes {
-            thors.push(Thor::start(&chain, GENESIS).await);
+            thors.push(Thor::start(&chain).await);
         }
         let contracts = Deployment {
             genesis_id: GENESIS,
@@ -275,7 +271,7 @@ async fn what_was_granted_for_one_network_is_not_paid_on_another() {
     let pool = &scripted.world.database.pool;
     network::choose(pool, GENESIS).await.unwrap();
     network::choose(pool, GENESIS).await.unwrap();
-    let refused = network::choose(pool, BlockId([0x43; 32])).await.unwrap_err();
+    let refused = network::choose(pool, chain::BlockId([0x43; 32])).await.unwrap_err();
     assert!(refused.to_string().starts_with("chain.genesis_id is 0x4343"), "{refused}");
     let elsewhere = scripted.world.grant(1, wallet(0x11)).await;
     scripted.world.run("update payouts set genesis_id = $1", "0x43").await;

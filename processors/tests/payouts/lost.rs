@@ -12,7 +12,7 @@ use rdkafka::config::ClientConfig;
 use runtime::producer::{DeliveryTimeout, KafkaProducer};
 use runtime::registry::{Registry, RegistryConfig};
 use runtime::topics::{Layout, apply};
-use runtime::{Clock as _, snapshot};
+use runtime::snapshot;
 use sqlx::AssertSqlSafe;
 
 use super::ends::Scripted;
@@ -29,7 +29,7 @@ const TABLES: [&str; 6] = [
 ];
 
 impl World {
-    async fn sql(&self, statement: String) {
+    pub async fn sql(&self, statement: String) {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&self.database.pool).await.unwrap();
     }
 

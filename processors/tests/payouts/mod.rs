@@ -5,6 +5,7 @@ mod ends;
 mod lost;
 mod rotation;
 mod scripted;
+mod seeded;
 mod signers;
 
 use std::path::Path;
@@ -24,7 +25,7 @@ use processors::chain_submission::submit::policy::Policy;
 use processors::chain_submission::submit::terms::{Strategy, Terms};
 use processors::chain_submission::submit::{Settings, Submitter};
 use runtime::testing::{MemoryOutbound, MemorySchemas, raw};
-use runtime::{Sink as _, SystemClock};
+use runtime::{Clock, Sink as _, SystemClock};
 use rust_decimal::Decimal;
 use schemas::events::{
     ActivityLogged, PaymentsAudited, PayoutUpdated, RewardCancelled, RewardGranted, SignatureAnnounced,
@@ -146,19 +147,30 @@ impl World {
 
     /// Delivers a record twice, as after any crash.
     async fn consume(&self, payload: PayoutInput) {
+        self.consume_all(&[payload.clone()], Arc::new(SystemClock)).await;
+        self.consume_all(&[payload], Arc::new(SystemClock)).await;
+    }
+
+    /// Delivers a batch of records.
+    async fn consume_all(&self, payloads: &[PayoutInput], clock: Arc<dyn Clock>) {
         let consumer = PayoutConsumer {
             pool: self.database.pool.clone(),
             schemas: schemas(),
             genesis_id: self.contracts.genesis_id.to_string(),
             gas_ceiling: 15_000_000,
-            clock: Arc::new(SystemClock),
+            clock,
             metrics: self.metrics.clone(),
         };
         let position = record(example_grant(), 0).position;
-        let input = runtime::Envelope { payload, position, timestamp_ms: 0, redrive: 0, traceparent: None };
-        for _ in 0..2 {
-            consumer.write(std::slice::from_ref(&input)).await.unwrap();
-        }
+        let envelope = |payload: &PayoutInput| runtime::Envelope {
+            payload: payload.clone(),
+            position: position.clone(),
+            timestamp_ms: 0,
+            redrive: 0,
+            traceparent: None,
+        };
+        let batch: Vec<_> = payloads.iter().map(envelope).collect();
+        consumer.write(&batch).await.unwrap();
     }
 
     async fn run(&self, statement: &'static str, value: &str) {
@@ -206,7 +218,19 @@ impl World {
         gas_payer: Option<Arc<dyn TransactionSigner>>,
         owner: &str,
     ) -> JoinHandle<()> {
-        let submitter = Submitter {
+        let submitter = self.signing(signer, gas_payer, owner, Arc::new(SystemClock));
+        tokio::spawn(async move { submitter.run(CancellationToken::new()).await })
+    }
+
+    /// The loop of a signing process, which nobody runs yet.
+    fn signing(
+        &self,
+        signer: Arc<dyn TransactionSigner>,
+        gas_payer: Option<Arc<dyn TransactionSigner>>,
+        owner: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Submitter {
+        Submitter {
             pool: self.database.pool.clone(),
             settings: Settings {
                 genesis: self.contracts.genesis_id,
@@ -225,10 +249,9 @@ impl World {
             gas_payer,
             guard: self.guard.clone(),
             schemas: schemas(),
-            clock: Arc::new(SystemClock),
+            clock,
             metrics: self.metrics.clone(),
-        };
-        tokio::spawn(async move { submitter.run(CancellationToken::new()).await })
+        }
     }
 
     async fn until_obstacle(&self, label: &str) {

@@ -1,13 +1,15 @@
 //! What the chain's own logs say was paid, held against the books before anything is planned or signed. A failover or a restore that
 //! loses commits leaves payouts ready that are paid, or will be: their transactions are taken back into the books, and what may still
-//! come into a block is waited for. A payment that the books cannot explain stops signing.
+//! come into a block is waited for. A payment that the books cannot explain stops signing. Where two nodes are configured, neither is
+//! believed alone: the checkpoint rises to what two call final, and a payment that one of them does not show holds everything up.
 
 use std::collections::HashSet;
 
 use chain::node::{NodeError, Revision};
-use chain::{Address, BlockId, Node};
+use chain::{Address, BlockId, Node, TxId};
 use runtime::StageError;
 
+use super::fate;
 use super::fold::{Folded, Lost};
 use super::guard::{Checkpoint, Guarded, Payer};
 use super::lease::Lease;
@@ -15,6 +17,7 @@ use super::obstacle::Obstacle;
 use super::plan::PlanError;
 use super::{Memory, RoundError, Submitter};
 use crate::chain_submission::ledger::rows;
+use crate::chain_submission::network::Network;
 use crate::chain_submission::payments::{PayingTransaction, paying_transactions};
 
 impl Submitter {
@@ -23,11 +26,16 @@ impl Submitter {
     pub(super) async fn audit(&self, memory: &mut Memory, lease: &Lease) -> Result<(), RoundError> {
         let (network, node, best) = self.node(memory).await?;
         let network = network.clone();
+        let witnesses = Self::witnesses(memory);
         let audited = memory.audited.take();
         let guarded = self.guarded(memory).await?;
-        let finalized = block_id(&node, Revision::Finalized).await?.number();
+        let finalities = finalities(&node, &witnesses).await?;
         let head = block_id(&node, Revision::Number(best)).await?;
-        let checkpoint = self.checkpoint(guarded, finalized).await?;
+        // It never falls back behind what was agreed before: the first start begins at the lowest that a node gives.
+        let lowest = finalities.iter().copied().min().unwrap_or(0);
+        let checkpoint = self.checkpoint(guarded, lowest).await?;
+        let agreed = agreed(finalities, fate::needed(network.nodes.len()));
+        let finalized = agreed.unwrap_or(checkpoint.checked_upto);
         let on_branch = match audited {
             Some(at) => is_on_branch(&node, at).await?.then(|| at.number()),
             None => None,
@@ -36,7 +44,9 @@ impl Submitter {
         let mut unexplained: Option<u32> = None;
         if from <= best {
             let paid = paying_transactions(&node, &network, (from, best)).await.map_err(Obstacle::from)?;
+            let shown: HashSet<TxId> = paid.iter().map(|transaction| transaction.tx_id).collect();
             let unknown = self.unknown(paid).await?;
+            self.compare(&network, &witnesses, &shown, (from, best)).await?;
             let ours = if unknown.is_empty() { HashSet::new() } else { self.distributors(guarded).await? };
             for transaction in unknown {
                 let lost = Lost { transaction: &transaction, ours: &ours };
@@ -55,6 +65,30 @@ impl Submitter {
         }
         self.wait_for_lost(guarded, finalized).await?;
         memory.audited = Some(head);
+        Ok(())
+    }
+
+    /// Passes unless another node shows a payment that neither the asked one nor the books know. A node that gives no response says
+    /// nothing.
+    async fn compare(
+        &self,
+        network: &Network,
+        witnesses: &[Node],
+        shown: &HashSet<TxId>,
+        range: (u32, u32),
+    ) -> Result<(), RoundError> {
+        for witness in witnesses {
+            match paying_transactions(witness, network, range).await {
+                Ok(mut paid) => {
+                    paid.retain(|transaction| !shown.contains(&transaction.tx_id));
+                    if let Some(first) = self.unknown(paid).await?.first() {
+                        let (first, asked) = (first.tx_id.to_string(), network.nodes.len() - 1);
+                        return Err(Obstacle::Disputed { first, asked }.into());
+                    }
+                }
+                Err(error) => tracing::warn!(?witness, %error, "a node does not say what was paid"),
+            }
+        }
         Ok(())
     }
 
@@ -201,6 +235,24 @@ impl Submitter {
     }
 }
 
+/// Heights up to which the nodes call the chain final; those that give no response beside the first are left out.
+async fn finalities(node: &Node, witnesses: &[Node]) -> Result<Vec<u32>, RoundError> {
+    let mut heights = vec![block_id(node, Revision::Finalized).await?.number()];
+    for witness in witnesses {
+        match witness.block(Revision::Finalized).await {
+            Ok(block) => heights.extend(block.map(|block| block.id.number())),
+            Err(error) => tracing::warn!(?witness, %error, "a node does not say what is final"),
+        }
+    }
+    Ok(heights)
+}
+
+/// The height up to which `needed` nodes call the chain final; none where fewer have responded.
+fn agreed(mut heights: Vec<u32>, needed: usize) -> Option<u32> {
+    heights.sort_unstable_by(|one, other| other.cmp(one));
+    heights.get(needed.max(1) - 1).copied()
+}
+
 /// The id of a block that the node must have.
 async fn block_id(node: &Node, revision: Revision) -> Result<BlockId, RoundError> {
     let block = node.block(revision).await.map_err(Obstacle::from)?;
@@ -211,4 +263,17 @@ async fn block_id(node: &Node, revision: Revision) -> Result<BlockId, RoundError
 async fn is_on_branch(node: &Node, id: BlockId) -> Result<bool, RoundError> {
     let block = node.block(Revision::Id(id)).await.map_err(Obstacle::from)?;
     Ok(block.is_some_and(|block| block.is_trunk))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::agreed;
+
+    #[test]
+    fn a_height_is_final_when_as_many_nodes_as_needed_call_it_so() {
+        assert_eq!(agreed(vec![900, 20], 2), Some(20), "one node alone is not believed");
+        assert_eq!(agreed(vec![18, 900, 20], 2), Some(20));
+        assert_eq!(agreed(vec![900], 2), None, "the other gave no response");
+        assert_eq!((agreed(vec![20], 1), agreed(vec![], 1)), (Some(20), None));
+    }
 }

@@ -25,7 +25,7 @@ pub mod terms;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chain::health::Health;
 use chain::node::{Advice, NodeError, Rejection};
@@ -35,6 +35,7 @@ use runtime::{Clock, StageError};
 use schemas::events::AttemptState;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::guard::{GuardTopic, Guarded, Payer};
@@ -128,7 +129,7 @@ impl From<LeaseError> for RoundError {
 
 /// What the loop remembers between rounds: nothing that it could not find again.
 #[derive(Default)]
-struct Memory {
+pub struct Memory {
     lease: Option<(Lease, Instant)>,
     /// Leases of earlier distributors whose work is brought to its end.
     predecessors: Vec<Lease>,
@@ -156,54 +157,7 @@ impl Submitter {
     pub async fn run(&self, stop: CancellationToken) {
         let mut memory = Memory::default();
         while !stop.is_cancelled() {
-            let pause = match self.round_renewed(&mut memory).await {
-                Ok(()) => {
-                    if let Some(url) = memory.chosen.take() {
-                        memory.nodes.worked(&url);
-                    }
-                    self.report(&mut memory, None);
-                    ROUND
-                }
-                Err(RoundError::Obstacle(Obstacle::NodeUnavailable(error))) if memory.chosen.is_some() => {
-                    // It gave its newest block and then failed: another one goes on at once, where there is one.
-                    tracing::warn!(%error, "the node fails in the middle of a round");
-                    if let Some(url) = memory.chosen.take() {
-                        memory.nodes.failed(&url, Instant::now().into());
-                    }
-                    memory.network = None;
-                    self.report(&mut memory, Some(&Obstacle::NodeUnavailable(error)));
-                    ROUND
-                }
-                Err(RoundError::Obstacle(obstacle)) => {
-                    // An operator may have mended a row: the next round reads it.
-                    memory.network = None;
-                    self.report(&mut memory, Some(&obstacle));
-                    OBSTACLE_PAUSE
-                }
-                Err(RoundError::Plan(PlanError::Moved)) => ROUND,
-                Err(RoundError::Plan(PlanError::Lease(LeaseError::Lost))) => {
-                    tracing::warn!("another process signs for this distributor");
-                    (memory.lease, memory.guarded, memory.audited) = (None, None, None);
-                    ROUND
-                }
-                Err(RoundError::Plan(PlanError::Guard(error))) => {
-                    self.report(&mut memory, Some(&Obstacle::Guard(error)));
-                    OBSTACLE_PAUSE
-                }
-                Err(RoundError::Plan(PlanError::Signer(error))) => {
-                    self.report(&mut memory, Some(&error.into()));
-                    OBSTACLE_PAUSE
-                }
-                Err(RoundError::Plan(PlanError::Ceiling)) => {
-                    let obstacle = Obstacle::DailyCeiling(self.settings.terms.daily_ceiling);
-                    self.report(&mut memory, Some(&obstacle));
-                    OBSTACLE_PAUSE
-                }
-                Err(RoundError::Plan(error)) => {
-                    tracing::warn!(error = %ErrorReport(&error), "payouts wait");
-                    OBSTACLE_PAUSE
-                }
-            };
+            let pause = self.step(&mut memory).await;
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -213,6 +167,59 @@ impl Submitter {
         for lease in held {
             if let Err(error) = lease.release(&self.pool).await {
                 tracing::warn!(%error, "the lease lapses by itself");
+            }
+        }
+    }
+
+    /// One round: posts, settles, plans and signs what is due, and says what stands in the way. Returns the pause before the next one.
+    /// Dropped at any point it leaves what a crash there would leave.
+    pub async fn step(&self, memory: &mut Memory) -> Duration {
+        match self.round_renewed(memory).await {
+            Ok(()) => {
+                if let Some(url) = memory.chosen.take() {
+                    memory.nodes.worked(&url);
+                }
+                self.report(memory, None);
+                ROUND
+            }
+            Err(RoundError::Obstacle(Obstacle::NodeUnavailable(error))) if memory.chosen.is_some() => {
+                // It gave its newest block and then failed: another one goes on at once, where there is one.
+                tracing::warn!(%error, "the node fails in the middle of a round");
+                if let Some(url) = memory.chosen.take() {
+                    memory.nodes.failed(&url, Instant::now());
+                }
+                memory.network = None;
+                self.report(memory, Some(&Obstacle::NodeUnavailable(error)));
+                ROUND
+            }
+            Err(RoundError::Obstacle(obstacle)) => {
+                // An operator may have mended a row: the next round reads it.
+                memory.network = None;
+                self.report(memory, Some(&obstacle));
+                OBSTACLE_PAUSE
+            }
+            Err(RoundError::Plan(PlanError::Moved)) => ROUND,
+            Err(RoundError::Plan(PlanError::Lease(LeaseError::Lost))) => {
+                tracing::warn!("another process signs for this distributor");
+                (memory.lease, memory.guarded, memory.audited) = (None, None, None);
+                ROUND
+            }
+            Err(RoundError::Plan(PlanError::Guard(error))) => {
+                self.report(memory, Some(&Obstacle::Guard(error)));
+                OBSTACLE_PAUSE
+            }
+            Err(RoundError::Plan(PlanError::Signer(error))) => {
+                self.report(memory, Some(&error.into()));
+                OBSTACLE_PAUSE
+            }
+            Err(RoundError::Plan(PlanError::Ceiling)) => {
+                let obstacle = Obstacle::DailyCeiling(self.settings.terms.daily_ceiling);
+                self.report(memory, Some(&obstacle));
+                OBSTACLE_PAUSE
+            }
+            Err(RoundError::Plan(error)) => {
+                tracing::warn!(error = %ErrorReport(&error), "payouts wait");
+                OBSTACLE_PAUSE
             }
         }
     }

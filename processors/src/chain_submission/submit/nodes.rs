@@ -1,6 +1,6 @@
 //! Which node is asked: the first by priority that is well, by [`chain::health`].
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chain::Node;
 use chain::health::{Health, LIMITS};
@@ -8,6 +8,7 @@ use chain::node::NodeError;
 use runtime::connections::Connections;
 use schemas::ids::EventId;
 use schemas::payouts::network_label;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::obstacle::Obstacle;
@@ -25,7 +26,15 @@ pub(super) struct Known {
     network: Network,
     states: Connections,
     read: Instant,
-    probed: Option<(Instant, usize, u32)>,
+    probed: Option<Probed>,
+}
+
+/// How the nodes were when they were asked last.
+#[derive(Clone)]
+struct Probed {
+    at: Instant,
+    /// Those that were well, with their heights, by priority; never empty.
+    well: Vec<(usize, u32)>,
 }
 
 impl Submitter {
@@ -45,27 +54,38 @@ impl Submitter {
         let Memory { network: Some(known), nodes, best, chosen, .. } = memory else {
             return Err(runtime::StageError::new("network", "not loaded").into());
         };
-        let fresh = known.probed.filter(|(at, ..)| at.elapsed() < FRESH);
-        let (at, height) = match fresh {
-            Some((_, at, height)) => (at, height),
+        let fresh = known.probed.as_ref().filter(|probed| probed.at.elapsed() < FRESH).cloned();
+        let Probed { well, .. } = match fresh {
+            Some(probed) => probed,
             None => {
-                let (at, height) = self.choose(known, nodes).await?;
-                known.probed = Some((Instant::now(), at, height));
-                (at, height)
+                let well = self.choose(known, nodes).await?;
+                known.probed.insert(Probed { at: Instant::now(), well }).clone()
             }
         };
+        let (at, height) = well.first().copied().ok_or_else(|| Obstacle::from(NodeError::UnknownBlock))?;
         (*best, *chosen) = (height, known.network.urls.get(at).cloned());
         let node = known.network.nodes.get(at).cloned();
         let node = node.ok_or_else(|| runtime::StageError::new("network", "has no node"))?;
         Ok((&known.network, node, height))
     }
 
-    /// Asks the nodes for their newest blocks, and takes the first by priority that is well.
-    async fn choose(&self, known: &mut Known, nodes: &mut Health) -> Result<(usize, u32), RoundError> {
+    /// The nodes that were well when they were asked last, behind the one that [`Submitter::node`] gives.
+    pub(super) fn witnesses(memory: &Memory) -> Vec<Node> {
+        let Some(known) = &memory.network else { return Vec::new() };
+        let well = known.probed.iter().flat_map(|probed| probed.well.iter().skip(1));
+        well.filter_map(|(at, _)| known.network.nodes.get(*at).cloned()).collect()
+    }
+
+    /// Asks the nodes for their newest blocks, and gives those that are well, by priority; at least one.
+    async fn choose(
+        &self,
+        known: &mut Known,
+        nodes: &mut Health,
+    ) -> Result<Vec<(usize, u32)>, RoundError> {
         let clock = self.clock.now();
         let seconds = u64::try_from(clock.0 / 1_000_000).unwrap_or(0);
         let responses = nodes.survey(&known.network.urls, &known.network.nodes, seconds).await;
-        let (mut outbox, mut chosen, mut failure) = (Outbox::default(), None, NodeError::UnknownBlock);
+        let (mut outbox, mut well, mut failure) = (Outbox::default(), Vec::new(), NodeError::UnknownBlock);
         for (at, outcome) in responses {
             let told =
                 outcome.as_ref().map(|(_, took)| *took).map_err(|error| error as &dyn std::fmt::Display);
@@ -75,7 +95,7 @@ impl Submitter {
                 outbox.documents(self.schemas, &documents.into_records())?;
             }
             match outcome {
-                Ok((height, _)) => chosen = chosen.or(Some((at, height))),
+                Ok((height, _)) => well.push((at, height)),
                 Err(error) => {
                     tracing::warn!(node = at, %error, "the node is left alone for a while");
                     failure = error.into();
@@ -83,6 +103,6 @@ impl Submitter {
             }
         }
         self.publish(outbox).await?;
-        chosen.ok_or_else(|| Obstacle::from(failure).into())
+        if well.is_empty() { Err(Obstacle::from(failure).into()) } else { Ok(well) }
     }
 }

@@ -122,6 +122,16 @@ pub enum Obstacle {
         /// Transaction and what it did.
         first: String,
     },
+    /// Nodes contradict each other about what was paid.
+    #[error(
+        "a node shows {first}, a payment that the books do not know, and {asked} other nodes do not: nothing is signed until they agree"
+    )]
+    Disputed {
+        /// The transaction.
+        first: String,
+        /// Nodes that do not show it.
+        asked: usize,
+    },
     /// The database was set back: what was signed since may still come into a block.
     #[error(
         "the database has lost {lost} signatures: one of them may still pay, until block {last_valid} is final; the chain is final up to {finalized}"
@@ -157,7 +167,7 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// Every label.
-    pub const LABELS: [&'static str; 27] = [
+    pub const LABELS: [&'static str; 28] = [
         "configuration",
         "keystore",
         "signer_configuration",
@@ -180,6 +190,7 @@ impl Obstacle {
         "refused",
         "incident",
         "unknown_payment",
+        "disputed",
         "lost_commits",
         "predecessor",
         "guard",
@@ -215,6 +226,7 @@ impl Obstacle {
             Self::Refused(_) => "refused",
             Self::Incident { .. } => "incident",
             Self::UnknownPayment { .. } => "unknown_payment",
+            Self::Disputed { .. } => "disputed",
             Self::LostCommits { .. } => "lost_commits",
             Self::Predecessor { .. } => "predecessor",
             Self::Guard(_) => "guard",

@@ -1,7 +1,7 @@
 //! What becomes of transactions that no new block will hold: proven dead or reverted for good, their rewards are planned again. Nothing
 //! is decided by one node's word where there are two.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chain::abi::Refusal;
 use chain::node::Revision;
@@ -10,6 +10,7 @@ use runtime::StageError;
 use schemas::events::AttemptState;
 use serde_json::json;
 use sqlx::FromRow;
+use tokio::time::Instant;
 
 use super::blame;
 use super::fate::{self, Fate, Found};
