@@ -144,18 +144,27 @@ impl Launcher<'_> {
         })
     }
 
-    /// One node that is its whole network: it makes a block every `block_seconds`, and the mempool is that of a public node.
-    pub(crate) fn thor(&self, block_seconds: u32) -> Result<Running, StackError> {
+    /// One node that is its whole network: it makes a block every `block_seconds`, and the mempool is that of a public node. With an
+    /// `epoch` of so many blocks its genesis block is its own.
+    pub(crate) fn thor(&self, block_seconds: u32, epoch: Option<u32>) -> Result<Running, StackError> {
         let program = self.parts.thor()?.to_string_lossy().into_owned();
         let folder = self.folder("thor")?;
         let interval = block_seconds.to_string();
+        let genesis = epoch.map(|blocks| {
+            let file = Path::new(&folder).join("genesis.json");
+            fs::write(&file, genesis::with_epochs(blocks)).map_err(os("write the chain's genesis"))?;
+            Ok(file.to_string_lossy().into_owned())
+        });
+        let genesis = genesis.transpose()?;
         self.start(Part::Thor, "KILL", || {
             let port = free()?;
             let api = format!("127.0.0.1:{port}");
             let command = [&program, "solo", "--block-interval", &interval, "--api-addr", &api];
             let apis = ["--api-enable-txpool", "--api-allowed-tracers", "all"];
             let data = ["--data-dir", &folder, "--persist", "--cache", "64"];
-            let command = [&command[..], &apis, &data].concat().into_iter().map(str::to_owned).collect();
+            let network: Vec<&str> = genesis.iter().flat_map(|file| ["--genesis", file]).collect();
+            let command = [&command[..], &apis, &data, &network].concat();
+            let command = command.into_iter().map(str::to_owned).collect();
             Ok(Plan { port, url: format!("http://{api}"), command, envs: Vec::new() })
         })
     }

@@ -9,6 +9,7 @@ mod client;
 mod error;
 mod fetch;
 mod foreground;
+mod genesis;
 mod launch;
 mod part;
 mod ports;

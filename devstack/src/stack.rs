@@ -24,6 +24,8 @@ struct Wanted<'a> {
     parts: &'a [Part],
     /// Seconds between the blocks of a Thor node.
     block_seconds: u32,
+    /// Blocks of an epoch of a Thor node, where they are not those of public networks.
+    epoch: Option<u32>,
 }
 
 /// The running parts; dropping it ends them and removes their data. The logs of the last five runs stay in `ROOT/logs`.
@@ -55,7 +57,7 @@ impl Stack {
             Some((part, url))
         };
         let wanted = [&Part::USUAL, more].concat();
-        let wanted = Wanted { parts: &wanted, block_seconds: BLOCK_SECONDS };
+        let wanted = Wanted { parts: &wanted, block_seconds: BLOCK_SECONDS, epoch: None };
         Self::launch(root, &wanted, Part::ALL.into_iter().filter_map(replaced).collect(), progress)
     }
 
@@ -65,7 +67,23 @@ impl Stack {
     /// # Errors
     /// [`StackError`].
     pub fn start_own(root: &Path, parts: &[Part], progress: &dyn Fn(&str)) -> Result<Self, StackError> {
-        Self::launch(root, &Wanted { parts, block_seconds: BLOCK_SECONDS }, BTreeMap::new(), progress)
+        let wanted = Wanted { parts, block_seconds: BLOCK_SECONDS, epoch: None };
+        Self::launch(root, &wanted, BTreeMap::new(), progress)
+    }
+
+    /// As [`Self::start_own`], with epochs of so many blocks (at least 2) on the Thor node: a block is final two to three epochs later,
+    /// which are 6 to 9 minutes otherwise. Its genesis block is another one than that of a usual node.
+    ///
+    /// # Errors
+    /// [`StackError`].
+    pub fn start_with_epochs(
+        root: &Path,
+        parts: &[Part],
+        epoch: u32,
+        progress: &dyn Fn(&str),
+    ) -> Result<Self, StackError> {
+        let wanted = Wanted { parts, block_seconds: BLOCK_SECONDS, epoch: Some(epoch) };
+        Self::launch(root, &wanted, BTreeMap::new(), progress)
     }
 
     /// Starts a Thor node and nothing else, whatever the environment says, with `block_seconds` between its blocks: for tests of a
@@ -78,7 +96,8 @@ impl Stack {
         block_seconds: u32,
         progress: &dyn Fn(&str),
     ) -> Result<Self, StackError> {
-        Self::launch(root, &Wanted { parts: &[Part::Thor], block_seconds }, BTreeMap::new(), progress)
+        let wanted = Wanted { parts: &[Part::Thor], block_seconds, epoch: None };
+        Self::launch(root, &wanted, BTreeMap::new(), progress)
     }
 
     fn launch(
@@ -255,7 +274,7 @@ fn start_all(
                     Part::Kafka => launcher.kafka(),
                     Part::Registry => launcher.registry(store.unwrap_or(RegistryStore::Memory)),
                     Part::Prometheus => launcher.prometheus(),
-                    Part::Thor => launcher.thor(wanted.block_seconds),
+                    Part::Thor => launcher.thor(wanted.block_seconds, wanted.epoch),
                 });
                 (part, thread)
             })

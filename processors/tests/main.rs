@@ -54,7 +54,9 @@ impl Database {
         let url = std::env::var("DATABASE_URL")
             .expect("DATABASE_URL is not set: run this test under `devstack`, which starts a Postgres");
         let name = format!("processors_{}", Uuid::now_v7().simple());
-        let options = PgConnectOptions::from_str(&url).unwrap().options([("search_path", name.as_str())]);
+        let options = PgConnectOptions::from_str(&url)
+            .unwrap()
+            .options([("search_path", name.as_str()), ("synchronous_commit", "off")]);
         let pool = PgPoolOptions::new().max_connections(6).connect_with(options).await.unwrap();
         sqlx::query(AssertSqlSafe(format!("create schema {name}"))).execute(&pool).await.unwrap();
         sqlx::migrate!("../migrations").run(&pool).await.unwrap();

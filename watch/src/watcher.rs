@@ -222,7 +222,9 @@ impl<G: Gateway> Watcher<G> {
             }
         }
         let mut pause = None;
-        let others = |asked: usize| well.iter().filter(move |(at, ..)| *at != asked).filter_map(|(at, ..)| nodes.get(*at));
+        let others = |asked: usize| {
+            well.iter().filter(move |(at, ..)| *at != asked).filter_map(|(at, ..)| nodes.get(*at))
+        };
         for &(at, best, took) in &well {
             let (Some(url), Some(node)) = (urls.get(at), nodes.get(at)) else { continue };
             if pause.is_some() {

@@ -11,8 +11,8 @@ use processors::chain_submission::{blocks, operate};
 use rdkafka::config::ClientConfig;
 use runtime::producer::{DeliveryTimeout, KafkaProducer};
 use runtime::registry::{Registry, RegistryConfig};
-use runtime::topics::{Layout, apply};
 use runtime::snapshot;
+use runtime::topics::{Layout, apply};
 use sqlx::AssertSqlSafe;
 
 use super::ends::Scripted;

@@ -77,11 +77,7 @@ impl Submitter {
     }
 
     /// Asks the nodes for their newest blocks, and gives those that are well, by priority; at least one.
-    async fn choose(
-        &self,
-        known: &mut Known,
-        nodes: &mut Health,
-    ) -> Result<Vec<(usize, u32)>, RoundError> {
+    async fn choose(&self, known: &mut Known, nodes: &mut Health) -> Result<Vec<(usize, u32)>, RoundError> {
         let clock = self.clock.now();
         let seconds = u64::try_from(clock.0 / 1_000_000).unwrap_or(0);
         let responses = nodes.survey(&known.network.urls, &known.network.nodes, seconds).await;

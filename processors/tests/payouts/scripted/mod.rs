@@ -20,8 +20,8 @@ pub use node::Thor;
 
 /// The block that names the network.
 pub const GENESIS: BlockId = BlockId([
-    0, 0, 0, 0, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa,
-    0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa,
+    0, 0, 0, 0, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa,
+    0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa,
 ]);
 
 /// The chain that the nodes of a test share.
@@ -81,7 +81,8 @@ impl Block {
 
 impl Chain {
     pub fn new() -> Arc<Mutex<Self>> {
-        let genesis = Block { id: GENESIS, parent: BlockId([0xff; 32]), transactions: Vec::new(), time: None };
+        let genesis =
+            Block { id: GENESIS, parent: BlockId([0xff; 32]), transactions: Vec::new(), time: None };
         Arc::new(Mutex::new(Self {
             blocks: vec![Arc::new(genesis)],
             side: HashMap::new(),
@@ -128,7 +129,8 @@ impl Chain {
         let mut taken = Vec::new();
         for (id, tx) in std::mem::take(&mut self.pool) {
             let unsigned = tx.unsigned();
-            let valid = u64::from(unsigned.block_ref.number()) < number && number <= unsigned.last_valid_block();
+            let valid =
+                u64::from(unsigned.block_ref.number()) < number && number <= unsigned.last_valid_block();
             let end = if valid { takes(&tx) } else { None };
             match end {
                 Some(reverted) => taken.push((tx, reverted)),
@@ -276,4 +278,3 @@ fn response(data: &[u8], purse: u128) -> String {
         _ => format!("{:064x}", 0),
     }
 }
-

@@ -82,7 +82,11 @@ impl Thor {
             }
             let target = head.split(' ').nth(1)?.to_owned();
             let elsewhere = header(&head, "x-genesis-id").is_some_and(|found| found != GENESIS.to_string());
-            let response = if elsewhere { Response::Text(403, "genesis id mismatch") } else { self.answer(&target, &body) };
+            let response = if elsewhere {
+                Response::Text(403, "genesis id mismatch")
+            } else {
+                self.answer(&target, &body)
+            };
             let (status, kind, text) = match response {
                 Response::Json(value) => (200, "application/json; charset=utf-8", value.to_string()),
                 Response::Text(status, text) => (status, "text/plain; charset=utf-8", text.to_owned()),
@@ -111,7 +115,9 @@ impl Thor {
         let finalized = if self.lies.load(Ordering::Relaxed) { best } else { chain.finalized.min(best) };
         let view = View { branch: &branch, finalized };
         match parts.as_slice() {
-            ["blocks", revision] => view.block(&chain, revision, value("expanded").as_deref() == Some("true")),
+            ["blocks", revision] => {
+                view.block(&chain, revision, value("expanded").as_deref() == Some("true"))
+            }
             ["logs", "event"] => {
                 chain.looks += 1;
                 view.events(body).into()
@@ -121,9 +127,12 @@ impl Thor {
                 chain.receipts += 1;
                 view.receipt(id, value("head"))
             }
-            ["transactions", id] => {
-                view.transaction(id, value("raw").as_deref() == Some("true"), value("pending").as_deref(), &chain)
-            }
+            ["transactions", id] => view.transaction(
+                id,
+                value("raw").as_deref() == Some("true"),
+                value("pending").as_deref(),
+                &chain,
+            ),
             ["accounts", "*"] => {
                 let then = value("revision").is_some_and(|revision| revision.starts_with("0x"));
                 chain.outcomes(body, then).into()
@@ -167,13 +176,18 @@ impl View<'_> {
             "best" => on_branch(self.best()),
             "justified" | "finalized" => on_branch(usize::try_from(self.finalized).unwrap()),
             id if id.starts_with("0x") => {
-                let Ok(id) = id.parse::<BlockId>() else { return Response::Text(400, "revision: invalid length") };
-                let known = self.branch.iter().find(|block| block.id == id).map(|block| (block.clone(), true));
+                let Ok(id) = id.parse::<BlockId>() else {
+                    return Response::Text(400, "revision: invalid length");
+                };
+                let known =
+                    self.branch.iter().find(|block| block.id == id).map(|block| (block.clone(), true));
                 known.or_else(|| Some((chain.side.get(&id)?.clone(), false)))
             }
             number => match number.parse() {
                 Ok(number) => on_branch(number),
-                Err(_) => return Response::Text(400, "revision: strconv.ParseUint: parsing \"x\": invalid syntax"),
+                Err(_) => {
+                    return Response::Text(400, "revision: strconv.ParseUint: parsing \"x\": invalid syntax");
+                }
             },
         };
         let Some((block, is_trunk)) = found else { return Value::Null.into() };

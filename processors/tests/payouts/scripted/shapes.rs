@@ -108,7 +108,9 @@ fn differences(place: &str, real: &Value, scripted: &Value, found: &mut Vec<Stri
 /// Hashes and addresses are told from other hex by their length.
 fn kind(value: &Value) -> String {
     match value {
-        Value::String(text) if text.starts_with("0x") && [42, 66].contains(&text.len()) => format!("{} digits", text.len()),
+        Value::String(text) if text.starts_with("0x") && [42, 66].contains(&text.len()) => {
+            format!("{} digits", text.len())
+        }
         Value::String(text) if text.starts_with("0x") => "hex".into(),
         Value::String(_) => "text".into(),
         Value::Number(_) => "number".into(),
@@ -134,7 +136,10 @@ impl Place {
             block_ref: block,
             expiration,
             clauses: vec![self.clause.clone()],
-            fees: Fees::Dynamic { max_priority_fee_per_gas: 1_u128.into(), max_fee_per_gas: 100_000_000_000_000_u128.into() },
+            fees: Fees::Dynamic {
+                max_priority_fee_per_gas: 1_u128.into(),
+                max_fee_per_gas: 100_000_000_000_000_u128.into(),
+            },
             gas: 1_000_000,
             depends_on: None,
             nonce: 7,
@@ -211,22 +216,35 @@ async fn a_scripted_node_responds_in_the_shapes_and_words_of_a_real_one() {
     let node = chain::Node::new(&thor(), None, chain::node::Limits::default()).unwrap();
     let best = node.block(Revision::Best).await.unwrap().unwrap().id;
     let clause_of = |pool, app| clause(pool, app);
-    let real =
-        Place { url: thor(), genesis: deployed.genesis_id, best, clause: clause_of(deployed.rewards_pool, deployed.app_id) };
+    let real = Place {
+        url: thor(),
+        genesis: deployed.genesis_id,
+        best,
+        clause: clause_of(deployed.rewards_pool, deployed.app_id),
+    };
     let chain = Chain::new();
     chain.lock().unwrap().grow(20);
     let stand_in = Thor::start(&chain).await;
     let best = chain.lock().unwrap().blocks[20].id;
-    let scripted =
-        Place { url: stand_in.url.clone(), genesis: GENESIS, best, clause: clause_of(wallet(0x90), chain::AppId([0x0a; 32])) };
+    let scripted = Place {
+        url: stand_in.url.clone(),
+        genesis: GENESIS,
+        best,
+        clause: clause_of(wallet(0x90), chain::AppId([0x0a; 32])),
+    };
 
     let paid = [&real, &scripted].map(|place| place.signed(place.genesis.chain_tag(), place.best.into(), 30));
     let mut found = Vec::new();
-    let posts = [ask(&real.url, &real.post(&paid[0])).await, ask(&scripted.url, &scripted.post(&paid[1])).await];
+    let posts =
+        [ask(&real.url, &real.post(&paid[0])).await, ask(&scripted.url, &scripted.post(&paid[1])).await];
     compare("a post", &posts, &mut found);
-    let pending = |place: &Place, tx: &SignedTx| place.call("GET", &format!("/transactions/{}?pending=true", tx.id()), None);
-    let waiting =
-        [ask(&real.url, &pending(&real, &paid[0])).await, ask(&scripted.url, &pending(&scripted, &paid[1])).await];
+    let pending = |place: &Place, tx: &SignedTx| {
+        place.call("GET", &format!("/transactions/{}?pending=true", tx.id()), None)
+    };
+    let waiting = [
+        ask(&real.url, &pending(&real, &paid[0])).await,
+        ask(&scripted.url, &pending(&scripted, &paid[1])).await,
+    ];
     // A real node may hold it in a block by now.
     if waiting[0].body.contains("\"meta\":null") {
         compare("a transaction that waits", &waiting, &mut found);
