@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::client::FetchError;
 use crate::error::{StackError, os};
 use crate::fetch::Parts;
+use crate::genesis;
 use crate::part::Part;
 use crate::ports;
 use crate::postgres::Cluster;
@@ -150,7 +151,7 @@ impl Launcher<'_> {
         let program = self.parts.thor()?.to_string_lossy().into_owned();
         let folder = self.folder("thor")?;
         let interval = block_seconds.to_string();
-        let genesis = epoch.map(|blocks| {
+        let genesis = epoch.map(|blocks| -> Result<String, StackError> {
             let file = Path::new(&folder).join("genesis.json");
             fs::write(&file, genesis::with_epochs(blocks)).map_err(os("write the chain's genesis"))?;
             Ok(file.to_string_lossy().into_owned())

@@ -142,6 +142,18 @@ impl Checkpoint {
         self.adoptions.get(&id.to_string()).copied().unwrap_or(1)
     }
 
+    /// Takes note that a block was adopted on top of the newest one, where the checkpoint itself was lost and what was told of the
+    /// chain was not.
+    pub fn note_adopted(&mut self, id: BlockId) {
+        self.adopt(id);
+        self.forget(TRAIL);
+    }
+
+    /// Takes note that the newest block was undone.
+    pub fn note_undone(&mut self) {
+        self.undo();
+    }
+
     fn undo(&mut self) -> Option<Step> {
         let block_id = self.trail.pop_back()?;
         let adoption = self.adoption(block_id);

@@ -24,6 +24,7 @@ mod read;
 mod rebuild;
 mod reconcile;
 mod records;
+mod restore;
 mod service;
 mod sessions;
 
@@ -77,6 +78,9 @@ pub enum Command {
     DeadLetters(dead_letters::DeadLetters),
     /// Empty the materialized tables and fill them again from the topics.
     Rebuild,
+    /// Restore what the database alone holds, from topics and chain, after it was lost.
+    #[command(subcommand)]
+    Restore(restore::Restore),
     /// Take away what is old and what no promise rests on. Safe beside running roles; run it daily.
     Prune(prune::Prune),
     /// Keys: the one that signs bearer tokens, and the distributor's.
@@ -134,6 +138,7 @@ impl Command {
             Self::Offsets(offsets) => offsets.run(config).await,
             Self::DeadLetters(letters) => letters.run(config).await,
             Self::Rebuild => rebuild::run(config).await,
+            Self::Restore(restore) => restore.run(config).await,
             Self::Prune(prune) => prune.run(config).await,
             Self::Keys(keys) => keys.run(config).await,
             Self::Token(token) => token.run(config).await,

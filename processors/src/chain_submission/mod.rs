@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod network;
 pub mod operate;
 pub mod payments;
+pub mod rebuild;
 pub mod reconcile;
 pub mod signers;
 pub mod submit;

@@ -326,6 +326,37 @@ async fn a_signature_that_was_lost_and_waits_in_a_pool_is_waited_for_and_taken_b
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_payment_that_one_of_two_nodes_does_not_show_holds_signing_up_until_both_show_it() {
+    let mut scripted = Scripted::new(2).await;
+    let lost = scripted.world.grant(1, wallet(0x11)).await;
+    let signing = scripted.world.submitter(SOLO_KEYS[1], "first");
+    scripted.until_posted(1).await;
+    signing.abort();
+    // The database has lost the transaction, and Kafka its announcement; the node that is asked first stands a block behind.
+    scripted.world.guard = guard();
+    scripted
+        .world
+        .sql(
+            "truncate payout_attempts, payout_attempt_rewards, payout_checkpoints, submitter_leases; \
+        update payouts set state = 'ready', ready_at = now(), tx_id = null"
+                .into(),
+        )
+        .await;
+    scripted.chain().mine(false);
+    scripted.thors[0].behind.store(1, std::sync::atomic::Ordering::Relaxed);
+    let signing = scripted.world.submitter(SOLO_KEYS[1], "second");
+    scripted.world.until_obstacle("disputed").await;
+    assert_eq!(scripted.world.state(lost).await.0, "ready");
+    assert!(scripted.chain().pool.is_empty(), "nothing is signed");
+    scripted.thors[0].behind.store(0, std::sync::atomic::Ordering::Relaxed);
+    scripted.until_state(lost, "in_flight").await;
+    scripted.deliver().await;
+    assert_eq!(scripted.chain().paid().len(), 1);
+    signing.abort();
+    scripted.world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_signature_that_was_lost_and_is_in_no_block_is_waited_for_until_its_window_is_final() {
     let scripted = Scripted::new(1).await;
     let lost = scripted.world.grant(1, wallet(0x11)).await;

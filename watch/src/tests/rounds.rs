@@ -249,6 +249,38 @@ async fn what_is_posted_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_one_of_two_nodes_alone_calls_final_is_told_as_final_to_nobody() {
+    let (liar, node) = (MemoryNode::new(), MemoryNode::new());
+    for (node, finalized) in [(&liar, 9), (&node, 2)] {
+        node.grow(9);
+        node.tree.lock().unwrap().finalized = finalized;
+    }
+    let running = start(vec![liar.clone(), node.clone()]);
+    let told = || match running.gateway.0.lock().unwrap().steps.last() {
+        Some(ChainStep::Adopted(block)) => (block.block.number, block.finalized_number),
+        other => panic!("{other:?}"),
+    };
+    running.pass(5).await;
+    assert_eq!(told(), (9, 2));
+    // What was agreed before counts while the other gives no response.
+    node.ails(Some(Ailment::Hangs));
+    liar.grow(1);
+    liar.tree.lock().unwrap().finalized = 10;
+    running.pass(60).await;
+    assert_eq!(told(), (10, 2));
+    node.grow(1);
+    node.ails(None);
+    node.tree.lock().unwrap().finalized = 7;
+    running.pass(60).await;
+    for node in [&liar, &node] {
+        node.grow(1);
+    }
+    running.pass(10).await;
+    assert_eq!(told(), (11, 7));
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn stopping_does_not_wait_for_a_node_that_hangs_nor_become_ready_again() {
     let node = MemoryNode::new();
     node.ails(Some(Ailment::Hangs));

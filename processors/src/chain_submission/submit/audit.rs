@@ -10,7 +10,7 @@ use chain::{Address, BlockId, Node, TxId};
 use runtime::StageError;
 
 use super::fate;
-use super::fold::{Folded, Lost};
+use super::fold::{Books, Folded, Lost};
 use super::guard::{Checkpoint, Guarded, Payer};
 use super::lease::Lease;
 use super::obstacle::Obstacle;
@@ -46,11 +46,11 @@ impl Submitter {
             let paid = paying_transactions(&node, &network, (from, best)).await.map_err(Obstacle::from)?;
             let shown: HashSet<TxId> = paid.iter().map(|transaction| transaction.tx_id).collect();
             let unknown = self.unknown(paid).await?;
-            self.compare(&network, &witnesses, &shown, (from, best)).await?;
+            self.compare(&network, &witnesses, &shown, from).await?;
             let ours = if unknown.is_empty() { HashSet::new() } else { self.distributors(guarded).await? };
             for transaction in unknown {
                 let lost = Lost { transaction: &transaction, ours: &ours };
-                if self.fold(&node, &network, lease, lost).await? == Folded::Unexplained {
+                if self.books().fold(&node, &network, lease, lost).await? == Folded::Unexplained {
                     unexplained = unexplained.or(Some(transaction.block.number()));
                 }
             }
@@ -68,6 +68,18 @@ impl Submitter {
         Ok(())
     }
 
+    fn books(&self) -> Books<'_> {
+        let Self { pool, settings, schemas, clock, metrics, .. } = self;
+        Books {
+            pool,
+            genesis: settings.genesis,
+            terms: &settings.terms,
+            schemas: *schemas,
+            clock: clock.as_ref(),
+            metrics,
+        }
+    }
+
     /// Passes unless another node shows a payment that neither the asked one nor the books know. A node that gives no response says
     /// nothing.
     async fn compare(
@@ -75,10 +87,11 @@ impl Submitter {
         network: &Network,
         witnesses: &[Node],
         shown: &HashSet<TxId>,
-        range: (u32, u32),
+        from: u32,
     ) -> Result<(), RoundError> {
         for witness in witnesses {
-            match paying_transactions(witness, network, range).await {
+            // It may be ahead.
+            match paying_transactions(witness, network, (from, u32::MAX >> 1)).await {
                 Ok(mut paid) => {
                     paid.retain(|transaction| !shown.contains(&transaction.tx_id));
                     if let Some(first) = self.unknown(paid).await?.first() {

@@ -3,27 +3,29 @@
 use std::collections::{HashMap, HashSet};
 
 use chain::node::{ExpandedBlock, Revision};
-use chain::{Address, Node, SignedTx, Wei};
-use runtime::StageError;
+use chain::{Address, BlockId, Node, SignedTx, Wei};
+use runtime::{Clock, StageError};
 use schemas::events::PayoutState;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::RoundError;
 use super::lease::Lease;
 use super::obstacle::Obstacle;
 use super::plan::PlanError;
 use super::restore::{Restored, restore};
-use super::{RoundError, Submitter};
+use super::terms::Terms;
 use crate::chain_submission::blocks::adopted;
 use crate::chain_submission::ledger::machine::{self, PayoutEvent};
-use crate::chain_submission::ledger::outbox::Outbox;
+use crate::chain_submission::ledger::outbox::{Outbox, Schemas};
 use crate::chain_submission::ledger::rows::{self, IncidentCause, Payout, Which};
 use crate::chain_submission::ledger::transition::wei;
+use crate::chain_submission::metrics::PayoutMetrics;
 use crate::chain_submission::network::Network;
 use crate::chain_submission::payments::{PayingTransaction, Payment};
 
 /// How far revisions leap: what the lost commits had published already must not win over what is published now.
-const LEAP: i64 = 1_000;
+pub const LEAP: i64 = 1_000;
 
 /// What the books know of a reward.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub struct Booked {
 
 /// What became of a payment that the books did not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Folded {
+pub enum Folded {
     /// It is in the books now, or none of their business.
     Explained,
     /// It is an incident.
@@ -49,7 +51,7 @@ pub(super) enum Folded {
 
 /// A transaction that the books do not know.
 #[derive(Clone, Copy)]
-pub(super) struct Lost<'a> {
+pub struct Lost<'a> {
     /// What it paid.
     pub transaction: &'a PayingTransaction,
     /// The distributors of this deployment, the present one and earlier ones.
@@ -86,9 +88,28 @@ pub fn explain(payment: &Payment, booked: Option<&Booked>) -> Result<(), String>
     Ok(())
 }
 
-impl Submitter {
+/// The books, and how changes of them are published.
+pub struct Books<'a> {
+    /// The stage's database.
+    pub pool: &'a PgPool,
+    /// The network that is paid on.
+    pub genesis: BlockId,
+    /// How transactions are made.
+    pub terms: &'a Terms,
+    /// Of what is published.
+    pub schemas: Schemas,
+    /// The clock.
+    pub clock: &'a dyn Clock,
+    /// The catalogue.
+    pub metrics: &'a PayoutMetrics,
+}
+
+impl Books<'_> {
     /// Takes a transaction that the books do not know into them, or stores it as an incident where they cannot explain it.
-    pub(super) async fn fold(
+    ///
+    /// # Errors
+    /// [`RoundError`]; nothing is changed then.
+    pub async fn fold(
         &self,
         node: &Node,
         network: &Network,
@@ -126,7 +147,7 @@ impl Submitter {
                 return Ok(Folded::Unexplained);
             }
         };
-        let terms = &self.settings.terms;
+        let terms = self.terms;
         let restored = Restored { transaction, signed, raw: &raw, block: &block, network };
         restore(&mut tx, &restored, &payouts, (lease, terms)).await?;
         self.include(&mut tx, transaction, &block).await?;
@@ -139,7 +160,7 @@ impl Submitter {
     /// Whether the books know any of the rewards.
     async fn owes(&self, rewards: &[Uuid]) -> Result<bool, RoundError> {
         let known = sqlx::query_scalar("select exists (select 1 from payouts where reward_id = any($1))");
-        Ok(known.bind(rewards).fetch_one(&self.pool).await?)
+        Ok(known.bind(rewards).fetch_one(self.pool).await?)
     }
 
     /// Stores an incident, and keeps what the transaction names from being paid until a person has looked.
@@ -150,7 +171,7 @@ impl Submitter {
         payouts: Vec<Payout>,
         why: &str,
     ) -> Result<(), RoundError> {
-        let (genesis, id) = (self.settings.genesis.to_string(), transaction.tx_id.to_string());
+        let (genesis, id) = (self.genesis.to_string(), transaction.tx_id.to_string());
         let what = format!("a payment that the books do not know: {why}");
         let now = self.clock.now().to_utc();
         let cause = IncidentCause::UnknownPayment;
@@ -162,7 +183,7 @@ impl Submitter {
                 payout.revision += 1;
                 payout.reason = Some(format!("unknown_payment: {id} names it"));
                 rows::update_payout(tx, &payout).await?;
-                self.settings.terms.publisher(self.schemas).payout(&payout, now, &mut outbox)?;
+                self.terms.publisher(self.schemas).payout(&payout, now, &mut outbox)?;
             }
         }
         outbox.store(tx).await?;
@@ -181,7 +202,7 @@ impl Submitter {
         block: &ExpandedBlock,
     ) -> Result<(), RoundError> {
         let now = self.clock.now();
-        let (adopted, id) = (adopted(block, &self.settings.genesis, now), transaction.tx_id.to_string());
+        let (adopted, id) = (adopted(block, &self.genesis, now), transaction.tx_id.to_string());
         let found = adopted.transactions.iter().find(|found| found.id == id);
         let found = found.ok_or_else(|| StageError::new("chain", "the block lacks the transaction"))?;
         let mut outbox = Outbox::default();
@@ -192,7 +213,7 @@ impl Submitter {
             }
             if let Some(change) = restored.included(&adopted, found) {
                 rows::update_transaction(tx, &restored).await?;
-                let publisher = self.settings.terms.publisher(self.schemas);
+                let publisher = self.terms.publisher(self.schemas);
                 publisher.transaction(&restored, change, now.to_utc(), &mut outbox)?;
             }
         }
@@ -200,7 +221,7 @@ impl Submitter {
             "update payout_incidents set resolved_at = $3, resolution = $4
              where genesis_id = $1 and tx_id = $2 and resolved_at is null",
         )
-        .bind(self.settings.genesis.to_string())
+        .bind(self.genesis.to_string())
         .bind(&id)
         .bind(now.to_utc())
         .bind(rows::TAKEN_BACK)

@@ -5,7 +5,7 @@ mod audit;
 mod blame;
 mod ceilings;
 mod fate;
-mod fold;
+pub mod fold;
 mod gate;
 pub mod guard;
 pub mod lease;
@@ -13,7 +13,7 @@ pub mod lease;
 mod model;
 mod nodes;
 pub mod obstacle;
-mod plan;
+pub mod plan;
 mod planner;
 pub mod policy;
 mod predecessors;
@@ -102,9 +102,11 @@ pub struct Submitter {
 
 /// Why a round ended early.
 #[derive(Debug, thiserror::Error)]
-enum RoundError {
+pub enum RoundError {
+    /// Something stands in the way.
     #[error(transparent)]
     Obstacle(#[from] Obstacle),
+    /// Nothing was planned, signed or taken back.
     #[error(transparent)]
     Plan(#[from] PlanError),
 }
