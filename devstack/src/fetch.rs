@@ -15,6 +15,7 @@ const PROMETHEUS_LOCK: &str = include_str!("../parts/prometheus/files.sha256");
 const MONGODB_LOCK: &str = include_str!("../parts/mongodb.lock");
 const JAVA_LOCK: &str = include_str!("../parts/java.lock");
 const GO_LOCK: &str = include_str!("../parts/go.lock");
+const AXE_LOCK: &str = include_str!("../parts/axe.lock");
 const THOR_MODULE: &str = include_str!("../parts/thor/go.mod");
 const THOR_LOCK: &str = include_str!("../parts/thor/go.sum");
 
@@ -81,6 +82,25 @@ impl Parts {
             run(folder, &["chmod", "a+rx", MONGODB_PROGRAM])
         })?;
         Ok(folder.join(MONGODB_PROGRAM))
+    }
+
+    /// The script that looks for barriers on pages, one file; tests put it into a browser.
+    pub(crate) fn axe(&self) -> Result<PathBuf, FetchError> {
+        let folder = self.once("axe-4.14.1", "axe-core 4.14.1 (3 MB)", |folder| {
+            if which("npm").is_none() {
+                return Err(FetchError::Missing("npm (Debian package npm)"));
+            }
+            let (hash, archive) = AXE_LOCK.trim().split_once("  ").ok_or(FetchError::Missing("axe.lock"))?;
+            run(folder, &["npm", "pack", "--silent", "axe-core@4.14.1"])?;
+            verify(&folder.join(archive), hash)?;
+            run(
+                folder,
+                &["tar", "--no-same-owner", "-xzf", archive, "package/axe.min.js", "package/LICENSE"],
+            )?;
+            fs::remove_file(folder.join(archive))?;
+            Ok(())
+        })?;
+        Ok(folder.join("package/axe.min.js"))
     }
 
     /// A Java runtime of at least version 21: the machine's, or the pinned one.

@@ -27,3 +27,12 @@ pub use foreground::run_in_foreground;
 pub use part::Part;
 pub use process::Supervised;
 pub use stack::Stack;
+
+/// What a test of pages needs, fetched once into `parts` below `root`: the script of axe-core, one file.
+///
+/// # Errors
+/// [`FetchError`]: the package client failed, or what came is not what is pinned.
+pub fn axe(root: &std::path::Path) -> Result<std::path::PathBuf, FetchError> {
+    let (progress, _report) = progress::reported();
+    fetch::Parts::at(root.join("parts"), progress).axe()
+}

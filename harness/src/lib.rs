@@ -20,6 +20,7 @@ pub mod reading_bench;
 pub mod rebuild_bench;
 pub mod relay;
 pub mod runtime_bench;
+pub mod sample_wallets;
 pub mod scenario;
 pub mod table;
 pub mod topics;

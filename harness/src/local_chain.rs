@@ -149,11 +149,14 @@ pub fn compile(work: &Path) -> Result<Artifacts> {
     Ok(Artifacts::compile(&sources, &make_folder(work)?)?)
 }
 
-/// A driver's wallet: the same for every run, and nobody's, since no one has a key of a hash.
+/// A driver's wallet: the same for every run, and worth nothing, since anybody works its key out.
 #[must_use]
 pub fn wallet_of(user: Uuid) -> Address {
-    let hash = keccak256(format!("wallet of {user}").as_bytes());
-    let mut address = [0; 20];
-    address.copy_from_slice(&hash[12..]);
-    Address(address)
+    Signer::from_hex(&key_of(user)).map(|signer| signer.address()).unwrap_or_default()
+}
+
+/// The key of a driver's wallet, 64 hex digits.
+#[must_use]
+pub fn key_of(user: Uuid) -> String {
+    hex::encode(keccak256(format!("wallet of {user}").as_bytes()))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 pub use crate::auth::address::{ForwardedBy, Proxies, ProxyError};
+pub use crate::login::development::{DevelopmentWallet, WalletsError};
 
 /// One mebibyte.
 const MIB: u64 = 1024 * 1024;
@@ -34,6 +35,10 @@ pub struct GatewayConfig {
     pub follow_rewards: bool,
     /// Who may report steps of the chain; none where no chain is watched.
     pub chain: Option<ChainAccess>,
+    /// Whether a photo may name only a vehicle that its owner has registered; otherwise the first photo of a vehicle registers it.
+    pub vehicles_must_be_registered: bool,
+    /// Wallets that the gateway signs for, for whoever asks: on a developer's machine alone. [`crate::Gateway`] has none on mainnet.
+    pub development_wallets: Vec<DevelopmentWallet>,
 }
 
 /// How the watcher of a chain is known.
@@ -61,6 +66,8 @@ impl GatewayConfig {
             reviews: ReviewRules::default(),
             follow_rewards: true,
             chain: None,
+            vehicles_must_be_registered: true,
+            development_wallets: Vec::new(),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::http::places::{Memory, Places};
 use crate::http::problem::ApiError;
 use crate::http::request::Provide;
 use crate::http::shares::Shares;
+use crate::login::development::allowed_on;
 use crate::login::{Network, SignIn, domains};
 use crate::me::Account;
 use crate::metrics::GatewayMetrics;
@@ -185,6 +186,7 @@ fn uploads(config: &GatewayConfig, dependencies: &Dependencies, publisher: Arc<P
         memory: Memory::new(config.limits.upload_memory_bytes, config.timeouts.place),
         memory_each: Shares::new(memory_per_user(&config.limits)),
         base_url: config.base_url.clone(),
+        vehicles_must_be_registered: config.vehicles_must_be_registered,
     }
 }
 
@@ -209,14 +211,16 @@ fn chain_intake(config: &GatewayConfig, dependencies: &Dependencies) -> ChainInt
 }
 
 fn sign_in(config: &GatewayConfig, dependencies: &Dependencies, log: Arc<ActivityLog>) -> SignIn {
+    let network = config.chain.as_ref().and_then(|chain| Network::of(&chain.genesis_id));
     SignIn {
         pool: dependencies.pool.clone(),
         clock: dependencies.clock.clone(),
         schemas: dependencies.schemas,
         log,
         signer: dependencies.signer.clone(),
-        network: config.chain.as_ref().and_then(|chain| Network::of(&chain.genesis_id)),
         domains: domains(&config.base_url, &config.cors_origins),
+        development_wallets: allowed_on(network.as_ref(), config.development_wallets.clone()),
+        network,
     }
 }
 

@@ -7,6 +7,7 @@
 //! the way of one, file by file), `queries` serves the tables, `claims` takes what drivers ask for, `reviews` what people decide, on
 //! the `page` made for it, and `chain` what the watcher of the chain reports. `gateway` puts all of it together, [`serve`] serves it.
 
+mod about;
 mod accounts;
 mod activity;
 mod auth;

@@ -11,11 +11,11 @@ use crate::http::openapi::{About, document};
 use crate::http::problem::{ApiError, BUSY};
 use crate::http::reply::{AnyJson, Json};
 use crate::http::request::Dependency;
-use crate::{chain, claims, login, me, ops, page, queries, reviews, uploads};
+use crate::{about as site, chain, claims, login, me, ops, page, queries, reviews, uploads};
 
 /// The table.
 pub(crate) fn table() -> Vec<Route<Gateway>> {
-    [signing_in(), accounts(), photos(), reviewing(), operation()].into_iter().flatten().collect()
+    [signing_in(), accounts(), photos(), reviewing(), pages(), operation()].into_iter().flatten().collect()
 }
 
 /// Who somebody is.
@@ -37,6 +37,9 @@ fn signing_in() -> Vec<Route<Gateway>> {
         post("/v1/auth/logout", PERSON, "End this session", login::sessions::logout),
         get("/v1/sessions", PERSON, "Where you are signed in, newest first", login::sessions::list),
         delete("/v1/sessions/{id}", PERSON, "End one of your sessions", login::sessions::delete),
+        post("/v1/auth/development-signature", Access::Public, "On a developer's machine: a wallet's signature", login::development::post)
+            .description("Signs a challenge with a wallet whose key the gateway holds, to try it out without a wallet. Never on mainnet.")
+            .refuses(login::development::REFUSALS),
         get("/.well-known/jwks.json", Access::Public, "The public keys of access tokens", login::jwks::get),
     ]
 }
@@ -91,6 +94,8 @@ fn photos() -> Vec<Route<Gateway>> {
                  Asking again gives the first response again; what the person decides stands.",
             )
             .refuses(reviews::APPEAL_REFUSALS),
+        get("/v1/uploads/{id}/photo", ACCOUNT, "An upload's photo as it was received", queries::photo::show)
+            .refuses(queries::photo::REFUSALS),
         get("/v1/rewards", ACCOUNT, "Your rewards, newest first", queries::rewards::list),
         post("/v1/rewards/{id}/claim", PERSON, "Ask for a reward to be paid to your wallet", claims::post)
             .description(
@@ -121,9 +126,22 @@ fn reviewing() -> Vec<Route<Gateway>> {
                  is large, an approval waits for another person to see the same, and for an operator where they differ.",
             )
             .refuses(reviews::REFUSALS),
-        get("/review", Access::Public, "The reviewers' page", page::html),
-        get("/review/review.css", Access::Public, "Its style", page::style),
-        get("/review/review.js", Access::Public, "Its script", page::script),
+    ]
+}
+
+/// What browsers show.
+fn pages() -> Vec<Route<Gateway>> {
+    vec![
+        get("/", Access::Public, "The drivers' page", page::drivers),
+        get("/review", Access::Public, "The reviewers' page", page::reviewers),
+        get(
+            "/pages/{release}/{file}",
+            Access::Public,
+            "A style, script or picture of the pages",
+            page::file_of_release,
+        )
+        .description("Kept by browsers for ever under its release, the hash of all of them."),
+        get("/v1/about", Access::Public, "What a page must know before anybody has signed in", site::show),
     ]
 }
 

@@ -18,13 +18,14 @@ use providers::vault::Keys as Keyring;
 use rdkafka::config::ClientConfig;
 use runtime::registry::RegistryConfig;
 use runtime::topics::Layout;
+use schemas::payouts::is_mainnet;
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
 
 pub use self::sections::{
     Chain, EngineSection, Ingest, Kafka, Keys, Log, Mongodb, Ops, Photos, Postgres, RegistrySection, Reviews,
-    Services, Watch,
+    Services, Vehicles, Watch,
 };
 pub use self::signing::{GasPayer, Signer, Signing};
 
@@ -60,6 +61,8 @@ pub struct Config {
     pub photos: Photos,
     /// The gateway.
     pub ingest: Ingest,
+    /// What drivers drive.
+    pub vehicles: Vehicles,
     /// What waits for a person.
     pub reviews: Reviews,
     /// The engine of stages and sinks.
@@ -139,6 +142,12 @@ impl Config {
             return refuse("engine.guards", format!("{:?} is neither on nor off", engine.guards));
         }
         self.ingest.check()?;
+        if !self.ingest.development_wallets_file.is_empty() && is_mainnet(&self.chain.genesis_id) {
+            return refuse(
+                "ingest.development_wallets_file",
+                "nobody signs in this way on mainnet: leave it empty".into(),
+            );
+        }
         self.reviews.check()?;
         if let Err(error) = Url::parse(&self.photos.url) {
             return refuse("photos.url", format!("{error}: write file:///folder, s3://…, gs://… or az://…"));
@@ -280,6 +289,19 @@ mod tests {
             jail.set_env("MILESTREAM_ENGINE__DRAIN_BUDGET_MS", "20000");
             let error = Config::load(Path::new("milestream.toml")).unwrap_err().to_string();
             assert!(error.contains("must be less than engine.session_timeout_ms (10000)"), "{error}");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn development_wallets_are_refused_on_mainnet() {
+        jailed(|jail| {
+            jail.set_env("MILESTREAM_INGEST__DEVELOPMENT_WALLETS_FILE", "wallets.json");
+            assert!(Config::load(Path::new("milestream.toml")).is_ok());
+            let mainnet = "0x00000000851CAF3CFDB6E899CF5958BFB1AC3413D346D43539627E6BE7EC1B4A";
+            jail.set_env("MILESTREAM_CHAIN__GENESIS_ID", mainnet);
+            let error = Config::load(Path::new("milestream.toml")).unwrap_err().to_string();
+            assert!(error.contains("ingest.development_wallets_file"), "{error}");
             Ok(())
         });
     }

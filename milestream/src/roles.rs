@@ -1,10 +1,11 @@
 //! Runs roles until SIGTERM or Ctrl-C: dependencies made once, one named task per role, the end of one ends the process.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use ingest::config::{GatewayConfig, Rate, Rates};
+use ingest::config::{DevelopmentWallet, GatewayConfig, Rate, Rates};
 use ingest::metrics::GatewayMetrics;
 use ingest::{Dependencies, Gateway, HeaderCheck, PhotoStore, TokenSigner};
 use processors::chain_submission::network;
@@ -308,6 +309,11 @@ fn gateway_config(config: &Config) -> Result<GatewayConfig> {
     gateway.limits.streams_per_user = section.max_streams_per_user;
     gateway.trusted_proxies = section.proxies()?;
     gateway.cors_origins.clone_from(&section.cors_origins);
+    gateway.vehicles_must_be_registered = config.vehicles.must_be_registered;
+    if !section.development_wallets_file.is_empty() {
+        gateway.development_wallets = DevelopmentWallet::read(Path::new(&section.development_wallets_file))?;
+        tracing::warn!("anybody signs in with a development wallet: never where anything has a value");
+    }
     gateway.timeouts.header = Duration::from_millis(section.header_timeout_ms);
     gateway.timeouts.keep_alive = Duration::from_millis(section.keep_alive_timeout_ms);
     gateway.timeouts.body_idle = Duration::from_millis(section.body_idle_timeout_ms);

@@ -464,7 +464,13 @@ pub struct ChainResponse {
 /// `vechain_mainnet` for mainnet's genesis block, `vechain_testnet` for every other, a local one too.
 #[must_use]
 pub fn network_label(genesis_id: &str) -> &'static str {
-    if genesis_id == MAINNET { "vechain_mainnet" } else { "vechain_testnet" }
+    if is_mainnet(genesis_id) { "vechain_mainnet" } else { "vechain_testnet" }
+}
+
+/// Whether a genesis block is mainnet's, in letters of either case.
+#[must_use]
+pub fn is_mainnet(genesis_id: &str) -> bool {
+    genesis_id.trim().eq_ignore_ascii_case(MAINNET)
 }
 
 /// Mainnet's genesis block (Thor `genesis/mainnet.go`).

@@ -14,6 +14,7 @@ use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, o
 use harness::local_chain::{self, LocalChain, wallet_of};
 use harness::payments;
 use harness::progress::reporting;
+use harness::sample_wallets;
 use harness::scenario::{Sample, Scenario};
 use harness::table::{Row, render};
 use rdkafka::config::ClientConfig;
@@ -93,7 +94,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
         "the reward pool is {pool} on the Thor node ({:.1} s so far)",
         started.elapsed().as_secs_f64()
     ));
-    let settings = [open_rates(), chain.settings()].concat();
+    let mut settings = [open_rates(), chain.settings()].concat();
+    settings.push(sample_wallets::write(&folder)?);
     let config = DeploymentConfig { program: sibling_binary("milestream")?, folder, logs, settings };
     let prepare =
         "applying migrations, topics and schemas, adding the node, the contracts and the drivers' wallets";
@@ -138,6 +140,7 @@ fn set_up(
         let (driver, address) = (driver.to_string(), wallet_of(driver).to_string());
         deployment.command(&["wallet", "add", "--user", &driver, "--address", &address])?;
     }
+    sample_wallets::add_reviewers(&deployment)?;
     Ok(deployment)
 }
 
@@ -163,7 +166,11 @@ async fn audit(chain: &LocalChain, stack: &Stack) -> Result<bool> {
 }
 
 fn show_places(stack: &Stack, deployment: &Deployment) {
-    eprintln!("\n  gateway     {}  (openapi: /openapi.json)", deployment.gateway_url());
+    let gateway = deployment.gateway_url();
+    eprintln!(
+        "\n  pages       {gateway}/  (one click signs in as a sample driver; reviewers: {gateway}/review)"
+    );
+    eprintln!("  gateway     {gateway}  (openapi: /openapi.json)");
     eprintln!("  postgres    psql {}", stack.database_url());
     eprintln!("  mongodb     {}", stack.mongodb_uri());
     eprintln!("  kafka       {}", stack.kafka_brokers());

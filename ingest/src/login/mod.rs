@@ -4,6 +4,7 @@
 //! further wallet to an account in the same way.
 
 pub(crate) mod challenge;
+pub(crate) mod development;
 pub(crate) mod jwks;
 mod link;
 mod lockout;
@@ -21,6 +22,7 @@ use runtime::clock::Clock;
 use schemas::payouts::network_label;
 use sqlx::PgPool;
 
+use self::development::DevelopmentWallet;
 use crate::activity::ActivityLog;
 use crate::auth::keys::{SigningKey, TokenSigner};
 use crate::http::problem::{ApiError, SIGN_IN_UNAVAILABLE};
@@ -37,6 +39,8 @@ pub(crate) struct SignIn {
     pub(crate) network: Option<Network>,
     /// Hosts that wallets may sign for: the gateway's own first, then those of other origins whose pages may read its responses.
     pub(crate) domains: Vec<String>,
+    /// Wallets that the gateway signs for; none but on a developer's machine.
+    pub(crate) development_wallets: Vec<DevelopmentWallet>,
 }
 
 /// The network whose wallets sign.

@@ -1,117 +1,167 @@
-//! `/review`: the reviewers' page. Its files are part of the binary, and all that it shows it asks for by the routes below `/v1`, with
-//! a token that is pasted into it. The page itself says nothing of anybody, so that whoever can reach the gateway may load it.
+//! The pages: `/` for drivers and `/review` for reviewers. All that they show they ask for by the routes below `/v1`, with the token of
+//! whoever has signed in there. A page itself says nothing of anybody, so that whoever can reach the gateway may load it.
 
-use sha2::{Digest as _, Sha256};
+mod files;
+#[cfg(test)]
+mod tests;
+
+use std::str::FromStr;
+
+use serde_json::{Value, json};
 use warp::http::StatusCode;
 use warp::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use warp::reply::Response;
 
+use self::files::{DRIVERS_READY, RELEASE, REVIEWERS_READY, Ready, find};
 use crate::http::operation::Operation;
-use crate::http::problem::{ApiError, INTERNAL};
+use crate::http::problem::{ApiError, INTERNAL, NOT_FOUND, Problem};
 use crate::http::reply::Reply;
-use crate::http::request::{Headers, text};
+use crate::http::request::{Headers, Path, PathParameter, text};
 
-/// Only these files and this gateway: no other origin, no script or style in the page, no frame around it. The photo is drawn on a canvas.
+/// Only these files and this gateway: no other origin, no script or style in the page, no frame around it, and no text that becomes
+/// markup. Photos are read with a token, and shown from memory (`blob:`).
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; \
-     form-action 'none'; frame-ancestors 'none'",
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
 );
 
-const HTML: &str = include_str!("review.html");
-const STYLE: &str = include_str!("review.css");
-const SCRIPT: &str = include_str!("review.js");
+/// What goes with every file of the pages.
+const SHELL: [(HeaderName, HeaderValue); 5] = [
+    (CONTENT_SECURITY_POLICY, POLICY),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    // A photo is taken by the device's own camera program, which asks for itself.
+    (
+        HeaderName::from_static("permissions-policy"),
+        HeaderValue::from_static("camera=(), geolocation=(), microphone=(), payment=()"),
+    ),
+];
 
-/// A file of the page, or that the browser's copy is the same.
+/// Asked for anew each time and sent where it has changed.
+const ANEW: HeaderValue = HeaderValue::from_static("no-cache");
+/// What a release names never changes.
+const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+
+/// A file of the pages, or that the browser's copy is the same.
 pub(crate) struct File {
-    kind: &'static str,
-    content: &'static str,
+    ready: &'static Ready,
+    caching: HeaderValue,
     known: Option<String>,
+    zipped: bool,
+}
+
+/// A release in a path.
+pub(crate) struct Release(String);
+
+impl FromStr for Release {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl PathParameter for Release {
+    const MISSING: Problem = NOT_FOUND;
+
+    fn schema() -> Value {
+        json!({ "type": "string", "pattern": "^[0-9a-f]{16}$" })
+    }
+}
+
+/// A file's name in a path.
+pub(crate) struct Named(&'static Ready);
+
+impl FromStr for Named {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        find(text).map(Self).ok_or(())
+    }
+}
+
+impl PathParameter for Named {
+    const MISSING: Problem = NOT_FOUND;
+
+    fn schema() -> Value {
+        json!({ "type": "string" })
+    }
+}
+
+/// `GET /`.
+pub(crate) async fn drivers(headers: Headers) -> Result<File, ApiError> {
+    Ok(file(&DRIVERS_READY, ANEW, &headers))
 }
 
 /// `GET /review`.
-pub(crate) async fn html(headers: Headers) -> Result<File, ApiError> {
-    Ok(file("text/html; charset=utf-8", HTML, &headers))
+pub(crate) async fn reviewers(headers: Headers) -> Result<File, ApiError> {
+    Ok(file(&REVIEWERS_READY, ANEW, &headers))
 }
 
-/// `GET /review/review.css`.
-pub(crate) async fn style(headers: Headers) -> Result<File, ApiError> {
-    Ok(file("text/css; charset=utf-8", STYLE, &headers))
+/// `GET /pages/{release}/{file}`. While one release follows another, a page of one may ask a gateway of the other: it gets what is there,
+/// but does not keep it.
+pub(crate) async fn file_of_release(
+    Path(Release(release)): Path<Release>,
+    Path(Named(ready)): Path<Named>,
+    headers: Headers,
+) -> Result<File, ApiError> {
+    Ok(file(ready, if release == *RELEASE { FOR_EVER } else { ANEW }, &headers))
 }
 
-/// `GET /review/review.js`.
-pub(crate) async fn script(headers: Headers) -> Result<File, ApiError> {
-    Ok(file("text/javascript; charset=utf-8", SCRIPT, &headers))
+fn file(ready: &'static Ready, caching: HeaderValue, Headers(headers): &Headers) -> File {
+    let accepted = text(headers, ACCEPT_ENCODING.as_str()).unwrap_or_default();
+    File {
+        ready,
+        caching,
+        known: text(headers, IF_NONE_MATCH.as_str()).map(str::to_owned),
+        zipped: accepts_gzip(accepted) && !ready.zipped.is_empty(),
+    }
 }
 
-fn file(kind: &'static str, content: &'static str, Headers(headers): &Headers) -> File {
-    File { kind, content, known: text(headers, IF_NONE_MATCH.as_str()).map(str::to_owned) }
+/// Whether `Accept-Encoding` names gzip, and not with the weight 0.
+fn accepts_gzip(accepted: &str) -> bool {
+    accepted.split(',').any(|one| {
+        let (name, weight) = one.split_once(';').unwrap_or((one, "q=1"));
+        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.trim().parse::<f32>().ok());
+        name.trim().eq_ignore_ascii_case("gzip") && weight.is_some_and(|weight| weight > 0.0)
+    })
 }
 
 impl Reply for File {
     fn into_response(self) -> Result<Response, ApiError> {
-        let tag = format!("\"{}\"", hex::encode(&Sha256::digest(self.content)[..16]));
-        let same = self.known.is_some_and(|known| known.split(',').any(|one| one.trim() == tag));
-        let mut response = Response::new(if same { "" } else { self.content }.into());
-        *response.status_mut() = if same { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+        // Each form of a file is a representation of its own, with a tag of its own.
+        let form = if self.zipped { "-gzip" } else { "" };
+        let tag = format!("\"{}{form}\"", self.ready.hash);
+        // A proxy that encodes by itself makes a tag a weak one; for a browser's copy that is as good.
+        let same = |known: &str| known.trim().trim_start_matches("W/") == tag;
+        let unchanged = self.known.is_some_and(|known| known.trim() == "*" || known.split(',').any(same));
+        let body = match (unchanged, self.zipped) {
+            (true, _) => bytes::Bytes::new(),
+            (false, true) => self.ready.zipped.clone(),
+            (false, false) => self.ready.plain.clone(),
+        };
+        let mut response = Response::new(body.into());
+        *response.status_mut() = if unchanged { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
-        // Asked for anew each time and sent where it has changed: page, style and script are of one release.
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.extend(SHELL);
+        headers.insert(CACHE_CONTROL, self.caching);
         headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(|error| INTERNAL.caused_by(error))?);
-        headers.insert(CONTENT_SECURITY_POLICY, POLICY);
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.append(VARY, HeaderValue::from_static("accept-encoding"));
+        if !unchanged {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.ready.kind));
+            if self.zipped {
+                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+        }
         Ok(response)
     }
 
     fn describe(operation: &mut Operation) {
-        operation.response(200, "A file of the page", serde_json::json!({}));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reviews::REASONS;
-
-    /// What stands between two marks, each time.
-    fn between<'a>(text: &'a str, begin: &str, end: &str) -> Vec<&'a str> {
-        text.split(begin).skip(1).filter_map(|rest| rest.split(end).next()).collect()
-    }
-
-    #[test]
-    fn nothing_on_the_page_needs_what_its_policy_forbids() {
-        for (name, content) in [("html", HTML), ("css", STYLE), ("js", SCRIPT)] {
-            for forbidden in [
-                "http:",
-                "https:",
-                "style=",
-                "onclick",
-                "onload",
-                "innerHTML",
-                "outerHTML",
-                "eval(",
-                "@import",
-                "url(",
-            ] {
-                assert!(!content.contains(forbidden), "{name} has {forbidden}");
-            }
-        }
-        assert_eq!(between(HTML, "<script", "</script>"), [r#" type="module" src="/review/review.js">"#]);
-        assert!(!HTML.contains("<style"));
-    }
-
-    #[test]
-    fn the_script_finds_every_part_of_the_page_that_it_names_and_offers_every_reason() {
-        for id in between(SCRIPT, "by(\"", "\")") {
-            assert!(HTML.contains(&format!("id=\"{id}\"")), "{id} is not on the page");
-        }
-        let offered = between(SCRIPT, "const REASONS = [", "];")[0];
-        let labels: Vec<&str> =
-            between(offered, "\"", "\"").into_iter().filter(|text| !text.contains(',')).collect();
-        assert_eq!(labels, REASONS.map(schemas::reason::Reason::label));
+        operation.response(200, "A file of the pages", json!({}));
+        operation.response(304, "The browser's copy is the same", Value::Null);
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod live;
 pub(crate) mod page;
 pub(crate) mod payout;
+pub(crate) mod photo;
 pub(crate) mod rewards;
 pub(crate) mod status;
 pub(crate) mod uploads;

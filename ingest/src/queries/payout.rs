@@ -13,7 +13,8 @@ use crate::http::operation::one_of_or_null;
 macro_rules! payout_columns {
     () => {
         "t.blockchain_tx_hash, t.status::text as payout_status, t.confirmation_count, t.block_number, t.confirmed_at,
-         t.amount as payout_amount, coalesce(c.claimed_at, p.claimed_at) as claimed_at"
+         t.amount as payout_amount, coalesce(c.claimed_at, p.claimed_at) as claimed_at,
+         coalesce(p.state = 'waiting', false) and c.claimed_at is null and p.claimed_at is null as awaits_claim"
     };
 }
 pub(crate) use payout_columns;
@@ -40,6 +41,8 @@ pub(crate) struct Payout {
     pub(crate) confirmed_at: Option<DateTime<Utc>>,
     pub(crate) payout_amount: Option<Decimal>,
     pub(crate) claimed_at: Option<DateTime<Utc>>,
+    /// Whether it is granted, and is paid once it is claimed.
+    pub(crate) awaits_claim: bool,
 }
 
 impl Payout {

@@ -75,6 +75,7 @@ impl Reward {
             reason: reason.map(|(code, _)| code.to_owned()),
             detail: reason.map(|(_, sentence)| sentence.to_owned()),
             claimed_at: self.payout.claimed_at.map(instant),
+            awaits_claim: self.payout.awaits_claim,
             payout: self.payout.document(),
             created_at: instant(self.created_at),
             updated_at: instant(self.updated_at),
@@ -107,6 +108,8 @@ pub(crate) struct RewardItem {
     /// By you, or by itself where you prefer that
     #[schema(format = DateTime)]
     claimed_at: Option<String>,
+    /// Whether it is granted, and is paid once you claim it
+    awaits_claim: bool,
     payout: Option<PayoutDocument>,
     #[schema(format = DateTime)]
     created_at: String,

@@ -19,7 +19,7 @@ use crate::http::operation::{one_of, one_of_or_null};
 macro_rules! select_status {
     ($from:literal, $where:literal) => {
         concat!(
-            "select u.id, u.at as accepted_at, coalesce(o.updated_at, u.at) as updated_at,
+            "select u.id, u.at as accepted_at, o.vehicle_id, coalesce(o.updated_at, u.at) as updated_at,
                     coalesce(o.upload_status::text, 'uploaded') as upload_status,
                     m.verification_status::text as verification_status, m.rejection_reason, v.error_details,
                     v.id is not null as graded, v.processing_time is not null as was_read,
@@ -58,6 +58,7 @@ pub(crate) struct Status {
     pub(crate) id: Uuid,
     pub(crate) accepted_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    vehicle_id: Option<Uuid>,
     upload_status: String,
     verification_status: Option<String>,
     rejection_reason: Option<String>,
@@ -183,9 +184,11 @@ impl Status {
             total: self.total_amount,
             status: self.reward_status.clone(),
             claimed_at: self.payout.claimed_at.map(instant),
+            awaits_claim: self.payout.awaits_claim,
         });
         Upload {
             upload_id: self.id,
+            vehicle_id: self.vehicle_id,
             status: self.upload_status.clone(),
             stage: self.stage(),
             verdict: self.verdict(),
@@ -207,6 +210,8 @@ impl Status {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Upload {
     upload_id: Uuid,
+    /// Null until the tables have it
+    vehicle_id: Option<Uuid>,
     #[schema(schema_with = status)]
     status: String,
     #[schema(schema_with = stage)]
@@ -243,6 +248,8 @@ pub(crate) struct Reward {
     /// By you, or by itself where you prefer that
     #[schema(format = DateTime)]
     claimed_at: Option<String>,
+    /// Whether it is granted, and is paid once you claim it
+    awaits_claim: bool,
 }
 
 fn status() -> Schema {
@@ -286,6 +293,7 @@ pub(crate) mod tests {
             id: Uuid::from_u128(1),
             accepted_at: DateTime::UNIX_EPOCH,
             updated_at: DateTime::UNIX_EPOCH,
+            vehicle_id: None,
             upload_status: "uploaded".into(),
             verification_status: None,
             rejection_reason: None,
@@ -374,6 +382,7 @@ pub(crate) mod tests {
                 "unit",
                 "updated_at",
                 "upload_id",
+                "vehicle_id",
                 "verdict"
             ]
         );

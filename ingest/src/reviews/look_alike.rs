@@ -3,10 +3,10 @@
 use schemas::events::LookAlike;
 use sqlx::{PgConnection, PgPool};
 
-use super::Photo;
 use super::queue::{Reviewed, find};
 use crate::http::problem::{ApiError, NO_LOOK_ALIKE};
 use crate::http::request::{Dependency, Path};
+use crate::queries::photo::Photo;
 use crate::uploads::store::PhotoStore;
 
 /// The handler.

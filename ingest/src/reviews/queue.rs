@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::desk::Desk;
 use super::opinions::{Needs, Opinion};
-use super::{Photo, look_alike_path, photo_path};
+use super::{look_alike_path, photo_path};
 use crate::auth::admission::Caller;
 use crate::auth::keys::Role;
 use crate::http::problem::{
@@ -26,6 +26,7 @@ use crate::http::reply::Json;
 use crate::http::request::{Dependency, Path, PathParameter, uuid_schema};
 use crate::queries::page::{Page, PageQuery, Place};
 use crate::queries::payout::instant;
+use crate::queries::photo::Photo;
 use crate::uploads::store::PhotoStore;
 
 /// Readings of the vehicle that are shown beside the photo.

@@ -43,7 +43,8 @@ pub(crate) struct UploadForm {
     claimed_mileage: String,
     #[schema(pattern = "^(km|miles)$", required = false)]
     unit: String,
-    /// A vehicle of yours; the first use of a random (v4) or time-ordered (v7) id registers it. None: your default vehicle
+    /// A vehicle of yours, which was added before; where /v1/about says that it need not be, the first use of a random (v4) or time-ordered
+    /// (v7) id adds it. None: your default vehicle
     #[schema(required = false)]
     vehicle_id: Uuid,
     /// At most 5 minutes in the future

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
-use crate::http::problem::{ApiError, IDEMPOTENCY_KEY_REUSED, VEHICLE_NOT_FOUND};
+use crate::http::problem::{ApiError, IDEMPOTENCY_KEY_REUSED, VEHICLE_NOT_FOUND, VEHICLE_RETIRED};
 
 /// A reserved photo.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,7 @@ pub(crate) struct Seen {
     /// The photo that the idempotency key stands for.
     pub(crate) key_photo: Option<String>,
     pub(crate) vehicle_owner: Option<UserId>,
+    pub(crate) vehicle_retired: bool,
     /// The user's reservation of the photo, and whether its upload failed.
     pub(crate) earlier: Option<(Reserved, bool)>,
     pub(crate) holder: Option<FirstHolder>,
@@ -76,6 +77,15 @@ impl Seen {
         Ok(())
     }
 
+    /// Refuses a vehicle that is driven no more, and one that nobody has registered where that `must` be; before the photo is kept.
+    pub(crate) fn check_vehicle(&self, must: bool) -> Result<(), ApiError> {
+        match self.vehicle_owner {
+            None if must => Err(vehicle_not_found()),
+            Some(_) if self.vehicle_retired => Err(VEHICLE_RETIRED.error().field("vehicle_id")),
+            _ => Ok(()),
+        }
+    }
+
     /// The reservation of the same photo of the same user, unless its upload failed. A key that is not stored yet is stored by the
     /// transaction that reserves.
     pub(crate) fn settled(&self, question: &Question) -> Option<&Reserved> {
@@ -93,6 +103,7 @@ pub(crate) fn vehicle_not_found() -> ApiError {
 struct Row {
     key_photo: Option<String>,
     vehicle_owner: Option<Uuid>,
+    vehicle_retired: bool,
     upload_id: Option<Uuid>,
     event: Option<Vec<u8>>,
     reserved_at: Option<DateTime<Utc>>,
@@ -145,6 +156,7 @@ impl Row {
         Seen {
             key_photo: self.key_photo,
             vehicle_owner,
+            vehicle_retired: self.vehicle_retired,
             earlier,
             holder: holder
                 .map(|(upload, user)| FirstHolder { upload_id: UploadId(upload), user_id: UserId(user) }),
@@ -161,7 +173,7 @@ pub(crate) async fn look(pool: &PgPool, questions: &[Question]) -> Result<Vec<Se
     let vehicles: Vec<Uuid> = questions.iter().map(|question| question.vehicle.0).collect();
     let hashes: Vec<&str> = questions.iter().map(|question| question.image_hash.as_str()).collect();
     let rows: Vec<Row> = sqlx::query_as(
-        "select k.image_hash as key_photo, v.user_id as vehicle_owner,
+        "select k.image_hash as key_photo, v.user_id as vehicle_owner, v.retired_at is not null as vehicle_retired,
                 p.upload_id, p.event, p.reserved_at, p.published_at is not null as published,
                 coalesce(o.upload_status = 'failed', false) as failed,
                 f.user_id as holder_user, f.upload_id as holder_upload,

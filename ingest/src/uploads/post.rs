@@ -28,6 +28,7 @@ use crate::http::problem::{
     INVALID_FIELD, LOW_RESOLUTION, MALFORMED_FORM, MISSING_FIELD, NOT_PUBLISHED, PHOTO_REFUSED,
     PHOTO_STORE_UNAVAILABLE, PHOTO_TOO_LARGE, Problem, RATE_LIMITED, REPEATED_FIELD, TOO_MANY_PIXELS,
     TRUNCATED_IMAGE, UNKNOWN_FIELD, UNSUPPORTED_FORMAT, UNSUPPORTED_MEDIA_TYPE, VEHICLE_NOT_FOUND,
+    VEHICLE_RETIRED,
 };
 use crate::http::reply::Taken;
 use crate::http::request::{Dependency, Extract, Headers, Request, RequestBody, content_length, text};
@@ -57,6 +58,7 @@ pub(crate) const REFUSALS: &[Problem] = &[
     UNSUPPORTED_FORMAT,
     UNSUPPORTED_MEDIA_TYPE,
     VEHICLE_NOT_FOUND,
+    VEHICLE_RETIRED,
 ];
 
 /// What taking an upload works with.
@@ -72,6 +74,8 @@ pub(crate) struct Uploads {
     pub(crate) memory_each: Shares<UserId>,
     /// Where clients reach the gateway.
     pub(crate) base_url: String,
+    /// Whether a photo may name only a vehicle that its owner has registered.
+    pub(crate) vehicles_must_be_registered: bool,
 }
 
 /// Where an upload that is accepted can be followed.
@@ -195,6 +199,8 @@ impl Uploads {
         if let Some(reserved) = seen.settled(&question) {
             return Ok(reserved.clone());
         }
+        // Who names no vehicle drives the one that every account has.
+        seen.check_vehicle(self.vehicles_must_be_registered && vehicle != default_vehicle(user))?;
         let (bytes, object_key) = (photo.bytes.len(), PhotoStore::key(user, &question.image_hash));
         // Before the reservation: a reserved event may be published at any time, and its photo must be there then. A reservation
         // that fails now leaves a photo without an upload, under a key that the same photo sent again will have.

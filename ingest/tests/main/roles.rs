@@ -31,7 +31,7 @@ async fn token(bench: &Bench, user: UserId, role: Role) -> String {
 async fn object(bench: &Bench, path: &str, owner: UserId) -> String {
     let token = token(bench, owner, Role::Driver).await;
     match path {
-        "/v1/uploads/{id}" | "/v1/uploads/{id}/events" => {
+        "/v1/uploads/{id}" | "/v1/uploads/{id}/events" | "/v1/uploads/{id}/photo" => {
             let upload = bench.post(&token, &Form::photo(&jpeg(1))).await.json();
             upload["upload_id"].as_str().unwrap().to_owned()
         }

@@ -153,6 +153,8 @@ impl Bench {
         config.timeouts.poll = Duration::from_millis(20);
         // Tests sweep by hand, but for the one of the sweeper.
         config.timeouts.sweep = Duration::from_secs(86_400);
+        // Few tests are about vehicles.
+        config.vehicles_must_be_registered = false;
         change(&mut config);
         let metrics = GatewayMetrics::new().unwrap();
         let gateway = Gateway::new(

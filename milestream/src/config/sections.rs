@@ -129,6 +129,9 @@ pub struct Ingest {
     /// The header in which those proxies name the client: `x-forwarded-for`, or `forwarded` (RFC 7239). The other one is not read: a
     /// client can write it.
     pub forwarded_header: String,
+    /// A JSON file of wallets that the gateway signs for, a list of `{"name", "key"}`: whoever asks is signed in with them, so that this
+    /// is for a developer's machine. Refused on mainnet. Empty: none.
+    pub development_wallets_file: String,
     /// Origins whose pages may read responses, e.g. `https://app.example`; the gateway's own need not be named.
     pub cors_origins: Vec<String>,
     /// Requests a user may make in a minute.
@@ -139,6 +142,15 @@ pub struct Ingest {
     pub uploads_per_user_per_day: u32,
     /// Uploads an address may send in an hour.
     pub uploads_per_address_per_hour: u32,
+}
+
+/// What drivers drive.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Vehicles {
+    /// Whether a photo may name only a vehicle that its owner has added; otherwise the first photo of a vehicle adds it.
+    pub must_be_registered: bool,
 }
 
 /// What waits for a person.
@@ -322,11 +334,18 @@ impl Default for Ingest {
             trusted_proxies: Vec::new(),
             forwarded_header: "x-forwarded-for".into(),
             cors_origins: Vec::new(),
+            development_wallets_file: String::new(),
             requests_per_user_per_minute: 120,
             requests_per_address_per_minute: 300,
             uploads_per_user_per_day: 20,
             uploads_per_address_per_hour: 60,
         }
+    }
+}
+
+impl Default for Vehicles {
+    fn default() -> Self {
+        Self { must_be_registered: true }
     }
 }
 

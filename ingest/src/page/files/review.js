@@ -1,6 +1,9 @@
 // The reviewers' page: takes an item of the queue, shows it, sends the decision, and goes on with the next. Everything that is shown comes
 // by `textContent`: nothing that a driver or a photo says is ever read as HTML.
 
+import { forget, session, token } from "./api.js";
+
+// A token that was pasted; who signed in with a wallet has a session instead.
 const TOKEN = "milestream.token";
 // What a person may turn a photo down for; the digit that chooses it is its place.
 const REASONS = [
@@ -22,6 +25,8 @@ const EMPTY_WAIT_S = 15;
 
 const by = (id) => document.getElementById(id);
 
+// Whether the session of this browser turned out to be no reviewer's.
+let isRefused = false;
 let item = null;
 let picture = null;
 let unit = "km";
@@ -47,10 +52,13 @@ function say(text, isError = false) {
   by("status").classList.toggle("error", isError);
 }
 
+const isSignedIn = () => sessionStorage.getItem(TOKEN) !== null || (session() !== null && !isRefused);
+const bearer = async () => sessionStorage.getItem(TOKEN) ?? token();
+
 async function call(method, path, body) {
   const response = await fetch(path, {
     method,
-    headers: { authorization: `Bearer ${sessionStorage.getItem(TOKEN)}` },
+    headers: { authorization: `Bearer ${await bearer()}` },
     body: body === undefined ? undefined : JSON.stringify(body),
     cache: "no-store",
     credentials: "omit",
@@ -63,7 +71,17 @@ async function call(method, path, body) {
   throw new Problem(response.status, document);
 }
 
+// Ends the session too, where it was not the gateway that refused it.
+async function leave() {
+  if (sessionStorage.getItem(TOKEN) === null && session()) {
+    await call("POST", "/v1/auth/logout").catch(() => {});
+    forget();
+  }
+  signOut();
+}
+
 function signOut(why) {
+  if (sessionStorage.getItem(TOKEN) === null) isRefused = true;
   sessionStorage.removeItem(TOKEN);
   clearTimeout(waiting);
   item = null;
@@ -76,6 +94,7 @@ function signOut(why) {
 function show(which) {
   by("sign-in").hidden = which !== "sign-in";
   by("desk").hidden = which !== "desk";
+  by("nothing").hidden = which !== "nothing";
   by("sign-out").hidden = which === "sign-in";
 }
 
@@ -281,7 +300,7 @@ async function run(action) {
     await action();
   } catch (error) {
     const again = error.retryAfter ? ` Try again in ${error.retryAfter} s.` : "";
-    if (sessionStorage.getItem(TOKEN)) say(`${error.message}.${again}`.replace("..", "."), true);
+    if (isSignedIn()) say(`${error.message}.${again}`.replace("..", "."), true);
     // What another person has decided or holds is not to be looked at any longer.
     if (error instanceof Problem && [409, 410].includes(error.status) && item) {
       passed.add(item.upload_id);
@@ -359,17 +378,17 @@ by("reject").addEventListener("click", askReason);
 by("another").addEventListener("click", keys.p);
 by("next").addEventListener("click", pass);
 by("unit").addEventListener("click", keys.u);
-by("sign-out").addEventListener("click", () => signOut());
-by("sign-in").addEventListener("submit", (event) => {
+by("sign-out").addEventListener("click", leave);
+by("by-token").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem(TOKEN, by("token").value.trim());
-  show("nothing");
+  show("loading");
   run(next);
 });
 window.addEventListener("resize", draw);
 
-if (sessionStorage.getItem(TOKEN)) {
-  show("nothing");
+if (isSignedIn()) {
+  show("loading");
   run(next);
 } else {
   signOut();

@@ -1,0 +1,126 @@
+// A driver: signs in, adds a vehicle, sends two photos, claims the reward, sees it paid, and ends another session.
+
+import { utimesSync, copyFileSync, mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { assert, DESK, gateway, look, PHONE, photo, signIn, walk } from "./steps.mjs";
+
+const NORA = "Nora, who is new";
+
+// A sample photo, taken some days ago as its file says.
+function taken(name, daysAgo) {
+  const file = join(mkdtempSync(join(tmpdir(), "milestream-photo-")), name);
+  copyFileSync(photo(name), file);
+  const at = new Date(Date.now() - daysAgo * 86_400_000);
+  utimesSync(file, at, at);
+  return file;
+}
+
+async function sendPhoto(page, file) {
+  await page.attach("#photo", file);
+  await page.press("Send photo");
+  await page.shows("Your photo is on its way.");
+}
+
+await walk(async (person) => {
+  const page = await person(PHONE);
+  await page.open(`${gateway}/`);
+  await page.shows("Sample drivers");
+  await look(page, "sign-in");
+  await page.press(`Sign in as ${NORA}`);
+  await page.shows("Add your vehicle first");
+  await look(page, "photos-new-driver");
+
+  // Rewards are to wait until they are claimed.
+  await page.press("Account");
+  await page.shows("Pay rewards without my claiming them");
+  await page.press("Pay rewards without my claiming them\nIt holds for photos that you send from then on.");
+  await page.press("Save", "[aria-labelledby=of-preferences]");
+  await page.shows("Saved.");
+
+  await page.press("Vehicles");
+  await page.shows("No vehicles yet");
+  await look(page, "vehicles-none");
+  await page.press("Add vehicle", "main");
+  await page.type("Name", "Blue van");
+  await look(page, "vehicle-add");
+  await page.press("Add vehicle", "dialog");
+  await page.shows("Blue van");
+  await look(page, "vehicles");
+
+  await page.press("Photos");
+  await page.shows("Choose a photo");
+  await page.attach("#photo", taken("drum-1.jpg", 9));
+  await page.shows("Send photo");
+  await look(page, "photo-chosen");
+  await page.press("Send photo");
+  await page.shows("Starting point");
+  await sendPhoto(page, taken("drum-2.jpg", 2));
+  await page.shows("Ready to claim");
+  await look(page, "photos");
+
+  await page.press("Rewards");
+  await page.shows("3.33 B3TR");
+  await look(page, "rewards-to-claim");
+  await page.press("Claim");
+  await page.shows("Claimed. The payment follows shortly.");
+  await page.press("Photos");
+  // Live, without loading the page again.
+  await page.shows("Paid");
+  await look(page, "photos-paid");
+  await page.pressFound(`document.querySelector("a.row")`, "the photo that was paid");
+  await page.until(`document.querySelector("figure.photo img")?.naturalWidth > 0`, "the photo itself");
+  await page.shows("Transaction");
+  await look(page, "photo-paid");
+  await page.press("Rewards");
+  await page.shows("Earned so far");
+  await look(page, "rewards");
+
+  // A photo that is turned down says why.
+  await page.press("Photos");
+  await page.shows("Choose a photo");
+  await sendPhoto(page, taken("blurred.jpg", 1));
+  await page.shows("Blurred");
+  await page.pressFound(`document.querySelector("a.row")`, "the photo that was turned down");
+  await page.shows("hold the phone still");
+  await look(page, "photo-turned-down");
+
+  // What is no photo is refused before it is sent, and what is none in truth by the gateway.
+  await page.press("Photos");
+  await page.shows("Choose a photo");
+  await page.attach("#photo", photo("not-a-photo.jpg"));
+  await page.press("Send photo");
+  await page.until(`document.getElementById("notice").classList.contains("error")`, "the refusal");
+  await look(page, "photo-refused");
+
+  // Another device, whose session the first one ends.
+  const other = await person(DESK);
+  await signIn(other, NORA);
+  await page.press("Account");
+  await page.shows("End session");
+  await look(page, "account");
+  await page.press("End session");
+  await page.shows("The session has ended.");
+  await other.press("Rewards");
+  await other.shows("Your session has ended. Please sign in again.");
+
+  // Without a network the page says so, and goes on by itself.
+  await page.send("Network.emulateNetworkConditions", { offline: true, latency: 0, downloadThroughput: 0, uploadThroughput: 0 });
+  await page.press("Rewards");
+  await page.shows("You are offline.");
+  await page.shows("Try again");
+  await look(page, "offline");
+  await page.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
+  await page.press("Try again");
+  await page.shows("Earned so far");
+
+  // By the keyboard alone: the first key leads past the navigation.
+  await page.open(`${gateway}/?keyboard#/vehicles`);
+  await page.shows("Blue van");
+  await page.key("Tab", { number: 9 });
+  assert.equal(await page.value("document.activeElement.innerText"), "Skip to the content");
+
+  await page.press("Sign out");
+  await page.shows("You are signed out.");
+  assert.equal(await page.value(`localStorage.getItem("milestream.session")`), null);
+});

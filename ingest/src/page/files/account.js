@@ -1,0 +1,138 @@
+// The account: profile, wallets, sessions and preferences.
+
+import { all, get, send } from "./api.js";
+import { ask, badge, button, el, field, fill, notify, option, tick } from "./dom.js";
+import { setAutomatic } from "./rewards.js";
+import { linkChoices } from "./sign_in.js";
+import { T } from "./texts.js";
+
+const A = T.account;
+
+const section = (id, title, more, ...parts) =>
+  el("section", { class: "card", "aria-labelledby": id }, el("div", { class: "title" }, el("h2", { id }, title), more), parts);
+
+// A form that saves with a button of its own.
+function saving(parts, save) {
+  const submit = el("button", { type: "submit", class: "primary" }, T.save);
+  const form = el("form", {}, parts, el("div", { class: "actions start" }, submit));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (submit.getAttribute("aria-disabled") === "true") return;
+    submit.setAttribute("aria-disabled", "true");
+    try {
+      await save();
+      notify(T.saved);
+    } catch (error) {
+      notify(T.problem(error), true);
+    } finally {
+      submit.removeAttribute("aria-disabled");
+    }
+  });
+  return form;
+}
+
+function profile(me) {
+  const name = el("input", { value: me.username ?? "", minLength: 3, maxLength: 100, required: true, autocomplete: "nickname" });
+  const email = el("input", { type: "email", value: me.email ?? "", maxLength: 254, autocomplete: "email" });
+  return saving([field(A.name, name), field(A.email, email, A.emailHint)], () =>
+    send("PATCH", "/v1/me", { username: name.value.trim(), email: email.value.trim() || null }));
+}
+
+function wallets(app, place, changed) {
+  return fill(place, async () => {
+    const items = await all("/v1/wallets");
+    const row = (wallet) => {
+      const path = `/v1/wallets/${wallet.wallet_id}`;
+      const act = async (method, body) => {
+        await send(method, path, body);
+        await changed();
+      };
+      const sub = [wallet.balance && A.balance(T.b3tr(wallet.balance)), !wallet.verified_at && A.unproven].filter(Boolean).join(" · ");
+      return el("li", {}, el("div", { class: "row" },
+        el("span", { class: "row-main" }, el("code", { class: "row-title", title: wallet.address }, T.short(wallet.address)), sub ? el("span", { class: "row-sub" }, sub) : null),
+        el("span", { class: "row-side actions" },
+          wallet.is_primary ? badge({ text: A.primary, tone: "good" }) : [
+            wallet.verified_at ? button(A.makePrimary, () => act("PATCH", { is_primary: true })) : null,
+            button(A.remove, () => ask(A.removeTitle, el("p", {}, A.removeText), A.remove, () => act("DELETE"), "danger"), "quiet"),
+          ])));
+    };
+    return el("ul", { class: "rows" }, items.map(row));
+  });
+}
+
+// What a browser says of itself, shortened to what a person knows it by.
+function device(agent) {
+  if (!agent) return A.unknownDevice;
+  const system = [["Android", "Android"], ["iPhone|iPad", "iOS"], ["Windows", "Windows"], ["Mac OS", "macOS"], ["Linux", "Linux"]].find(([mark]) => new RegExp(mark).test(agent))?.[1];
+  const browser = [["Edg/", "Edge"], ["Firefox/", "Firefox"], ["HeadlessChrome|Chrome/", "Chrome"], ["Safari/", "Safari"]].find(([mark]) => new RegExp(mark).test(agent))?.[1];
+  return [browser, system].filter(Boolean).join(", ") || agent.slice(0, 40);
+}
+
+function sessions(place) {
+  return fill(place, async () => {
+    const items = await all("/v1/sessions");
+    items.sort((a, b) => Number(b.current) - Number(a.current));
+    const row = (one) => el("li", {}, el("div", { class: "row" },
+      el("span", { class: "row-main" },
+        el("span", { class: "row-title" }, device(one.user_agent)),
+        el("span", { class: "row-sub" }, [one.ip_address, A.sessionSince(T.when(one.created_at))].filter(Boolean).join(" · "))),
+      el("span", { class: "row-side" }, one.current ? badge({ text: A.current, tone: "good" }) : button(A.end, async () => {
+        await send("DELETE", `/v1/sessions/${one.session_id}`);
+        notify(A.ended);
+        await sessions(place);
+      }))));
+    return el("ul", { class: "rows" }, items.map(row));
+  });
+}
+
+export function applyTheme(theme) {
+  localStorage.setItem("milestream.theme", theme);
+  if (theme === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+}
+
+// What is kept of somebody's preferences and has no effect yet is not offered; it stays as it is.
+function preferences(held) {
+  const auto = tick(A.autoClaim, held.reward_preferences.auto_claim, A.autoClaimHint);
+  const theme = el("select", {}, Object.entries(A.themes).map(([value, text]) => option(value, text, value === held.dashboard_settings.theme)));
+  return saving([auto.row, field(A.theme, theme)], async () => {
+    const wanted = structuredClone(held);
+    wanted.reward_preferences.auto_claim = auto.input.checked;
+    wanted.dashboard_settings.theme = theme.value;
+    Object.assign(held, await send("PUT", "/v1/preferences", wanted));
+    setAutomatic(held.reward_preferences.auto_claim);
+    applyTheme(held.dashboard_settings.theme);
+  });
+}
+
+export function accountView(app, signal) {
+  const [ofProfile, ofWallets, ofSessions, ofPreferences] = [0, 1, 2, 3].map(() => el("div", {}));
+  const reloadWallets = async () => {
+    await wallets(app, ofWallets, reloadWallets);
+    notify(T.saved);
+  };
+  const link = () => {
+    const dialog = el("dialog", { "aria-labelledby": "link-title", onclose: () => dialog.remove() });
+    const linked = async () => {
+      dialog.close();
+      await reloadWallets();
+    };
+    const found = linkChoices(app.about, linked);
+    dialog.append(el("h2", { id: "link-title" }, A.addWallet), el("p", {}, found.length > 0 ? A.addWalletText : T.signIn.noneText), ...found,
+      el("div", { class: "actions" }, button(T.cancel, () => dialog.close(), "quiet")));
+    document.body.append(dialog);
+    dialog.showModal();
+  };
+  fill(ofProfile, async () => profile(await get("/v1/me", { signal })));
+  wallets(app, ofWallets, reloadWallets);
+  sessions(ofSessions);
+  fill(ofPreferences, async () => preferences(await get("/v1/preferences", { signal })));
+  return [
+    el("h1", {}, A.title),
+    el("div", { class: "cards" },
+      section("of-wallets", A.wallets, button(A.addWallet, link), ofWallets),
+      section("of-sessions", A.sessions, null, ofSessions),
+      section("of-profile", A.profile, null, ofProfile),
+      section("of-preferences", A.preferences, null, ofPreferences)),
+  ];
+}
