@@ -84,8 +84,8 @@ fn photos() -> Vec<Route<Gateway>> {
         get("/v1/uploads/{id}", ACCOUNT, "What became of an upload", queries::uploads::show),
         get("/v1/uploads/{id}/events", ACCOUNT, "An upload's progress as server-sent events", queries::live::events)
             .description(
-                "stage, decided, reward, and payout with each confirmation until the reward is settled; \
-                 data is an Upload.",
+                "stage, decided, reward, which comes again where it waits for a claim, and payout with each confirmation \
+                 until the reward is settled; data is an Upload.",
             )
             .refuses(&[BUSY]),
         post("/v1/uploads/{id}/appeal", PERSON, "Ask for a person to look at a rejected photo", reviews::appeal)

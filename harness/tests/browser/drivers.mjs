@@ -22,7 +22,23 @@ async function sendPhoto(page, file) {
   await page.shows("Your photo is on its way.");
 }
 
+// A wallet as VeWorld puts it into a page; its owner refuses to sign.
+const REFUSING = `window.vechain = { newConnexSigner: (genesis) => ({ signCert: async ({ purpose }) => {
+  window.asked = { genesis, purpose };
+  throw new Error("You have refused to sign.");
+} }) }`;
+
 await walk(async (person) => {
+  const owner = await person(DESK);
+  await owner.send("Page.addScriptToEvaluateOnNewDocument", { source: REFUSING });
+  await owner.open(`${gateway}/`);
+  await owner.shows("It costs nothing and moves nothing.");
+  await look(owner, "sign-in-veworld");
+  await owner.press("Sign in with VeWorld");
+  await owner.shows("You have refused to sign.");
+  const { network } = await (await fetch(`${gateway}/v1/about`)).json();
+  assert.deepEqual(await owner.value("window.asked"), { genesis: network.genesis_id, purpose: "identification" });
+
   const page = await person(PHONE);
   await page.open(`${gateway}/`);
   await page.shows("Sample drivers");

@@ -1,5 +1,6 @@
 //! The pages in a real browser, on the whole system: a driver from the first click to the claimed and paid reward, and reviewers at their
-//! desk. The steps are in `drivers.mjs` and `reviewers.mjs` beside this file; what they saw is kept as pictures in `.local/logs/pages-pictures`.
+//! desk. The steps are in `drivers.mjs` and `reviewers.mjs` beside this file; what they saw is kept as pictures in
+//! `.local/logs/pages-pictures`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -51,6 +51,9 @@ fn milestones(status: &Status) -> Vec<Milestone> {
     let mut reached = vec![(5 * STEP, "decided")];
     let Some(reward) = status.reward() else { return reached };
     reached.push((6 * STEP, "reward"));
+    if status.awaits_claim() {
+        reached.push((6 * STEP + 1, "reward"));
+    }
     if let Some(confirmations) = status.confirmations() {
         reached.push((7 * STEP + u64::from(confirmations).min(STEP - 1), "payout"));
     }
@@ -238,13 +241,21 @@ impl Following {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queries::status::tests::{cancelled, graded, paid, received, verified};
+    use crate::queries::status::tests::{cancelled, graded, granted, paid, received, verified};
 
     #[test]
     fn ids_grow_with_every_state_that_an_upload_can_reach() {
         let states = [received(), graded(), verified(), paid(0), paid(7), paid(12)];
         let ids: Vec<u64> = states.iter().map(|status| milestones(status).last().unwrap().0).collect();
         assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
+    }
+
+    #[test]
+    fn a_reward_that_is_to_be_claimed_is_sent_again() {
+        let ids: Vec<u64> = milestones(&granted(true)).iter().map(|(id, _)| *id).collect();
+        assert_eq!(ids, [5 * STEP, 6 * STEP, 6 * STEP + 1]);
+        assert_eq!(milestones(&granted(false)).len(), 2);
+        assert!(!is_final(&granted(true), true));
     }
 
     #[test]

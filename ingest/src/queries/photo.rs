@@ -1,38 +1,105 @@
-//! `GET /v1/uploads/{id}/photo`: the photo of one's own upload, as it was received.
-
-use std::sync::Arc;
+//! `GET /v1/uploads/{id}/photo`: the photo of one's own upload, as it was received. A photo goes out piece by piece: however many are asked
+//! for at once by those who read slowly, a few pieces of each are in memory.
 
 use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream;
 use schemas::ids::UploadId;
 use sqlx::PgPool;
-use warp::http::StatusCode;
-use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use warp::reply::Response;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use warp::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use warp::reply::{Reply as _, Response};
 
+use super::heic;
 use crate::auth::admission::Caller;
 use crate::http::operation::Operation;
 use crate::http::problem::{ApiError, INTERNAL, PHOTO_STORE_UNAVAILABLE, Problem, UPLOAD_NOT_FOUND};
 use crate::http::reply::Reply;
 use crate::http::request::{Dependency, NoQuery, Path};
-use crate::uploads::post::Uploads;
 use crate::uploads::store::PhotoStore;
 
 /// What the route itself refuses.
 pub(crate) const REFUSALS: &[Problem] = &[PHOTO_STORE_UNAVAILABLE];
+/// What browsers other than Safari do not show.
+const HEIC: &str = "image/heic";
+/// Pieces that wait for a slow client.
+const WAITING: usize = 2;
 
-/// A photo as it was received.
+type Piece = Result<Bytes, object_store::Error>;
+
+/// A photo as it was received; one that browsers do not show, as a JPEG of the same pixels.
 pub(crate) struct Photo {
-    pub(crate) bytes: Bytes,
-    pub(crate) mime_type: String,
+    length: u64,
+    mime_type: String,
+    pieces: Pieces,
+}
+
+/// What the task that reads has read. The task ends with it.
+struct Pieces {
+    read: mpsc::Receiver<Piece>,
+    _reading: JoinSet<()>,
+}
+
+impl Photo {
+    /// Opens it in the store; its type follows from its first bytes where it is not known.
+    pub(crate) async fn open(
+        photos: &PhotoStore,
+        key: &str,
+        mime_type: Option<String>,
+    ) -> Result<Self, ApiError> {
+        let (length, mut content) = photos.pieces(key).await?;
+        let first =
+            content.next().await.transpose().map_err(|error| PHOTO_STORE_UNAVAILABLE.caused_by(error))?;
+        let mime_type = mime_type.unwrap_or_else(|| kind(first.as_deref().unwrap_or_default()).to_owned());
+        if mime_type == HEIC {
+            drop(content);
+            return Self::made(heic::to_jpeg(photos.read(key).await?).await?, "image/jpeg");
+        }
+        let (sender, read) = mpsc::channel(WAITING);
+        let mut reading = JoinSet::new();
+        reading.spawn(async move {
+            let mut pieces = stream::iter(first.map(Ok)).chain(content);
+            while let Some(piece) = pieces.next().await {
+                // The client has gone, or what is left cannot be read.
+                let is_last = piece.is_err();
+                if sender.send(piece).await.is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Ok(Self { length, mime_type, pieces: Pieces { read, _reading: reading } })
+    }
+
+    /// One that was made here.
+    fn made(bytes: Bytes, mime_type: &str) -> Result<Self, ApiError> {
+        let (length, (sender, read)) = (bytes.len() as u64, mpsc::channel(1));
+        sender.try_send(Ok(bytes)).map_err(|error| INTERNAL.caused_by(error))?;
+        Ok(Self { length, mime_type: mime_type.to_owned(), pieces: Pieces { read, _reading: JoinSet::new() } })
+    }
+}
+
+/// The type of a photo by its first bytes: it was one of four when it was taken.
+fn kind(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => HEIC,
+        [0xFF, 0xD8, ..] => "image/jpeg",
+        [0x89, b'P', ..] => "image/png",
+        _ => "image/webp",
+    }
 }
 
 impl Reply for Photo {
     fn into_response(self) -> Result<Response, ApiError> {
         let kind = HeaderValue::from_str(&self.mime_type).map_err(|error| INTERNAL.caused_by(error))?;
-        let mut response = Response::new(self.bytes.into());
-        *response.status_mut() = StatusCode::OK;
+        let pieces = stream::unfold(self.pieces, |mut pieces| async move {
+            let piece = pieces.read.recv().await?;
+            Some((piece, pieces))
+        });
+        let mut response = warp::reply::stream(pieces).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, kind);
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(self.length));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Ok(response)
@@ -49,7 +116,7 @@ impl Reply for Photo {
 /// The route.
 pub(crate) async fn show(
     Dependency(pool): Dependency<PgPool>,
-    Dependency(uploads): Dependency<Arc<Uploads>>,
+    Dependency(photos): Dependency<PhotoStore>,
     caller: Caller,
     _: NoQuery,
     Path(upload): Path<UploadId>,
@@ -64,8 +131,5 @@ pub(crate) async fn show(
     .fetch_optional(&pool)
     .await?;
     let hash = hash.ok_or_else(|| UPLOAD_NOT_FOUND.error())?;
-    let bytes = uploads.photos.read(&PhotoStore::key(caller.user, &hash)).await?;
-    // It passed this check when it was taken.
-    let mime_type = uploads.check.check(&bytes).map_err(|fault| INTERNAL.caused_by(fault.detail))?;
-    Ok(Photo { bytes, mime_type: mime_type.to_owned() })
+    Photo::open(&photos, &PhotoStore::key(caller.user, &hash), None).await
 }

@@ -169,6 +169,11 @@ impl Status {
         self.distance_km.is_some_and(|km| km > Decimal::ZERO)
     }
 
+    /// Whether the reward is granted, and is paid once it is claimed.
+    pub(crate) fn awaits_claim(&self) -> bool {
+        self.payout.awaits_claim
+    }
+
     /// Confirmations of the newest transaction; none before there is one.
     pub(crate) fn confirmations(&self) -> Option<u32> {
         self.payout.confirmations()
@@ -341,6 +346,16 @@ pub(crate) mod tests {
                 claimed_at: Some(DateTime::UNIX_EPOCH),
                 ..Payout::default()
             },
+            ..verified()
+        }
+    }
+
+    pub(crate) fn granted(awaits_claim: bool) -> Status {
+        let payout = Payout { awaits_claim, ..Payout::default() };
+        Status {
+            reward_id: Some(Uuid::from_u128(2)),
+            reward_status: Some("pending".into()),
+            payout,
             ..verified()
         }
     }

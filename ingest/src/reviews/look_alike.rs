@@ -21,8 +21,7 @@ pub(crate) async fn look_alike(
     let (image_hash, mime_type) =
         file(&mut connection, &other).await?.ok_or_else(|| NO_LOOK_ALIKE.error())?;
     drop(connection);
-    let bytes = photos.read(&PhotoStore::key(other.user_id, &image_hash)).await?;
-    Photo::shown(bytes, &mime_type).await
+    Photo::open(&photos, &PhotoStore::key(other.user_id, &image_hash), Some(mime_type)).await
 }
 
 /// Hash and type of the other photo's file; none until the sink has seen its upload.

@@ -9,7 +9,6 @@ mod desk;
 mod expire;
 mod look_alike;
 mod opinions;
-mod photo;
 mod queue;
 
 use std::str::FromStr;
@@ -28,7 +27,6 @@ pub(crate) use self::decide::post;
 pub(crate) use self::desk::Desk;
 pub use self::expire::{ExpireError, expire};
 pub(crate) use self::look_alike::look_alike;
-pub(crate) use self::photo::Photo;
 pub(crate) use self::queue::{list, photo, show};
 use crate::http::operation::{one_of, one_of_or_null};
 use crate::http::problem::{

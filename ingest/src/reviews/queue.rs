@@ -335,6 +335,5 @@ pub(crate) async fn photo(
     let row = find(&mut connection, upload, false).await?;
     drop(connection);
     let header = &row.record.header;
-    let bytes = photos.read(&header.object_key).await?;
-    Photo::shown(bytes, &header.mime_type).await
+    Photo::open(&photos, &header.object_key, Some(header.mime_type.clone())).await
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -130,6 +131,18 @@ impl PhotoStore {
     /// [`StoreError::Store`].
     pub async fn read(&self, key: &str) -> Result<Bytes, StoreError> {
         Ok(self.store.get(&Path::from(key)).await?.bytes().await?)
+    }
+
+    /// The object's size and its content, piece by piece.
+    ///
+    /// # Errors
+    /// [`StoreError::Store`].
+    pub(crate) async fn pieces(
+        &self,
+        key: &str,
+    ) -> Result<(u64, BoxStream<'static, Result<Bytes, object_store::Error>>), StoreError> {
+        let found = self.store.get(&Path::from(key)).await?;
+        Ok((found.meta.size, found.into_stream()))
     }
 
     /// Keeps a photo on the local disk, durably: the file is flushed before it has its name (a photo that is already there is never

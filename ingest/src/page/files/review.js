@@ -48,7 +48,7 @@ class Problem extends Error {
 }
 
 function say(text, isError = false) {
-  by("status").textContent = text;
+  by("status").textContent = text.charAt(0).toUpperCase() + text.slice(1);
   by("status").classList.toggle("error", isError);
 }
 
@@ -186,11 +186,10 @@ function fill() {
       return row;
     }),
   );
-  by("history").replaceChildren(
-    ...item.history.map((earlier) =>
-      cells([date(earlier.accepted_at), `${earlier.mileage ?? "–"} ${earlier.unit ?? ""}`, earlier.status]),
-    ),
+  const history = item.history.map((earlier) =>
+    cells([date(earlier.accepted_at), `${earlier.mileage ?? "–"} ${earlier.unit ?? ""}`, earlier.status]),
   );
+  by("history").replaceChildren(...(history.length > 0 ? history : [cells(["none", "", ""])]));
 }
 
 // ---- the photo ----

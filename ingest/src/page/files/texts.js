@@ -1,10 +1,10 @@
 // Every text of the drivers' pages, and how numbers and times are written.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
-const clock = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" };
-const dateTime = new Intl.DateTimeFormat("en", clock);
-const otherYear = new Intl.DateTimeFormat("en", { ...clock, year: "numeric" });
-const dateOnly = new Intl.DateTimeFormat("en", { dateStyle: "medium" });
+const clock = { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" };
+const dateTime = new Intl.DateTimeFormat("en-GB", clock);
+const otherYear = new Intl.DateTimeFormat("en-GB", { ...clock, year: "numeric" });
+const dateOnly = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium" });
 
 // A decimal of the gateway, exact: no digit goes through a binary fraction.
 const decimal = (text, least) => {
@@ -20,18 +20,14 @@ export const T = {
   cancel: "Cancel",
   save: "Save",
   again: "Try again",
-  back: "Back",
   more: "Show more",
   loading: "Loading",
-  copy: "Copy",
-  copied: "Copied.",
   saved: "Saved.",
   offline: "You are offline. What you see may be out of date; it goes on by itself when you are back.",
   signOut: "Sign out",
   signedOut: "You are signed out.",
   sessionEnded: "Your session has ended. Please sign in again.",
 
-  number: (value) => whole.format(Number(value)),
   mileage: (value, unit) => `${whole.format(Number(value))} ${unit ?? ""}`.trim(),
   km: (value) => `${whole.format(Number(value))} km`,
   b3tr: (value) => `${decimal(value, 2)} B3TR`,
@@ -103,7 +99,6 @@ export const T = {
     reward: "Reward",
     sentAt: "Sent",
     ofVehicle: "Vehicle",
-    confidence: "Confidence",
     payment: "Payment",
     unnamed: "My vehicle",
     unread: "Not read yet",
@@ -196,9 +191,6 @@ export const T = {
     },
     confirmations: (count) => `${count} of 12 confirmations`,
     transaction: "Transaction",
-    base: "Distance",
-    bonus: "Bonus",
-    cut: "Granted",
     forPhoto: "Open the photo",
   },
 
