@@ -1,6 +1,6 @@
-//! VeChain as a library: transaction bytes and ids, amounts, signers (an encrypted local keystore, AWS KMS, others over HTTP), what wallets sign to show who
-//! they are, a typed client of a Thor node's REST API, the calls and events of the VeBetterDAO contracts, and the core of a watcher that
-//! follows blocks by id.
+//! VeChain as a library: transaction bytes and ids, amounts, signers (an encrypted local keystore, AWS KMS, others over HTTP), what
+//! wallets sign to show who they are, a typed client of a Thor node's REST API, the calls and events of the VeBetterDAO contracts, and
+//! the core of a watcher that follows blocks by id.
 //!
 //! Nothing here knows Kafka, a database or a reward: a payout is a list of clauses, an id and a receipt.
 //!

@@ -1,5 +1,5 @@
-//! `POST /v1/uploads/{id}/appeal`: a driver asks for a person to look at a photo that a rule has turned down. Once per upload: what a person has
-//! decided stands.
+//! `POST /v1/uploads/{id}/appeal`: a driver asks for a person to look at a photo that a rule has turned down. Once per upload: what a
+//! person has decided stands.
 
 use std::sync::Arc;
 
