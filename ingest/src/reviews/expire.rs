@@ -1,5 +1,5 @@
-//! What nobody has appealed in time is taken away, and a review that nobody decides in time ends all the same: the driver is told to send a new photo. It is turned down for no fault of
-//! theirs, and goes out as a person's decision does.
+//! What nobody has appealed in time is taken away, and a review that nobody decides in time ends all the same: the driver is told to send a
+//! new photo. It is turned down for no fault of theirs, and goes out as a person's decision does.
 
 use std::time::Duration;
 
@@ -40,8 +40,9 @@ impl From<OutboxError> for ExpireError {
     }
 }
 
-/// Takes away what was rejected too long ago to be appealed; ends the reviews that were opened `time_out` ago or earlier and that nobody has decided, and returns how many. `schema_id` is the
-/// registry's of `OdometerRead`. It may be cut off, and run by several processes at once.
+/// Takes away what was rejected too long ago to be appealed; ends the reviews that were opened `time_out` ago or earlier and that nobody
+/// has decided, and returns how many. `schema_id` is the registry's of `OdometerRead`. It may be cut off, and run by several processes at
+/// once.
 ///
 /// # Errors
 /// [`ExpireError`].

@@ -1,5 +1,5 @@
-//! What waits for a person, and what may yet: the upload as it was read, stored in the transaction of the decision that asks for one, or that
-//! turns it down in a way that its driver may appeal against.
+//! What waits for a person, and what may yet: the upload as it was read, stored in the transaction of the decision that asks for one, or
+//! that turns it down in a way that its driver may appeal against.
 
 use runtime::StageError;
 use schemas::events::{OdometerRead, Verdict};
