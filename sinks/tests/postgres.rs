@@ -144,6 +144,42 @@ async fn what_a_person_has_decided_is_filled_with_who_when_and_what_was_noted_wh
 }
 
 #[tokio::test]
+async fn what_a_person_says_after_an_appeal_stands_over_the_rules_verdict_and_its_kilometres_count() {
+    for person_first in [false, true] {
+        let schema = Schema::new().await;
+        let (sink, story) = (sink(&schema).await, Story::new(1, 1));
+        let UploadEvent::Decided(mut person) = story.decided(Verdict::Verified, None) else {
+            panic!("a decision")
+        };
+        person.review = Some(schemas::events::Review {
+            reviewer_id: UserId(uuid::Uuid::from_u128(77)),
+            decided_at: Micros(1_704_240_000_000_000),
+            mileage: Some(rust_decimal::Decimal::from(10_010)),
+            unit: None,
+            reason: None,
+            notes: None,
+        });
+        let mut verdicts =
+            [story.decided(Verdict::Rejected, Some(Reason::Rollback)), UploadEvent::Decided(person)];
+        if person_first {
+            verdicts.reverse();
+        }
+        for verdict in verdicts {
+            write(&sink, [verdict]).await;
+        }
+        let (mileage, upload) =
+            (&schema.rows("mileage_data").await[0], &schema.rows("odometer_uploads").await[0]);
+        assert_eq!(
+            (&mileage["verification_status"], &mileage["rejection_reason"]),
+            (&json!("approved"), &Value::Null)
+        );
+        assert_eq!(upload["upload_status"], "verified");
+        assert_eq!(schema.rows("users").await[0]["total_mileage"], json!(16.09), "counted once");
+        schema.drop().await;
+    }
+}
+
+#[tokio::test]
 async fn every_column_of_a_reward_is_filled_as_the_lineage_says_whichever_topic_comes_first() {
     let schema = Schema::new().await;
     let (sink, story) = (sink(&schema).await, Story::new(1, 1));
