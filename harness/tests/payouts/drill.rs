@@ -52,7 +52,7 @@ impl Drill {
 fn a_database_that_is_set_back_to_before_its_payments_pays_none_of_them_again() {
     let mut drill = Drill::paid("dump", |_| {});
     drill.world.restore_dump();
-    drill.world.command(&["offsets", "reset", "chain_submission", "--reason", "restored"]);
+    drill.world.consume_again();
     assert_eq!(drill.world.paid(), 0, "the books have lost what was paid");
     drill.goes_on("dump");
 }
@@ -62,7 +62,7 @@ fn a_database_that_is_set_back_while_kafka_loses_its_last_records_pays_nothing_a
     let mut drill = Drill::paid("kafka", World::copy_kafka);
     drill.world.set_kafka_back();
     drill.world.restore_dump();
-    drill.world.command(&["offsets", "reset", "chain_submission", "--reason", "restored"]);
+    drill.world.consume_again();
     assert_eq!(drill.world.paid(), 0, "the books have lost what was paid");
     drill.goes_on("kafka");
 }

@@ -207,6 +207,11 @@ impl World {
         self.count("state in ('paid', 'final')")
     }
 
+    /// Payouts that a transaction pays or has paid.
+    pub fn planned(&self) -> usize {
+        self.count("state in ('in_flight', 'paid', 'final')")
+    }
+
     /// Waits until every grant is paid, and its block final.
     pub fn until_final(&mut self) {
         let wanted = self.owed.len();
@@ -237,6 +242,17 @@ impl World {
             "select state, reason, count(*) from payouts group by state, reason order by 3 desc limit 5",
         );
         self.runtime.block_on(counted.fetch_all(&self.pool)).unwrap()
+    }
+
+    /// Lets `chain_submission` consume its topics again, once its members are gone: a Kafka that was set back takes them for alive until
+    /// their session has timed out.
+    pub fn consume_again(&mut self) {
+        let until = Instant::now() + LIMIT;
+        let reset = ["offsets", "reset", "chain_submission", "--reason", "restored"];
+        while let Err(error) = self.deployment.command(&reset) {
+            assert!(Instant::now() < until, "{error}");
+            self.pass(Duration::from_secs(2));
+        }
     }
 
     /// Payouts of the books.

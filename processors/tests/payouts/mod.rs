@@ -147,7 +147,7 @@ impl World {
 
     /// Delivers a record twice, as after any crash.
     async fn consume(&self, payload: PayoutInput) {
-        self.consume_all(&[payload.clone()], Arc::new(SystemClock)).await;
+        self.consume_all(std::slice::from_ref(&payload), Arc::new(SystemClock)).await;
         self.consume_all(&[payload], Arc::new(SystemClock)).await;
     }
 
