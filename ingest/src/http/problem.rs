@@ -54,6 +54,7 @@ macro_rules! problems {
 
 problems! {
     NOT_FOUND = 404, "not_found", "Not found", "there is no such route";
+    FILE_NOT_FOUND = 404, "file_not_found", "File not found", "the pages have no such file";
     METHOD_NOT_ALLOWED = 405, "method_not_allowed", "Method not allowed", "the route does not take this method";
     HEADER_TIMEOUT = 408, "header_timeout", "Head too slow", "the request's head did not end in time";
     UNKNOWN_PARAMETER = 400, "unknown_parameter", "Unknown query parameter", "the query parameter is not known";

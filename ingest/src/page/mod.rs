@@ -17,7 +17,7 @@ use warp::reply::Response;
 
 use self::files::{DRIVERS_READY, RELEASE, REVIEWERS_READY, Ready, find};
 use crate::http::operation::Operation;
-use crate::http::problem::{ApiError, INTERNAL, NOT_FOUND, Problem};
+use crate::http::problem::{ApiError, FILE_NOT_FOUND, INTERNAL, Problem};
 use crate::http::reply::Reply;
 use crate::http::request::{Headers, Path, PathParameter, text};
 
@@ -66,7 +66,7 @@ impl FromStr for Release {
 }
 
 impl PathParameter for Release {
-    const MISSING: Problem = NOT_FOUND;
+    const MISSING: Problem = FILE_NOT_FOUND;
 
     fn schema() -> Value {
         json!({ "type": "string", "pattern": "^[0-9a-f]{16}$" })
@@ -85,7 +85,7 @@ impl FromStr for Named {
 }
 
 impl PathParameter for Named {
-    const MISSING: Problem = NOT_FOUND;
+    const MISSING: Problem = FILE_NOT_FOUND;
 
     fn schema() -> Value {
         json!({ "type": "string" })

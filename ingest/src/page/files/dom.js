@@ -49,6 +49,9 @@ export function notify(text, isError = false) {
   fading = setTimeout(() => notice.classList.remove("shown"), isError ? 8000 : 4000);
 }
 
+// Takes the notice away: it was about another view.
+export const hush = () => document.getElementById("notice").classList.remove("shown");
+
 // Runs what a button starts: it cannot be started twice, and what goes wrong is told.
 export async function busy(button, action) {
   if (button.getAttribute("aria-disabled") === "true") return;

@@ -2,7 +2,7 @@
 
 import { accountView, applyTheme } from "./account.js";
 import { all, call, forget, get, onEnd, open, session } from "./api.js";
-import { broken, el, loading, notify } from "./dom.js";
+import { broken, el, hush, loading, notify } from "./dom.js";
 import { photosView, photoView } from "./photos.js";
 import { rewardsView, setAutomatic } from "./rewards.js";
 import { signInView } from "./sign_in.js";
@@ -102,7 +102,10 @@ onEnd(() => {
 applyTheme(localStorage.getItem("milestream.theme") ?? "system");
 by("sign-out").textContent = T.signOut;
 by("sign-out").addEventListener("click", signOut);
-window.addEventListener("hashchange", () => app.about && route());
+window.addEventListener("hashchange", () => {
+  hush();
+  if (app.about) route();
+});
 window.addEventListener("online", connection);
 window.addEventListener("offline", connection);
 // Signed in or out in another tab.

@@ -80,7 +80,8 @@ function sendCard(app, sent) {
     if (preview) URL.revokeObjectURL(preview);
     preview = URL.createObjectURL(file);
     picture.replaceChildren(
-      el("img", { src: preview, alt: T.photos.preview }),
+      // A name is no proof: what the browser cannot show is none.
+      el("img", { src: preview, alt: T.photos.preview, onerror: () => (clear(), notify(T.photos.notImage, true)) }),
       el("figcaption", {}, el("span", {}, `${file.name}, ${T.bytes(file.size)}`), button(T.photos.another, () => clear(), "quiet")));
     for (const [part, hidden] of [[picture, false], [more, false], [post, false], [drop, true], [input, true], [camera, true]]) part.hidden = hidden;
     post.focus();
