@@ -119,6 +119,16 @@ await walk(async (person) => {
   await other.press("Rewards");
   await other.shows("Your session has ended. Please sign in again.");
 
+  // Another wallet, which rewards go to from now on; one of somebody else is refused.
+  await page.press("Add wallet");
+  await page.press("Rita, a reviewer", "dialog");
+  await page.shows("The wallet is another account's.");
+  await look(page, "wallet-add");
+  await page.press("Ben", "dialog");
+  await page.press("Pay to this one");
+  await page.until(`document.querySelector("[aria-labelledby=of-wallets] li").innerText.includes("Rewards go here")`, "the newest wallet to be the one");
+  await look(page, "account-wallets");
+
   // Without a network the page says so, and goes on by itself.
   await page.send("Network.emulateNetworkConditions", { offline: true, latency: 0, downloadThroughput: 0, uploadThroughput: 0 });
   await page.press("Rewards");

@@ -117,8 +117,13 @@ export function accountView(app, signal) {
       dialog.close();
       await reloadWallets();
     };
-    const found = linkChoices(app.about, linked);
-    dialog.append(el("h2", { id: "link-title" }, A.addWallet), el("p", {}, found.length > 0 ? A.addWalletText : T.signIn.noneText), ...found,
+    const problem = el("p", { class: "problem", role: "alert", hidden: true });
+    const failed = (error) => {
+      problem.textContent = T.problem(error);
+      problem.hidden = false;
+    };
+    const found = linkChoices(app.about, linked, failed);
+    dialog.append(el("h2", { id: "link-title" }, A.addWallet), el("p", {}, found.length > 0 ? A.addWalletText : T.signIn.noneText), ...found, problem,
       el("div", { class: "actions" }, button(T.cancel, () => dialog.close(), "quiet")));
     document.body.append(dialog);
     dialog.showModal();

@@ -54,8 +54,15 @@ function choices(about, challenge, use, isKnown) {
   return { found, development };
 }
 
-export function linkChoices(about, linked) {
-  const use = async (prove) => linked(await send("POST", "/v1/wallets", await prove()));
+// The choices in a dialog: what goes wrong is told there, where it is not hidden behind it.
+export function linkChoices(about, linked, failed) {
+  const use = async (prove) => {
+    try {
+      await linked(await send("POST", "/v1/wallets", await prove()));
+    } catch (error) {
+      failed(error);
+    }
+  };
   const { found, development } = choices(about, forLink, use, false);
   development.forEach((one, at) => (one.textContent = about.development_wallets[at].name));
   return [...found, ...development];
