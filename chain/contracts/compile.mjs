@@ -27,6 +27,9 @@ const WANTED = {
 };
 const ROOT = "@vechain/vebetterdao-contracts/contracts";
 
+// Our own, beside this file: what the package does not hold.
+const OWN = { "LaterRewardsPool.sol": ["LaterRewardsPool", "TurnedRounds"] };
+
 // The optimizer's smallest setting keeps the largest contracts below the 24 KiB limit; Thor has no PUSH0 before a later fork,
 // so code is made for Paris.
 const SETTINGS = {
@@ -48,7 +51,8 @@ function readSource(path) {
 // Changes whenever a package, a setting or this file does.
 function inputHash() {
   const hash = createHash("sha256");
-  for (const file of [fileURLToPath(import.meta.url), join(here, "package-lock.json")]) hash.update(readFileSync(file));
+  const own = Object.keys(OWN).map((file) => join(here, file));
+  for (const file of [fileURLToPath(import.meta.url), join(here, "package-lock.json"), ...own]) hash.update(readFileSync(file));
   return hash.digest("hex");
 }
 
@@ -65,6 +69,7 @@ function compile() {
   const sources = Object.fromEntries(
     Object.keys(WANTED).map((file) => [`${ROOT}/${file}`, { content: readSource(`${ROOT}/${file}`).contents }]),
   );
+  for (const file of Object.keys(OWN)) sources[file] = { content: readFileSync(join(here, file), "utf8") };
   const missing = Object.entries(sources).find(([, source]) => source.content === undefined);
   if (missing) fail(`${missing[0]} is not installed: run npm ci first`);
   const answer = JSON.parse(
@@ -90,6 +95,7 @@ function collect(compiled) {
     }
   };
   for (const [file, names] of Object.entries(WANTED)) for (const name of names) take(`${ROOT}/${file}`, name);
+  for (const [file, names] of Object.entries(OWN)) for (const name of names) take(file, name);
   return found;
 }
 

@@ -2,7 +2,7 @@
 
 use alloy_sol_types::SolCall;
 
-use crate::abi::{Apps, Passport, Refusal, RewardsPool, Token, account, word};
+use crate::abi::{Apps, Passport, Refusal, RewardsPool, Token, Voting, account, word};
 use crate::amount::Wei;
 use crate::id::{Address, AppId};
 use crate::node::{Node, NodeError, Revision};
@@ -16,7 +16,7 @@ pub enum ContractError {
     /// There is no contract at the address: a wrong address, or the right one on another network.
     #[error("no contract at {0}")]
     NoCode(Address),
-    /// The contract failed the call, or lacks the function (pools before version 6 lack some).
+    /// The contract failed the call, or lacks the function (pools before version 7 lack some).
     #[error("the contract at {address} failed the call {call}: {refusal}")]
     Reverted {
         /// The contract.
@@ -97,7 +97,7 @@ impl<'a> Contract<'a> {
         self.read(RewardsPool::versionCall {}).await
     }
 
-    /// Pool: what the app can pay from its purse (before version 6 its only purse).
+    /// Pool: what the app can pay from its purse (before version 7 its only purse).
     ///
     /// # Errors
     /// Any [`ContractError`].
@@ -105,7 +105,7 @@ impl<'a> Contract<'a> {
         self.read(RewardsPool::availableFundsCall { appId: word(app) }).await.map(Wei)
     }
 
-    /// Pool, version 6 and later: what is set aside for rewards.
+    /// Pool, version 7 and later: what is set aside for rewards.
     ///
     /// # Errors
     /// Any [`ContractError`].
@@ -113,7 +113,7 @@ impl<'a> Contract<'a> {
         self.read(RewardsPool::rewardsPoolBalanceCall { appId: word(app) }).await.map(Wei)
     }
 
-    /// Pool, version 6 and later: true when rewards come from the purse of [`Contract::pool_rewards_balance`].
+    /// Pool, version 7 and later: true when rewards come from the purse of [`Contract::pool_rewards_balance`].
     ///
     /// # Errors
     /// Any [`ContractError`].
@@ -121,7 +121,7 @@ impl<'a> Contract<'a> {
         self.read(RewardsPool::isRewardsPoolEnabledCall { appId: word(app) }).await
     }
 
-    /// Pool, version 6 and later: true while the app's rewards are stopped.
+    /// Pool, version 7 and later: true while the app's rewards are stopped.
     ///
     /// # Errors
     /// Any [`ContractError`].
@@ -177,5 +177,22 @@ impl<'a> Contract<'a> {
         self.read(Passport::signaledCounterCall { user: account(who) })
             .await
             .map(|count| count.saturating_to())
+    }
+
+    /// Voting: the round that is under way, from 1; 0 before the first.
+    ///
+    /// # Errors
+    /// Any [`ContractError`].
+    pub async fn current_round(&self) -> Result<u64, ContractError> {
+        self.read(Voting::currentRoundIdCall {}).await.map(|round| round.saturating_to())
+    }
+
+    /// Voting: number of the block with which a round began; 0 for a round that has not.
+    ///
+    /// # Errors
+    /// Any [`ContractError`].
+    pub async fn round_begins(&self, round: u64) -> Result<u32, ContractError> {
+        let call = Voting::roundSnapshotCall { roundId: alloy_primitives::U256::from(round) };
+        self.read(call).await.map(|block| block.saturating_to())
     }
 }

@@ -10,7 +10,7 @@ use alloy_primitives::U256;
 use alloy_sol_types::SolCall as _;
 use chain::abi::{ContractEvent, Proof, ProofType, RewardCall, RewardKind, topic};
 use chain::contract::{Contract, ContractError};
-use chain::deploy::{Artifacts, DeployError, Deployment, Operator, Plan, SOLO_KEYS, deploy};
+use chain::deploy::{Artifacts, DeployError, Deployment, Operator, Plan, SOLO_KEYS, deploy, later_pool};
 use chain::follow::{Checkpoint, Follower, Step};
 use chain::gas::{gas_limit, rewards_gas_limit};
 use chain::id::Word;
@@ -40,17 +40,22 @@ fn b3tr(amount: &str) -> Wei {
     Wei::from_b3tr(amount.parse().unwrap()).unwrap()
 }
 
+fn artifacts() -> &'static Artifacts {
+    static COMPILED: OnceLock<Artifacts> = OnceLock::new();
+    COMPILED.get_or_init(|| {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("contracts");
+        Artifacts::compile(&sources, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("contracts"))
+            .expect("node and npm are installed and the contracts compile")
+    })
+}
+
 /// One set of contracts for all tests of this run.
 fn deployment() -> &'static Deployment {
     static DEPLOYED: OnceLock<Deployment> = OnceLock::new();
     DEPLOYED.get_or_init(|| {
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("contracts");
-        let artifacts =
-            Artifacts::compile(&sources, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("contracts"))
-                .expect("node and npm are installed and the contracts compile");
         let plan =
             Plan { app_name: "chain test".to_owned(), distributor: signer(1).address(), funds: b3tr("1000") };
-        run(deploy(&node(), &artifacts, &signer(0), &plan)).expect("the node takes the contracts")
+        run(deploy(&node(), artifacts(), &signer(0), &plan)).expect("the node takes the contracts")
     })
 }
 
@@ -520,5 +525,80 @@ fn a_round_that_turns_between_simulation_and_block_costs_more_than_a_fifth_and_l
             }
         }
         assert_eq!(paid, [false, true], "a fifth runs out");
+    });
+}
+
+/// What a description must not break: quotes, a backslash, line breaks, letters beyond ASCII.
+const TEXT: &str = "Verified \"odometer\" \\ photo\nof the 333 km to Zürich\r\n";
+
+fn said() -> Proof {
+    Proof {
+        evidence: vec![
+            (ProofType::Text, "reward 1".to_owned()),
+            (ProofType::Link, "https://m.example/proofs/1".to_owned()),
+        ],
+        impacts: vec![("carbon".to_owned(), 26_640)],
+        description: TEXT.to_owned(),
+    }
+}
+
+/// The proof that a receipt's first clause has on the chain, and the round that the passport has noted.
+fn noted(receipt: &chain::node::Receipt) -> (serde_json::Value, Option<u64>) {
+    let events = receipt.outputs[0].events.iter();
+    let decoded: Vec<_> = events.filter_map(ContractEvent::decode).collect();
+    let proof = decoded.iter().find_map(|event| match event {
+        ContractEvent::RewardDistributed { proof, .. } => Some(serde_json::from_str(proof).unwrap()),
+        _ => None,
+    });
+    let round = decoded.iter().find_map(|event| match event {
+        ContractEvent::RegisteredAction { round, .. } => Some(*round),
+        _ => None,
+    });
+    (proof.unwrap(), round)
+}
+
+#[test]
+fn pools_of_versions_4_and_7_to_9_take_proof_impact_and_any_text_and_8_and_9_the_round_of_the_action() {
+    let (node, at) = (node(), deployment());
+    run(async {
+        let admin_key = signer(0);
+        let (admin, key) = (Operator::new(&node, &admin_key).await.unwrap(), signer(1));
+        let distributor = Operator::new(&node, &key).await.unwrap();
+        let call = RewardCall { app: at.app_id, amount: b3tr("0.5"), receiver: Address(rand::random()) };
+        let first =
+            distributor.send("version 4", vec![call.with_proof(at.rewards_pool, &said())]).await.unwrap();
+        let (on_4, _) = noted(&first);
+        assert_eq!((&on_4["description"], &on_4["impact"]["carbon"]), (&TEXT.into(), &26_640.into()));
+        for version in [7, 8, 9] {
+            let later =
+                later_pool(&node, artifacts(), &admin_key, at, (version, b3tr("10"), &[])).await.unwrap();
+            let pool = Contract::new(&node, later.pool, Revision::Best);
+            assert_eq!(pool.pool_version().await.unwrap(), version.to_string());
+            assert!(!pool.pool_paused(at.app_id).await.unwrap());
+            assert_eq!(pool.pool_available_funds(at.app_id).await.unwrap(), b3tr("10"));
+            let plain = distributor
+                .send("metadata", vec![call.with_metadata(later.pool, &said(), "{}")])
+                .await
+                .unwrap();
+            let (on_later, _) = noted(&plain);
+            assert_eq!(on_later, on_4, "version {version} writes what version 4 writes");
+
+            // Round 1 is over, round 2 is under way.
+            admin.send("two rounds", vec![later.turn(), later.turn()]).await.unwrap();
+            let rounds = Contract::new(&node, later.rounds, Revision::Best);
+            assert_eq!(rounds.current_round().await.unwrap(), 2);
+            assert!(rounds.round_begins(1).await.unwrap() > 0);
+            let late = |round| vec![call.for_round(later.pool, &said(), "{}", round)];
+            if version == 7 {
+                assert!(distributor.send("a round", late(1)).await.is_err(), "version 7 knows no rounds");
+                continue;
+            }
+            let receipt = distributor.send("the round before", late(1)).await.unwrap();
+            assert_eq!(noted(&receipt).1, Some(1), "the action counts in the round in which it was done");
+            for (round, words) in [(0, "actionRound is zero"), (3, "actionRound exceeds current round")] {
+                let refused = distributor.send("no such round", late(round)).await.unwrap_err().to_string();
+                assert!(refused.contains(&format!("X2EarnRewardsPool: {words}")), "{refused}");
+            }
+        }
     });
 }

@@ -217,4 +217,25 @@ impl Client {
         let response = response.error_for_status().context("ask for an upload")?;
         Ok(Some(response.json().await.context("read an upload")?))
     }
+
+    /// Says what a vehicle runs on: `petrol`, `electric`, …; it holds for photos that are accepted from then on.
+    ///
+    /// # Errors
+    /// When the gateway does not respond sensibly.
+    pub async fn vehicle_runs_on(&self, token: &str, vehicle: Uuid, kind: &str) -> Result<()> {
+        let request = self.http.patch(format!("{}/v1/vehicles/{vehicle}", self.base)).bearer_auth(token);
+        let response = request.body(serde_json::json!({ "kind": kind }).to_string()).send().await;
+        response.and_then(reqwest::Response::error_for_status).context("change a vehicle").map(drop)
+    }
+
+    /// A page that anybody may see: its status, the type of its content, and the text.
+    ///
+    /// # Errors
+    /// When nobody responds there.
+    pub async fn page(&self, address: &str) -> Result<(u16, String, String)> {
+        let response = self.http.get(address).send().await.context("ask for a page")?;
+        let kind = response.headers().get("content-type").and_then(|value| value.to_str().ok());
+        let (status, kind) = (response.status().as_u16(), kind.unwrap_or_default().to_owned());
+        Ok((status, kind, response.text().await.context("read a page")?))
+    }
 }

@@ -8,8 +8,12 @@ use chain::id::Word;
 use chain::node::{Criterion, EventFilter, Node};
 use chain::{Address, AppId, Wei};
 use rust_decimal::Decimal;
+use schemas::impact::{CARBON, carbon_saved};
+use serde_json::Value;
 use sqlx::PgPool;
 use uuid::Uuid;
+
+use crate::client::Client;
 
 /// Logs of one page.
 const PAGE: u32 = 256;
@@ -34,6 +38,14 @@ pub struct Paid {
 /// # Errors
 /// When the node does not respond, or a log is not one that we would make.
 pub async fn on_chain(node: &Node, pool: Address, app: AppId) -> Result<Vec<Paid>> {
+    Ok(with_proofs(node, pool, app).await?.into_iter().map(|(paid, _)| paid).collect())
+}
+
+/// The same, each with the proof that its log carries.
+///
+/// # Errors
+/// As [`on_chain`].
+pub async fn with_proofs(node: &Node, pool: Address, app: AppId) -> Result<Vec<(Paid, Value)>> {
     let mut paid = Vec::new();
     for page in 0.. {
         let criterion = Criterion {
@@ -52,19 +64,52 @@ pub async fn on_chain(node: &Node, pool: Address, app: AppId) -> Result<Vec<Paid
             };
             let (_, rest) = proof.split_once("reward ").context("a proof without a reward")?;
             let id: Uuid = rest.get(..36).context("a proof without a reward's id")?.parse()?;
-            paid.push(Paid {
+            let one = Paid {
                 reward_id: id,
                 tx_id: log.meta.tx_id.to_string(),
                 clause_index: i32::try_from(log.meta.clause_index)?,
                 receiver: receiver.to_string(),
                 amount: coins(amount)?,
-            });
+            };
+            paid.push((one, serde_json::from_str(&proof).context("a proof that is no JSON")?));
         }
         if !full {
             break;
         }
     }
     Ok(paid)
+}
+
+/// Every way in which what payments say for themselves is not true: the impact is what distance and vehicle give, and the link opens a
+/// page that shows the payment. Also the grams of carbon in all.
+///
+/// # Errors
+/// When the database or the gateway does not respond.
+pub async fn untrue(pool: &PgPool, client: &Client, paid: &[(Paid, Value)]) -> Result<(Vec<String>, u64)> {
+    let (mut found, mut grams) = (Vec::new(), 0);
+    for (Paid { reward_id: id, tx_id, .. }, proof) in paid {
+        let (km, kind): (Decimal, String) = sqlx::query_as(
+            "select r.distance_traveled, o.vehicle_kind from rewards r join odometer_uploads o on o.id = r.upload_id
+             where r.id = $1",
+        )
+        .bind(id)
+        .fetch_one(pool)
+        .await?;
+        let said = proof["impact"][CARBON].as_u64();
+        if said.is_none() || said != carbon_saved(km, &kind) {
+            found.push(format!("{id}: {km} km with {kind} do not save {said:?} g"));
+        }
+        grams += said.unwrap_or_default();
+        let Some(link) = proof["proof"]["link"].as_str() else {
+            found.push(format!("{id}: no page is linked"));
+            continue;
+        };
+        let (status, content, text) = client.page(link).await?;
+        if status != 200 || !content.starts_with("text/html") || !text.contains(tx_id) {
+            found.push(format!("{id}: {link} does not show the payment: {status} {content}"));
+        }
+    }
+    Ok((found, grams))
 }
 
 fn coins(amount: Wei) -> Result<Decimal> {

@@ -23,6 +23,7 @@ pub mod metrics;
 mod ops;
 mod outbox;
 mod page;
+mod proofs;
 mod queries;
 mod reviews;
 mod routes;

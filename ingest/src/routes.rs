@@ -11,11 +11,11 @@ use crate::http::openapi::{About, document};
 use crate::http::problem::{ApiError, BUSY};
 use crate::http::reply::{AnyJson, Json};
 use crate::http::request::Dependency;
-use crate::{about as site, chain, claims, login, me, ops, page, queries, reviews, uploads};
+use crate::{about as site, chain, claims, login, me, ops, page, proofs, queries, reviews, uploads};
 
 /// The table.
 pub(crate) fn table() -> Vec<Route<Gateway>> {
-    [signing_in(), accounts(), photos(), reviewing(), pages(), operation()].into_iter().flatten().collect()
+    [signing_in(), accounts(), photos(), reviewing(), pages(), proving(), operation()].into_iter().flatten().collect()
 }
 
 /// Who somebody is.
@@ -142,6 +142,15 @@ fn pages() -> Vec<Route<Gateway>> {
         )
         .description("Kept by browsers for ever under its release, the hash of all of them."),
         get("/v1/about", Access::Public, "What a page must know before anybody has signed in", site::show),
+    ]
+}
+
+/// For whoever looks a payment up on the chain.
+fn proving() -> Vec<Route<Gateway>> {
+    vec![
+        get("/proofs/{id}", Access::Public, "The page that a payment links as its proof", proofs::show)
+            .description("The verified reading and the payment, without anything about the person.")
+            .refuses(proofs::REFUSALS),
     ]
 }
 

@@ -17,6 +17,7 @@ use schemas::payouts::network_label;
 use secrecy::ExposeSecret as _;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
+use url::{Host, Url};
 use watch::{HttpGateway, Journal, Settings, Source, SourceError, Watched, Watcher, WatcherConfig, Watching};
 
 use crate::config::Config;
@@ -74,8 +75,36 @@ pub fn config(config: &Config) -> Result<Option<PayoutConfig>> {
             })?,
             daily_ceiling: keys::b3tr("chain.daily_ceiling", &section.daily_ceiling)?,
         },
+        proofs: Some(proofs(config)?),
         owner: format!("{}{}", config.instance().unwrap_or_else(|| "pid-".into()), std::process::id()),
     }))
+}
+
+/// Where the pages of rewards are: `chain.proofs_url`, or the gateway's public address.
+fn proofs(config: &Config) -> Result<String> {
+    let (key, text) = match config.chain.proofs_url.trim() {
+        "" => ("ingest.public_url, which stands for chain.proofs_url,", config.ingest.public_url.trim()),
+        text => ("chain.proofs_url", text),
+    };
+    let url = Url::parse(text).with_context(|| format!("{key} is not a URL"))?;
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    ensure!(
+        url.scheme() == "https" || (url.scheme() == "http" && loopback),
+        "{key}: {text:?} does not begin with https://: what it shows stands for payments on a public chain"
+    );
+    ensure!(
+        url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none(),
+        "{key} is an address alone, without a query, a fragment or a user"
+    );
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// Least length of the secret that authenticates chain events: as long as the hash.
@@ -144,5 +173,37 @@ impl Source for NetworkRows {
             Err(NetworkError::Postgres(error)) => Err(later(error)),
             Err(error) => Err(SourceError::Operator(error.to_string())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(proofs_url: &str, public_url: &str) -> Result<String> {
+        let mut config = Config::default();
+        config.chain.proofs_url = proofs_url.into();
+        config.ingest.public_url = public_url.into();
+        proofs(&config)
+    }
+
+    #[test]
+    fn payments_link_pages_under_https_or_on_this_machine_alone() {
+        assert_eq!(of("", "http://127.0.0.1:8080/").unwrap(), "http://127.0.0.1:8080");
+        assert_eq!(of("https://m.example/app/", "http://127.0.0.1").unwrap(), "https://m.example/app");
+        assert_eq!(of("http://[::1]:9/", "").unwrap(), "http://[::1]:9");
+        for bad in [
+            "http://m.example",
+            "ftp://m.example",
+            "m.example",
+            "https://m.example/?a",
+            "https://u:p@m.example",
+        ] {
+            let error = format!("{:#}", of(bad, "").unwrap_err());
+            assert!(error.starts_with("chain.proofs_url"), "{error}");
+            assert!(!error.contains("u:p@"), "{error}");
+        }
+        let error = of("", "http://m.example").unwrap_err().to_string();
+        assert!(error.contains("ingest.public_url") && error.contains("chain.proofs_url"), "{error}");
     }
 }

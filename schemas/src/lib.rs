@@ -10,6 +10,7 @@ pub mod events;
 mod guard;
 mod header;
 pub mod ids;
+pub mod impact;
 pub mod logs;
 mod models;
 pub mod payouts;

@@ -189,4 +189,6 @@ pub struct RewardGranted {
     pub charges: Vec<LimitCharge>,
     /// The budgets' policy in force at acceptance.
     pub policy_version: String,
+    /// Kilometres that are rewarded, cut to two decimals; none in grants from before it was noted.
+    pub distance_km: Option<Decimal>,
 }

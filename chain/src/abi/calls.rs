@@ -18,11 +18,24 @@ pub enum RewardKind {
     WithProof,
     /// `distributeRewardWithProofAndMetadata`, pools of version 6 and later.
     WithProofAndMetadata,
+    /// `distributeRewardForRound`, pools of version 8 and later.
+    PlainForRound,
+    /// `distributeRewardWithProofForRound`, pools of version 8 and later.
+    WithProofForRound,
+    /// `distributeRewardWithProofAndMetadataForRound`, pools of version 8 and later.
+    WithProofAndMetadataForRound,
 }
 
 impl RewardKind {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Plain, Self::WithProof, Self::WithProofAndMetadata];
+    pub const ALL: [Self; 6] = [
+        Self::Plain,
+        Self::WithProof,
+        Self::WithProofAndMetadata,
+        Self::PlainForRound,
+        Self::WithProofForRound,
+        Self::WithProofAndMetadataForRound,
+    ];
 
     /// The function's name.
     #[must_use]
@@ -31,6 +44,9 @@ impl RewardKind {
             Self::Plain => "distributeReward",
             Self::WithProof => "distributeRewardWithProof",
             Self::WithProofAndMetadata => "distributeRewardWithProofAndMetadata",
+            Self::PlainForRound => "distributeRewardForRound",
+            Self::WithProofForRound => "distributeRewardWithProofForRound",
+            Self::WithProofAndMetadataForRound => "distributeRewardWithProofAndMetadataForRound",
         }
     }
 }
@@ -94,24 +110,47 @@ impl RewardCall {
         Clause::call(pool, call.abi_encode())
     }
 
+    /// `distributeRewardWithProofAndMetadataForRound`: the action counts in `round`, from 1 to the current one, and not in the round
+    /// in which it is paid.
+    #[must_use]
+    pub fn for_round(&self, pool: Address, proof: &Proof, metadata: &str, round: u64) -> Clause {
+        let lists = ProofLists::of(proof);
+        let call = RewardsPool::distributeRewardWithProofAndMetadataForRoundCall {
+            appId: word(self.app),
+            amount: amount(self.amount),
+            receiver: account(self.receiver),
+            proofTypes: lists.types,
+            proofValues: lists.values,
+            impactCodes: lists.codes,
+            impactValues: lists.amounts,
+            description: lists.description,
+            metadata: metadata.to_owned(),
+            actionRound: alloy_primitives::U256::from(round),
+        };
+        Clause::call(pool, call.abi_encode())
+    }
+
     /// The payment that call data makes, and by which function; `None` when it is no payment of a reward.
     #[must_use]
     pub fn decode(data: &[u8]) -> Option<(RewardKind, Self)> {
-        let (kind, app, amount, receiver) = match *data.first_chunk::<4>()? {
-            RewardsPool::distributeRewardCall::SELECTOR => {
-                let call = RewardsPool::distributeRewardCall::abi_decode_validate(data).ok()?;
-                (RewardKind::Plain, call.appId, call.amount, call.receiver)
-            }
-            RewardsPool::distributeRewardWithProofCall::SELECTOR => {
-                let call = RewardsPool::distributeRewardWithProofCall::abi_decode_validate(data).ok()?;
-                (RewardKind::WithProof, call.appId, call.amount, call.receiver)
-            }
-            RewardsPool::distributeRewardWithProofAndMetadataCall::SELECTOR => {
-                let call =
-                    RewardsPool::distributeRewardWithProofAndMetadataCall::abi_decode_validate(data).ok()?;
-                (RewardKind::WithProofAndMetadata, call.appId, call.amount, call.receiver)
-            }
-            _ => return None,
+        macro_rules! payments {
+            ($($call:ident => $kind:ident),* $(,)?) => {
+                match *data.first_chunk::<4>()? {
+                    $(RewardsPool::$call::SELECTOR => {
+                        let call = RewardsPool::$call::abi_decode_validate(data).ok()?;
+                        (RewardKind::$kind, call.appId, call.amount, call.receiver)
+                    })*
+                    _ => return None,
+                }
+            };
+        }
+        let (kind, app, amount, receiver) = payments! {
+            distributeRewardCall => Plain,
+            distributeRewardWithProofCall => WithProof,
+            distributeRewardWithProofAndMetadataCall => WithProofAndMetadata,
+            distributeRewardForRoundCall => PlainForRound,
+            distributeRewardWithProofForRoundCall => WithProofForRound,
+            distributeRewardWithProofAndMetadataForRoundCall => WithProofAndMetadataForRound,
         };
         Some((kind, Self { app: AppId(app.0), amount: Wei(amount), receiver: Address(receiver.into()) }))
     }
@@ -221,6 +260,9 @@ mod tests {
         assert_eq!(selector(&call.plain(POOL)), "f7335f11");
         assert_eq!(selector(&call.with_proof(POOL, &proof)), "7b924532");
         assert_eq!(selector(&call.with_metadata(POOL, &proof, metadata)), "0eb11eb8");
+        assert_eq!(selector(&call.for_round(POOL, &proof, metadata, 7)), "2a308afa");
+        assert_eq!(hex::encode(RewardsPool::distributeRewardForRoundCall::SELECTOR), "ad0f96b1");
+        assert_eq!(hex::encode(RewardsPool::distributeRewardWithProofForRoundCall::SELECTOR), "6b2c1bb8");
         assert_eq!(selector(&deposit(POOL, call.app, call.amount)), "c9630cb0");
         assert_eq!(selector(&transfer(POOL, call.receiver, call.amount)), "a9059cbb");
         assert_eq!(selector(&approve(POOL, call.receiver, call.amount)), "095ea7b3");
@@ -258,6 +300,8 @@ mod tests {
             prop_assert_eq!(RewardCall::decode(&call.with_proof(POOL, &proof).data), Some((RewardKind::WithProof, call)));
             let metadata = call.with_metadata(POOL, &proof, &text);
             prop_assert_eq!(RewardCall::decode(&metadata.data), Some((RewardKind::WithProofAndMetadata, call)));
+            let late = call.for_round(POOL, &proof, &text, grams);
+            prop_assert_eq!(RewardCall::decode(&late.data), Some((RewardKind::WithProofAndMetadataForRound, call)));
             let sent = transfer(POOL, call.receiver, call.amount);
             prop_assert_eq!(TokenTransfer::decode(&sent.data), Some(TokenTransfer { to: call.receiver, amount: call.amount }));
         }

@@ -11,7 +11,7 @@ pub use events::{ContractEvent, topic};
 pub use proof::{Proof, ProofError, ProofType};
 pub use refusal::{Cause, Refusal};
 
-pub(crate) use interface::{Apps, Passport, RewardsPool, Token};
+pub(crate) use interface::{Apps, Passport, RewardsPool, Token, Voting};
 
 use crate::amount::Wei;
 use crate::id::{Address, AppId};
@@ -20,7 +20,7 @@ use crate::id::{Address, AppId};
 #[allow(missing_docs)]
 mod interface {
     alloy_sol_types::sol! {
-        /// X2EarnRewardsPool, versions 4 to 8.
+        /// X2EarnRewardsPool, versions 4 to 8; the functions `…ForRound` are version 8's.
         interface RewardsPool {
             event RewardDistributed(uint256 amount, bytes32 indexed appId, address indexed receiver, string proof, address indexed distributor);
             event RewardMetadata(uint256 amount, bytes32 indexed appId, address indexed receiver, string metadata, address indexed distributor);
@@ -34,6 +34,9 @@ mod interface {
             function distributeReward(bytes32 appId, uint256 amount, address receiver, string proof) external;
             function distributeRewardWithProof(bytes32 appId, uint256 amount, address receiver, string[] proofTypes, string[] proofValues, string[] impactCodes, uint256[] impactValues, string description) external;
             function distributeRewardWithProofAndMetadata(bytes32 appId, uint256 amount, address receiver, string[] proofTypes, string[] proofValues, string[] impactCodes, uint256[] impactValues, string description, string metadata) external;
+            function distributeRewardForRound(bytes32 appId, uint256 amount, address receiver, string proof, uint256 actionRound) external;
+            function distributeRewardWithProofForRound(bytes32 appId, uint256 amount, address receiver, string[] proofTypes, string[] proofValues, string[] impactCodes, uint256[] impactValues, string description, uint256 actionRound) external;
+            function distributeRewardWithProofAndMetadataForRound(bytes32 appId, uint256 amount, address receiver, string[] proofTypes, string[] proofValues, string[] impactCodes, uint256[] impactValues, string description, string metadata, uint256 actionRound) external;
             function deposit(uint256 amount, bytes32 appId) external returns (bool);
             function availableFunds(bytes32 appId) external view returns (uint256);
             function rewardsPoolBalance(bytes32 appId) external view returns (uint256);
@@ -71,10 +74,16 @@ mod interface {
             function isBlacklisted(address user) external view returns (bool);
             function signaledCounter(address user) external view returns (uint256);
         }
+
+        /// XAllocationVoting: the rounds that actions count in.
+        interface Voting {
+            function currentRoundId() external view returns (uint256);
+            function roundSnapshot(uint256 roundId) external view returns (uint256);
+        }
     }
 }
 
-/// The JSON ABI of what is declared here, by interface: `RewardsPool`, `Token`, `Apps`, `Passport`.
+/// The JSON ABI of what is declared here, by interface: `RewardsPool`, `Token`, `Apps`, `Passport`, `Voting`.
 #[must_use]
 pub fn json() -> &'static str {
     include_str!("interface.json")
@@ -98,7 +107,7 @@ mod tests {
 
     use alloy_sol_types::SolInterface as _;
 
-    use super::interface::{Apps, Passport, RewardsPool, Token};
+    use super::interface::{Apps, Passport, RewardsPool, Token, Voting};
     use crate::hash::keccak256;
 
     fn selectors(interface: &str) -> BTreeSet<[u8; 4]> {
@@ -124,5 +133,6 @@ mod tests {
         assert_eq!(selectors("Token"), Token::TokenCalls::selectors().collect());
         assert_eq!(selectors("Apps"), Apps::AppsCalls::selectors().collect());
         assert_eq!(selectors("Passport"), Passport::PassportCalls::selectors().collect());
+        assert_eq!(selectors("Voting"), Voting::VotingCalls::selectors().collect());
     }
 }

@@ -30,7 +30,7 @@ const LIBRARIES: [&str; 11] = [
 ];
 
 /// Impact keys that the pool starts with on mainnet.
-const IMPACT_KEYS: [&str; 8] =
+pub(super) const IMPACT_KEYS: [&str; 8] =
     ["carbon", "water", "energy", "waste_mass", "education_time", "timber", "plastic", "trees_planted"];
 
 /// Twelve bytes that return the ten after them as a contract's code, which returns 1 whatever it is asked:
@@ -293,15 +293,15 @@ fn set_up(
     ]
 }
 
-fn call(contract: Address, call: &impl SolCall) -> Clause {
+pub(super) fn call(contract: Address, call: &impl SolCall) -> Clause {
     Clause::call(contract, call.abi_encode())
 }
 
-fn role(name: &str) -> B256 {
+pub(super) fn role(name: &str) -> B256 {
     B256::from(keccak256(name.as_bytes()))
 }
 
-fn to(address: Address) -> Abi {
+pub(super) fn to(address: Address) -> Abi {
     abi::account(address)
 }
 

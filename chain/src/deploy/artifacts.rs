@@ -10,7 +10,7 @@ use super::DeployError;
 use crate::id::Address;
 
 /// Files that the compiler's run needs beside each other.
-const SOURCES: [&str; 3] = ["package.json", "package-lock.json", "compile.mjs"];
+const SOURCES: [&str; 4] = ["package.json", "package-lock.json", "compile.mjs", "LaterRewardsPool.sol"];
 
 #[derive(Debug, Deserialize)]
 struct File {

@@ -15,6 +15,10 @@ alloy_sol_types::sol! {
         function addRewardDistributor(bytes32 appId, address distributor) external;
     }
 
+    interface TurnedRounds {
+        function startNewRound() external returns (uint256 round);
+    }
+
     interface NodeManagement {
         function initialize(address vechainNodes, address admin, address upgrader) external;
     }

@@ -1,16 +1,19 @@
 //! Puts B3TR, the reward pool and what they need on a local Thor node, with one endorsed app, its distributor and its funds.
 //!
-//! The contracts are those of `@vechain/vebetterdao-contracts` 4.1.0, compiled by `contracts/compile.mjs`. Two of their
+//! The contracts are those of `@vechain/vebetterdao-contracts` 4.1.0, whose reward pool is version 4, compiled by
+//! `contracts/compile.mjs`; for later versions of the pool see [`later_pool`]. Two of their
 //! partners, the allocation voting and the Galaxy NFT, are not needed to pay a reward and are replaced by a ten-byte
 //! contract that returns 1 to everything.
 
 mod actions;
 mod artifacts;
 mod interface;
+mod later;
 mod operator;
 
 pub use actions::deploy;
 pub use artifacts::Artifacts;
+pub use later::{LaterPool, later_pool};
 pub use operator::Operator;
 
 use serde::{Deserialize, Serialize};

@@ -15,7 +15,7 @@ use harness::local_chain::{self, LocalChain, wallet_of};
 use harness::payments;
 use harness::progress::reporting;
 use harness::sample_wallets;
-use harness::scenario::{Sample, Scenario};
+use harness::scenario::{Sample, Scenario, vehicle_id};
 use harness::table::{Row, render};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
@@ -32,6 +32,8 @@ const LIMIT: Duration = Duration::from_secs(180);
 const CONTRACTS: &str = ".local/contracts";
 /// Samples that earn a reward.
 const LEAST_PAID: usize = 6;
+/// The sample driver whose car is electric, so that what a distance saves is seen.
+const ELECTRIC: &str = "ada";
 /// How often a line is printed where there is no table.
 const REPORT_EVERY: Duration = Duration::from_secs(2);
 /// How often the table is brought up to date.
@@ -112,7 +114,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let mut rows: Vec<Row> =
         scenario.photos.into_iter().map(|sample| Row { sample, posted: None, view: None }).collect();
     let settled = runtime.block_on(follow(&mut deployment, &arguments.photos, &mut rows))?;
-    let paid = runtime.block_on(audit(&chain, &stack))?;
+    let paid = runtime.block_on(audit(&chain, &stack, &deployment.gateway_url()))?;
     let good = report(&rows) & settled & paid;
     let dead_lettered = dead_letters(&stack)?;
     let summary = summarize(&rows, dead_lettered, started.elapsed());
@@ -144,19 +146,24 @@ fn set_up(
     Ok(deployment)
 }
 
-/// Compares what the node's own logs say with the tables; true when both say the same, and enough was paid.
-async fn audit(chain: &LocalChain, stack: &Stack) -> Result<bool> {
+/// Compares what the node's own logs say with the tables, and what payments say for themselves with the pages that they link; true when
+/// all say the same, and enough was paid.
+async fn audit(chain: &LocalChain, stack: &Stack, gateway: &str) -> Result<bool> {
     let contracts = chain.contracts();
-    let paid = payments::on_chain(&chain.node()?, contracts.rewards_pool, contracts.app_id).await?;
+    let proven = payments::with_proofs(&chain.node()?, contracts.rewards_pool, contracts.app_id).await?;
     let pool = PgPoolOptions::new().max_connections(2).connect(stack.database_url()).await?;
-    let differences = payments::differences(&pool, &paid).await?;
+    let paid: Vec<_> = proven.iter().map(|(paid, _)| paid.clone()).collect();
+    let mut differences = payments::differences(&pool, &paid).await?;
+    let (untrue, grams) = payments::untrue(&pool, &Client::new(gateway)?, &proven).await?;
+    differences.extend(untrue);
     for difference in &differences {
         eprintln!("up: {difference}");
     }
     let (count, sum) = (paid.len(), payments::sum(&paid));
     if differences.is_empty() {
         eprintln!(
-            "up: the node's logs: {count} rewards, {sum} B3TR, equal to rewards and reward_transactions"
+            "up: the node's logs: {count} rewards, {sum} B3TR, equal to rewards and reward_transactions; each names its page, which opens, \
+             and the carbon saved, {grams} g in all"
         );
     }
     if count < LEAST_PAID {
@@ -198,6 +205,11 @@ async fn follow(deployment: &mut Deployment, folder: &Path, rows: &mut [Row]) ->
         let photo = rows[at].sample.photo(folder, now)?;
         let token = &tokens[&rows[at].sample.user()];
         rows[at].posted = Some(client.post(token, &photo).await?);
+        let sample = &rows[at].sample;
+        if sample.driver == ELECTRIC && rows[..at].iter().all(|row| row.sample.driver != ELECTRIC) {
+            let vehicle = vehicle_id(&format!("{}/{}", sample.driver, sample.vehicle));
+            client.vehicle_runs_on(token, vehicle, "electric").await?;
+        }
         refresh(&client, &tokens, rows).await?;
         screen.show(rows);
     }

@@ -19,6 +19,11 @@ const SVG: &str = "image/svg+xml";
 /// In a page's text, what stands for the release.
 const RELEASE_MARK: &str = "{release}";
 
+/// A page's text that names files of this release.
+pub(crate) fn of_release(page: &str) -> String {
+    page.replace(RELEASE_MARK, &RELEASE)
+}
+
 /// A file as it is written.
 pub(super) struct Source {
     pub(super) name: &'static str,
@@ -34,7 +39,7 @@ macro_rules! sources {
 
 /// Everything below a release.
 pub(super) const SOURCES: &[Source] = sources! {
-    CSS: "base.css" "drivers.css" "review.css";
+    CSS: "base.css" "drivers.css" "proof.css" "review.css";
     SCRIPT: "api.js" "account.js" "drivers.js" "dom.js" "photos.js" "rewards.js" "sign_in.js" "texts.js" "vehicles.js" "review.js";
     SVG: "icon.svg";
 };
@@ -76,7 +81,7 @@ pub(super) fn find(name: &str) -> Option<&'static Ready> {
 
 fn ready(source: &Source) -> Ready {
     let text = match source.kind {
-        HTML => source.text.replace(RELEASE_MARK, &RELEASE),
+        HTML => of_release(source.text),
         _ => source.text.to_owned(),
     };
     let plain = Bytes::from(text);

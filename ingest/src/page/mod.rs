@@ -10,11 +10,12 @@ use std::str::FromStr;
 use serde_json::{Value, json};
 use warp::http::StatusCode;
 use warp::http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap,
     HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use warp::reply::Response;
 
+pub(crate) use self::files::of_release;
 use self::files::{DRIVERS_READY, RELEASE, REVIEWERS_READY, Ready, find};
 use crate::http::operation::Operation;
 use crate::http::problem::{ApiError, FILE_NOT_FOUND, INTERNAL, Problem};
@@ -28,9 +29,8 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
 );
 
-/// What goes with every file of the pages.
-const SHELL: [(HeaderName, HeaderValue); 5] = [
-    (CONTENT_SECURITY_POLICY, POLICY),
+/// What goes with every page and its files, beside a policy.
+const SHELL: [(HeaderName, HeaderValue); 4] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
@@ -131,6 +131,12 @@ fn accepts_gzip(accepted: &str) -> bool {
     })
 }
 
+/// What a browser is told of every page, with the policy of this one.
+pub(crate) fn protect(headers: &mut HeaderMap, policy: HeaderValue) {
+    headers.extend(SHELL);
+    headers.insert(CONTENT_SECURITY_POLICY, policy);
+}
+
 impl Reply for File {
     fn into_response(self) -> Result<Response, ApiError> {
         // Each form of a file is a representation of its own, with a tag of its own.
@@ -147,7 +153,7 @@ impl Reply for File {
         let mut response = Response::new(body.into());
         *response.status_mut() = if unchanged { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
         let headers = response.headers_mut();
-        headers.extend(SHELL);
+        protect(headers, POLICY);
         headers.insert(CACHE_CONTROL, self.caching);
         headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(|error| INTERNAL.caused_by(error))?);
         headers.append(VARY, HeaderValue::from_static("accept-encoding"));

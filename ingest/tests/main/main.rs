@@ -11,6 +11,7 @@ mod development;
 mod kafka;
 mod live;
 mod page;
+mod proofs;
 mod queue;
 mod recovery;
 mod registered;

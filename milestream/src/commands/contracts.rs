@@ -6,7 +6,7 @@ use chain::node::{Limits, Node, Revision};
 use chain::{Address, AppId, BlockId, TxId};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use processors::chain_submission::network::{APPS, Network, REWARDS_POOL, TOKEN};
+use processors::chain_submission::network::{APPS, Network, REWARDS_POOL, TOKEN, VOTING};
 use rust_decimal::Decimal;
 use schemas::payouts::network_label;
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ pub enum Contracts {
 /// A contract.
 #[derive(Debug, Args)]
 pub struct AddContract {
-    /// `B3TR Token Contract`, `X2EarnRewardsPool`, `X2EarnApps` or `VeBetterPassport`.
+    /// `B3TR Token Contract`, `X2EarnRewardsPool`, `X2EarnApps`, `VeBetterPassport` or `XAllocationVoting`.
     #[arg(long)]
     name: String,
     /// Its address.
@@ -80,7 +80,8 @@ async fn add(config: &Config, contract: &AddContract) -> Result<()> {
         REWARDS_POOL => ("reward_distributor", "RewardsPool"),
         APPS => ("governance", "Apps"),
         PASSPORT => ("governance", "Passport"),
-        _ => bail!("--name: choose of {TOKEN}, {REWARDS_POOL}, {APPS}, {PASSPORT}"),
+        VOTING => ("governance", "Voting"),
+        _ => bail!("--name: choose of {TOKEN}, {REWARDS_POOL}, {APPS}, {PASSPORT}, {VOTING}"),
     };
     let address: Address = Address::parse_checked(&contract.address).context("--address")?;
     let app: Option<AppId> = contract

@@ -223,6 +223,9 @@ pub struct Chain {
     pub daily_ceiling: String,
     /// `low`, `medium` or `high`: the most paid for gas is 1.25, 2 or 4 times the next block's base fee.
     pub gas_strategy: String,
+    /// Where the public reaches the pages that payments link as their proof (`/proofs/…` of a gateway): https, or this machine. Empty:
+    /// `ingest.public_url`.
+    pub proofs_url: String,
     /// Shared by gateway and watcher: authenticates the batches of chain events. At least 32 characters.
     #[serde(serialize_with = "redacted")]
     #[cfg_attr(test, schemars(with = "String"))]
@@ -388,6 +391,7 @@ impl Default for Chain {
             expiration_blocks: 180,
             daily_ceiling: "10000".into(),
             gas_strategy: "medium".into(),
+            proofs_url: String::new(),
             watch_secret: SecretString::default(),
         }
     }

@@ -68,6 +68,8 @@ pub struct PayoutConfig {
     pub batch_wait: Duration,
     /// How transactions are made.
     pub terms: Terms,
+    /// Where the pages are that show what was paid for, without a slash at the end.
+    pub proofs: Option<String>,
     /// Who this process is, for operators.
     pub owner: String,
 }
@@ -116,6 +118,7 @@ impl ChainSubmission {
                     batch_wait: config.batch_wait,
                     terms: config.terms,
                     policy: config.policy.clone(),
+                    proofs: config.proofs.clone(),
                     owner: config.owner.clone(),
                 },
                 signer,

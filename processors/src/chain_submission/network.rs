@@ -12,6 +12,8 @@ pub const REWARDS_POOL: &str = "X2EarnRewardsPool";
 pub const TOKEN: &str = "B3TR Token Contract";
 /// `smart_contracts.contract_name` of the registry of apps.
 pub const APPS: &str = "X2EarnApps";
+/// `smart_contracts.contract_name` of the allocation voting, which keeps the rounds.
+pub const VOTING: &str = "XAllocationVoting";
 
 /// Why a network cannot be used as it is configured: an operator mends it, and the next look finds it mended.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +69,9 @@ pub struct Network {
     pub token: Option<Address>,
     /// The registry of apps.
     pub apps: Option<Address>,
+    /// The rounds that actions count in: a pool of version 8 or later is told in which each was done. Without it, all count in the round
+    /// in which they are paid.
+    pub voting: Option<Address>,
 }
 
 impl Network {
@@ -103,6 +108,7 @@ impl Network {
             app: parsed("smart_contracts", app)?,
             token: address(TOKEN)?,
             apps: address(APPS)?,
+            voting: address(VOTING)?,
         })
     }
 }

@@ -175,6 +175,7 @@ fn reward_granted(
         remaining: grant.remaining,
         charges: grant.charges,
         policy_version: policy.version.to_owned(),
+        distance_km: Some(event.distance_km),
     }
 }
 

@@ -2,6 +2,7 @@
 //! each reward is paid once. `THOR_URL` names a solo node with a block interval.
 
 mod ends;
+mod later;
 mod lost;
 mod rotation;
 mod scripted;
@@ -51,20 +52,24 @@ fn b3tr(amount: i64) -> Wei {
     Wei::from_b3tr(Decimal::from(amount)).unwrap()
 }
 
-/// Contracts for one test: an app of its own, whose purse holds 100 B3TR. What another test pays would be an unknown payment here.
-async fn contracts() -> Deployment {
+async fn artifacts() -> &'static Artifacts {
     static ARTIFACTS: OnceCell<Artifacts> = OnceCell::const_new();
-    let artifacts = ARTIFACTS.get_or_init(|| async {
+    let compiled = ARTIFACTS.get_or_init(|| async {
         let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain/contracts");
         let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contracts");
         let compiled = tokio::task::spawn_blocking(move || Artifacts::compile(&sources, &work));
         compiled.await.unwrap().expect("node and npm are installed")
     });
+    compiled.await
+}
+
+/// Contracts for one test: an app of its own, whose purse holds 100 B3TR. What another test pays would be an unknown payment here.
+async fn contracts() -> Deployment {
     let node = Node::new(&thor(), None, Limits::default()).unwrap();
     let distributor = Signer::from_hex(SOLO_KEYS[1]).unwrap().address();
     let app_name = format!("processors {}", Uuid::now_v7());
     let plan = Plan { app_name, distributor, funds: b3tr(100) };
-    deploy(&node, artifacts.await, &Signer::from_hex(SOLO_KEYS[0]).unwrap(), &plan).await.unwrap()
+    deploy(&node, artifacts().await, &Signer::from_hex(SOLO_KEYS[0]).unwrap(), &plan).await.unwrap()
 }
 
 /// `payouts.guard` in memory.
@@ -179,6 +184,16 @@ impl World {
 
     /// A driver with a wallet, who was granted a reward.
     async fn grant(&self, amount: i64, wallet: Address) -> Uuid {
+        self.grant_with(amount, wallet, |_| {}).await
+    }
+
+    /// The same, of a grant that is changed before it arrives.
+    async fn grant_with(
+        &self,
+        amount: i64,
+        wallet: Address,
+        change: impl FnOnce(&mut RewardGranted),
+    ) -> Uuid {
         let mut event = example_grant();
         let (user, wallet_id) = (Uuid::now_v7(), Uuid::now_v7());
         sqlx::query("insert into users (id) values ($1)")
@@ -201,6 +216,7 @@ impl World {
         event.reward_id = RewardId::of(event.header.upload_id);
         event.stamp.wallet_id = Some(wallet_id);
         event.granted = amount.into();
+        change(&mut event);
         let reward = event.reward_id.0;
         self.consume(PayoutInput::Granted(Box::new(event))).await;
         reward
@@ -243,6 +259,7 @@ impl World {
                     daily_ceiling: b3tr(10_000_000),
                 },
                 policy: self.policy.clone(),
+                proofs: Some("https://milestream.example".to_owned()),
                 owner: owner.to_owned(),
             },
             signer,

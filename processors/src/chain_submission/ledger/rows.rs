@@ -36,6 +36,8 @@ pub struct Payout {
     pub splits: i32,
     /// The network that it is paid on; none for one granted before networks were noted.
     pub genesis_id: Option<String>,
+    /// Kilometres that are rewarded; none for one granted before they were noted.
+    pub distance_km: Option<Decimal>,
     /// The grant's header.
     pub header: Json<UploadHeader>,
     /// The grant's stamp.
@@ -160,7 +162,7 @@ pub struct Transaction {
 
 const PAYOUT: &str =
     "reward_id, user_id, wallet_id, amount_wei, state, strikes, max_retries, claimed_at, reason, revision,
-    splits, genesis_id, header, stamp, ready_at, paid_at, tx_id";
+    splits, genesis_id, distance_km, header, stamp, ready_at, paid_at, tx_id";
 
 /// A payout by its reward, locked.
 pub async fn payout(tx: &mut PgConnection, reward_id: Uuid) -> sqlx::Result<Option<Payout>> {
@@ -205,8 +207,8 @@ pub async fn ready(
 pub async fn insert_payout(tx: &mut PgConnection, payout: &Payout) -> sqlx::Result<bool> {
     let done = sqlx::query(
         "insert into payouts (reward_id, user_id, wallet_id, amount_wei, state, claimed_at, reason, revision, header, stamp,
-            ready_at, genesis_id, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, now()) on conflict (reward_id) do nothing",
+            ready_at, genesis_id, distance_km, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, now()) on conflict (reward_id) do nothing",
     )
     .bind(payout.reward_id)
     .bind(payout.user_id)
@@ -220,6 +222,7 @@ pub async fn insert_payout(tx: &mut PgConnection, payout: &Payout) -> sqlx::Resu
     .bind(&payout.stamp)
     .bind(payout.ready_at)
     .bind(&payout.genesis_id)
+    .bind(payout.distance_km)
     .execute(tx)
     .await?;
     Ok(done.rows_affected() == 1)

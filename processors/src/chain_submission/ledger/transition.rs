@@ -76,6 +76,7 @@ pub fn granted(
         revision: 0,
         splits: 0,
         genesis_id: None,
+        distance_km: event.distance_km,
         header: Json(event.header.clone()),
         stamp: Json(event.stamp.clone()),
         ready_at: None,

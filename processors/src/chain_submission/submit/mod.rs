@@ -18,7 +18,9 @@ mod planner;
 pub mod policy;
 mod predecessors;
 mod preflight;
+pub mod proof;
 mod restore;
+mod rounds;
 mod settle;
 mod sign;
 pub mod terms;
@@ -45,6 +47,7 @@ use self::obstacle::Obstacle;
 use self::plan::PlanError;
 use self::policy::Policy;
 use self::predecessors::Unfinished;
+use self::rounds::Rounds;
 use self::sign::{Planned, Signing};
 use self::terms::Terms;
 use super::ledger::outbox::{Outbox, Schemas};
@@ -76,6 +79,8 @@ pub struct Settings {
     pub terms: Terms,
     /// What may be signed.
     pub policy: Policy,
+    /// Where the pages are that show what was paid for, without a slash at the end; payments link none where it is none.
+    pub proofs: Option<String>,
     /// Who this process is, for operators.
     pub owner: String,
 }
@@ -136,6 +141,8 @@ pub struct Memory {
     /// Leases of earlier distributors whose work is brought to its end.
     predecessors: Vec<Lease>,
     network: Option<Known>,
+    /// When rounds began.
+    rounds: Rounds,
     /// What is known of each node.
     nodes: Health,
     /// Address of the node that was asked last.

@@ -73,6 +73,11 @@ pub enum Obstacle {
     /// The app's rewards, or the token, are stopped.
     #[error("payments are paused: {0}")]
     Paused(String),
+    /// The pool does not allow an impact that every payment carries.
+    #[error(
+        "the pool does not allow the impact key {0:?}: payments would fail; ask VeBetterDAO which keys it allows"
+    )]
+    ImpactKey(&'static str),
     /// The app's purse does not hold what is owed.
     #[error("the app's purse holds {available} wei of B3TR and {needed} are due: deposit into the pool")]
     NoFunds {
@@ -167,7 +172,7 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// Every label.
-    pub const LABELS: [&'static str; 28] = [
+    pub const LABELS: [&'static str; 29] = [
         "configuration",
         "keystore",
         "signer_configuration",
@@ -184,6 +189,7 @@ impl Obstacle {
         "unknown_app",
         "not_distributor",
         "paused",
+        "impact_key",
         "no_funds",
         "no_vtho",
         "gas_too_large",
@@ -220,6 +226,7 @@ impl Obstacle {
             Self::UnknownApp(_) => "unknown_app",
             Self::NotDistributor(_) => "not_distributor",
             Self::Paused(_) => "paused",
+            Self::ImpactKey(_) => "impact_key",
             Self::NoFunds { .. } => "no_funds",
             Self::NoVtho { .. } => "no_vtho",
             Self::GasTooLarge { .. } => "gas_too_large",
@@ -282,6 +289,7 @@ pub fn shared_cause(refusal: &Refusal, signer: Address) -> Option<Obstacle> {
         Cause::NotDistributor => Some(Obstacle::NotDistributor(signer)),
         Cause::UnknownApp => Some(Obstacle::UnknownApp(refusal.to_string())),
         Cause::NoFunds => Some(Obstacle::NoFunds { needed: Wei::ZERO, available: Wei::ZERO }),
-        Cause::InvalidReceiver | Cause::InvalidImpactKey | Cause::Other => None,
+        Cause::InvalidImpactKey => Some(Obstacle::ImpactKey(schemas::impact::CARBON)),
+        Cause::InvalidReceiver | Cause::Other => None,
     }
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::lease::Lease;
 use super::obstacle::Obstacle;
 use super::plan::{self, Plan, PlanError};
-use super::preflight::{Candidate, Preflight, preflight};
+use super::preflight::{Asking, Candidate, Preflight, preflight};
 use super::{IN_FLIGHT, Memory, RoundError, Settings, Submitter};
 use crate::chain_submission::ledger::machine::PayoutEvent;
 use crate::chain_submission::ledger::outbox::Outbox;
@@ -53,7 +53,9 @@ impl Submitter {
         let network = network.clone();
         let signer = self.signer.address();
         let owed = owed.and_then(wei).unwrap_or_default();
-        let mut found = preflight(&node, &network, signer, payable, owed).await?;
+        let base = self.settings.proofs.as_deref();
+        let asking = Asking { network: &network, signer, base, owed };
+        let mut found = preflight(&node, &asking, &mut memory.rounds, payable).await?;
         let mut outbox = Outbox::default();
         let mut documents = Documents::about(EventId(Uuid::now_v7()), self.clock.now());
         for (ordinal, log) in (0..).zip(&found.tried) {

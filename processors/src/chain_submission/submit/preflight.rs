@@ -1,19 +1,23 @@
 //! What is tried out before anything is stored or signed: is everything there that a payment needs, and which of the clauses would
 //! fail.
 
-use chain::abi::{Cause, Proof, ProofType, Refusal, RewardCall, RewardKind};
+use chain::abi::{Cause, Refusal, RewardKind};
 use chain::contract::Contract;
 use chain::fee::next_base_fee;
 use chain::node::Revision::{Best, Next};
 use chain::node::{BlockSummary, CallOutcome, NodeError, Simulation, failing_clause};
 use chain::tx::clause_gas;
 use chain::{Address, Clause, Node, Wei};
+use schemas::ids::Micros;
+use schemas::impact::CARBON;
 use schemas::logs::ContractInteractionLog;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::blame::shared_text;
 use super::obstacle::{Obstacle, shared_cause};
+use super::proof::{Action, Means};
+use super::rounds::Rounds;
 use crate::chain_submission::ledger::documents::parameters;
 use crate::chain_submission::ledger::rows::Payout;
 use crate::chain_submission::ledger::transition::wei;
@@ -21,6 +25,11 @@ use crate::chain_submission::network::{Network, REWARDS_POOL};
 
 /// First version of the pool whose rewards carry metadata.
 const METADATA_SINCE: u32 = 6;
+/// First version that an app's admin can pause, and that can keep rewards in a purse of their own.
+const PURSE_SINCE: u32 = 7;
+/// First version that takes the round in which an action was done. Later ones are called like this one: a preflight shows whether they
+/// take it.
+const ROUNDS_SINCE: u32 = 8;
 
 /// A payout with the clause that would pay it.
 #[derive(Clone, Debug)]
@@ -58,20 +67,37 @@ pub struct Preflight {
     pub tried: Vec<ContractInteractionLog>,
 }
 
-/// Asks one node. `owed` is what earlier transactions that are in no block yet will still take from the purse.
+/// Who asks for what.
+pub struct Asking<'a> {
+    /// The network's contracts.
+    pub network: &'a Network,
+    /// The distributor.
+    pub signer: Address,
+    /// Where the pages of rewards are.
+    pub base: Option<&'a str>,
+    /// What earlier transactions that are in no block yet will still take from the purse.
+    pub owed: Wei,
+}
+
+/// Asks one node.
 ///
 /// # Errors
 /// [`Obstacle`].
 pub async fn preflight(
     node: &Node,
-    network: &Network,
-    signer: Address,
+    asking: &Asking<'_>,
+    rounds: &mut Rounds,
     payouts: Vec<(Payout, Address)>,
-    owed: Wei,
 ) -> Result<Preflight, Obstacle> {
+    let Asking { network, signer, base, owed } = *asking;
     let best = node.block(Best).await?.ok_or_else(|| Obstacle::NodeUnavailable(NodeError::UnknownBlock))?;
-    let kind = inspect(node, network, signer).await?;
-    let available = funds(node, network, kind).await?;
+    let version = inspect(node, network, signer).await?;
+    if version >= ROUNDS_SINCE {
+        let accepted = payouts.iter().map(|(payout, _)| payout.header.accepted_at);
+        rounds.read(node, network, accepted.min().unwrap_or(Micros(0))).await?;
+    }
+    let means = Means { network, base, kind: kind(version, rounds) };
+    let available = funds(node, network, version).await?;
     let (mut good, mut due, mut short) = (Vec::<Candidate>::with_capacity(payouts.len()), owed, None);
     for (payout, receiver) in payouts {
         let amount = wei(payout.amount_wei).unwrap_or_default();
@@ -81,7 +107,8 @@ pub async fn preflight(
             continue;
         }
         due = needed;
-        let clause = clause(network, kind, payout.reward_id, amount, receiver);
+        let action = Action::of(&payout, amount, rounds.of(payout.header.accepted_at));
+        let clause = means.clause(&action, receiver);
         good.push(Candidate { payout, receiver, amount, clause, gas: 0 });
     }
     if good.is_empty() {
@@ -98,9 +125,7 @@ pub async fn preflight(
             Simulation { clauses: &clauses, caller: signer, gas_payer: None, gas: None, at: Next };
         let outcomes = node.simulate(&simulation).await?;
         tried.extend(
-            good.iter()
-                .zip(&outcomes)
-                .map(|(candidate, outcome)| simulated(network, kind, candidate, outcome)),
+            good.iter().zip(&outcomes).map(|(candidate, outcome)| simulated(&means, candidate, outcome)),
         );
         for (candidate, outcome) in good.iter_mut().zip(&outcomes) {
             candidate.gas = outcome.gas_used.saturating_add(clause_gas(&candidate.clause));
@@ -108,7 +133,7 @@ pub async fn preflight(
         let Some((at, refusal)) = failing_clause(&outcomes) else { break };
         if let Some(obstacle) = shared_cause(&refusal, signer) {
             return Err(match obstacle {
-                Obstacle::NoFunds { .. } => funds(node, network, kind)
+                Obstacle::NoFunds { .. } => funds(node, network, version)
                     .await
                     .map_or_else(|error| error, |available| Obstacle::NoFunds { needed: due, available }),
                 other => other,
@@ -120,30 +145,41 @@ pub async fn preflight(
         }
     }
     if bad.iter().any(|(_, refusal)| refusal.cause == Cause::Other)
-        && let Some(refusal) = refused_to_itself(node, network, kind, signer).await?
+        && let Some(refusal) = refused_to_itself(node, &means, signer, rounds).await?
     {
         return Err(Obstacle::Refused(refusal.to_string()));
     }
     let base_fee = best.base_fee_per_gas.map(|fee| next_base_fee(fee, best.gas_limit, best.gas_used));
     let priority = node.priority_fee().await?;
-    Ok(Preflight { good, bad, best, base_fee, priority, method: kind.method(), short, tried })
+    Ok(Preflight { good, bad, best, base_fee, priority, method: means.kind.method(), short, tried })
 }
 
 /// Tries out a reward of 10^-8 B3TR to the distributor itself: why that fails is no fault of any receiver or amount.
 async fn refused_to_itself(
     node: &Node,
-    network: &Network,
-    kind: RewardKind,
+    means: &Means<'_>,
     signer: Address,
+    rounds: &Rounds,
 ) -> Result<Option<Refusal>, Obstacle> {
-    let clauses = [clause(network, kind, Uuid::nil(), Wei::from(10_000_000_000), signer)];
+    let (amount, round) = (Wei::from(10_000_000_000), rounds.of(Micros(i64::MAX)));
+    let action = Action { reward_id: Uuid::nil(), amount, distance_km: None, vehicle_kind: "", round };
+    let clauses = [means.clause(&action, signer)];
     let simulation = Simulation { clauses: &clauses, caller: signer, gas_payer: None, gas: None, at: Next };
     let outcomes = node.simulate(&simulation).await?;
     Ok(failing_clause(&outcomes).map(|(_, refusal)| refusal))
 }
 
-/// Looks at the pool, the token and the app; says which function pays.
-async fn inspect(node: &Node, network: &Network, signer: Address) -> Result<RewardKind, Obstacle> {
+/// The function that a version of the pool is called by.
+fn kind(version: u32, rounds: &Rounds) -> RewardKind {
+    match version {
+        ROUNDS_SINCE.. if rounds.known() => RewardKind::WithProofAndMetadataForRound,
+        METADATA_SINCE.. => RewardKind::WithProofAndMetadata,
+        _ => RewardKind::WithProof,
+    }
+}
+
+/// Looks at the pool, the token and the app; says which version the pool is of.
+async fn inspect(node: &Node, network: &Network, signer: Address) -> Result<u32, Obstacle> {
     if node.code(network.pool, Best).await?.is_empty() {
         return Err(Obstacle::NoContract(network.pool));
     }
@@ -152,9 +188,11 @@ async fn inspect(node: &Node, network: &Network, signer: Address) -> Result<Rewa
     let number: u32 = version.trim().parse().map_err(|_| {
         Obstacle::WrongContract(network.pool, format!("its version is {version:?}, not a number"))
     })?;
-    let kind =
-        if number >= METADATA_SINCE { RewardKind::WithProofAndMetadata } else { RewardKind::WithProof };
-    if kind == RewardKind::WithProofAndMetadata && pool.pool_paused(network.app).await? {
+    // An unknown key would fail every payment.
+    if !pool.pool_impact_keys().await?.iter().any(|key| key == CARBON) {
+        return Err(Obstacle::ImpactKey(CARBON));
+    }
+    if number >= PURSE_SINCE && pool.pool_paused(network.app).await? {
         return Err(Obstacle::Paused("the app's distribution is paused".to_owned()));
     }
     if let Some(token) = network.token
@@ -171,42 +209,20 @@ async fn inspect(node: &Node, network: &Network, signer: Address) -> Result<Rewa
             return Err(Obstacle::NotDistributor(signer));
         }
     }
-    Ok(kind)
+    Ok(number)
 }
 
 /// What the app's rewards can be paid from.
-async fn funds(node: &Node, network: &Network, kind: RewardKind) -> Result<Wei, Obstacle> {
+async fn funds(node: &Node, network: &Network, version: u32) -> Result<Wei, Obstacle> {
     let pool = Contract::new(node, network.pool, Best);
-    if kind == RewardKind::WithProofAndMetadata && pool.pool_rewards_enabled(network.app).await? {
+    if version >= PURSE_SINCE && pool.pool_rewards_enabled(network.app).await? {
         return Ok(pool.pool_rewards_balance(network.app).await?);
     }
     Ok(pool.pool_available_funds(network.app).await?)
 }
 
-/// A function of its arguments alone: the same reward gives the same bytes. The reward's id stands in what the pool emits, so that
-/// the chain itself shows what was paid.
-fn clause(network: &Network, kind: RewardKind, reward_id: Uuid, amount: Wei, receiver: Address) -> Clause {
-    let call = RewardCall { app: network.app, amount, receiver };
-    let proof = Proof {
-        evidence: vec![(ProofType::Text, format!("reward {reward_id}"))],
-        // Impact keys are left empty: the grant does not know the vehicle's emissions.
-        impacts: Vec::new(),
-        description: "Verified odometer photo".to_owned(),
-    };
-    match kind {
-        RewardKind::WithProofAndMetadata => {
-            call.with_metadata(network.pool, &proof, &json!({"reward_id": reward_id}).to_string())
-        }
-        RewardKind::WithProof | RewardKind::Plain => call.with_proof(network.pool, &proof),
-    }
-}
-
-fn simulated(
-    network: &Network,
-    kind: RewardKind,
-    candidate: &Candidate,
-    outcome: &CallOutcome,
-) -> ContractInteractionLog {
+fn simulated(means: &Means<'_>, candidate: &Candidate, outcome: &CallOutcome) -> ContractInteractionLog {
+    let Means { network, kind, .. } = *means;
     let failure = outcome.failure();
     let gas = i64::try_from(outcome.gas_used).ok();
     ContractInteractionLog {
@@ -225,5 +241,17 @@ fn simulated(
         error_message: failure.map(|refusal| refusal.to_string()),
         call_kind: "simulate".to_owned(),
         tx_hash: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_version_of_the_pool_is_called_by_the_function_that_it_has() {
+        let methods = [4, 5, 6, 7, 8, 9].map(|version| kind(version, &Rounds::default()).method());
+        let (proof, metadata) = ("distributeRewardWithProof", "distributeRewardWithProofAndMetadata");
+        assert_eq!(methods, [proof, proof, metadata, metadata, metadata, metadata]);
     }
 }

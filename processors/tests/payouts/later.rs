@@ -1,0 +1,171 @@
+//! Pools of later versions, and what a payment says for itself on the chain. The pools of versions 7 to 9 are `LaterRewardsPool.sol`, since
+//! no package holds the real ones.
+
+use std::collections::HashMap;
+
+use chain::abi::{ContractEvent, topic};
+use chain::deploy::{LaterPool, Operator, SOLO_KEYS, later_pool};
+use chain::node::{Criterion, EventFilter, Limits, Revision};
+use chain::{Node, Signer};
+use schemas::events::RewardGranted;
+use schemas::ids::Micros;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{World, artifacts, b3tr, contracts, thor, wallet};
+/// What the chain has of a reward: its proof, and the round that the passport has counted the action in.
+struct Said {
+    proof: Value,
+    round: Option<u64>,
+}
+
+fn node() -> Node {
+    Node::new(&thor(), None, Limits::default()).unwrap()
+}
+
+impl World {
+    /// A world whose pool is of a later version, with two rounds: the first is over.
+    async fn on_version(version: u32, keys: &[&str]) -> (Self, LaterPool) {
+        let mut at = contracts().await;
+        let admin = Signer::from_hex(SOLO_KEYS[0]).unwrap();
+        let later =
+            later_pool(&node(), artifacts().await, &admin, &at, (version, b3tr(100), keys)).await.unwrap();
+        at.rewards_pool = later.pool;
+        (Self::of(at, &[thor()], true).await, later)
+    }
+
+    async fn knows_rounds(&self, later: &LaterPool) {
+        sqlx::query(
+            "insert into smart_contracts (id, contract_name, contract_address, genesis_id) values ($1, 'XAllocationVoting', $2, $3)",
+        )
+        .bind(Uuid::now_v7())
+        .bind(later.rounds.to_string())
+        .bind(self.contracts.genesis_id.to_string())
+        .execute(&self.database.pool)
+        .await
+        .unwrap();
+    }
+
+    async fn said(&self) -> HashMap<Uuid, Said> {
+        let (node, mut said) = (node(), HashMap::new());
+        let criterion = Criterion {
+            address: Some(self.contracts.rewards_pool),
+            topics: [Some(topic::REWARD_DISTRIBUTED), None, None, None, None],
+        };
+        for log in node.events(&EventFilter::blocks(0, u32::MAX >> 1, vec![criterion])).await.unwrap() {
+            let Some(ContractEvent::RewardDistributed { proof, .. }) = ContractEvent::decode(&log.event)
+            else {
+                panic!()
+            };
+            let proof: Value = serde_json::from_str(&proof).unwrap();
+            let reward = proof["proof"]["text"].as_str().unwrap()["reward ".len()..].parse().unwrap();
+            let receipt = node.receipt(log.meta.tx_id, None).await.unwrap().unwrap();
+            let events = &receipt.outputs[log.meta.clause_index as usize].events;
+            let round = events.iter().filter_map(ContractEvent::decode).find_map(|event| match event {
+                ContractEvent::RegisteredAction { round, .. } => Some(round),
+                _ => None,
+            });
+            said.insert(reward, Said { proof, round });
+        }
+        said
+    }
+}
+
+async fn turn(later: &LaterPool) -> u64 {
+    let (node, admin) = (node(), Signer::from_hex(SOLO_KEYS[0]).unwrap());
+    let operator = Operator::new(&node, &admin).await.unwrap();
+    let receipt = operator.send("the next round", vec![later.turn()]).await.unwrap();
+    let block = node.block(Revision::Id(receipt.meta.block_id)).await.unwrap().unwrap();
+    block.timestamp
+}
+
+fn at(seconds: u64) -> Micros {
+    Micros(i64::try_from(seconds).unwrap() * 1_000_000)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_carries_its_page_and_the_carbon_that_its_distance_saved_and_an_old_grant_is_paid_without()
+{
+    let world = World::new().await;
+    let electric = world.grant_with(1, wallet(0x41), |grant| {
+        grant.stamp.vehicle_kind = "electric".into();
+        grant.distance_km = Some("333".parse().unwrap());
+    });
+    let petrol = world.grant_with(1, wallet(0x42), |grant| grant.distance_km = Some("333".parse().unwrap()));
+    let old = world.grant_with(1, wallet(0x43), |grant| grant.distance_km = None);
+    let (electric, petrol, old) = (electric.await, petrol.await, old.await);
+    let signing = world.submitter(SOLO_KEYS[1], "only");
+    world.until_paid(&[electric, petrol, old]).await;
+    signing.abort();
+    let said = world.said().await;
+    for (reward, impact) in
+        [(electric, json!({"carbon": 26_640})), (petrol, json!({"carbon": 0})), (old, Value::Null)]
+    {
+        let proof = &said[&reward].proof;
+        assert_eq!(proof["proof"]["link"], format!("https://milestream.example/proofs/{reward}"));
+        assert_eq!(proof["impact"], impact, "{proof}");
+    }
+    world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_version_7_a_reward_is_paid_from_its_purse_and_with_metadata() {
+    let (world, later) = World::on_version(7, &[]).await;
+    world.knows_rounds(&later).await;
+    let reward = world.grant(1, wallet(0x44)).await;
+    let signing = world.submitter(SOLO_KEYS[1], "only");
+    world.until_paid(&[reward]).await;
+    signing.abort();
+    let method: String = sqlx::query_scalar("select method from payout_attempts")
+        .fetch_one(&world.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(method, "distributeRewardWithProofAndMetadata");
+    world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_version_8_on_a_late_claim_counts_in_the_round_in_which_its_photo_was_accepted() {
+    for version in [8, 9] {
+        let (world, later) = World::on_version(version, &[]).await;
+        let first = turn(&later).await;
+        let second = turn(&later).await;
+        world.knows_rounds(&later).await;
+        let accepted = async |seconds: u64, n: u8| {
+            world
+                .grant_with(1, wallet(n), |grant: &mut RewardGranted| grant.header.accepted_at = at(seconds))
+                .await
+        };
+        let (before, late, now) =
+            (accepted(first - 1, 0x51).await, accepted(first, 0x52).await, accepted(second, 0x53).await);
+        let signing = world.submitter(SOLO_KEYS[1], "only");
+        world.until_paid(&[before, late, now]).await;
+        signing.abort();
+        let said = world.said().await;
+        let rounds = [before, late, now].map(|reward| said[&reward].round);
+        assert_eq!(rounds, [Some(1), Some(1), Some(2)], "version {version}");
+        world.database.drop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_of_version_8_whose_rounds_nobody_has_named_is_paid_by_the_function_without_a_round() {
+    let (world, _) = World::on_version(8, &[]).await;
+    let reward = world.grant(1, wallet(0x45)).await;
+    let signing = world.submitter(SOLO_KEYS[1], "only");
+    world.until_paid(&[reward]).await;
+    signing.abort();
+    assert_eq!(world.state(reward).await.0, "in_flight");
+    world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_impact_that_the_pool_does_not_allow_stands_in_the_way_by_its_name_and_nothing_is_struck() {
+    let (world, _) = World::on_version(7, &["water"]).await;
+    let reward = world.grant(1, wallet(0x46)).await;
+    let signing = world.submitter(SOLO_KEYS[1], "only");
+    world.until_obstacle("impact_key").await;
+    signing.abort();
+    assert_eq!(world.state(reward).await, ("ready".to_owned(), None));
+    world.database.drop().await;
+}
