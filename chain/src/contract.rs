@@ -1,5 +1,7 @@
 //! Reads from the contracts that a payout depends on: is the pool's code there, is it open, is there money, may we pay.
 
+use std::sync::{Arc, Mutex};
+
 use alloy_sol_types::SolCall;
 
 use crate::abi::{Apps, Passport, Refusal, RewardsPool, Token, Voting, account, word};
@@ -36,24 +38,52 @@ pub enum ContractError {
     },
 }
 
+/// A read that was made, and what the contract responded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// The contract.
+    pub address: Address,
+    /// The function's name.
+    pub method: &'static str,
+    /// Gas, without that of a transaction.
+    pub gas_used: u64,
+    /// The bytes that it returned.
+    pub data: Vec<u8>,
+}
+
+/// Where reads are noted, in their order.
+pub type Notes = Arc<Mutex<Vec<Noted>>>;
+
 /// A contract at an address, read through a node as of one revision.
 #[derive(Clone, Debug)]
 pub struct Contract<'a> {
     node: &'a Node,
     address: Address,
     at: Revision,
+    notes: Option<Notes>,
 }
 
 impl<'a> Contract<'a> {
     /// Reads go to `address` in the state `at`.
     #[must_use]
     pub fn new(node: &'a Node, address: Address, at: Revision) -> Self {
-        Self { node, address, at }
+        Self { node, address, at, notes: None }
+    }
+
+    /// Notes each read from here on.
+    #[must_use]
+    pub fn noting(mut self, notes: Notes) -> Self {
+        self.notes = Some(notes);
+        self
     }
 
     async fn read<C: SolCall>(&self, call: C) -> Result<C::Return, ContractError> {
         let (address, signature) = (self.address, C::SIGNATURE);
         let outcome = self.node.call(address, call.abi_encode(), self.at).await?;
+        if let Some(Ok(mut notes)) = self.notes.as_ref().map(|notes| notes.lock()) {
+            let method = signature.split('(').next().unwrap_or(signature);
+            notes.push(Noted { address, method, gas_used: outcome.gas_used, data: outcome.data.clone() });
+        }
         if let Some(refusal) = outcome.failure() {
             return Err(ContractError::Reverted { address, call: signature, refusal });
         }

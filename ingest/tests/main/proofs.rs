@@ -32,8 +32,8 @@ async fn reward(bench: &Bench, user: UserId) -> (Uuid, RewardId) {
     run(
         bench,
         format!(
-            "insert into users (id, full_name) values ('{user}', 'Ada Driver')
-             on conflict (id) do update set full_name = excluded.full_name;
+            "insert into users (id, username) values ('{user}', 'Ada Driver')
+             on conflict (id) do update set username = excluded.username;
              insert into odometer_uploads (id, user_id, image_hash, image_url, original_filename, vehicle_kind, created_at)
              values ('{upload}', '{user}', '{hash}', 'https://photos.example/p', 'ada.jpg', 'electric', '2026-03-02T23:59:00Z');
              insert into mileage_data (id, upload_id, final_mileage, mileage_unit, distance_traveled, verification_status)

@@ -14,7 +14,7 @@ use sqlx::{PgConnection, PgPool};
 use super::ledger::outbox::{Outbox, Schemas};
 use super::ledger::publish::Publisher;
 use super::ledger::rows::{self, IncidentCause, Transaction, Which};
-use super::ledger::transition::{Change, Claim, granted};
+use super::ledger::transition::{CONFIRMATIONS, Change, Claim, granted};
 use super::metrics::PayoutMetrics;
 
 /// A record of the topics.
@@ -72,11 +72,14 @@ impl Sink for PayoutConsumer {
     async fn write(&self, batch: &[Envelope<PayoutInput>]) -> Result<(), SinkError> {
         let mut tx = self.pool.begin().await.map_err(StageError::from)?;
         let (mut outbox, mut changes) = (Outbox::default(), Vec::new());
-        for record in batch {
+        let newest = batch.iter().rposition(|record| matches!(record.payload, PayoutInput::Adopted(_)));
+        for (at, record) in batch.iter().enumerate() {
             match &record.payload {
                 PayoutInput::Granted(event) => self.grant(&mut tx, event, &mut outbox).await?,
                 PayoutInput::Claimed(event) => self.claim(&mut tx, event, &mut outbox).await?,
-                PayoutInput::Adopted(event) => self.adopt(&mut tx, event, &mut outbox, &mut changes).await?,
+                PayoutInput::Adopted(event) => {
+                    self.adopt(&mut tx, (event, newest == Some(at)), &mut outbox, &mut changes).await?;
+                }
                 PayoutInput::Undone(event) => self.undo(&mut tx, event, &mut outbox, &mut changes).await?,
             }
         }
@@ -157,10 +160,12 @@ impl PayoutConsumer {
         Ok(())
     }
 
+    /// Takes a block that was adopted. Only the `newest` of a batch counts confirmations that settle nothing yet: a consumer that lags,
+    /// which is when a batch has several, would otherwise write and publish 11 of 12 for nobody.
     async fn adopt(
         &self,
         tx: &mut PgConnection,
-        block: &BlockAdopted,
+        (block, newest): (&BlockAdopted, bool),
         outbox: &mut Outbox,
         changes: &mut Vec<Taken>,
     ) -> Result<(), StageError> {
@@ -177,7 +182,12 @@ impl PayoutConsumer {
         self.remember(tx, block).await?;
         self.include(tx, block, outbox, changes).await?;
         let at = block.occurred_at.to_utc();
-        let which = Which::Unsettled { genesis_id: &self.genesis_id, finalized: block.finalized_number };
+        let settled = block.block.number - CONFIRMATIONS;
+        let which = Which::Unsettled {
+            genesis_id: &self.genesis_id,
+            finalized: block.finalized_number,
+            included_upto: if newest { block.block.number } else { settled },
+        };
         for mut transaction in rows::transactions(tx, which).await? {
             let included = transaction.attempt.block_timestamp;
             if let Some(change) = transaction.deeper(block.block.number, at) {

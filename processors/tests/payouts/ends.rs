@@ -54,14 +54,24 @@ impl Scripted {
 
     /// Delivers the blocks that the consumer has not had.
     pub async fn deliver(&mut self) {
+        for block in self.undelivered() {
+            self.world.consume(block).await;
+        }
+    }
+
+    /// The same as one batch, as to a consumer that lags.
+    pub async fn deliver_at_once(&mut self) {
+        let blocks = self.undelivered();
+        self.world.consume_all(&blocks, Arc::new(SystemClock)).await;
+    }
+
+    fn undelivered(&mut self) -> Vec<PayoutInput> {
         let blocks: Vec<BlockAdopted> = {
             let chain = self.chain();
             (self.delivered + 1..chain.blocks.len()).map(|number| chain.adopted(number, GENESIS)).collect()
         };
         self.delivered += blocks.len();
-        for block in blocks {
-            self.world.consume(PayoutInput::Adopted(Box::new(block))).await;
-        }
+        blocks.into_iter().map(|block| PayoutInput::Adopted(Box::new(block))).collect()
     }
 
     /// Waits until so many transactions wait in the pool.

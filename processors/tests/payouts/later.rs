@@ -7,11 +7,13 @@ use chain::abi::{ContractEvent, topic};
 use chain::deploy::{LaterPool, Operator, SOLO_KEYS, later_pool};
 use chain::node::{Criterion, EventFilter, Limits, Revision};
 use chain::{Node, Signer};
-use schemas::events::RewardGranted;
+use schemas::codec;
+use schemas::events::{ActivityLogged, Event as _, RewardGranted};
 use schemas::ids::Micros;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::ends::Scripted;
 use super::{World, artifacts, b3tr, contracts, thor, wallet};
 /// What the chain has of a reward: its proof, and the round that the passport has counted the action in.
 struct Said {
@@ -168,4 +170,81 @@ async fn an_impact_that_the_pool_does_not_allow_stands_in_the_way_by_its_name_an
     signing.abort();
     assert_eq!(world.state(reward).await, ("ready".to_owned(), None));
     world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_of_contracts_and_every_stage_of_a_transaction_is_told_to_the_last_field() {
+    let world = World::new().await;
+    let reward = world.grant(1, wallet(0x47)).await;
+    let signing = world.submitter(SOLO_KEYS[1], "only");
+    world.until_paid(&[reward]).await;
+    signing.abort();
+    let payloads: Vec<Vec<u8>> =
+        sqlx::query_scalar("select payload from outbox where topic = 'activity.logs' order by id")
+            .fetch_all(&world.database.pool)
+            .await
+            .unwrap();
+    let mut documents: Vec<(String, Value)> = Vec::new();
+    for payload in payloads {
+        let (id, datum) = codec::unframe(&payload).unwrap();
+        let event: ActivityLogged = codec::decode(ActivityLogged::schema(), id, datum).unwrap();
+        documents.push((event.collection.clone(), serde_json::from_str(&event.document).unwrap()));
+    }
+    let of = |collection: &str| -> Vec<&Value> {
+        documents.iter().filter(|(name, _)| name == collection).map(|(_, document)| document).collect()
+    };
+    let stages: Vec<&str> = of("transaction_monitoring_logs")
+        .iter()
+        .map(|log| log["monitoring_stage"].as_str().unwrap())
+        .collect();
+    assert_eq!(stages, ["planned", "signed", "submitted"]);
+    let told = of("transaction_monitoring_logs")[2]["status_updates"].as_array().unwrap().len();
+    assert_eq!(told, 3, "the history so far, with the plan");
+    let calls = of("contract_interaction_logs");
+    let of_kind = |kind: &str| calls.iter().filter(|call| call["call_kind"] == kind).collect::<Vec<_>>();
+    let reads: Vec<&str> = of_kind("view").iter().map(|call| call["method_name"].as_str().unwrap()).collect();
+    let wanted =
+        ["version", "getAllowedImpactKeys", "paused", "appExists", "isRewardDistributor", "availableFunds"];
+    assert_eq!(reads, wanted);
+    let version = of_kind("view")[0];
+    assert_eq!(
+        (&version["return_value"]["decoded"]["value"], &version["contract_name"], &version["success"]),
+        (&json!("4"), &json!("X2EarnRewardsPool"), &json!(true))
+    );
+    assert!(
+        version["return_value"]["data"].as_str().unwrap().starts_with("0x") && !version["gas_used"].is_null()
+    );
+    let distributor = of_kind("view")[4];
+    assert_eq!(distributor["parameters"]["distributor"], world.contracts.distributor.to_string());
+    let simulated = of_kind("simulate")[0];
+    assert_eq!(simulated["return_value"], json!({"data": "0x", "decoded": {}}));
+    world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_lags_counts_the_confirmations_of_all_blocks_that_wait_at_once() {
+    let mut scripted = Scripted::new(1).await;
+    let reward = scripted.world.grant(1, wallet(0x48)).await;
+    let signing = scripted.world.submitter(SOLO_KEYS[1], "only");
+    scripted.until_posted(1).await;
+    signing.abort();
+    let told = "select count(*) from outbox where topic = 'payouts.updated'";
+    let told = async |scripted: &Scripted| -> i64 {
+        sqlx::query_scalar(told).fetch_one(&scripted.world.database.pool).await.unwrap()
+    };
+    let before = told(&scripted).await;
+    scripted.chain().mine(false);
+    scripted.chain().grow(8);
+    scripted.deliver_at_once().await;
+    assert_eq!(told(&scripted).await - before, 2, "in a block, and its eight confirmations together");
+    scripted.chain().grow(8);
+    scripted.deliver_at_once().await;
+    scripted.until_state(reward, "paid").await;
+    assert_eq!(told(&scripted).await - before, 3, "the twelfth confirmation, by whichever block");
+    let confirmations: i32 = sqlx::query_scalar("select confirmations from payout_attempts")
+        .fetch_one(&scripted.world.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(confirmations, 12);
+    scripted.world.database.drop().await;
 }

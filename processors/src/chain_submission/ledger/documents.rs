@@ -49,6 +49,27 @@ pub fn of_change(
     documents.into_records()
 }
 
+/// The document of a stage before there is a signature.
+#[must_use]
+pub fn of_unsigned(tx_id: &str, stage: &str, history: Vec<Value>, at: DateTime<Utc>) -> Vec<ActivityLogged> {
+    let event_id = EventId(natural(&format!("attempt/{tx_id}/{stage}")));
+    let mut documents = Documents::about(event_id, Micros::from(at));
+    documents.add(
+        0,
+        &TransactionMonitoringLog {
+            tx_hash: tx_id.to_owned(),
+            transaction_type: KIND.to_owned(),
+            monitoring_stage: stage.to_owned(),
+            confirmation_blocks: 0,
+            gas_used: None,
+            gas_price: None,
+            block_number: None,
+            status_updates: history,
+        },
+    );
+    documents.into_records()
+}
+
 /// The status of an attempt's state, as the tables have it.
 fn status(state: AttemptState) -> &'static str {
     match state {

@@ -230,23 +230,35 @@ pub async fn insert_payout(tx: &mut PgConnection, payout: &Payout) -> sqlx::Resu
 
 /// Writes what can change of a payout.
 pub async fn update_payout(tx: &mut PgConnection, payout: &Payout) -> sqlx::Result<()> {
+    update_payouts(tx, std::slice::from_ref(payout)).await
+}
+
+/// Writes what can change of payouts, in one statement: a batch has 40, and each of its 12 confirmations changes all of them.
+pub async fn update_payouts(tx: &mut PgConnection, payouts: &[Payout]) -> sqlx::Result<()> {
+    fn all<'a, T>(payouts: &'a [Payout], of: impl Fn(&'a Payout) -> T) -> Vec<T> {
+        payouts.iter().map(of).collect()
+    }
     sqlx::query(
-        "update payouts set wallet_id = $2, state = $3, strikes = $4, max_retries = $5, claimed_at = $6, reason = $7,
-            revision = $8, ready_at = $9, paid_at = $10, tx_id = $11, splits = $12, updated_at = now()
-         where reward_id = $1",
+        "update payouts p set wallet_id = c.wallet_id, state = c.state, strikes = c.strikes, max_retries = c.max_retries,
+            claimed_at = c.claimed_at, reason = c.reason, revision = c.revision, ready_at = c.ready_at, paid_at = c.paid_at,
+            tx_id = c.tx_id, splits = c.splits, updated_at = now()
+         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::integer[], $6::timestamptz[], $7::text[], $8::bigint[],
+            $9::timestamptz[], $10::timestamptz[], $11::text[], $12::integer[])
+            as c (reward_id, wallet_id, state, strikes, max_retries, claimed_at, reason, revision, ready_at, paid_at, tx_id, splits)
+         where p.reward_id = c.reward_id",
     )
-    .bind(payout.reward_id)
-    .bind(payout.wallet_id)
-    .bind(payout.state.label())
-    .bind(payout.strikes)
-    .bind(payout.max_retries)
-    .bind(payout.claimed_at)
-    .bind(&payout.reason)
-    .bind(payout.revision)
-    .bind(payout.ready_at)
-    .bind(payout.paid_at)
-    .bind(&payout.tx_id)
-    .bind(payout.splits)
+    .bind(all(payouts, |payout| payout.reward_id))
+    .bind(all(payouts, |payout| payout.wallet_id))
+    .bind(all(payouts, |payout| payout.state.label()))
+    .bind(all(payouts, |payout| payout.strikes))
+    .bind(all(payouts, |payout| payout.max_retries))
+    .bind(all(payouts, |payout| payout.claimed_at))
+    .bind(all(payouts, |payout| payout.reason.as_deref()))
+    .bind(all(payouts, |payout| payout.revision))
+    .bind(all(payouts, |payout| payout.ready_at))
+    .bind(all(payouts, |payout| payout.paid_at))
+    .bind(all(payouts, |payout| payout.tx_id.as_deref()))
+    .bind(all(payouts, |payout| payout.splits))
     .execute(tx)
     .await?;
     Ok(())
@@ -270,6 +282,8 @@ pub enum Which<'a> {
         genesis_id: &'a str,
         /// Height up to which blocks are final.
         finalized: i64,
+        /// Height up to which blocks count whose transactions have no 12 confirmations.
+        included_upto: i64,
     },
 }
 
@@ -283,7 +297,8 @@ pub async fn transactions(tx: &mut PgConnection, which: Which<'_>) -> sqlx::Resu
         Which::Ids(_) => "tx_id = any($1)",
         Which::InBlock(_) => "block_id = $1",
         Which::Unsettled { .. } => {
-            "genesis_id = $1 and (state = 'included' or (state in ('confirmed', 'reverted') and block_number <= $2))"
+            "genesis_id = $1 and ((state = 'included' and block_number <= $3)
+                or (state in ('confirmed', 'reverted') and block_number <= $2))"
         }
     };
     let text = format!(
@@ -294,7 +309,9 @@ pub async fn transactions(tx: &mut PgConnection, which: Which<'_>) -> sqlx::Resu
     let attempts: Vec<Attempt> = match which {
         Which::Ids(ids) => query.bind(ids),
         Which::InBlock(id) => query.bind(id),
-        Which::Unsettled { genesis_id, finalized } => query.bind(genesis_id).bind(finalized),
+        Which::Unsettled { genesis_id, finalized, included_upto } => {
+            query.bind(genesis_id).bind(finalized).bind(included_upto)
+        }
     }
     .fetch_all(&mut *tx)
     .await?;
@@ -349,10 +366,7 @@ pub async fn update_transaction(tx: &mut PgConnection, transaction: &Transaction
     .bind(attempt.revision)
     .execute(&mut *tx)
     .await?;
-    for payout in &transaction.payouts {
-        update_payout(tx, payout).await?;
-    }
-    Ok(())
+    update_payouts(tx, &transaction.payouts).await
 }
 
 /// Frees the rewards of a transaction that is dead or reverted for good, so that another may pay them, and gives what it was charged

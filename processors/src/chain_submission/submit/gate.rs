@@ -62,7 +62,7 @@ impl Submitter {
 
     async fn give_up_plans(&self, lease: &Lease, now: DateTime<Utc>) -> Result<(), RoundError> {
         for planned in sign::unsigned(&self.pool, self.signer.address()).await? {
-            sign::abandon(&self.pool, lease, &planned, now).await?;
+            sign::abandon(&self.pool, lease, &planned, self.schemas, now).await?;
             self.metrics.payout_steps.with_label_values(&["abandoned"]).inc();
         }
         Ok(())

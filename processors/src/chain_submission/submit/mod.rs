@@ -8,6 +8,7 @@ mod fate;
 pub mod fold;
 mod gate;
 pub mod guard;
+mod journal;
 pub mod lease;
 #[cfg(test)]
 mod model;
@@ -41,13 +42,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::guard::{GuardTopic, Guarded, Payer};
+use self::journal::Journal;
 use self::lease::{LIFE, Lease, LeaseError};
 use self::nodes::Known;
 use self::obstacle::Obstacle;
 use self::plan::PlanError;
 use self::policy::Policy;
 use self::predecessors::Unfinished;
-use self::rounds::Rounds;
 use self::sign::{Planned, Signing};
 use self::terms::Terms;
 use super::ledger::outbox::{Outbox, Schemas};
@@ -141,8 +142,8 @@ pub struct Memory {
     /// Leases of earlier distributors whose work is brought to its end.
     predecessors: Vec<Lease>,
     network: Option<Known>,
-    /// When rounds began.
-    rounds: Rounds,
+    /// What contracts said.
+    journal: Journal,
     /// What is known of each node.
     nodes: Health,
     /// Address of the node that was asked last.
@@ -184,12 +185,13 @@ impl Submitter {
     /// Dropped at any point it leaves what a crash there would leave.
     pub async fn step(&self, memory: &mut Memory) -> Duration {
         match self.round_renewed(memory).await {
-            Ok(()) => {
+            Ok(more) => {
                 if let Some(url) = memory.chosen.take() {
                     memory.nodes.worked(&url);
                 }
                 self.report(memory, None);
-                ROUND
+                // Where a whole batch was due, another one may be.
+                if more { Duration::ZERO } else { ROUND }
             }
             Err(RoundError::Obstacle(Obstacle::NodeUnavailable(error))) if memory.chosen.is_some() => {
                 // It gave its newest block and then failed: another one goes on at once, where there is one.
@@ -204,6 +206,7 @@ impl Submitter {
             Err(RoundError::Obstacle(obstacle)) => {
                 // An operator may have mended a row: the next round reads it.
                 memory.network = None;
+                memory.journal.forget();
                 self.report(memory, Some(&obstacle));
                 OBSTACLE_PAUSE
             }
@@ -233,11 +236,11 @@ impl Submitter {
         }
     }
 
-    /// A round during which the lease is renewed: a slow node does not make it lapse.
-    async fn round_renewed(&self, memory: &mut Memory) -> Result<(), RoundError> {
+    /// A round during which the lease is renewed: a slow node does not make it lapse. Whether more is likely to be due at once.
+    async fn round_renewed(&self, memory: &mut Memory) -> Result<bool, RoundError> {
         memory.chosen = None;
         self.count(memory).await?;
-        let Some(lease) = self.lease(memory).await? else { return Ok(()) };
+        let Some(lease) = self.lease(memory).await? else { return Ok(false) };
         let unfinished = self.predecessors(memory, &lease).await?;
         let leases: Vec<Lease> = std::iter::once(&lease).chain(&memory.predecessors).cloned().collect();
         let renewing = async {
@@ -253,7 +256,7 @@ impl Submitter {
         };
         tokio::select! {
             done = self.round(memory, &lease, unfinished) => done,
-            () = renewing => Ok(()),
+            () = renewing => Ok(false),
         }
     }
 
@@ -262,7 +265,7 @@ impl Submitter {
         memory: &mut Memory,
         lease: &Lease,
         unfinished: Option<Unfinished>,
-    ) -> Result<(), RoundError> {
+    ) -> Result<bool, RoundError> {
         self.post_all(memory, lease).await?;
         self.settle_all(memory, lease).await?;
         self.finish(memory, unfinished).await?;
@@ -280,13 +283,15 @@ impl Submitter {
         let waited = ready.first().and_then(|payout| payout.ready_at).map(|since| now - since);
         let due = waited
             .is_some_and(|waited| waited.to_std().is_ok_and(|waited| waited >= self.settings.batch_wait));
-        if ready.is_empty() || (ready.len() < self.settings.batch_rewards && !due) {
-            return Ok(());
+        let whole = ready.len() >= self.settings.batch_rewards;
+        if ready.is_empty() || (!whole && !due) {
+            return Ok(false);
         }
         self.audit(memory, lease).await?;
-        self.plan(memory, lease, ready).await?;
+        let planned = self.plan(memory, lease, ready).await?;
         self.sign_all(memory, lease).await?;
-        self.post_all(memory, lease).await
+        self.post_all(memory, lease).await?;
+        Ok(planned && whole)
     }
 
     /// The lease, taken or renewed when a third of its life is over; none while another process has it.
@@ -326,7 +331,7 @@ impl Submitter {
         for planned in unsigned {
             let now = self.clock.now().to_utc();
             if sign::is_stale(&planned, best) || !planned.fits(self.gas_payer.is_some())? {
-                sign::abandon(&self.pool, lease, &planned, now).await?;
+                sign::abandon(&self.pool, lease, &planned, self.schemas, now).await?;
                 self.metrics.payout_steps.with_label_values(&["abandoned"]).inc();
                 continue;
             }

@@ -9,6 +9,8 @@ use chain::{Address, BlockRef, Clause, Fees, TxError, TxId, UnsignedTx, Wei};
 use chrono::{DateTime, Utc};
 use runtime::StageError;
 use rust_decimal::Decimal;
+use serde_json::Value;
+use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -17,8 +19,9 @@ use super::policy::{Policy, Violation};
 use super::preflight::{Candidate, Preflight};
 use super::terms::Terms;
 use crate::chain_submission::ledger::machine::PayoutEvent;
-use crate::chain_submission::ledger::rows;
+use crate::chain_submission::ledger::outbox::{Outbox, Schemas};
 use crate::chain_submission::ledger::transition::decimal;
+use crate::chain_submission::ledger::{documents, rows};
 use crate::chain_submission::network::Network;
 
 /// Why a plan was not made or not signed.
@@ -104,7 +107,12 @@ pub struct Plan<'a> {
 ///
 /// # Errors
 /// [`PlanError`]; nothing is stored then.
-pub async fn store(plan: &Plan<'_>, pool: &PgPool, now: DateTime<Utc>) -> Result<TxId, PlanError> {
+pub async fn store(
+    plan: &Plan<'_>,
+    pool: &PgPool,
+    schemas: Schemas,
+    now: DateTime<Utc>,
+) -> Result<TxId, PlanError> {
     let Plan { lease, signer, found, .. } = *plan;
     let mut tx = pool.begin().await?;
     lease.hold(&mut tx).await?;
@@ -123,30 +131,71 @@ pub async fn store(plan: &Plan<'_>, pool: &PgPool, now: DateTime<Utc>) -> Result
     unsigned.check()?;
     let tx_id = unsigned.id(signer);
     insert_attempt(&mut tx, plan, &unsigned, &batch, now).await?;
-    for ((index, candidate), (_, attempt_no)) in (0..).zip(&found.good).zip(&pairs) {
-        sqlx::query(
-            "insert into payout_attempt_rewards (tx_id, clause_index, reward_id, attempt_no, receiver, amount_wei, gas_weight, live)
-             values ($1, $2, $3, $4, $5, $6, $7, true)",
-        )
-        .bind(tx_id.to_string())
-        .bind::<i32>(index)
-        .bind(candidate.payout.reward_id)
-        .bind(attempt_no)
-        .bind(candidate.receiver.to_string())
-        .bind(candidate.payout.amount_wei)
-        .bind(i64::try_from(candidate.gas).map_err(|_| PlanError::Range)?)
-        .execute(&mut *tx)
-        .await?;
-    }
-    for mut payout in locked {
+    insert_clauses(&mut tx, &tx_id, found, &pairs).await?;
+    let mut planned = locked;
+    for payout in &mut planned {
         if !payout.moves(PayoutEvent::Plan) {
             return Err(PlanError::Moved);
         }
         payout.tx_id = Some(tx_id.to_string());
-        rows::update_payout(&mut tx, &payout).await?;
     }
+    rows::update_payouts(&mut tx, &planned).await?;
+    unsigned_stage(&mut tx, schemas, &tx_id.to_string(), ("planned", now)).await?;
     tx.commit().await?;
     Ok(tx_id)
+}
+
+/// The clauses, in the order of the batch.
+async fn insert_clauses(
+    tx: &mut PgConnection,
+    tx_id: &TxId,
+    found: &Preflight,
+    pairs: &[(Uuid, i32)],
+) -> Result<(), PlanError> {
+    let (rewards, numbers): (Vec<Uuid>, Vec<i32>) = pairs.iter().copied().unzip();
+    let receivers: Vec<String> = found.good.iter().map(|candidate| candidate.receiver.to_string()).collect();
+    let amounts: Vec<Decimal> = found.good.iter().map(|candidate| candidate.payout.amount_wei).collect();
+    let weights: Vec<i64> = found
+        .good
+        .iter()
+        .map(|candidate| i64::try_from(candidate.gas).map_err(|_| PlanError::Range))
+        .collect::<Result<_, _>>()?;
+    sqlx::query(
+        "insert into payout_attempt_rewards (tx_id, clause_index, reward_id, attempt_no, receiver, amount_wei, gas_weight, live)
+         select $1, at - 1, reward_id, attempt_no, receiver, amount_wei, gas_weight, true
+         from unnest($2::uuid[], $3::integer[], $4::text[], $5::numeric[], $6::bigint[]) with ordinality
+            as c (reward_id, attempt_no, receiver, amount_wei, gas_weight, at)",
+    )
+    .bind(tx_id.to_string())
+    .bind(rewards)
+    .bind(numbers)
+    .bind(receivers)
+    .bind(amounts)
+    .bind(weights)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Notes a stage of a transaction that has no signature in its history, and publishes it.
+pub(super) async fn unsigned_stage(
+    tx: &mut PgConnection,
+    schemas: Schemas,
+    tx_id: &str,
+    (stage, now): (&str, DateTime<Utc>),
+) -> Result<(), PlanError> {
+    let entry = serde_json::json!({"stage": stage, "at": now, "block_number": null, "confirmations": 0, "reason": null});
+    let history: Json<Vec<Value>> = sqlx::query_scalar(
+        "update payout_attempts set history = history || $2 where tx_id = $1 returning history",
+    )
+    .bind(tx_id)
+    .bind(Json([entry]))
+    .fetch_one(&mut *tx)
+    .await?;
+    let mut outbox = Outbox::default();
+    outbox.documents(schemas, &documents::of_unsigned(tx_id, stage, history.0, now))?;
+    outbox.store(tx).await?;
+    Ok(())
 }
 
 async fn attempt_numbers(
@@ -200,7 +249,7 @@ async fn insert_attempt(
     let sum: Decimal = found.good.iter().map(|candidate| candidate.payout.amount_wei).sum();
     let users: Vec<Uuid> = found.good.iter().map(|candidate| candidate.payout.user_id).collect();
     let wallets: Vec<Option<Uuid>> = found.good.iter().map(|candidate| candidate.payout.wallet_id).collect();
-    let history = serde_json::json!([{"stage": "planned", "at": now, "block_number": null, "confirmations": 0, "reason": null}]);
+    let history = Json(Vec::<Value>::new());
     sqlx::query(
         "insert into payout_attempts (tx_id, genesis_id, signer, gas_payer, batch_id, body, block_ref, last_valid, nonce, gas_limit,
             max_fee_wei, priority_wei, strategy, state, fence, budget_day, contract, app_id, method, expiration, clause_count,

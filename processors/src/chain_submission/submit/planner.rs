@@ -12,6 +12,7 @@ use schemas::ids::EventId;
 use schemas::payouts::network_label;
 use uuid::Uuid;
 
+use super::journal::Journal;
 use super::lease::Lease;
 use super::obstacle::Obstacle;
 use super::plan::{self, Plan, PlanError};
@@ -25,13 +26,13 @@ use crate::documents::Documents;
 
 impl Submitter {
     /// Plans one transaction of the ready payouts, as far as the day's ceiling, the signer's funds and the gas ceiling go; a payout
-    /// that cannot be paid as it is gets a strike.
+    /// that cannot be paid as it is gets a strike. Whether a plan was made.
     pub(super) async fn plan(
         &self,
         memory: &mut Memory,
         lease: &Lease,
         ready: Vec<Payout>,
-    ) -> Result<(), RoundError> {
+    ) -> Result<bool, RoundError> {
         let (in_flight, owed): (i64, Option<Decimal>) = sqlx::query_as(
             "select count(*), sum(batch_wei) from payout_attempts
              where signer = $1 and (state = 'planned' or (state in ('signed', 'sent') and last_valid >= $2))",
@@ -41,13 +42,13 @@ impl Submitter {
         .fetch_one(&self.pool)
         .await?;
         if in_flight >= IN_FLIGHT {
-            return Ok(());
+            return Ok(false);
         }
         let now = self.clock.now().to_utc();
         let Settings { terms, policy, .. } = &self.settings;
         let payable = self.payable(lease, ready, now).await?;
         if payable.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let (network, node, _) = self.node(memory).await?;
         let network = network.clone();
@@ -55,14 +56,9 @@ impl Submitter {
         let owed = owed.and_then(wei).unwrap_or_default();
         let base = self.settings.proofs.as_deref();
         let asking = Asking { network: &network, signer, base, owed };
-        let mut found = preflight(&node, &asking, &mut memory.rounds, payable).await?;
-        let mut outbox = Outbox::default();
-        let mut documents = Documents::about(EventId(Uuid::now_v7()), self.clock.now());
-        for (ordinal, log) in (0..).zip(&found.tried) {
-            documents.add(ordinal, log);
-        }
-        outbox.documents(self.schemas, &documents.into_records())?;
-        self.publish(outbox).await?;
+        let tried = preflight(&node, &asking, &mut memory.journal, payable).await;
+        self.tell(&mut memory.journal).await?;
+        let mut found = tried?;
         self.strike(lease, std::mem::take(&mut found.bad)).await?;
         self.afford_price(&found)?;
         let most = terms.most_gas(found.best.gas_limit);
@@ -71,15 +67,26 @@ impl Submitter {
         let fitting = gas::fitting(&used, most).map_err(too_large)?;
         found.good.truncate(fitting);
         if found.good.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         self.afford_gas(&node, &found).await?;
         let gas_payer = self.gas_payer.as_ref().map(|payer| payer.address());
         let plan = Plan { lease, network: &network, signer, gas_payer, policy, found: &found, terms };
-        let id = plan::store(&plan, &self.pool, now).await?;
+        let id = plan::store(&plan, &self.pool, self.schemas, now).await?;
         tracing::info!(tx = %id, rewards = found.good.len(), "planned");
         // What the purse holds is paid, and what it lacks is said.
-        found.short.map_or(Ok(()), |short| Err(short.into()))
+        found.short.map_or(Ok(true), |short| Err(short.into()))
+    }
+
+    /// Publishes what was asked of contracts, also where something stood in the way.
+    async fn tell(&self, journal: &mut Journal) -> Result<(), RoundError> {
+        let (mut outbox, mut documents) =
+            (Outbox::default(), Documents::about(EventId(Uuid::now_v7()), self.clock.now()));
+        for (ordinal, log) in (0..).zip(&journal.take()) {
+            documents.add(ordinal, log);
+        }
+        outbox.documents(self.schemas, &documents.into_records())?;
+        self.publish(outbox).await
     }
 
     /// Payouts with the address of their wallets, and those that have no wallet on this network.

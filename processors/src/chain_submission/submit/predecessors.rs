@@ -77,7 +77,8 @@ impl Submitter {
             let signer =
                 signer.map_err(|error| runtime::StageError::new("read a signer's address", error))?;
             for planned in sign::unsigned(&self.pool, signer).await? {
-                sign::abandon(&self.pool, &lease, &planned, self.clock.now().to_utc()).await?;
+                let now = self.clock.now().to_utc();
+                sign::abandon(&self.pool, &lease, &planned, self.schemas, now).await?;
                 self.metrics.payout_steps.with_label_values(&["abandoned"]).inc();
             }
             self.post_all(memory, &lease).await?;

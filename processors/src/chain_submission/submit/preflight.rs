@@ -2,26 +2,24 @@
 //! fail.
 
 use chain::abi::{Cause, Refusal, RewardKind};
-use chain::contract::Contract;
 use chain::fee::next_base_fee;
 use chain::node::Revision::{Best, Next};
-use chain::node::{BlockSummary, CallOutcome, NodeError, Simulation, failing_clause};
+use chain::node::{BlockSummary, NodeError, Simulation, failing_clause};
 use chain::tx::clause_gas;
 use chain::{Address, Clause, Node, Wei};
 use schemas::ids::Micros;
 use schemas::impact::CARBON;
-use schemas::logs::ContractInteractionLog;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::blame::shared_text;
+use super::journal::Journal;
 use super::obstacle::{Obstacle, shared_cause};
 use super::proof::{Action, Means};
 use super::rounds::Rounds;
-use crate::chain_submission::ledger::documents::parameters;
 use crate::chain_submission::ledger::rows::Payout;
 use crate::chain_submission::ledger::transition::wei;
-use crate::chain_submission::network::{Network, REWARDS_POOL};
+use crate::chain_submission::network::{APPS, Network, REWARDS_POOL, TOKEN};
 
 /// First version of the pool whose rewards carry metadata.
 const METADATA_SINCE: u32 = 6;
@@ -63,8 +61,6 @@ pub struct Preflight {
     pub method: &'static str,
     /// What the purse lacks for those that are left out.
     pub short: Option<Obstacle>,
-    /// The simulations, for the log collections.
-    pub tried: Vec<ContractInteractionLog>,
 }
 
 /// Who asks for what.
@@ -86,18 +82,22 @@ pub struct Asking<'a> {
 pub async fn preflight(
     node: &Node,
     asking: &Asking<'_>,
-    rounds: &mut Rounds,
+    journal: &mut Journal,
     payouts: Vec<(Payout, Address)>,
 ) -> Result<Preflight, Obstacle> {
     let Asking { network, signer, base, owed } = *asking;
     let best = node.block(Best).await?.ok_or_else(|| Obstacle::NodeUnavailable(NodeError::UnknownBlock))?;
-    let version = inspect(node, network, signer).await?;
+    let version = match journal.inspected(network.pool) {
+        Some(version) => version,
+        None => inspect(node, network, signer, journal).await?,
+    };
+    journal.inspect(network.pool, version);
     if version >= ROUNDS_SINCE {
         let accepted = payouts.iter().map(|(payout, _)| payout.header.accepted_at);
-        rounds.read(node, network, accepted.min().unwrap_or(Micros(0))).await?;
+        journal.rounds.read(node, network, accepted.min().unwrap_or(Micros(0))).await?;
     }
-    let means = Means { network, base, kind: kind(version, rounds) };
-    let available = funds(node, network, version).await?;
+    let means = Means { network, base, kind: kind(version, &journal.rounds) };
+    let available = funds(node, network, version, journal).await?;
     let (mut good, mut due, mut short) = (Vec::<Candidate>::with_capacity(payouts.len()), owed, None);
     for (payout, receiver) in payouts {
         let amount = wei(payout.amount_wei).unwrap_or_default();
@@ -107,7 +107,7 @@ pub async fn preflight(
             continue;
         }
         due = needed;
-        let action = Action::of(&payout, amount, rounds.of(payout.header.accepted_at));
+        let action = Action::of(&payout, amount, journal.rounds.of(payout.header.accepted_at));
         let clause = means.clause(&action, receiver);
         good.push(Candidate { payout, receiver, amount, clause, gas: 0 });
     }
@@ -115,7 +115,7 @@ pub async fn preflight(
         return Err(short.unwrap_or(Obstacle::NoFunds { needed: due, available }));
     }
     let count = good.len();
-    let (mut bad, mut tried) = (Vec::<(Candidate, Refusal)>::new(), Vec::new());
+    let mut bad = Vec::<(Candidate, Refusal)>::new();
     loop {
         let clauses: Vec<Clause> = good.iter().map(|candidate| candidate.clause.clone()).collect();
         if clauses.is_empty() {
@@ -124,16 +124,16 @@ pub async fn preflight(
         let simulation =
             Simulation { clauses: &clauses, caller: signer, gas_payer: None, gas: None, at: Next };
         let outcomes = node.simulate(&simulation).await?;
-        tried.extend(
-            good.iter().zip(&outcomes).map(|(candidate, outcome)| simulated(&means, candidate, outcome)),
-        );
+        for (candidate, outcome) in good.iter().zip(&outcomes) {
+            journal.simulated(&means, candidate, outcome);
+        }
         for (candidate, outcome) in good.iter_mut().zip(&outcomes) {
             candidate.gas = outcome.gas_used.saturating_add(clause_gas(&candidate.clause));
         }
         let Some((at, refusal)) = failing_clause(&outcomes) else { break };
         if let Some(obstacle) = shared_cause(&refusal, signer) {
             return Err(match obstacle {
-                Obstacle::NoFunds { .. } => funds(node, network, version)
+                Obstacle::NoFunds { .. } => funds(node, network, version, journal)
                     .await
                     .map_or_else(|error| error, |available| Obstacle::NoFunds { needed: due, available }),
                 other => other,
@@ -145,13 +145,13 @@ pub async fn preflight(
         }
     }
     if bad.iter().any(|(_, refusal)| refusal.cause == Cause::Other)
-        && let Some(refusal) = refused_to_itself(node, &means, signer, rounds).await?
+        && let Some(refusal) = refused_to_itself(node, &means, signer, &journal.rounds).await?
     {
         return Err(Obstacle::Refused(refusal.to_string()));
     }
     let base_fee = best.base_fee_per_gas.map(|fee| next_base_fee(fee, best.gas_limit, best.gas_used));
     let priority = node.priority_fee().await?;
-    Ok(Preflight { good, bad, best, base_fee, priority, method: means.kind.method(), short, tried })
+    Ok(Preflight { good, bad, best, base_fee, priority, method: means.kind.method(), short })
 }
 
 /// Tries out a reward of 10^-8 B3TR to the distributor itself: why that fails is no fault of any receiver or amount.
@@ -179,33 +179,45 @@ fn kind(version: u32, rounds: &Rounds) -> RewardKind {
 }
 
 /// Looks at the pool, the token and the app; says which version the pool is of.
-async fn inspect(node: &Node, network: &Network, signer: Address) -> Result<u32, Obstacle> {
+async fn inspect(
+    node: &Node,
+    network: &Network,
+    signer: Address,
+    journal: &mut Journal,
+) -> Result<u32, Obstacle> {
     if node.code(network.pool, Best).await?.is_empty() {
         return Err(Obstacle::NoContract(network.pool));
     }
-    let pool = Contract::new(node, network.pool, Best);
-    let version = pool.pool_version().await?;
+    let (pool, none) = (journal.contract(node, network.pool), json!({}));
+    let of_app = json!({"appId": network.app.to_string()});
+    let version = journal.note(REWARDS_POOL, &none, pool.pool_version().await, |version| json!(version))?;
     let number: u32 = version.trim().parse().map_err(|_| {
         Obstacle::WrongContract(network.pool, format!("its version is {version:?}, not a number"))
     })?;
+    let keys = journal.note(REWARDS_POOL, &none, pool.pool_impact_keys().await, |keys| json!(keys))?;
     // An unknown key would fail every payment.
-    if !pool.pool_impact_keys().await?.iter().any(|key| key == CARBON) {
+    if !keys.iter().any(|key| key == CARBON) {
         return Err(Obstacle::ImpactKey(CARBON));
     }
-    if number >= PURSE_SINCE && pool.pool_paused(network.app).await? {
+    if number >= PURSE_SINCE
+        && journal.note(REWARDS_POOL, &of_app, pool.pool_paused(network.app).await, |paused| json!(paused))?
+    {
         return Err(Obstacle::Paused("the app's distribution is paused".to_owned()));
     }
-    if let Some(token) = network.token
-        && Contract::new(node, token, Best).token_paused().await?
-    {
-        return Err(Obstacle::Paused("B3TR is paused".to_owned()));
+    if let Some(token) = network.token {
+        let token = journal.contract(node, token);
+        if journal.note(TOKEN, &none, token.token_paused().await, |paused| json!(paused))? {
+            return Err(Obstacle::Paused("B3TR is paused".to_owned()));
+        }
     }
     if let Some(apps) = network.apps {
-        let apps = Contract::new(node, apps, Best);
-        if !apps.app_exists(network.app).await? {
+        let apps = journal.contract(node, apps);
+        if !journal.note(APPS, &of_app, apps.app_exists(network.app).await, |exists| json!(exists))? {
             return Err(Obstacle::UnknownApp(network.app.to_string()));
         }
-        if !apps.is_reward_distributor(network.app, signer).await? {
+        let asked = json!({"appId": network.app.to_string(), "distributor": signer.to_string()});
+        let may = apps.is_reward_distributor(network.app, signer).await;
+        if !journal.note(APPS, &asked, may, |may| json!(may))? {
             return Err(Obstacle::NotDistributor(signer));
         }
     }
@@ -213,35 +225,15 @@ async fn inspect(node: &Node, network: &Network, signer: Address) -> Result<u32,
 }
 
 /// What the app's rewards can be paid from.
-async fn funds(node: &Node, network: &Network, version: u32) -> Result<Wei, Obstacle> {
-    let pool = Contract::new(node, network.pool, Best);
-    if version >= PURSE_SINCE && pool.pool_rewards_enabled(network.app).await? {
-        return Ok(pool.pool_rewards_balance(network.app).await?);
-    }
-    Ok(pool.pool_available_funds(network.app).await?)
-}
-
-fn simulated(means: &Means<'_>, candidate: &Candidate, outcome: &CallOutcome) -> ContractInteractionLog {
-    let Means { network, kind, .. } = *means;
-    let failure = outcome.failure();
-    let gas = i64::try_from(outcome.gas_used).ok();
-    ContractInteractionLog {
-        contract_address: network.pool.to_string(),
-        contract_name: REWARDS_POOL.to_owned(),
-        method_name: kind.method().to_owned(),
-        parameters: parameters(
-            &network.app.to_string(),
-            &candidate.amount.to_string(),
-            &candidate.receiver.to_string(),
-        ),
-        gas_estimated: i64::try_from(outcome.gas_used.saturating_add(clause_gas(&candidate.clause))).ok(),
-        gas_used: gas,
-        success: failure.is_none(),
-        return_value: failure.is_none().then(|| json!({"data": format!("0x{}", hex::encode(&outcome.data))})),
-        error_message: failure.map(|refusal| refusal.to_string()),
-        call_kind: "simulate".to_owned(),
-        tx_hash: None,
-    }
+async fn funds(node: &Node, network: &Network, version: u32, journal: &mut Journal) -> Result<Wei, Obstacle> {
+    let (pool, app) = (journal.contract(node, network.pool), network.app);
+    let asked = json!({"appId": app.to_string()});
+    let wei = |wei: &Wei| json!(wei.to_string());
+    let own_purse = version >= PURSE_SINCE
+        && journal.note(REWARDS_POOL, &asked, pool.pool_rewards_enabled(app).await, |own| json!(own))?;
+    let read =
+        if own_purse { pool.pool_rewards_balance(app).await } else { pool.pool_available_funds(app).await };
+    Ok(journal.note(REWARDS_POOL, &asked, read, wei)?)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::lease::Lease;
-use super::plan::PlanError;
+use super::plan::{PlanError, unsigned_stage};
 use super::policy::{Policy, Scope, Violation};
 use super::terms::Terms;
 use crate::chain_submission::ledger::machine::{self, PayoutEvent, TxEvent, TxState};
@@ -231,6 +231,7 @@ pub async fn abandon(
     pool: &PgPool,
     lease: &Lease,
     plan: &Planned,
+    schemas: Schemas,
     now: DateTime<Utc>,
 ) -> Result<(), PlanError> {
     let mut tx = pool.begin().await?;
@@ -258,6 +259,7 @@ pub async fn abandon(
             rows::update_payout(&mut tx, &payout).await?;
         }
     }
+    unsigned_stage(&mut tx, schemas, &plan.tx_id, ("abandoned", now)).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -270,6 +270,8 @@ fn response(data: &[u8], purse: u128) -> String {
     match data.get(..4).map(hex::encode).as_deref() {
         // version(): "8".
         Some("54fd4d50") => format!("{:064x}{}", 32, text_tail("8")),
+        // getAllowedImpactKeys(): ["carbon"].
+        Some("ae630ec8") => format!("{:064x}{:064x}{:064x}{}", 32, 1, 32, text_tail("carbon")),
         // isRewardsPoolEnabled, rewardsPoolBalance.
         Some("b81ddb2e") => format!("{:064x}", 1),
         Some("60dbdd08") => format!("{purse:064x}"),
