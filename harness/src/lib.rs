@@ -14,6 +14,7 @@ pub mod measure;
 pub mod memory_bench;
 pub mod memory_soak;
 pub mod payments;
+pub mod payout_bench;
 pub mod photos;
 pub mod progress;
 pub mod reading_bench;

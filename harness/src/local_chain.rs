@@ -31,15 +31,8 @@ impl LocalChain {
     /// # Errors
     /// When npm or the compiler fails, or the node refuses.
     pub async fn deploy(stack: &Stack, work: &Path, folder: &Path) -> Result<Self> {
-        let artifacts = compile(work)?;
         let url = stack.thor_url().to_owned();
-        let node = Node::new(&url, None, Limits::default())?;
-        let plan = Plan {
-            app_name: "milestream".to_owned(),
-            distributor: Signer::from_hex(SOLO_KEYS[1])?.address(),
-            funds: Wei::from_b3tr(Decimal::from(FUNDS))?,
-        };
-        let contracts = deploy(&node, &artifacts, &Signer::from_hex(SOLO_KEYS[0])?, &plan).await?;
+        let contracts = contracts_of(&url, work, SOLO_KEYS[1]).await?;
         let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
         Ok(Self { url, contracts, folder: folder.to_owned(), secret })
     }
@@ -117,12 +110,51 @@ impl LocalChain {
     }
 }
 
+/// Contracts on a node, with an app whose purse this distributor pays from.
+async fn contracts_of(url: &str, work: &Path, distributor: &str) -> Result<Contracts> {
+    let artifacts = compile(work)?;
+    let node = Node::new(url, None, Limits::default())?;
+    let plan = Plan {
+        app_name: "milestream".to_owned(),
+        distributor: Signer::from_hex(distributor)?.address(),
+        funds: Wei::from_b3tr(Decimal::from(FUNDS))?,
+    };
+    Ok(deploy(&node, &artifacts, &Signer::from_hex(SOLO_KEYS[0])?, &plan).await?)
+}
+
+/// A deployment that pays, and beside it contracts of its own for another distributor on the same node: what that one pays is nobody's.
+pub struct PaidChain {
+    /// Every role.
+    pub deployment: Deployment,
+    /// The chain that it pays on.
+    pub chain: LocalChain,
+    /// The contracts of the other distributor, the third solo account.
+    pub other: Contracts,
+    /// The prefix of its topics.
+    pub prefix: String,
+}
+
+/// As [`start_every_role`], with contracts of another distributor beside it.
+///
+/// # Errors
+/// As [`start_every_role`].
+pub async fn start_paying_roles(stack: &Stack, name: &str) -> Result<PaidChain> {
+    let other = contracts_of(stack.thor_url(), Path::new(".local/contracts"), SOLO_KEYS[2]).await?;
+    let (deployment, prefix, chain) = started(stack, name).await?;
+    Ok(PaidChain { deployment, chain, other, prefix })
+}
+
 /// Every role of a bench as processes on a stack with a chain, ready, and the prefix of their topics. `name` keeps folder, logs and topics
 /// apart from other benches'.
 ///
 /// # Errors
 /// When the contracts cannot be deployed, or a role does not become ready.
 pub async fn start_every_role(stack: &Stack, name: &str) -> Result<(Deployment, String)> {
+    let (deployment, prefix, _) = started(stack, name).await?;
+    Ok((deployment, prefix))
+}
+
+async fn started(stack: &Stack, name: &str) -> Result<(Deployment, String, LocalChain)> {
     let folder = make_folder(&stack.folder().join(name))?;
     let chain = LocalChain::deploy(stack, Path::new(".local/contracts"), &folder).await?;
     let prefix = format!("{name}-{}-", Uuid::now_v7().simple());
@@ -136,7 +168,7 @@ pub async fn start_every_role(stack: &Stack, name: &str) -> Result<(Deployment, 
         deployment.start(role)?;
     }
     deployment.wait_ready()?;
-    Ok((deployment, prefix))
+    Ok((deployment, prefix, chain))
 }
 
 /// The compiled contracts, from `work` where they were compiled before.

@@ -8,8 +8,8 @@ use clap::{Parser, ValueEnum};
 use devstack::{Part, Stack};
 use harness::runtime_bench::{AGAINST_RAW, Arm, Bar, Size};
 use harness::{
-    books_bench, flow_bench, gateway_bench, idle_bench, memory_bench, memory_soak, reading_bench,
-    rebuild_bench, runtime_bench,
+    books_bench, flow_bench, gateway_bench, idle_bench, memory_bench, memory_soak, payout_bench,
+    reading_bench, rebuild_bench, runtime_bench,
 };
 
 /// Measures Milestream against something named, in one run.
@@ -30,6 +30,9 @@ struct Arguments {
     /// Rounds of each arm; the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Rewards of a round of `payout`.
+    #[arg(long, default_value_t = 2_000)]
+    rewards: usize,
     /// Uploads of `flow`, one per second.
     #[arg(long, default_value_t = 60)]
     uploads: usize,
@@ -63,6 +66,8 @@ enum Name {
     Rebuild,
     /// What an upload costs the gateway, Postgres and Kafka, beside a bare handler with the same promises to the disk.
     Gateway,
+    /// Rewards settled a second, beside raw transactions of the same shape; and the gas of a reward by the size of the batch.
+    Payout,
     /// Where an upload's time goes, from 202 to the confirmed payment.
     Flow,
     /// Whether the memory of every role is flat under load.
@@ -129,6 +134,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
         Name::Flow => {
             let stack = Stack::start_with(root, &[Part::Thor], &tell)?;
             let good = flow_bench::run(&stack, arguments.uploads)?;
+            (stack, good)
+        }
+        Name::Payout => {
+            let stack = Stack::start_with(root, &[Part::Thor], &tell)?;
+            let good = payout_bench::run(&stack, arguments.rewards)?;
             (stack, good)
         }
         Name::Memory => {
