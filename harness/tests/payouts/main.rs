@@ -44,9 +44,9 @@ fn submitter_and_watcher_are_killed_again_and_again_and_each_reward_is_paid_once
         let role =
             ["chain_submission-a", "chain_submission-b", "watch"][usize::try_from(dice.below(3)).unwrap()];
         eprintln!(
-            "payouts: SIGKILL {} of {kills} to {role}, {} of {rewards} paid",
+            "payouts: SIGKILL {} of {kills} to {role}, {} of {rewards} planned",
             portion + 1,
-            world.paid()
+            world.planned()
         );
         world.kill(role);
     }
