@@ -4,6 +4,7 @@
 mod ends;
 mod later;
 mod lost;
+mod rebuilt;
 mod rotation;
 mod scripted;
 mod seeded;
@@ -234,12 +235,17 @@ impl World {
         gas_payer: Option<Arc<dyn TransactionSigner>>,
         owner: &str,
     ) -> JoinHandle<()> {
-        let submitter = self.signing(signer, gas_payer, owner, Arc::new(SystemClock));
+        let submitter = self.signing_of(signer, gas_payer, owner, Arc::new(SystemClock));
         tokio::spawn(async move { submitter.run(CancellationToken::new()).await })
     }
 
     /// The loop of a signing process, which nobody runs yet.
-    fn signing(
+    fn signing(&self, key: &str, owner: &str, clock: Arc<dyn Clock>) -> Submitter {
+        self.signing_of(Arc::new(Signer::from_hex(key).unwrap()), None, owner, clock)
+    }
+
+    /// The same with signers of any kind.
+    fn signing_of(
         &self,
         signer: Arc<dyn TransactionSigner>,
         gas_payer: Option<Arc<dyn TransactionSigner>>,

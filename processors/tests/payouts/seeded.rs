@@ -486,8 +486,7 @@ impl<'a> Run<'a> {
 }
 
 fn signing(world: &World, clock: &Arc<Virtual>, life: usize) -> Submitter {
-    let signer = Arc::new(Signer::from_hex(SOLO_KEYS[1]).unwrap());
-    let mut submitter = world.signing(signer, None, &format!("life {life}"), clock.clone());
+    let mut submitter = world.signing(SOLO_KEYS[1], &format!("life {life}"), clock.clone());
     submitter.settings.batch_rewards = 3;
     submitter.settings.terms.expiration = WINDOW;
     submitter
