@@ -15,6 +15,8 @@ pub(crate) struct Proven {
     reading: Option<Decimal>,
     unit: Option<String>,
     distance_km: Option<Decimal>,
+    /// Whether the payment carries an impact: those from before distances were noted do not.
+    with_impact: bool,
     vehicle_kind: Option<String>,
     /// `name@version` of each model, joined by commas.
     reader: Option<String>,
@@ -32,7 +34,8 @@ pub(crate) struct Proven {
 pub(super) async fn find(pool: &PgPool, id: RewardId) -> Result<Option<Proven>, sqlx::Error> {
     sqlx::query_as(
         "select r.id, o.created_at as accepted_at, coalesce(m.final_mileage, m.ai_verified_mileage) as reading,
-            m.mileage_unit::text as unit, r.distance_traveled as distance_km, o.vehicle_kind,
+            m.mileage_unit::text as unit, r.distance_traveled as distance_km,
+            p.distance_km is not null as with_impact, o.vehicle_kind,
             coalesce(
                 (select reader_version from reading_results x where x.image_hash = o.image_hash
                  order by x.created_at desc limit 1),
@@ -47,6 +50,7 @@ pub(super) async fn find(pool: &PgPool, id: RewardId) -> Result<Option<Proven>, 
             left join mileage_data m on m.upload_id = r.upload_id
             join lateral (select * from reward_transactions t where t.reward_id = r.id
                           order by t.attempt_no desc nulls last, t.created_at desc nulls last, t.id desc limit 1) t on true
+            left join payouts p on p.reward_id = r.id
             left join blockchain_transactions b on b.tx_hash = t.blockchain_tx_hash
          where r.id = $1",
     )
@@ -68,7 +72,14 @@ impl Proven {
             value.map_or_else(|| "not known".to_owned(), |value| format!("{} {unit}", grouped(value)))
         };
         let kind = self.vehicle_kind.as_deref().unwrap_or("unknown");
-        let grams = self.distance_km.and_then(|km| carbon_saved(km, kind)).map(Decimal::from);
+        let told = self.distance_km.filter(|_| self.with_impact).and_then(|km| carbon_saved(km, kind));
+        let carbon = told.map_or_else(
+            || "not told with this payment".to_owned(),
+            |grams| {
+                let grams = grouped(grams.into());
+                format!("{grams} g of CO2e, against the same distance with an average petrol car")
+            },
+        );
         let (state, meaning) = self.state();
         [
             ("state", state),
@@ -81,7 +92,7 @@ impl Proven {
                 self.accepted_at.map_or_else(|| "not known".into(), |at| at.format("%Y-%m-%d").to_string()),
             ),
             ("vehicle", kind.replace('_', "-")),
-            ("carbon", measured(grams, "g")),
+            ("carbon", carbon),
             ("reader", self.reader.as_deref().unwrap_or("not known").replace(',', ", ")),
             ("transaction", self.tx_id.clone()),
             (
@@ -138,6 +149,7 @@ pub(super) mod tests {
             reading: Some(Decimal::new(12_378_900, 2)),
             unit: Some("km".into()),
             distance_km: Some(Decimal::new(33_300, 2)),
+            with_impact: true,
             vehicle_kind: Some("electric".into()),
             reader: Some("locator@1,line@2".into()),
             amount: Some(Decimal::new(333_000_000, 8)),

@@ -56,6 +56,8 @@ async fn pay(bench: &Bench, user: UserId, id: RewardId) {
             "insert into reward_transactions (id, reward_id, user_id, blockchain_tx_hash, to_address, amount, block_number,
                 confirmation_count, status, attempt_no, created_at)
              values (gen_random_uuid(), '{id}', '{user}', '{TX}', '0x{}', 8.325, 77, 3, 'pending', 1, now());
+             insert into payouts (reward_id, user_id, amount_wei, state, distance_km, header, stamp, updated_at)
+             values ('{id}', '{user}', 8325000000000000000, 'in_flight', 333, '{{}}', '{{}}', now());
              insert into blockchain_transactions (id, tx_hash, status) values (gen_random_uuid(), '{TX}', 'pending')",
             "cd".repeat(20)
         ),
@@ -92,6 +94,9 @@ async fn the_page_of_a_payment_shows_reading_and_payment_and_nothing_of_the_pers
     ] {
         assert!(shown.contains(fact), "{fact} is missing: {shown}");
     }
+    run(&bench, "update payouts set distance_km = null".to_owned()).await;
+    let old = text(&page(&bench, &reward, "").await);
+    assert!(old.contains("not told with this payment") && !old.contains("26,640 g"), "{old}");
     let (user, upload) = (user.0.to_string(), upload.to_string());
     for secret in [&user, &upload, &wallet, "Ada", "ada.jpg", "photos.example", &"ab".repeat(32), "23:59"] {
         assert!(!shown.contains(secret), "{secret} is shown: {shown}");

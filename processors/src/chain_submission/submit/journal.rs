@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use chain::contract::{Contract, ContractError, Notes};
 use chain::node::{CallOutcome, Revision};
 use chain::tx::clause_gas;
-use chain::{Address, Node};
+use chain::{Address, Clause, Node, Wei};
 use schemas::logs::ContractInteractionLog;
 use serde_json::{Value, json};
 
-use super::preflight::Candidate;
 use super::proof::Means;
 use super::rounds::Rounds;
 use crate::chain_submission::ledger::documents::parameters;
@@ -93,8 +92,13 @@ impl Journal {
         read
     }
 
-    /// Notes a simulated clause.
-    pub fn simulated(&mut self, means: &Means<'_>, candidate: &Candidate, outcome: &CallOutcome) {
+    /// Notes a simulated clause, which pays this amount to this receiver.
+    pub fn simulated(
+        &mut self,
+        means: &Means<'_>,
+        (amount, receiver, clause): (Wei, Address, &Clause),
+        outcome: &CallOutcome,
+    ) {
         let failure = outcome.failure();
         self.waiting.push(ContractInteractionLog {
             contract_address: means.network.pool.to_string(),
@@ -102,10 +106,10 @@ impl Journal {
             method_name: means.kind.method().to_owned(),
             parameters: parameters(
                 &means.network.app.to_string(),
-                &candidate.amount.to_string(),
-                &candidate.receiver.to_string(),
+                &amount.to_string(),
+                &receiver.to_string(),
             ),
-            gas_estimated: i64::try_from(outcome.gas_used.saturating_add(clause_gas(&candidate.clause))).ok(),
+            gas_estimated: i64::try_from(outcome.gas_used.saturating_add(clause_gas(clause))).ok(),
             gas_used: i64::try_from(outcome.gas_used).ok(),
             success: failure.is_none(),
             // The pool's functions return nothing.

@@ -125,7 +125,7 @@ pub async fn preflight(
             Simulation { clauses: &clauses, caller: signer, gas_payer: None, gas: None, at: Next };
         let outcomes = node.simulate(&simulation).await?;
         for (candidate, outcome) in good.iter().zip(&outcomes) {
-            journal.simulated(&means, candidate, outcome);
+            journal.simulated(&means, (candidate.amount, candidate.receiver, &candidate.clause), outcome);
         }
         for (candidate, outcome) in good.iter_mut().zip(&outcomes) {
             candidate.gas = outcome.gas_used.saturating_add(clause_gas(&candidate.clause));
