@@ -15,7 +15,10 @@ use crate::{about as site, chain, claims, login, me, ops, page, proofs, queries,
 
 /// The table.
 pub(crate) fn table() -> Vec<Route<Gateway>> {
-    [signing_in(), accounts(), photos(), reviewing(), pages(), proving(), operation()].into_iter().flatten().collect()
+    [signing_in(), accounts(), photos(), reviewing(), pages(), proving(), operation()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Who somebody is.

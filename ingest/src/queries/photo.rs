@@ -75,7 +75,11 @@ impl Photo {
     fn made(bytes: Bytes, mime_type: &str) -> Result<Self, ApiError> {
         let (length, (sender, read)) = (bytes.len() as u64, mpsc::channel(1));
         sender.try_send(Ok(bytes)).map_err(|error| INTERNAL.caused_by(error))?;
-        Ok(Self { length, mime_type: mime_type.to_owned(), pieces: Pieces { read, _reading: JoinSet::new() } })
+        Ok(Self {
+            length,
+            mime_type: mime_type.to_owned(),
+            pieces: Pieces { read, _reading: JoinSet::new() },
+        })
     }
 }
 
