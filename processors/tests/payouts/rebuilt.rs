@@ -53,6 +53,35 @@ async fn topics(scripted: &Scripted, paid_by_topic: Uuid) -> Vec<RawRecord> {
     records
 }
 
+/// The topics that hold these records.
+fn reading(records: Vec<RawRecord>) -> Topics {
+    Topics {
+        each: Arc::new(move |topic, take| {
+            for record in records.iter().filter(|record| &*record.position.topic == topic) {
+                if let ControlFlow::Break(()) = take(record.clone()) {
+                    break;
+                }
+            }
+            Ok(())
+        }),
+        schemas: Arc::new(MemorySchemas),
+        prefix: String::new(),
+    }
+}
+
+/// Loses the books, and is refused before that and while an operator has paused payments.
+async fn lose(scripted: &Scripted, rebuild: &Rebuild<'_>) {
+    assert!(matches!(rebuild.run().await, Err(RebuildError::NotLost { payouts: 4, transactions: 1 })));
+    scripted.world.sql(format!("truncate {BOOKS} cascade")).await;
+    let pause = "insert into payout_pauses (genesis_id, reason) values ($1, 'an audit')";
+    scripted.world.run(pause, &GENESIS.to_string()).await;
+    assert!(
+        matches!(rebuild.run().await, Err(RebuildError::Paused(_))),
+        "it would go on behind the operator's back"
+    );
+    scripted.world.sql("delete from payout_pauses".into()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_books_are_rebuilt_without_paying_what_was_paid_cancelled_or_is_called_paid() {
     let mut scripted = Scripted::new(1).await;
@@ -76,18 +105,7 @@ async fn lost_books_are_rebuilt_without_paying_what_was_paid_cancelled_or_is_cal
     tx.commit().await.unwrap();
     let records = topics(&scripted, unproven).await;
     scripted.world.sql("delete from outbox".into()).await;
-    let topics = Topics {
-        each: Arc::new(move |topic, take| {
-            for record in records.iter().filter(|record| &*record.position.topic == topic) {
-                if let ControlFlow::Break(()) = take(record.clone()) {
-                    break;
-                }
-            }
-            Ok(())
-        }),
-        schemas: Arc::new(MemorySchemas),
-        prefix: String::new(),
-    };
+    let topics = reading(records);
     let terms = scripted.world.signing(SOLO_KEYS[1], "none", Arc::new(SystemClock)).settings.terms;
     let rebuild = Rebuild {
         pool: &pool,
@@ -100,17 +118,7 @@ async fn lost_books_are_rebuilt_without_paying_what_was_paid_cancelled_or_is_cal
         metrics: PayoutMetrics::new().unwrap(),
         topics_whole: true,
     };
-    assert!(matches!(rebuild.run().await, Err(RebuildError::NotLost { payouts: 4, transactions: 1 })));
-    scripted.world.sql(format!("truncate {BOOKS} cascade")).await;
-    scripted
-        .world
-        .run("insert into payout_pauses (genesis_id, reason) values ($1, 'an audit')", &GENESIS.to_string())
-        .await;
-    assert!(
-        matches!(rebuild.run().await, Err(RebuildError::Paused(_))),
-        "it would go on behind the operator's back"
-    );
-    scripted.world.sql("delete from payout_pauses".into()).await;
+    lose(&scripted, &rebuild).await;
 
     let rebuilt = rebuild.run().await.unwrap();
     assert_eq!((rebuilt.transactions, rebuilt.unexplained, rebuilt.unproven), (1, 0, 1), "{rebuilt:?}");
