@@ -2,7 +2,8 @@
 //! set back or lost goes on without paying anything twice. What was paid is counted in the node's own logs.
 //!
 //! `PAYOUTS` is the size of a run: rewards, 96 without it, to a quarter as many receivers (500 at most), with a kill per 20 rewards (60 at
-//! least from 1,200 on). The whole run is `PAYOUTS=2000 cargo test -p harness --test payouts -- --nocapture`, half an hour.
+//! least from 1,200 on). The whole run is `PAYOUTS=2000 cargo test -p harness --test payouts -- --nocapture`, a quarter of an
+//! hour; the drills then set 300 payouts back.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
