@@ -10,7 +10,9 @@ import { addVehicle } from "./vehicles.js";
 const FOLLOWED = 3;
 // Seconds until the list is read again while more is under way than is followed.
 const AGAIN_S = 10;
-const KINDS = ["image/jpeg", "image/png", "image/webp"];
+const KINDS = ["image/jpeg", "image/png", "image/webp", "image/heic", "image/heif"];
+// Some systems have no type for it.
+const isHeic = ({ name, type }) => type === "image/heic" || type === "image/heif" || /\.hei[cf]$/i.test(name);
 // A file that is older than this was not taken just now, ms.
 const JUST_NOW = 60_000;
 const VEHICLE = "milestream.vehicle";
@@ -58,7 +60,7 @@ function sendCard(app, sent) {
 
   let chosen = null;
   let preview = null;
-  const input = el("input", { type: "file", id: "photo", class: "hidden", "aria-label": T.photos.choose, accept: KINDS.join(","), onchange: () => choose(input.files[0]) });
+  const input = el("input", { type: "file", id: "photo", class: "hidden", "aria-label": T.photos.choose, accept: [...KINDS, ".heic", ".heif"].join(","), onchange: () => choose(input.files[0]) });
   const camera = el("input", { type: "file", id: "camera", class: "hidden camera", "aria-label": T.photos.take, accept: "image/*", capture: "environment", onchange: () => choose(camera.files[0]) });
   const drop = el("div", { class: "drop" },
     el("div", { class: "choices" },
@@ -74,14 +76,14 @@ function sendCard(app, sent) {
 
   function choose(file) {
     if (!file) return;
-    if (!KINDS.includes(file.type)) return notify(T.photos.notImage, true);
+    if (!KINDS.includes(file.type) && !isHeic(file)) return notify(T.photos.notImage, true);
     if (file.size > app.about.photo_bytes) return notify(T.photos.tooLarge(most), true);
     chosen = file;
     if (preview) URL.revokeObjectURL(preview);
     preview = URL.createObjectURL(file);
     picture.replaceChildren(
-      // A name is no proof: what the browser cannot show is none.
-      el("img", { src: preview, alt: T.photos.preview, onerror: () => (clear(), notify(T.photos.notImage, true)) }),
+      // A name is no proof: what the browser cannot show is none, but for the kind that few browsers know.
+      el("img", { src: preview, alt: T.photos.preview, onerror: ({ target }) => (isHeic(file) ? target.remove() : (clear(), notify(T.photos.notImage, true))) }),
       el("figcaption", {}, el("span", {}, `${file.name}, ${T.bytes(file.size)}`), button(T.photos.another, () => clear(), "quiet")));
     for (const [part, hidden] of [[picture, false], [more, false], [post, false], [drop, true], [input, true], [camera, true]]) part.hidden = hidden;
     post.focus();
