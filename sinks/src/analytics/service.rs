@@ -129,7 +129,9 @@ async fn store(tx: &mut PgConnection, moved: &[(String, &Entity)]) -> sqlx::Resu
 pub(super) const DATA: Table = Table { name: "analytics_data", key: "id" };
 
 // Units of 10^-18 come as text: exact, and multiplied back exactly. A value of 10^11 does not fit metric_value: the server refuses
-// the row. What is taken back has no time of its own, and its row is there. A row that would stay as it is is not written.
+// the row. What is taken back has no time of its own, and its row is there. A row that would stay as it is is not written. The id is
+// derived from what else is unique, and asked for a conflict because its index is written first: of two that write one row at once, the
+// second would otherwise be refused by it.
 const ADD: &str = "
 insert into analytics_data as a (id, metric_type, metric_name, metric_value, metric_unit, dimension, time_period, period_start,
     period_end, user_id, created_at, dimension_hash, exact_value, sample_count)
@@ -143,7 +145,7 @@ from (
         as u (id, name, dimension, period, starts, ends, user_id, at, hash, units, samples)
 ) r join metric_catalogue c on c.metric_name = r.name
 order by r.id
-on conflict (metric_name, dimension_hash, time_period, period_start, user_id) do update set
+on conflict (id) do update set
     exact_value = a.exact_value + excluded.exact_value,
     sample_count = a.sample_count + excluded.sample_count,
     metric_value = trunc(case when (select c.is_mean from metric_catalogue c where c.metric_name = a.metric_name)

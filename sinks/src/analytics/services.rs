@@ -144,13 +144,13 @@ from (
         as u (id, service, metric, unit, period, starts, ends, at, units, samples)
 ) r
 order by id
-on conflict (service_name, metric_type, time_period, period_start) do update set
+on conflict (id) do update set
     exact_value = a.exact_value + excluded.exact_value,
     sample_size = a.sample_size + excluded.sample_size,
     metric_value = trunc((a.exact_value + excluded.exact_value) / (a.sample_size + excluded.sample_size), 4),
     created_at = least(a.created_at, excluded.created_at)";
 
-/// Adds to the numbers, in the order of their ids.
+/// Adds to the numbers, in the order of their ids. Why the id is asked for a conflict, `service.rs` says.
 pub(super) async fn add(tx: &mut PgConnection, ServiceSums(sums): &ServiceSums) -> sqlx::Result<()> {
     if sums.is_empty() {
         return Ok(());
