@@ -131,6 +131,13 @@ fn accepts_gzip(accepted: &str) -> bool {
     })
 }
 
+/// Whether a client's `If-None-Match` names what has this tag: it holds the same (RFC 9110, 13.1.2). A proxy that encodes by itself makes a
+/// tag a weak one; for a browser's copy that is as good.
+pub(crate) fn is_known(known: Option<&str>, tag: &str) -> bool {
+    let same = |one: &str| one.trim().trim_start_matches("W/") == tag;
+    known.is_some_and(|known| known.trim() == "*" || known.split(',').any(same))
+}
+
 /// What a browser is told of every page, with the policy of this one.
 pub(crate) fn protect(headers: &mut HeaderMap, policy: HeaderValue) {
     headers.extend(SHELL);
@@ -142,9 +149,7 @@ impl Reply for File {
         // Each form of a file is a representation of its own, with a tag of its own.
         let form = if self.zipped { "-gzip" } else { "" };
         let tag = format!("\"{}{form}\"", self.ready.hash);
-        // A proxy that encodes by itself makes a tag a weak one; for a browser's copy that is as good.
-        let same = |known: &str| known.trim().trim_start_matches("W/") == tag;
-        let unchanged = self.known.is_some_and(|known| known.trim() == "*" || known.split(',').any(same));
+        let unchanged = is_known(self.known.as_deref(), &tag);
         let body = match (unchanged, self.zipped) {
             (true, _) => bytes::Bytes::new(),
             (false, true) => self.ready.zipped.clone(),

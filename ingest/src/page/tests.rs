@@ -90,3 +90,14 @@ fn gzip_is_taken_where_it_is_named_and_not_forbidden() {
         assert!(!accepts_gzip(no), "{no}");
     }
 }
+
+#[test]
+fn a_copy_is_known_by_any_of_the_tags_that_the_client_names_also_by_a_weak_one() {
+    let tag = "\"one\"";
+    for known in ["\"one\"", "\"other\", \"one\"", "W/\"one\"", "*", " * "] {
+        assert!(is_known(Some(known), tag), "{known}");
+    }
+    for unknown in [None, Some(""), Some("\"other\""), Some("one")] {
+        assert!(!is_known(unknown, tag), "{unknown:?}");
+    }
+}

@@ -21,7 +21,7 @@ use crate::http::operation::Operation;
 use crate::http::problem::{ApiError, DATABASE_UNAVAILABLE, INTERNAL, Problem};
 use crate::http::reply::Reply;
 use crate::http::request::{Dependency, Headers, Path, PathParameter, text, uuid_schema};
-use crate::page::{of_release, protect};
+use crate::page::{is_known, of_release, protect};
 
 /// One style of this gateway; no script, no form, no other origin, no frame around it.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -118,7 +118,7 @@ fn escaped(text: &str) -> String {
 impl Reply for Page {
     fn into_response(self) -> Result<Response, ApiError> {
         let tag = format!("\"{}\"", hex::encode(&Sha256::digest(&self.body)[..16]));
-        let same = self.known.is_some_and(|known| known.split(',').any(|one| one.trim() == tag));
+        let same = is_known(self.known.as_deref(), &tag);
         let mut response = Response::new(if same { String::new() } else { self.body }.into());
         *response.status_mut() = if same { StatusCode::NOT_MODIFIED } else { self.status };
         let headers = response.headers_mut();
