@@ -56,8 +56,11 @@ impl Format {
         }
     }
 
-    /// The format by the magic bytes, or the name of what it is instead.
-    pub(crate) fn sniff(bytes: &[u8]) -> Result<Self, &'static str> {
+    /// The format by the magic bytes, of which the first twelve say it.
+    ///
+    /// # Errors
+    /// The name of what it is instead.
+    pub fn sniff(bytes: &[u8]) -> Result<Self, &'static str> {
         let brand = |from: usize| bytes.get(from..from + 4).unwrap_or_default();
         match bytes {
             [] => Err("an empty file"),

@@ -1,9 +1,10 @@
 //! `GET /v1/uploads/{id}/photo`: the photo of one's own upload, as it was received. A photo goes out piece by piece: however many are asked
 //! for at once by those who read slowly, a few pieces of each are in memory.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use futures::stream;
+use reading::Format;
 use schemas::ids::UploadId;
 use sqlx::PgPool;
 use tokio::sync::mpsc;
@@ -21,8 +22,6 @@ use crate::uploads::store::PhotoStore;
 
 /// What the route itself refuses.
 pub(crate) const REFUSALS: &[Problem] = &[PHOTO_STORE_UNAVAILABLE];
-/// What browsers other than Safari do not show.
-const HEIC: &str = "image/heic";
 /// Pieces that wait for a slow client.
 const WAITING: usize = 2;
 
@@ -51,10 +50,18 @@ impl Photo {
         let (length, mut content) = photos.pieces(key).await?;
         let first =
             content.next().await.transpose().map_err(|error| PHOTO_STORE_UNAVAILABLE.caused_by(error))?;
-        let mime_type = mime_type.unwrap_or_else(|| kind(first.as_deref().unwrap_or_default()).to_owned());
-        if mime_type == HEIC {
-            drop(content);
-            return Self::made(heic::to_jpeg(photos.read(key).await?).await?, "image/jpeg");
+        let sniffed = || {
+            let format = Format::sniff(first.as_deref().unwrap_or_default());
+            format.map_or("application/octet-stream", Format::mime).to_owned()
+        };
+        let mime_type = mime_type.unwrap_or_else(sniffed);
+        // Browsers other than Safari do not show it.
+        if mime_type == Format::Heic.mime() {
+            let mut whole = BytesMut::from(first.as_deref().unwrap_or_default());
+            while let Some(piece) = content.next().await {
+                whole.extend_from_slice(&piece.map_err(|error| PHOTO_STORE_UNAVAILABLE.caused_by(error))?);
+            }
+            return Self::made(heic::to_jpeg(whole.freeze()).await?, Format::Jpeg.mime());
         }
         let (sender, read) = mpsc::channel(WAITING);
         let mut reading = JoinSet::new();
@@ -83,16 +90,6 @@ impl Photo {
     }
 }
 
-/// The type of a photo by its first bytes: it was one of four when it was taken.
-fn kind(bytes: &[u8]) -> &'static str {
-    match bytes {
-        [_, _, _, _, b'f', b't', b'y', b'p', ..] => HEIC,
-        [0xFF, 0xD8, ..] => "image/jpeg",
-        [0x89, b'P', ..] => "image/png",
-        _ => "image/webp",
-    }
-}
-
 impl Reply for Photo {
     fn into_response(self) -> Result<Response, ApiError> {
         let kind = HeaderValue::from_str(&self.mime_type).map_err(|error| INTERNAL.caused_by(error))?;
@@ -111,8 +108,8 @@ impl Reply for Photo {
 
     fn describe(operation: &mut Operation) {
         let binary = serde_json::json!({ "type": "string", "format": "binary" });
-        let content = ["image/jpeg", "image/png", "image/webp"]
-            .map(|kind| (kind.to_owned(), serde_json::json!({ "schema": binary })));
+        let content = [Format::Jpeg, Format::Png, Format::Webp]
+            .map(|format| (format.mime().to_owned(), serde_json::json!({ "schema": binary })));
         operation.response(200, "The photo", serde_json::Value::Object(content.into_iter().collect()));
     }
 }
