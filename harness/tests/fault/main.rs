@@ -16,9 +16,9 @@ use devstack::Part;
 use run::{Fault, Run};
 
 /// Uploads of the whole run: enough for every fault to meet records in flight.
-const UPLOADS: usize = 300;
+const UPLOADS: usize = 200;
 /// Uploads of the run without guards.
-const UNGUARDED_UPLOADS: usize = 60;
+const UNGUARDED_UPLOADS: usize = 48;
 /// Longer than the session timeout that the run sets (6 s, the least that Kafka allows by default), so that the group
 /// gives the stopped member's partitions to the other.
 const STOPPED: Duration = Duration::from_secs(9);
@@ -55,7 +55,7 @@ fn under_kills_of_every_process_each_upload_is_decided_once_and_each_grant_paid_
     ];
     for fault in &faults {
         // Some uploads are decided between any two faults, or the run would show nothing but restarts.
-        run.until_decided_more(10);
+        run.until_decided_more(7);
         run.inject(fault);
     }
     run.until_all_decided();

@@ -1,7 +1,7 @@
 //! Payments under kills and lost databases, on real parts: submitter and watcher are killed again and again, and a database that was
 //! set back or lost goes on without paying anything twice. What was paid is counted in the node's own logs.
 //!
-//! `PAYOUTS` is the size of a run: rewards, 96 without it, to a quarter as many receivers (500 at most), with a kill per 20 rewards (60 at
+//! `PAYOUTS` is the size of a run: rewards, 60 without it, to a quarter as many receivers (500 at most), with a kill per 15 rewards (60 at
 //! least from 1,200 on). The whole run is `PAYOUTS=2000 cargo test -p harness --test payouts -- --nocapture`, a quarter of an
 //! hour; the drills then set 300 payouts back.
 
@@ -18,7 +18,7 @@ use harness::deployment::RoleSpec;
 use world::World;
 
 /// Rewards of a run where `PAYOUTS` says nothing.
-const REWARDS: usize = 96;
+const REWARDS: usize = 60;
 
 fn size() -> usize {
     std::env::var("PAYOUTS").ok().and_then(|size| size.parse().ok()).unwrap_or(REWARDS)
@@ -29,7 +29,7 @@ fn submitter_and_watcher_are_killed_again_and_again_and_each_reward_is_paid_once
     let rewards = size();
     let (receivers, kills) = (
         (rewards / 4).clamp(1, 500),
-        if rewards < 1_200 { rewards.div_ceil(20) } else { 60.max(rewards / 32) },
+        if rewards < 1_200 { rewards.div_ceil(15) } else { 60.max(rewards / 32) },
     );
     let submitters = ["a", "b"].map(|instance| RoleSpec::stage("chain_submission", instance));
     let mut world = World::start("kills", submitters.into_iter().chain([RoleSpec::watch()]).collect());
