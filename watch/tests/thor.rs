@@ -25,7 +25,7 @@ use watch::{HttpGateway, Settings, Source, SourceError, Watched, Watcher, Watche
 
 const SECRET: &str = "a secret of thirty-two characters";
 /// Longest wait for a block of a node that makes one every 10 s at most.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// The gateway's memory.
 #[derive(Clone, Default)]

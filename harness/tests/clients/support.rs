@@ -16,7 +16,7 @@ use runtime::source::Assignment;
 use tokio_util::sync::CancellationToken;
 
 /// Longest wait for anything: suspicion, proof and a rebuild take under a minute.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(240);
 /// The least that Kafka allows by default.
 const SESSION: Duration = Duration::from_secs(6);
 

@@ -26,7 +26,7 @@ const DRIVERS: usize = 24;
 /// Uploads that are accepted and not decided yet: enough to keep every role busy, few enough to spread over all faults.
 const BACKLOG: usize = 30;
 /// Longest time without any progress; a photo takes about a second, a restarted broker and a rebalance some ten.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// Parts of the run's own, since it kills them.
 const PARTS: [Part; 5] = [Part::Postgres, Part::Kafka, Part::Registry, Part::Mongodb, Part::Thor];

@@ -29,7 +29,7 @@ const EPOCH: u32 = 6;
 /// Blocks in which a transaction is valid: dead ones are proven within a minute.
 const WINDOW: u32 = 40;
 /// Longest time without any progress: a killed submitter's lease lapses after 10 s, a member of a group after 6.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// One run at a time: two on one small machine would be measured against each other's load.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());

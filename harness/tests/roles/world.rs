@@ -13,6 +13,7 @@ use harness::local_chain::{LocalChain, wallet_of};
 use harness::payments::{self, Paid};
 use harness::photos::with_comment;
 use harness::scenario::{Sample, Scenario, driver_id, vehicle_id};
+use harness::topics::lag;
 use rdkafka::config::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -25,7 +26,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 /// Longest wait for anything; a role starts in two seconds and a photo takes under one.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// One world at a time: six processes each are enough for two cores.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -270,10 +271,20 @@ impl World {
             if let Some(found) = look(self) {
                 return found;
             }
-            let logs = self.deployment.log_file("ingest");
-            assert!(Instant::now() < until, "waited {LIMIT:?} for {what}; logs beside {}", logs.display());
+            assert!(Instant::now() < until, "waited {LIMIT:?} for {what}:\n{}", self.standing());
             std::thread::park_timeout(Duration::from_millis(100));
         }
+    }
+
+    /// What each reader has still to consume, and how each role's log ends.
+    fn standing(&self) -> String {
+        let behind = crate::READERS.iter().map(|(role, topic)| {
+            let left = lag(&self.kafka, &self.group(role), &self.topic(*topic));
+            format!("{role} has {left:?} records of {} to consume", topic.name())
+        });
+        let roles = self.deployment.roles();
+        let logs = roles.iter().map(|(role, ..)| format!("{role}:\n{}", self.deployment.log_tail(role)));
+        behind.chain(logs).collect::<Vec<_>>().join("\n")
     }
 
     pub fn finish(self) {

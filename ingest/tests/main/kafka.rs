@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::support::{Bench, Form, jpeg};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 fn client(servers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();

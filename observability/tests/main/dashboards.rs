@@ -15,7 +15,7 @@ use crate::{exporter, repository};
 /// Scrapes until a rate over a minute is a number.
 const SCRAPES: f64 = 3.0;
 /// Three scrapes take 6 s; a busy machine may take longer.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// One upload of every outcome, a paid reward, a transaction under way, now: a panel without rows would show that its query
 /// finds nothing.

@@ -269,11 +269,21 @@ async fn a_scripted_node_responds_in_the_shapes_and_words_of_a_real_one() {
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
             given[0] = ask(&real.url, &one).await;
         }
+        keep_only(&mut given[0], &paid[0].id().to_string());
         compare(name, &given, &mut found);
         calls += 1;
     }
     println!("{calls} calls compared");
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Leaves out of a block what other tests have sent meanwhile.
+fn keep_only(given: &mut Given, tx: &str) {
+    let Ok(mut body) = serde_json::from_str::<Value>(&given.body) else { return };
+    if let Some(Value::Array(transactions)) = body.get_mut("transactions") {
+        transactions.retain(|one| one == tx || one["id"] == tx);
+        given.body = body.to_string();
+    }
 }
 
 fn compare(name: &str, [real, scripted]: &[Given; 2], found: &mut Vec<String>) {
