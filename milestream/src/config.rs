@@ -44,6 +44,10 @@ pub const FAMILIAR_NAMES: [(&str, &str); 11] = [
     ("MONGODB_URI", "mongodb.uri"),
 ];
 
+/// Bytes of the longest prefix: Kafka's names have 249 at most (`org.apache.kafka.common.internals.Topic`), and the rest is for the topics'
+/// own names and what tools append.
+const LONGEST_PREFIX: usize = 200;
+
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -151,6 +155,16 @@ impl Config {
         self.reviews.check()?;
         if let Err(error) = Url::parse(&self.photos.url) {
             return refuse("photos.url", format!("{error}: write file:///folder, s3://…, gs://… or az://…"));
+        }
+        let prefix = &self.kafka.topic_prefix;
+        let is_taken = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+        if prefix.len() > LONGEST_PREFIX || !prefix.chars().all(is_taken) {
+            return refuse(
+                "kafka.topic_prefix",
+                format!(
+                    "{prefix:?}: at most {LONGEST_PREFIX} of the letters, digits and signs . _ - of which Kafka's names consist"
+                ),
+            );
         }
         if self.kafka.replication < 1 {
             return refuse("kafka.replication", "at least 1".into());
@@ -291,6 +305,18 @@ mod tests {
             assert!(error.contains("must be less than engine.session_timeout_ms (10000)"), "{error}");
             Ok(())
         });
+    }
+
+    #[test]
+    fn a_prefix_that_no_topic_may_have_is_refused_before_anything_asks_kafka() {
+        for refused in ["eu/", "eu west.", "köln.", &"e".repeat(201)] {
+            let mut config = Config::default();
+            config.kafka.topic_prefix = refused.to_owned();
+            assert!(config.check().unwrap_err().to_string().contains("kafka.topic_prefix"), "{refused}");
+        }
+        let mut config = Config::default();
+        config.kafka.topic_prefix = "eu-west_1.".to_owned();
+        config.check().unwrap();
     }
 
     #[test]
