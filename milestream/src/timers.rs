@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use chain::health::{Health as NodeHealth, LIMITS};
 use processors::chain_submission::network::Network;
-use processors::chain_submission::reconcile::{self as books, Finding, ReconcileMetrics};
+use processors::chain_submission::reconcile::{self as books, Finding, ReconcileMetrics, Report};
 use runtime::clock::SystemClock;
 use runtime::timers::{Job, TimerMetrics, Timers};
 use runtime::{Engine, timers::JobError};
@@ -62,7 +62,7 @@ async fn review_time_out(with: Dependencies, now: Micros) -> Result<u64, JobErro
     Ok(ingest::expire_reviews(&with.pool, with.odometer_read, now, time_out).await?)
 }
 
-/// Holds the chain's own logs against the books, and shows and logs each difference.
+/// Holds the chain's own logs since the last comparison against the books, and shows and logs each difference.
 async fn reconcile(with: Dependencies, now: Micros) -> Result<u64, JobError> {
     let genesis = payments::genesis(&with.config)?.ok_or("chain.genesis_id is empty")?;
     let network = Network::load(&with.pool, genesis, LIMITS).await?;
@@ -71,8 +71,10 @@ async fn reconcile(with: Dependencies, now: Micros) -> Result<u64, JobError> {
     let surveyed = NodeHealth::default().survey(&network.urls, &network.nodes, clock).await;
     let well = surveyed.iter().find(|(_, outcome)| outcome.is_ok());
     let node = well.and_then(|(at, _)| network.nodes.get(*at)).ok_or("no node of the network is well")?;
-    let report = books::reconcile(&with.pool, node, &network, (None, None)).await?;
+    let report = books::reconcile_on(&with.pool, node, &network, now.to_utc()).await?;
     with.reconcile.show(&report, seconds);
+    let Report { from, to, payments, .. } = report;
+    tracing::info!(from, to, payments, "chain and books were compared");
     for finding in &report.findings {
         let Finding { kind, tx_id, clause, reward_id, detail } = finding;
         tracing::error!(kind = kind.label(), tx_id, clause, ?reward_id, detail, "chain and books differ");

@@ -27,6 +27,7 @@ use super::ledger::rows;
 use super::metrics::PayoutMetrics;
 use super::network::{Network, NetworkError};
 use super::payments::paying_transactions;
+use super::reconcile::start_anew;
 use super::submit::RoundError;
 use super::submit::fold::{Books, Folded, LEAP, Lost};
 use super::submit::guard::{GuardTopic, Payer};
@@ -142,6 +143,7 @@ impl Rebuild<'_> {
             return Err(RebuildError::Paused(reason));
         }
         self.refuse_what_is_not_lost(paused.is_some()).await?;
+        start_anew(self.pool, &genesis_id).await?;
         let network = Network::load(self.pool, self.genesis, chain::node::Limits::default()).await?;
         let (node, best) = self.node(&network).await?;
         let guarded = self.guard.load(&genesis_id).await?;

@@ -1,6 +1,10 @@
 //! The chain's own logs against the books: every token that left the app's purse is explained by exactly one reward, and every payment
 //! of the books is on the chain.
 
+mod checkpoint;
+
+pub use self::checkpoint::{reconcile_on, start_anew};
+
 use std::collections::{BTreeMap, HashSet};
 
 use chain::node::{NodeError, Revision};
@@ -104,6 +108,8 @@ pub struct Report {
     pub resolved: usize,
     /// Differences, by block.
     pub findings: Vec<Finding>,
+    /// The last block of those at the beginning in which nothing differs; none where the first ones already differ, or none were compared.
+    pub equal_upto: Option<u32>,
 }
 
 /// Why nothing was compared.
@@ -161,13 +167,19 @@ pub async fn reconcile(
     let to = to.min(head.map_or(0, height));
     let mut report = Report { from, to, ..Report::default() };
     let (mut next, mut seen) = (from, HashSet::new());
+    let before = i64::from(from);
     while next <= to {
         let last = to.min(next.saturating_add(WINDOW - 1));
         let shown = paying_transactions(node, network, (next, last)).await?;
         let ids: Vec<String> = shown.iter().map(|transaction| transaction.tx_id.to_string()).collect();
         let books = books(pool, &genesis, &ids, (next, last)).await?;
         let resolved = resolved_by_a_person(pool, &genesis, &ids).await?.into_iter().collect();
+        let rewards: Vec<Uuid> = shown.iter().flat_map(PayingTransaction::rewards).collect();
+        seen.extend(paid_before(pool, &genesis, &rewards, before).await?);
         compare(&shown, &books, &resolved, &mut seen, &mut report);
+        if report.findings.is_empty() {
+            report.equal_upto = Some(last);
+        }
         next = last.saturating_add(1);
     }
     Ok(report)
@@ -193,6 +205,20 @@ async fn books(pool: &PgPool, genesis: &str, ids: &[String], (from, to): (u32, u
         Some(((tx_id, u32::try_from(clause).ok()?), Booked { reward_id, receiver, amount, paid }))
     });
     Ok(booked.collect())
+}
+
+/// Those of the rewards that a block before this one has paid by the books.
+async fn paid_before(pool: &PgPool, genesis: &str, rewards: &[Uuid], before: i64) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar(
+        "select distinct reward_id from payout_attempts join payout_attempt_rewards r using (tx_id)
+         where genesis_id = $1 and state not in ('planned', 'abandoned') and reward_id = any($2)
+            and block_number < $3 and not reverted",
+    )
+    .bind(genesis)
+    .bind(rewards)
+    .bind(before)
+    .fetch_all(pool)
+    .await
 }
 
 /// Adds to the report what a range of blocks shows. `seen` are the rewards that were paid before it.

@@ -5,6 +5,7 @@ mod ends;
 mod later;
 mod lost;
 mod rebuilt;
+mod reconciled;
 mod rotation;
 mod scripted;
 mod seeded;
