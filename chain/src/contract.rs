@@ -1,5 +1,9 @@
 //! Reads from the contracts that a payout depends on: is the pool's code there, is it open, is there money, may we pay.
 
+mod passport;
+
+pub use passport::{Standing, Standings};
+
 use std::sync::{Arc, Mutex};
 
 use alloy_sol_types::SolCall;
@@ -7,7 +11,7 @@ use alloy_sol_types::SolCall;
 use crate::abi::{Apps, Passport, Refusal, RewardsPool, Token, Voting, account, word};
 use crate::amount::Wei;
 use crate::id::{Address, AppId};
-use crate::node::{Node, NodeError, Revision};
+use crate::node::{CallOutcome, Node, NodeError, Revision};
 
 /// Why a read gave no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,8 +82,13 @@ impl<'a> Contract<'a> {
     }
 
     async fn read<C: SolCall>(&self, call: C) -> Result<C::Return, ContractError> {
+        let outcome = self.node.call(self.address, call.abi_encode(), self.at).await?;
+        self.said::<C>(&outcome)
+    }
+
+    /// Notes what a call of the contract gave, and takes its value from it.
+    fn said<C: SolCall>(&self, outcome: &CallOutcome) -> Result<C::Return, ContractError> {
         let (address, signature) = (self.address, C::SIGNATURE);
-        let outcome = self.node.call(address, call.abi_encode(), self.at).await?;
         if let Some(Ok(mut notes)) = self.notes.as_ref().map(|notes| notes.lock()) {
             let method = signature.split('(').next().unwrap_or(signature);
             notes.push(Noted { address, method, gas_used: outcome.gas_used, data: outcome.data.clone() });
@@ -189,24 +198,6 @@ impl<'a> Contract<'a> {
     /// Any [`ContractError`].
     pub async fn is_person(&self, who: Address) -> Result<bool, ContractError> {
         self.read(Passport::isPersonCall { user: account(who) }).await.map(|response| response.person)
-    }
-
-    /// Passport: true when the account is on the list of known cheaters.
-    ///
-    /// # Errors
-    /// Any [`ContractError`].
-    pub async fn is_blacklisted(&self, who: Address) -> Result<bool, ContractError> {
-        self.read(Passport::isBlacklistedCall { user: account(who) }).await
-    }
-
-    /// Passport: how often the account was reported.
-    ///
-    /// # Errors
-    /// Any [`ContractError`].
-    pub async fn signaled_counter(&self, who: Address) -> Result<u64, ContractError> {
-        self.read(Passport::signaledCounterCall { user: account(who) })
-            .await
-            .map(|count| count.saturating_to())
     }
 
     /// Voting: the round that is under way, from 1; 0 before the first.

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use alloy_primitives::U256;
 use alloy_sol_types::SolCall as _;
 use chain::abi::{ContractEvent, Proof, ProofType, RewardCall, RewardKind, topic};
-use chain::contract::{Contract, ContractError};
+use chain::contract::{Contract, ContractError, Standing};
 use chain::deploy::{Artifacts, DeployError, Deployment, Operator, Plan, SOLO_KEYS, deploy, later_pool};
 use chain::follow::{Checkpoint, Follower, Step};
 use chain::gas::{gas_limit, rewards_gas_limit};
@@ -266,9 +266,10 @@ fn what_a_payout_depends_on_reads_from_the_contracts() {
         assert!(at.is_on(&node).await.unwrap());
 
         let passport = Contract::new(&node, at.passport, Revision::Best);
-        assert!(!passport.is_blacklisted(nowhere).await.unwrap());
         assert!(!passport.is_person(nowhere).await.unwrap());
-        assert_eq!(passport.signaled_counter(nowhere).await.unwrap(), 0);
+        let standings = passport.standings(&[nowhere, at.distributor]).await.unwrap();
+        assert_eq!((standings.threshold, standings.of), (2, vec![Standing::default(); 2]));
+        assert_eq!(empty.standings(&[nowhere]).await, Err(ContractError::NoCode(nowhere)));
     });
 }
 

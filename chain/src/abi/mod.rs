@@ -72,7 +72,9 @@ mod interface {
             event RegisteredAction(address indexed user, address passport, bytes32 indexed appId, uint256 indexed round, uint256 actionScore);
             function isPerson(address user) external view returns (bool person, string memory reason);
             function isBlacklisted(address user) external view returns (bool);
+            function isWhitelisted(address user) external view returns (bool);
             function signaledCounter(address user) external view returns (uint256);
+            function signalingThreshold() external view returns (uint256);
         }
 
         /// XAllocationVoting: the rounds that actions count in.

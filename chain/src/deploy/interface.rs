@@ -15,6 +15,17 @@ alloy_sol_types::sol! {
         function addRewardDistributor(bytes32 appId, address distributor) external;
     }
 
+    interface PassportLists {
+        function blacklist(address user) external;
+        function removeFromBlacklist(address user) external;
+        function signalUser(address user) external;
+    }
+
+    interface PausedPool {
+        function pauseDistribution(bytes32 appId) external;
+        function unpauseDistribution(bytes32 appId) external;
+    }
+
     interface TurnedRounds {
         function startNewRound() external returns (uint256 round);
     }

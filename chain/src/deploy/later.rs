@@ -7,11 +7,11 @@ use alloy_primitives::U256;
 use alloy_sol_types::{SolCall as _, SolValue as _};
 
 use super::actions::{IMPACT_KEYS, call, role, to};
-use super::interface::{Setup, TurnedRounds};
+use super::interface::{PausedPool, Setup, TurnedRounds};
 use super::{Artifacts, DeployError, Deployment, Operator};
 use crate::abi;
 use crate::amount::Wei;
-use crate::id::Address;
+use crate::id::{Address, AppId};
 use crate::node::Node;
 use crate::signer::Signer;
 use crate::tx::Clause;
@@ -30,6 +30,17 @@ impl LaterPool {
     #[must_use]
     pub fn turn(&self) -> Clause {
         Clause::call(self.rounds, TurnedRounds::startNewRoundCall {}.abi_encode())
+    }
+
+    /// The clause by which the app's admin stops its rewards, or lets them go on.
+    #[must_use]
+    pub fn pause(&self, app: AppId, stopped: bool) -> Clause {
+        let id = abi::word(app);
+        if stopped {
+            call(self.pool, &PausedPool::pauseDistributionCall { appId: id })
+        } else {
+            call(self.pool, &PausedPool::unpauseDistributionCall { appId: id })
+        }
     }
 }
 

@@ -9,11 +9,13 @@ mod actions;
 mod artifacts;
 mod interface;
 mod later;
+mod lists;
 mod operator;
 
 pub use actions::deploy;
 pub use artifacts::Artifacts;
 pub use later::{LaterPool, later_pool};
+pub use lists::{blacklist, report};
 pub use operator::Operator;
 
 use serde::{Deserialize, Serialize};

@@ -6,7 +6,7 @@ use chain::node::{Limits, Node, Revision};
 use chain::{Address, AppId, BlockId, TxId};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use processors::chain_submission::network::{APPS, Network, REWARDS_POOL, TOKEN, VOTING};
+use processors::chain_submission::network::{APPS, Network, PASSPORT, REWARDS_POOL, TOKEN, VOTING};
 use rust_decimal::Decimal;
 use schemas::payouts::network_label;
 use serde_json::{Value, json};
@@ -17,8 +17,6 @@ use crate::audit::{Action, audit};
 use crate::config::Config;
 use crate::{database, payments};
 
-/// Name in `smart_contracts` of the register of persons.
-const PASSPORT: &str = "VeBetterPassport";
 /// Version of the package that the other contracts' interfaces are of.
 const ABI_PACKAGE: &str = "4.1.0";
 /// A change of a contract, as `system_audit_logs` has it.

@@ -20,7 +20,8 @@ use crate::{database, payments};
 /// What to do with payouts.
 #[derive(Debug, Subcommand)]
 pub enum Payouts {
-    /// List payouts: reward, state, B3TR in wei, reason; then unresolved incidents. Without a state those that wait for a person.
+    /// List payouts: reward, state, B3TR in wei, reason; then unresolved incidents. Without a state those that wait for a person, and those
+    /// that are ready and wait for a reason of their own.
     List {
         /// Only those in this state.
         #[arg(long, value_parser = PossibleValuesParser::new(PayoutState::ALL.map(PayoutState::label)))]
@@ -136,7 +137,10 @@ async fn list(config: &Config, state: Option<&str>, limit: i64) -> Result<()> {
     let pool = database::pool(config)?;
     let rows: Vec<(Uuid, String, String, Option<String>)> = sqlx::query_as(
         "select reward_id, state, amount_wei::text, reason from payouts
-         where state = coalesce($1, 'quarantined') order by updated_at, reward_id limit $2",
+         where case when $1::text is null
+                then state = 'quarantined' or (state = 'ready' and reason is not null and ready_at > now())
+                else state = $1 end
+         order by updated_at, reward_id limit $2",
     )
     .bind(state)
     .bind(limit)

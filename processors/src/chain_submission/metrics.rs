@@ -10,8 +10,8 @@ runtime::metrics! {
         /// Act: it names what is missing (funds, VTHO, a node, a role).
         payout_obstacle: Gauge["cause"] = "milestream_payout_obstacle", "1 while nothing is signed for this cause";
         /// `signed`, `sent`, `included`, `undone`, `confirmed`, `reverted`, `final`, `quarantined`, `abandoned`, `dead`, `replanned`,
-        /// `incident`, `restored` (taken from the chain), `unknown_payment`, `policy`. Act on the last two and on
-        /// `incident`.
+        /// `incident`, `restored` (taken from the chain), `withheld` (the passport takes the receiver for a cheater), `unknown_payment`,
+        /// `policy`. Act on the last two and on `incident`.
         payout_steps: Counter["step"] = "milestream_payout_steps_total", "Steps of payouts and their transactions";
         /// `signed` (after the grant), `included` (after signing), `confirmed` (after inclusion).
         payout_step_seconds: Histogram["step"] = "milestream_payout_step_seconds", "Seconds from the step before to this one", MINUTES;

@@ -15,6 +15,9 @@ pub const APPS: &str = "X2EarnApps";
 /// `smart_contracts.contract_name` of the allocation voting, which keeps the rounds.
 pub const VOTING: &str = "XAllocationVoting";
 
+/// `smart_contracts.contract_name` of the passport, which knows cheaters.
+pub const PASSPORT: &str = "VeBetterPassport";
+
 /// Why a network cannot be used as it is configured: an operator mends it, and the next look finds it mended.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
@@ -72,6 +75,8 @@ pub struct Network {
     /// The rounds that actions count in: a pool of version 8 or later is told in which each was done. Without it, all count in the round
     /// in which they are paid.
     pub voting: Option<Address>,
+    /// Whom it lists as a cheater is not paid. Without it nobody is asked.
+    pub passport: Option<Address>,
 }
 
 impl Network {
@@ -109,7 +114,17 @@ impl Network {
             token: address(TOKEN)?,
             apps: address(APPS)?,
             voting: address(VOTING)?,
+            passport: address(PASSPORT)?,
         })
+    }
+}
+
+impl Network {
+    /// Whether an address is one of the network's contracts, which could move nothing that it is paid.
+    #[must_use]
+    pub fn is_contract(&self, address: Address) -> bool {
+        let others = [self.token, self.apps, self.voting, self.passport];
+        address == self.pool || others.contains(&Some(address))
     }
 }
 

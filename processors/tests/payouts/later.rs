@@ -27,7 +27,7 @@ fn node() -> Node {
 
 impl World {
     /// A world whose pool is of a later version, with two rounds: the first is over.
-    async fn on_version(version: u32, keys: &[&str]) -> (Self, LaterPool) {
+    pub async fn on_version(version: u32, keys: &[&str]) -> (Self, LaterPool) {
         let mut at = contracts().await;
         let admin = Signer::from_hex(SOLO_KEYS[0]).unwrap();
         let later =

@@ -10,6 +10,7 @@ mod rotation;
 mod scripted;
 mod seeded;
 mod signers;
+mod standing;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ use uuid::Uuid;
 use crate::Database;
 use crate::support::{examples, record};
 
-/// Longest wait for anything: a dozen blocks, and pauses after obstacles.
+/// Longest wait for anything: a dozen blocks and pauses after obstacles, on a slow machine.
 const LIMIT: Duration = Duration::from_secs(180);
 
 fn thor() -> String {
@@ -139,21 +140,27 @@ impl World {
             ("X2EarnRewardsPool", world.contracts.rewards_pool),
             ("B3TR Token Contract", world.contracts.b3tr),
             ("X2EarnApps", world.contracts.x2earn_apps),
+            ("VeBetterPassport", world.contracts.passport),
         ];
-        for (name, address) in &rows[..if all { 3 } else { 1 }] {
-            sqlx::query(
-                "insert into smart_contracts (id, contract_name, contract_address, app_id, genesis_id) values ($1, $2, $3, $4, $5)",
-            )
-            .bind(Uuid::now_v7())
-            .bind(name)
-            .bind(address.to_string())
-            .bind(world.contracts.app_id.to_string())
-            .bind(&genesis)
-            .execute(&world.database.pool)
-            .await
-            .unwrap();
+        for (name, address) in &rows[..if all { 4 } else { 1 }] {
+            world.names(name, *address).await;
         }
         world
+    }
+
+    /// Adds a row of a contract.
+    async fn names(&self, name: &str, address: Address) {
+        sqlx::query(
+            "insert into smart_contracts (id, contract_name, contract_address, app_id, genesis_id) values ($1, $2, $3, $4, $5)",
+        )
+        .bind(Uuid::now_v7())
+        .bind(name)
+        .bind(address.to_string())
+        .bind(self.contracts.app_id.to_string())
+        .bind(self.contracts.genesis_id.to_string())
+        .execute(&self.database.pool)
+        .await
+        .unwrap();
     }
 
     /// Delivers a record twice, as after any crash.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use chain::contract::{Contract, ContractError, Notes};
+use chain::contract::{Contract, ContractError, Noted, Notes, Standings};
 use chain::node::{CallOutcome, Revision};
 use chain::tx::clause_gas;
 use chain::{Address, Clause, Node, Wei};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::proof::Means;
 use super::rounds::Rounds;
 use crate::chain_submission::ledger::documents::parameters;
-use crate::chain_submission::network::REWARDS_POOL;
+use crate::chain_submission::network::{PASSPORT, REWARDS_POOL};
 
 /// How long an inspection of the contracts is trusted: a block of a public network. What it finds is found by the simulation of the
 /// payments too, which is made each time.
@@ -29,6 +29,7 @@ pub struct Journal {
     notes: Notes,
     known: HashMap<(Address, &'static str), String>,
     waiting: Vec<ContractInteractionLog>,
+    without_passport: bool,
 }
 
 impl Journal {
@@ -52,7 +53,13 @@ impl Journal {
     /// A contract in the newest state, whose reads are to be noted.
     #[must_use]
     pub fn contract<'a>(&self, node: &'a Node, address: Address) -> Contract<'a> {
-        Contract::new(node, address, Revision::Best).noting(self.notes.clone())
+        self.contract_at(node, address, Revision::Best)
+    }
+
+    /// The same in another state.
+    #[must_use]
+    pub fn contract_at<'a>(&self, node: &'a Node, address: Address, at: Revision) -> Contract<'a> {
+        Contract::new(node, address, at).noting(self.notes.clone())
     }
 
     /// Notes the read that was made last of a contract from [`Journal::contract`]. `parameters` are the call's by their ABI names.
@@ -75,21 +82,52 @@ impl Journal {
         };
         let before = self.known.insert((noted.address, noted.method), said.to_string());
         if read.is_err() || before.as_ref() != Some(&said.to_string()) {
-            self.waiting.push(ContractInteractionLog {
-                contract_address: noted.address.to_string(),
-                contract_name: contract_name.to_owned(),
-                method_name: noted.method.to_owned(),
-                parameters: parameters.clone(),
-                gas_estimated: None,
-                gas_used: i64::try_from(noted.gas_used).ok(),
-                success: read.is_ok(),
-                return_value: read.is_ok().then(|| returned(&noted.data, &json!({"value": said}))),
-                error_message: read.as_ref().err().map(ToString::to_string),
-                call_kind: "view".to_owned(),
-                tx_hash: None,
-            });
+            let value = read.as_ref().map(|_| said).map_err(ToString::to_string);
+            self.waiting.push(view(&noted, contract_name, parameters, value));
         }
         read
+    }
+
+    /// Notes what the passport was asked about receivers: what it says against one, and that it failed. What it says of all others, before
+    /// each transaction, is nothing new.
+    ///
+    /// # Errors
+    /// The read's own.
+    pub fn standings(
+        &mut self,
+        receivers: &[Address],
+        read: Result<Standings, ContractError>,
+    ) -> Result<Standings, ContractError> {
+        let notes: Vec<Noted> =
+            self.notes.lock().map(|mut notes| notes.drain(..).collect()).unwrap_or_default();
+        match &read {
+            Err(error) => {
+                let failed =
+                    notes.last().map(|noted| view(noted, PASSPORT, &json!({}), Err(error.to_string())));
+                self.waiting.extend(failed);
+            }
+            Ok(standings) => {
+                let noted =
+                    |method: &str, at: usize| notes.iter().filter(|noted| noted.method == method).nth(at);
+                for (at, (receiver, standing)) in receivers.iter().zip(&standings.of).enumerate() {
+                    let said = if standing.blacklisted {
+                        noted("isBlacklisted", at).map(|noted| (noted, json!(true)))
+                    } else if standings.is_reported(standing) {
+                        noted("signaledCounter", at).map(|noted| (noted, json!(standing.signals.to_string())))
+                    } else {
+                        None
+                    };
+                    let user = json!({"user": receiver.to_string()});
+                    self.waiting.extend(said.map(|(noted, value)| view(noted, PASSPORT, &user, Ok(value))));
+                }
+            }
+        }
+        read
+    }
+
+    /// Whether it is the first time that a network without a passport is paid on.
+    pub fn first_without_passport(&mut self) -> bool {
+        !std::mem::replace(&mut self.without_passport, true)
     }
 
     /// Notes a simulated clause, which pays this amount to this receiver.
@@ -123,6 +161,32 @@ impl Journal {
     /// The documents so far; none is left.
     pub fn take(&mut self) -> Vec<ContractInteractionLog> {
         std::mem::take(&mut self.waiting)
+    }
+}
+
+/// The document of a read: the value that it gave, or why it gave none.
+fn view(
+    noted: &Noted,
+    contract_name: &str,
+    parameters: &Value,
+    said: Result<Value, String>,
+) -> ContractInteractionLog {
+    let (value, error_message) = match said {
+        Ok(value) => (Some(value), None),
+        Err(error) => (None, Some(error)),
+    };
+    ContractInteractionLog {
+        contract_address: noted.address.to_string(),
+        contract_name: contract_name.to_owned(),
+        method_name: noted.method.to_owned(),
+        parameters: parameters.clone(),
+        gas_estimated: None,
+        gas_used: i64::try_from(noted.gas_used).ok(),
+        success: value.is_some(),
+        return_value: value.map(|value| returned(&noted.data, &json!({"value": value}))),
+        error_message,
+        call_kind: "view".to_owned(),
+        tx_hash: None,
     }
 }
 

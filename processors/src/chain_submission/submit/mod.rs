@@ -24,6 +24,7 @@ mod restore;
 mod rounds;
 mod settle;
 mod sign;
+mod standing;
 pub mod terms;
 
 use std::collections::HashMap;

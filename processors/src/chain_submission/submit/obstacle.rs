@@ -61,8 +61,8 @@ pub enum Obstacle {
     /// There is no contract where the pool should be.
     #[error("there is no contract at {0}: correct its row in smart_contracts")]
     NoContract(Address),
-    /// A contract responds otherwise than the pool does.
-    #[error("the contract at {0} does not respond as the reward pool does: {1}")]
+    /// A contract responds otherwise than the one that its row names.
+    #[error("the contract at {0} does not respond as the one that its row in smart_contracts names: {1}")]
     WrongContract(Address, String),
     /// The app is not known to the registry of apps.
     #[error("the app is not endorsed: {0}")]

@@ -138,6 +138,8 @@ pub async fn store(
             return Err(PlanError::Moved);
         }
         payout.tx_id = Some(tx_id.to_string());
+        // What it waited for is over.
+        payout.reason = None;
     }
     rows::update_payouts(&mut tx, &planned).await?;
     unsigned_stage(&mut tx, schemas, &tx_id.to_string(), ("planned", now)).await?;

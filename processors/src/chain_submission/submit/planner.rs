@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chain::abi::Refusal;
 use chain::gas::{self, rewards_gas_limit};
-use chain::node::Revision;
+use chain::node::{NodeError, Revision};
 use chain::{Address, Node, Wei};
 use rust_decimal::Decimal;
 use schemas::events::PayoutState;
@@ -55,8 +55,17 @@ impl Submitter {
         let signer = self.signer.address();
         let owed = owed.and_then(wei).unwrap_or_default();
         let base = self.settings.proofs.as_deref();
+        let best = node.block(Revision::Best).await.map_err(Obstacle::from)?;
+        let best = best.ok_or_else(|| Obstacle::NodeUnavailable(NodeError::UnknownBlock))?;
+        let standing = (&node, &network, Revision::Id(best.id));
+        let payable = self.in_good_standing(lease, &mut memory.journal, standing, payable).await;
+        self.tell(&mut memory.journal).await?;
+        let payable = payable?;
+        if payable.is_empty() {
+            return Ok(false);
+        }
         let asking = Asking { network: &network, signer, base, owed };
-        let tried = preflight(&node, &asking, &mut memory.journal, payable).await;
+        let tried = preflight(&node, &asking, &mut memory.journal, (best, payable)).await;
         self.tell(&mut memory.journal).await?;
         let mut found = tried?;
         self.strike(lease, std::mem::take(&mut found.bad)).await?;

@@ -4,7 +4,7 @@
 use chain::abi::{Cause, Refusal, RewardKind};
 use chain::fee::next_base_fee;
 use chain::node::Revision::{Best, Next};
-use chain::node::{BlockSummary, NodeError, Simulation, failing_clause};
+use chain::node::{BlockSummary, Simulation, failing_clause};
 use chain::tx::clause_gas;
 use chain::{Address, Clause, Node, Wei};
 use schemas::ids::Micros;
@@ -75,7 +75,7 @@ pub struct Asking<'a> {
     pub owed: Wei,
 }
 
-/// Asks one node.
+/// Asks one node whether these payouts can be paid by a transaction that refers to `best`, its newest block.
 ///
 /// # Errors
 /// [`Obstacle`].
@@ -83,10 +83,9 @@ pub async fn preflight(
     node: &Node,
     asking: &Asking<'_>,
     journal: &mut Journal,
-    payouts: Vec<(Payout, Address)>,
+    (best, payouts): (BlockSummary, Vec<(Payout, Address)>),
 ) -> Result<Preflight, Obstacle> {
     let Asking { network, signer, base, owed } = *asking;
-    let best = node.block(Best).await?.ok_or_else(|| Obstacle::NodeUnavailable(NodeError::UnknownBlock))?;
     let version = match journal.inspected(network.pool) {
         Some(version) => version,
         None => inspect(node, network, signer, journal).await?,

@@ -5,7 +5,7 @@
 mod node;
 mod shapes;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
@@ -47,8 +47,16 @@ pub struct Chain {
     pub refused_all: Option<String>,
     /// Receivers whose clause failed in the state before a block that is there.
     pub refused_then: HashMap<Address, String>,
+    /// Accounts that the passport lists as cheaters.
+    pub blacklisted: HashSet<Address>,
+    /// Accounts that the passport lists as people.
+    pub whitelisted: HashSet<Address>,
+    /// Reports of accounts that the passport has; two make a bot.
+    pub signals: HashMap<Address, u64>,
     /// Wei of B3TR in the purse.
     pub purse: u128,
+    /// Whether accounts hold VTHO.
+    pub energy: bool,
     /// Whether a post that a node takes never reaches the pool.
     pub drops: Box<dyn FnMut(TxId) -> bool + Send>,
     /// Seconds since 1970 at which the next block is made; none where the newest block is always of now.
@@ -95,7 +103,11 @@ impl Chain {
             refused: HashMap::new(),
             refused_all: None,
             refused_then: HashMap::new(),
+            blacklisted: HashSet::new(),
+            whitelisted: HashSet::new(),
+            signals: HashMap::new(),
             purse: 1_000_000_000_000_000_000_000,
+            energy: true,
             drops: Box::new(|_| false),
             time: None,
             hung: Arc::default(),
@@ -205,7 +217,7 @@ impl Chain {
             let failed = refused.is_some();
             let data = match refused {
                 Some(text) => revert(&text),
-                None => response(&data, self.purse),
+                None => self.response(&data),
             };
             outcomes.push(json!({
                 "data": format!("0x{data}"), "events": [], "transfers": [], "gasUsed": 50_000, "reverted": failed,
@@ -265,18 +277,31 @@ fn revert(text: &str) -> String {
     format!("08c379a0{:064x}{}", 32, text_tail(text))
 }
 
-/// What the pool returns, by the function's selector.
-fn response(data: &[u8], purse: u128) -> String {
-    match data.get(..4).map(hex::encode).as_deref() {
-        // version(): "8".
-        Some("54fd4d50") => format!("{:064x}{}", 32, text_tail("8")),
-        // getAllowedImpactKeys(): ["carbon"].
-        Some("ae630ec8") => format!("{:064x}{:064x}{:064x}{}", 32, 1, 32, text_tail("carbon")),
-        // isRewardsPoolEnabled, rewardsPoolBalance.
-        Some("b81ddb2e") => format!("{:064x}", 1),
-        Some("60dbdd08") => format!("{purse:064x}"),
-        // A reward returns nothing.
-        _ if RewardCall::decode(data).is_some() => String::new(),
-        _ => format!("{:064x}", 0),
+impl Chain {
+    /// What pool and passport return, by the function's selector.
+    fn response(&self, data: &[u8]) -> String {
+        let asked = data.get(16..36).and_then(|account| account.try_into().ok()).map(Address);
+        let number = |number: u128| format!("{number:064x}");
+        let listed =
+            |list: &HashSet<Address>| number(asked.is_some_and(|asked| list.contains(&asked)).into());
+        match data.get(..4).map(hex::encode).as_deref() {
+            // version(): "8".
+            Some("54fd4d50") => format!("{:064x}{}", 32, text_tail("8")),
+            // getAllowedImpactKeys(): ["carbon"].
+            Some("ae630ec8") => format!("{:064x}{:064x}{:064x}{}", 32, 1, 32, text_tail("carbon")),
+            // isRewardsPoolEnabled, rewardsPoolBalance.
+            Some("b81ddb2e") => number(1),
+            Some("60dbdd08") => number(self.purse),
+            // isBlacklisted, isWhitelisted, signaledCounter, signalingThreshold.
+            Some("fe575a87") => listed(&self.blacklisted),
+            Some("3af32abf") => listed(&self.whitelisted),
+            Some("c107e0d1") => {
+                number(asked.and_then(|asked| self.signals.get(&asked)).copied().unwrap_or(0).into())
+            }
+            Some("7fd4f54f") => number(2),
+            // A reward returns nothing.
+            _ if RewardCall::decode(data).is_some() => String::new(),
+            _ => number(0),
+        }
     }
 }

@@ -18,6 +18,8 @@ pub struct Thor {
     pub behind: AtomicU32,
     /// Accepts connections and answers nothing.
     pub silent: AtomicBool,
+    /// What it gives instead of every response: status and text.
+    pub page: Mutex<Option<(u16, &'static str)>>,
     /// Calls its best block final.
     pub lies: AtomicBool,
     /// The branch on which it stands still; none while it follows the chain.
@@ -44,6 +46,7 @@ impl Thor {
             chain: chain.clone(),
             behind: AtomicU32::new(0),
             silent: AtomicBool::new(false),
+            page: Mutex::new(None),
             lies: AtomicBool::new(false),
             frozen: Mutex::new(None),
         });
@@ -82,7 +85,10 @@ impl Thor {
             }
             let target = head.split(' ').nth(1)?.to_owned();
             let elsewhere = header(&head, "x-genesis-id").is_some_and(|found| found != GENESIS.to_string());
-            let response = if elsewhere {
+            let page = *self.page.lock().unwrap();
+            let response = if let Some((status, text)) = page {
+                Response::Text(status, text)
+            } else if elsewhere {
                 Response::Text(403, "genesis id mismatch")
             } else {
                 self.answer(&target, &body)
@@ -139,7 +145,8 @@ impl Thor {
             }
             ["accounts", _, "code"] => json!({ "code": "0x60" }).into(),
             ["accounts", _] => {
-                json!({ "balance": "0x0", "energy": "0xffffffffffffffffffffff", "hasCode": false }).into()
+                let energy = if chain.energy { "0xffffffffffffffffffffff" } else { "0x0" };
+                json!({ "balance": "0x0", "energy": energy, "hasCode": false }).into()
             }
             ["fees", "priority"] => json!({ "maxPriorityFeePerGas": "0x1" }).into(),
             _ => Response::Text(404, "404 page not found"),
