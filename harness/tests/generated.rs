@@ -90,3 +90,18 @@ fn the_states_of_payments_are_those_of_the_code() {
     hold("transactions", ["<!--", " -->"], &machine::transaction_table());
     hold("payouts", ["<!--", " -->"], &machine::payout_table());
 }
+
+#[test]
+fn each_test_that_the_page_of_faults_names_is_there() {
+    let page = root().join("docs/payouts-faults.md");
+    let text = std::fs::read_to_string(&page).unwrap();
+    let mut named = 0;
+    for link in text.split("[`").skip(1) {
+        let (name, rest) = link.split_once("`](").unwrap();
+        let (path, _) = rest.split_once(')').unwrap();
+        let source = std::fs::read_to_string(page.with_file_name(path)).unwrap();
+        assert!(source.contains(&format!("fn {name}(")), "{path} has no test {name}");
+        named += 1;
+    }
+    assert!(named > 20, "{named} tests are named");
+}

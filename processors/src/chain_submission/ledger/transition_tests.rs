@@ -164,8 +164,10 @@ fn a_claimed_grant_with_a_wallet_is_ready_and_one_of_nothing_is_no_payout() {
     assert_eq!(ready.amount_wei, "3244500000000000000".parse().unwrap());
     let nothing = RewardGranted { granted: Decimal::ZERO, ..grant(1) };
     assert_eq!(granted(&nothing, None, at(0)), Ok(None));
-    let fine = RewardGranted { granted: Decimal::new(1, 9), ..grant(1) };
-    assert!(granted(&fine, None, at(0)).is_err(), "finer than the grid");
+    for places in [9, 19] {
+        let fine = RewardGranted { granted: Decimal::new(1, places), ..grant(1) };
+        assert!(granted(&fine, None, at(0)).is_err(), "finer than the grid");
+    }
 }
 
 #[test]
