@@ -8,7 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use warp::http::HeaderMap;
 
-use crate::http::request::Peer;
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// The header in which the proxies name who connected to them. Only the one that they write themselves may be believed: a proxy lets
 /// pass what a client wrote into the other.

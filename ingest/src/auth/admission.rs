@@ -8,14 +8,14 @@ use schemas::ids::UserId;
 use uuid::Uuid;
 use warp::http::HeaderMap;
 
-use super::address::Proxies;
+use super::address::{Peer, Proxies};
 use super::keys::{KeySet, Role};
 use super::rate::{Key, Limiter};
 use super::standing::Accounts;
 use crate::config::{Rate, Rates};
 use crate::http::operation::Operation;
 use crate::http::problem::{ApiError, INTERNAL, MAINTENANCE, RATE_LIMITED, TOKEN_MISSING};
-use crate::http::request::{Extract, Peer, Provide, Request, text};
+use crate::http::request::{Extract, Provide, Request, text};
 
 /// Who asks, and from where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! A request, and what handlers take from it: each argument of a handler is a type that knows how it is read from the request and what the
 //! OpenAPI document says of it.
 
-use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -18,13 +17,10 @@ use super::problem::{
     ApiError, BODY_TIMEOUT, BODY_TOO_LARGE, ENCODED_BODY, INCOMPLETE_BODY, MALFORMED_DOCUMENT, Problem,
     UNKNOWN_PARAMETER,
 };
+use crate::auth::address::Peer;
 
 /// Characters of a name from outside that are shown again.
 pub(crate) const SHOWN_NAME: usize = 64;
-
-/// The other end of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// A request whose route is known.
 pub(crate) struct Request {

@@ -25,7 +25,7 @@ use warp::reply::Response;
 
 use super::head::{Served, TimedHeads};
 use super::problem::HEADER_TIMEOUT;
-use super::request::Peer;
+use crate::auth::address::Peer;
 use crate::config::Timeouts;
 
 /// Wait after an accept that failed for lack of file descriptors or memory: they come back as connections end.
