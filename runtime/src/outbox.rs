@@ -96,6 +96,27 @@ impl OutboxRows {
     }
 }
 
+/// Puts a record without a value into the outbox: a compacted topic forgets what it holds under the key. Nobody who reads our topics
+/// needs to know of it: a release before this one publishes it as an empty record, which stays.
+///
+/// # Errors
+/// Postgres'.
+pub async fn tombstone(
+    tx: &mut PgConnection,
+    topic: Topic,
+    key: &str,
+    at: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query("insert into outbox (topic, key, event_id, payload, created_at) values ($1, $2, $3, '', $4)")
+        .bind(topic.name())
+        .bind(key.as_bytes())
+        .bind(Uuid::now_v7())
+        .bind(at)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
 /// Publishes outbox rows until the engine is stopped; a row that is not acknowledged within `timeout` is tried again.
 ///
 /// # Errors
@@ -201,7 +222,9 @@ async fn publish(
     for row in run {
         let (_, topic, key, payload) = row;
         let topic = format!("{prefix}{topic}");
-        let message = Message { topic: &topic, key: key.as_deref(), payload: Some(payload), headers: &[] };
+        // An event is never empty: this is a tombstone.
+        let payload = (!payload.is_empty()).then_some(&payload[..]);
+        let message = Message { topic: &topic, key: key.as_deref(), payload, headers: &[] };
         let (sender, receiver) = oneshot::channel();
         receivers.push((row, send(outbound, &message, Ack::Waiter(sender)).await, receiver));
     }

@@ -20,6 +20,8 @@ use crate::registry::{Registry, RegistryError, subject};
 /// Longest wait for the cluster's controller.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A day.
+const DAY_MS: i64 = 86_400_000;
 /// Pause between two looks at topics that were just made.
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -132,9 +134,18 @@ impl Layout {
                 // All but one: a broker may be away, and what was acknowledged is on another one still.
                 ("min.insync.replicas", (self.replication - 1).max(1).to_string()),
                 ("retention.ms", spec.retention_ms.to_string()),
-            ],
+            ]
+            .into_iter()
+            .chain(segments(spec.retention_ms))
+            .collect(),
         }
     }
+}
+
+/// Of a topic whose records are kept for a time: Kafka takes away whole files, and begins a new one after a week of its own accord, so
+/// that a quiet topic would keep a record twice as long as it says.
+fn segments(retention_ms: i64) -> Option<(&'static str, String)> {
+    (retention_ms > DAY_MS).then(|| ("segment.ms", DAY_MS.to_string()))
 }
 
 /// A topic as it should be.
@@ -142,7 +153,7 @@ struct Specification {
     name: String,
     partitions: i32,
     replication: i32,
-    settings: [(&'static str, String); 3],
+    settings: Vec<(&'static str, String)>,
 }
 
 type Admin = AdminClient<DefaultClientContext>;

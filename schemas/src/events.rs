@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-pub use crate::accounts::AccountChanged;
+pub use crate::accounts::{AccountChanged, UserErased, UserHeld, UserReleased};
 pub use crate::activity::ActivityLogged;
 pub use crate::attempts::{AttemptOutcome, ReadingAttempt};
 pub use crate::codec::Event;
@@ -95,6 +95,9 @@ events! {
     SignatureAnnounced on PayoutsGuard: |e| e.event_id, e.tx_id.clone(), e.occurred_at;
     PaymentsAudited on PayoutsGuard: |e| e.event_id, e.key(), e.occurred_at;
     RewardCancelled on RewardsCalculated;
+    UserErased on AccountsEvents: |e| e.event_id, e.user_id.to_string(), e.occurred_at;
+    UserHeld on AccountsEvents: |e| e.event_id, e.user_id.to_string(), e.occurred_at;
+    UserReleased on AccountsEvents: |e| e.event_id, e.user_id.to_string(), e.occurred_at;
 }
 
 /// Topic, name and schema text of every record type: what `milestream topics apply` registers.

@@ -55,6 +55,8 @@ topics! {
     DeadLetters = "dead-letters", TopicSpec::keyed("the original key").of_any_bytes();
     /// The newest state of each account: ids and flags only.
     AccountsChanged = "accounts.changed", TopicSpec::keyed(USER).compacted();
+    /// What became of accounts: erased, held, released. Ids only; kept for good, so that what was erased stays erased.
+    AccountsEvents = "accounts.events", TopicSpec::keyed(USER);
     /// Which versions of which models read photos. One partition: one record per model and deployment, and the same again at
     /// every start.
     ModelsDeployed = "models.deployed",
