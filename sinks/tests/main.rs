@@ -7,6 +7,7 @@ mod analytics_oracle;
 mod analytics_rebuild;
 mod analytics_stories;
 mod data_map;
+mod erased;
 mod logs;
 mod migrations;
 mod model_hours;

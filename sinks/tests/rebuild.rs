@@ -11,6 +11,7 @@ use schemas::topic::Topic;
 use sinks::postgres::{PostgresConfig, PostgresSink, UploadEvent, rebuild};
 use sinks::rebuild::{Progress, RebuildError, TopicCount};
 
+use crate::erased::erased;
 use crate::models::deployments;
 use crate::payments::{FINAL, Payment};
 use crate::stories::Story;
@@ -33,6 +34,8 @@ async fn publish(topics: &Topics, event: &UploadEvent) {
         },
         UploadEvent::Cancelled(event) => topics.event(event).await,
         UploadEvent::Deployed(event) => topics.event(event.as_ref()).await,
+        UploadEvent::Erased(event) => topics.event(event).await,
+        UploadEvent::Standing => {}
     }
 }
 
@@ -64,6 +67,8 @@ fn stories() -> Vec<UploadEvent> {
     events.extend(payment().events(FINAL));
     events.extend(payment().chain());
     events.extend(Payment::of([Story::new(52, 1)]).cut());
+    // One of them has left.
+    events.push(erased(Story::new(3, 1).header.user_id));
     events.extend(deployments().map(|event| UploadEvent::Deployed(Box::new(event))));
     events
 }
@@ -128,6 +133,7 @@ async fn a_rebuild_leaves_equal_rows_and_counts_what_the_sink_dead_letters() {
         count(Topic::PayoutsUpdated, 22, 22, &[]),
         count(Topic::ChainEvents, 5, 5, &[]),
         count(Topic::ModelsDeployed, 4, 4, &[]),
+        count(Topic::AccountsEvents, 1, 1, &[]),
     ];
     assert_eq!(counts, expected);
     let seen = seen.into_inner().unwrap();

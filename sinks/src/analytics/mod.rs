@@ -19,7 +19,7 @@
 //! Not built: distinct counts (`active_users`, `active_vehicles`, `retention`), quantiles (durations, `granted_to_paid`), `streak_weeks`,
 //! `new_users` and `sessions_started`, `rewards_claimed` and `payouts_failed`, `sustainability_score`, `stage_duration`, `dead_letters`,
 //! `reading_confidence` and `reading_cost`, the cut by provider; refusing what is too late or from the future, closing windows,
-//! and with them `analytics_processing_logs`, which need a producer; removing old windows and the rows of erased users; a service's
+//! and with them `analytics_processing_logs`, which need a producer; removing old windows; a service's
 //! `accuracy`, see [`services`].
 
 pub mod co2;

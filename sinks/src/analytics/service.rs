@@ -177,6 +177,23 @@ pub(super) async fn add(tx: &mut PgConnection, sums: &BTreeMap<Key, Sum>) -> sql
     Ok(())
 }
 
+/// Takes away what was just added of people who are erased: the erasure has taken away what was there before.
+pub(super) async fn forget(tx: &mut PgConnection, sums: &BTreeMap<Key, Sum>) -> sqlx::Result<()> {
+    let mut users: Vec<Uuid> = sums.keys().filter_map(|key| key.dimension.user()).collect();
+    users.dedup();
+    if users.is_empty() {
+        return Ok(());
+    }
+    let erased: Vec<Uuid> = query_scalar("select user_id from erased_users where user_id = any($1)")
+        .bind(users)
+        .fetch_all(&mut *tx)
+        .await?;
+    if !erased.is_empty() {
+        query("delete from analytics_data where user_id = any($1)").bind(erased).execute(tx).await?;
+    }
+    Ok(())
+}
+
 /// `id`: UUIDv5 of the unique key.
 fn id_of(key: &Key) -> Uuid {
     let user = key.dimension.user().map(|user| user.to_string()).unwrap_or_default();

@@ -98,6 +98,7 @@ impl AnalyticsSink {
         }
         touch(&counted, &mut sums).map_err(bad)?;
         service::add(&mut tx, &sums.0).await.map_err(failed)?;
+        service::forget(&mut tx, &sums.0).await.map_err(failed)?;
         services::add(&mut tx, &services).await.map_err(failed)?;
         if let Some(schema) = self.activity_schema {
             model_hours::fold(&mut tx, batch, schema).await.map_err(failed)?;

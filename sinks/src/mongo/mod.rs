@@ -2,6 +2,7 @@
 
 mod config;
 mod document;
+mod logs;
 mod service;
 mod sink;
-pub use {config::MongoConfig, service::is_retryable, sink::MongoSink};
+pub use {config::MongoConfig, logs::MongoLogs, service::is_retryable, sink::MongoSink};

@@ -5,10 +5,10 @@ use schemas::codec::{self, CodecError, RecordSchema};
 use schemas::events::{
     BlockAdopted, BlockUndone, ChainStep, Event as _, ModelDeployed, OdometerRead, PayoutUpdated,
     RewardCalculated, RewardCancelled, RewardClaimed, RewardGranted, Stamp, UploadDecided, UploadGraded,
-    UploadHeader, UploadReceived,
+    UploadHeader, UploadReceived, UserErased, UserHeld, UserReleased,
 };
 
-/// The record types of `uploads.*`, `rewards.*`, `payouts.updated`, `chain.events` and `models.deployed`.
+/// The record types of `uploads.*`, `rewards.*`, `payouts.updated`, `chain.events`, `models.deployed` and `accounts.events`.
 #[derive(Clone, Debug)]
 pub enum UploadEvent {
     /// Accepted.
@@ -33,6 +33,10 @@ pub enum UploadEvent {
     Chain(Box<ChainStep>),
     /// A model reads photos from now on.
     Deployed(Box<ModelDeployed>),
+    /// A person was erased.
+    Erased(UserErased),
+    /// An account was held or released: nothing that these tables hold.
+    Standing,
 }
 
 impl FromRecord for UploadEvent {
@@ -60,6 +64,11 @@ impl FromRecord for UploadEvent {
             ModelDeployed::NAME => {
                 Some(codec::decode(schema, id, datum).map(|event| Self::Deployed(Box::new(event))))
             }
+            UserErased::NAME => Some(codec::decode(schema, id, datum).map(Self::Erased)),
+            UserHeld::NAME => Some(codec::decode::<UserHeld>(schema, id, datum).map(|_| Self::Standing)),
+            UserReleased::NAME => {
+                Some(codec::decode::<UserReleased>(schema, id, datum).map(|_| Self::Standing))
+            }
             _ => None,
         }
     }
@@ -77,7 +86,12 @@ impl UploadEvent {
             Self::Calculated(event) => (&event.header, &event.stamp),
             Self::Granted(event) => (&event.header, &event.stamp),
             Self::Paid(event) => (&event.header, &event.stamp),
-            Self::Claimed(_) | Self::Cancelled(_) | Self::Chain(_) | Self::Deployed(_) => return None,
+            Self::Claimed(_)
+            | Self::Cancelled(_)
+            | Self::Chain(_)
+            | Self::Deployed(_)
+            | Self::Erased(_)
+            | Self::Standing => return None,
         })
     }
 }

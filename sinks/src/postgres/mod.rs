@@ -3,6 +3,7 @@
 
 mod chain_events;
 mod config;
+mod erased;
 mod event;
 mod fit;
 mod fold;
@@ -40,7 +41,8 @@ use crate::database::Tables;
 use crate::rebuild::{Begun, Progress, RebuildError, Source, Told, TopicCount};
 
 /// What writes the tables, in the order in which a batch locks them.
-const WRITERS: &[&dyn Writer] = &[&uploads::Uploads, &chain_events::ChainEvents, &models::Models];
+const WRITERS: &[&dyn Writer] =
+    &[&uploads::Uploads, &chain_events::ChainEvents, &models::Models, &erased::Erased];
 
 /// The sink's tables, and its columns of `users`.
 #[must_use]
@@ -64,8 +66,9 @@ pub async fn rebuild(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<TopicCount>, RebuildError> {
     let begun = Begun::new::<Refill>(&tables(), pool, Source { kafka, registry, prefix }).await?;
-    // Blocks and models are about no upload: nobody waits for them.
-    let about = |topic: &Topic| !matches!(topic, Topic::ChainEvents | Topic::ModelsDeployed);
+    // Blocks, models and accounts are about no upload: nobody waits for them.
+    let about =
+        |topic: &Topic| !matches!(topic, Topic::ChainEvents | Topic::ModelsDeployed | Topic::AccountsEvents);
     let topics = begun.topics.iter().filter(|topic| about(&topic.topic));
     let names = topics.map(|topic| Arc::from(topic.name.as_str()));
     let refill = Arc::new(Refill::new(pool.clone(), PostgresConfig::default(), names));

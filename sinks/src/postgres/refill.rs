@@ -28,7 +28,7 @@ use super::fold::Folded;
 use super::rows::Rows;
 use super::service::{self, Delta};
 use super::writer::WriteError;
-use super::{PostgresConfig, PostgresSink, payouts, rewards, uploads};
+use super::{PostgresConfig, PostgresSink, erased, payouts, rewards, uploads};
 use crate::database::{bound, sink_error};
 
 /// Events on the shelf. Of about 2 kB as rows they are 60 MB.
@@ -84,7 +84,13 @@ impl Refill {
     async fn take(&self, batch: &[Envelope<UploadEvent>]) -> Result<(), SinkError> {
         let Some(topic) = batch.first().map(|event| event.position.topic.clone()) else { return Ok(()) };
         let is_other = |event: &&Envelope<UploadEvent>| {
-            matches!(event.payload, UploadEvent::Chain(_) | UploadEvent::Deployed(_))
+            matches!(
+                event.payload,
+                UploadEvent::Chain(_)
+                    | UploadEvent::Deployed(_)
+                    | UploadEvent::Erased(_)
+                    | UploadEvent::Standing
+            )
         };
         let other: Vec<_> = batch.iter().filter(is_other).cloned().collect();
         if !other.is_empty() {
@@ -227,11 +233,20 @@ impl Refill {
             }
             self.write_or_keep(oldest).await?;
         }
+        self.forget().await?;
         let users: BTreeSet<Uuid> = self.shelf().decided.iter().copied().collect();
         let users: Vec<Uuid> = users.into_iter().collect();
         let sets = stream::iter(users.chunks(SCORED).map(Ok::<_, SinkError>));
         sets.try_for_each_concurrent(2, |users| self.score(users)).await?;
         Ok(self.shelf().refused.clone())
+    }
+
+    /// What was written before its topic of erasures was read.
+    async fn forget(&self) -> Result<(), SinkError> {
+        let failed = |error| sink_error(error, "rows of erased users", "odometer_uploads");
+        let mut tx = self.pool.begin().await.map_err(failed)?;
+        erased::forget_all(&mut tx).await.map_err(failed)?;
+        tx.commit().await.map_err(failed)
     }
 
     async fn score(&self, users: &[Uuid]) -> Result<(), SinkError> {

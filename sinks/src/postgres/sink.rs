@@ -74,6 +74,7 @@ impl Sink for PostgresSink {
         Topic::PayoutsUpdated,
         Topic::ChainEvents,
         Topic::ModelsDeployed,
+        Topic::AccountsEvents,
     ];
     type In = UploadEvent;
 

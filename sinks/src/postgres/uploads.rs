@@ -14,7 +14,7 @@ use super::fit::BadValue;
 use super::rows::Rows;
 use super::service::{self, Delta, waves};
 use super::writer::{WriteError, Writer};
-use super::{payouts, rewards, upload_rows};
+use super::{erased, payouts, rewards, upload_rows};
 use crate::database::Table;
 
 /// Writes uploads, rewards and payments.
@@ -83,7 +83,9 @@ pub(super) fn rows_of(event: &UploadEvent, key: Option<&UserKey>) -> Result<Opti
         UploadEvent::Claimed(_)
         | UploadEvent::Cancelled(_)
         | UploadEvent::Chain(_)
-        | UploadEvent::Deployed(_) => return Ok(None),
+        | UploadEvent::Deployed(_)
+        | UploadEvent::Erased(_)
+        | UploadEvent::Standing => return Ok(None),
     };
     rows.map(Some)
 }
@@ -96,6 +98,7 @@ pub(super) async fn write(tx: &mut PgConnection, rows: Vec<Rows>) -> sqlx::Resul
     service::parents(tx, rows.iter().map(|rows| &rows.upload)).await?;
     let mut decided = BTreeSet::new();
     let mut totals: BTreeMap<Uuid, Delta> = BTreeMap::new();
+    let users: Vec<Uuid> = rows.iter().map(|rows| rows.upload.user_id).collect();
     let transactions: Vec<_> = rows.iter().filter_map(|rows| rows.transaction.clone()).collect();
     for wave in waves(rows) {
         service::uploads(tx, &wave.iter().map(|rows| &rows.upload).collect::<Vec<_>>()).await?;
@@ -122,6 +125,7 @@ pub(super) async fn write(tx: &mut PgConnection, rows: Vec<Rows>) -> sqlx::Resul
             totals.entry(user).or_default().b3tr += owed;
         }
     }
+    erased::keep_away(tx, &users).await?;
     payouts::transactions(tx, transactions).await?;
     if !totals.is_empty() {
         service::totals(tx, &totals).await?;
