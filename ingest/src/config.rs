@@ -39,6 +39,8 @@ pub struct GatewayConfig {
     pub vehicles_must_be_registered: bool,
     /// Wallets that the gateway signs for, for whoever asks: on a developer's machine alone. [`crate::Gateway`] has none on mainnet.
     pub development_wallets: Vec<DevelopmentWallet>,
+    /// From a person's asking to be erased until it is done; they may take it back.
+    pub erasure_grace: Duration,
 }
 
 /// How the watcher of a chain is known.
@@ -68,6 +70,7 @@ impl GatewayConfig {
             chain: None,
             vehicles_must_be_registered: true,
             development_wallets: Vec::new(),
+            erasure_grace: Duration::from_secs(14 * 86_400),
         }
     }
 }
@@ -109,6 +112,8 @@ pub struct Limits {
     pub upload_memory_percent_per_user: u64,
     /// Open event streams. 256 x 2 polls a second = 512 reads of three keys a second at most.
     pub streams: usize,
+    /// Exports in the making. Each keeps one core busy at 50 MB a second of photos, and has about 256 KiB and 200 rows in memory.
+    pub exports: usize,
     /// Bytes of a batch of chain events. 8 MiB: 64 blocks full of payments stay below 4 MiB.
     pub chain_bytes: u64,
     /// Batches of chain events being read and stored, of those whose head is signed: the watcher sends one at a time, and a second watcher
@@ -125,6 +130,7 @@ impl Default for Limits {
             connections: 1024,
             upload_memory_bytes: 16 * 16 * MIB,
             streams: 256,
+            exports: 2,
             streams_per_user: 8,
             upload_memory_percent_per_user: 25,
             chain_bytes: 8 * MIB,
@@ -219,6 +225,8 @@ pub struct Rates {
     pub uploads_per_user: Rate,
     /// Uploads of an address.
     pub uploads_per_address: Rate,
+    /// Exports of all that is kept about a user: each reads all of their photos.
+    pub exports_per_user: Rate,
 }
 
 impl Default for Rates {
@@ -229,6 +237,7 @@ impl Default for Rates {
             api_per_address: Rate::new(300, minute),
             uploads_per_user: Rate::new(20, Duration::from_secs(86_400)),
             uploads_per_address: Rate::new(60, Duration::from_secs(3_600)),
+            exports_per_user: Rate::new(4, Duration::from_secs(86_400)),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::auth::standing::Accounts;
 use crate::chain::events::ChainIntake;
 use crate::claims::Claims;
 use crate::config::{GatewayConfig, Limits};
+use crate::export::Exports;
 use crate::http::places::{Memory, Places};
 use crate::http::problem::ApiError;
 use crate::http::request::Provide;
@@ -79,6 +80,7 @@ pub struct Gateway {
     intake: Arc<ChainIntake>,
     sign_in: Arc<SignIn>,
     account: Arc<Account>,
+    exports: Arc<Exports>,
     keys: KeySet,
 }
 
@@ -120,7 +122,12 @@ impl Gateway {
                 schema_id: schemas.odometer_read,
                 rules: config.reviews,
             }),
-            account: Arc::new(Account { pool: pool.clone(), clock: clock.clone() }),
+            exports: Arc::new(Exports { places: Places::new(limits.exports, timeouts.place) }),
+            account: Arc::new(Account {
+                pool: pool.clone(),
+                clock: clock.clone(),
+                erasure_grace: config.erasure_grace,
+            }),
             photos,
             admission: Arc::new(Admission {
                 accounts: Accounts::new(pool.clone()),
@@ -246,5 +253,6 @@ provides! {
     Arc<ChainIntake>: intake;
     Arc<SignIn>: sign_in;
     Arc<Account>: account;
+    Arc<Exports>: exports;
     KeySet: keys;
 }

@@ -15,6 +15,8 @@ mod batches;
 mod chain;
 mod claims;
 pub mod config;
+pub mod erasure;
+mod export;
 mod gateway;
 mod http;
 mod login;

@@ -11,7 +11,9 @@ use crate::http::openapi::{About, document};
 use crate::http::problem::{ApiError, BUSY};
 use crate::http::reply::{AnyJson, Json};
 use crate::http::request::Dependency;
-use crate::{about as site, chain, claims, login, me, ops, page, proofs, queries, reviews, uploads};
+use crate::{
+    about as site, chain, claims, erasure, export, login, me, ops, page, proofs, queries, reviews, uploads,
+};
 
 /// The table.
 pub(crate) fn table() -> Vec<Route<Gateway>> {
@@ -52,6 +54,17 @@ fn accounts() -> Vec<Route<Gateway>> {
     vec![
         get("/v1/me", PERSON, "Your account", me::profile::show),
         patch("/v1/me", PERSON, "Change your account", me::profile::change).refuses(me::profile::REFUSALS),
+        delete("/v1/me", PERSON, "Have your account erased, with all that is kept about you", erasure::ask).description(
+            "Some days later, when `erasure_due_at` has come; until then nothing changes and `/v1/me/keep` takes it back. What was paid \
+             stays in the books under a number that leads to nobody.",
+        ),
+        post("/v1/me/keep", PERSON, "Keep your account after all", erasure::keep)
+            .refuses(erasure::KEEP_REFUSALS),
+        get("/v1/me/export", PERSON, "Everything that is kept about you, as a ZIP archive", export::show)
+            .description(
+                "A file of JSON per store and your photos, made while it is sent; `about.json` says what each file holds. A few a day.",
+            )
+            .refuses(export::REFUSALS),
         get("/v1/preferences", PERSON, "What you prefer", me::preferences::show),
         put("/v1/preferences", PERSON, "Say what you prefer", me::preferences::put)
             .description("All of it at once; it holds for photos that are accepted from then on.")

@@ -1,7 +1,7 @@
 //! What operators change of accounts (`milestream users`, `milestream sessions`). Each works in a transaction of the caller's, who writes
 //! it into the audit log there.
 
-use schemas::events::AccountChanged;
+use schemas::events::{AccountChanged, UserHeld, UserReleased};
 use schemas::ids::{EventId, Micros, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -16,6 +16,9 @@ pub enum UserError {
     /// There is none.
     #[error("there is no account {0}")]
     Missing(UserId),
+    /// It was erased, for good.
+    #[error("the account {0} is erased")]
+    Erased(UserId),
     /// The role of services is not an account's.
     #[error(
         "an account is a driver's, a reviewer's or an operator's: services get tokens by `milestream token`"
@@ -56,6 +59,7 @@ pub async fn set_active(
             .fetch_optional(&mut *tx)
             .await?;
     let (was_active, verification_level) = before.ok_or(UserError::Missing(user))?;
+    refuse_erased(tx, user).await?;
     if was_active == active {
         return Ok(was_active);
     }
@@ -77,6 +81,53 @@ pub async fn set_active(
     };
     announce(tx, schemas.account_changed, &event, now).await?;
     Ok(was_active)
+}
+
+/// Holds an account, whose payouts wait from then on, or releases it, and announces the change; whether it was held before. `schemas` are
+/// the registry's ids of `UserHeld` and `UserReleased`. What is signed already is paid.
+///
+/// # Errors
+/// [`UserError`].
+pub async fn set_held(
+    tx: &mut PgConnection,
+    (user_held, user_released): (u32, u32),
+    user: UserId,
+    held: bool,
+    now: Micros,
+) -> Result<bool, UserError> {
+    let before: Option<bool> =
+        sqlx::query_scalar("select held_at is not null from users where id = $1 for update")
+            .bind(user.0)
+            .fetch_optional(&mut *tx)
+            .await?;
+    let was_held = before.ok_or(UserError::Missing(user))?;
+    refuse_erased(tx, user).await?;
+    if was_held == held {
+        return Ok(was_held);
+    }
+    sqlx::query("update users set held_at = case when $2 then $3 end, updated_at = $3 where id = $1")
+        .bind(user.0)
+        .bind(held)
+        .bind(now.to_utc())
+        .execute(&mut *tx)
+        .await?;
+    let (event_id, user_id, occurred_at) = (EventId(Uuid::now_v7()), user, now);
+    if held {
+        announce(tx, user_held, &UserHeld { event_id, user_id, occurred_at }, now).await?;
+    } else {
+        announce(tx, user_released, &UserReleased { event_id, user_id, occurred_at }, now).await?;
+    }
+    Ok(was_held)
+}
+
+async fn refuse_erased(tx: &mut PgConnection, user: UserId) -> Result<(), UserError> {
+    let erased: bool = sqlx::query_scalar(
+        "select exists (select from erasures where user_id = $1 and erased_at is not null)",
+    )
+    .bind(user.0)
+    .fetch_one(tx)
+    .await?;
+    if erased { Err(UserError::Erased(user)) } else { Ok(()) }
 }
 
 /// Gives an account a role, which its next token has; the one before.

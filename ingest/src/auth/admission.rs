@@ -33,6 +33,10 @@ pub(crate) struct Caller {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Uploader(pub(crate) Caller);
 
+/// A caller who may have everything about them put together now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exporter(pub(crate) Caller);
+
 /// The address of somebody who has no token yet, within its rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Visitor(pub(crate) IpAddr);
@@ -92,6 +96,20 @@ impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Uploader {
     fn describe(operation: &mut Operation) {
         <Caller as Extract<S>>::describe(operation);
         operation.problems(&[MAINTENANCE, RATE_LIMITED]);
+    }
+}
+
+impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Exporter {
+    async fn extract(dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
+        let caller = Caller::extract(dependencies, request).await?;
+        let admission = dependencies.provide();
+        admission.take(Key::Export(caller.user), admission.rates.exports_per_user)?;
+        Ok(Self(caller))
+    }
+
+    fn describe(operation: &mut Operation) {
+        <Caller as Extract<S>>::describe(operation);
+        operation.problems(&[RATE_LIMITED]);
     }
 }
 

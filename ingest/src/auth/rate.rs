@@ -24,6 +24,7 @@ pub(crate) enum Key {
     ApiAddress(IpAddr),
     UploadUser(UserId),
     UploadAddress(IpAddr),
+    Export(UserId),
 }
 
 impl Key {

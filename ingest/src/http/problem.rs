@@ -83,6 +83,7 @@ problems! {
     WALLET_IN_USE = 409, "wallet_in_use", "Payments wait", "payments to this wallet are on their way: remove it when they have arrived";
     LAST_WALLET = 409, "last_wallet", "The last wallet", "this is the wallet that you sign in with: add another one first";
     EMAIL_TAKEN = 409, "email_taken", "Address taken", "the e-mail address is another account's";
+    ERASURE_DUE = 410, "erasure_due", "Too late", "the time to keep the account is over: it is being erased";
     VEHICLE_LIMIT = 409, "vehicle_limit", "Too many vehicles", "an account has 50 vehicles at most: retire one that is driven no more";
     // Long enough for an operator's switch; clients poll this, so not shorter.
     MAINTENANCE = 503, "maintenance", "Maintenance", "uploads are paused for maintenance", retry_after: 120;

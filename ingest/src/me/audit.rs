@@ -8,20 +8,20 @@ use uuid::Uuid;
 use crate::auth::admission::Caller;
 
 /// A change.
-pub(super) struct Change<'a> {
-    pub(super) module: &'static str,
-    pub(super) action: &'static str,
+pub(crate) struct Change<'a> {
+    pub(crate) module: &'static str,
+    pub(crate) action: &'static str,
     /// The row that changed.
-    pub(super) target: Uuid,
+    pub(crate) target: Uuid,
     /// Nothing that is kept in one place only, such as an e-mail address, is among them.
-    pub(super) before: Value,
-    pub(super) after: Value,
-    pub(super) agent: Option<&'a str>,
+    pub(crate) before: Value,
+    pub(crate) after: Value,
+    pub(crate) agent: Option<&'a str>,
 }
 
 impl Change<'_> {
     /// Writes it down.
-    pub(super) async fn record(
+    pub(crate) async fn record(
         &self,
         tx: &mut PgConnection,
         caller: &Caller,

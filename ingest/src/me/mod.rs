@@ -1,13 +1,14 @@
 //! `/v1/me` and what belongs to an account: preferences, wallets and vehicles. Each change is in the audit log, with the values before and
 //! after.
 
-mod audit;
+pub(crate) mod audit;
 pub(crate) mod preferences;
 pub(crate) mod profile;
 pub(crate) mod vehicles;
 pub(crate) mod wallets;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use runtime::clock::Clock;
 use serde::{Deserialize, Deserializer};
@@ -17,6 +18,8 @@ use sqlx::PgPool;
 pub(crate) struct Account {
     pub(crate) pool: PgPool,
     pub(crate) clock: Arc<dyn Clock>,
+    /// From asking to be erased until it is done.
+    pub(crate) erasure_grace: Duration,
 }
 
 /// A member of a change that may be null: left out and null are different things.

@@ -39,6 +39,7 @@ struct Row {
     sustainability_score: Option<i32>,
     created_at: DateTime<Utc>,
     last_login_at: Option<DateTime<Utc>>,
+    erasure_due_at: Option<DateTime<Utc>>,
 }
 
 /// Your account
@@ -64,6 +65,9 @@ pub(crate) struct Profile {
     created_at: String,
     #[schema(format = DateTime)]
     last_login_at: Option<String>,
+    /// When the account is erased, where you have asked for it
+    #[schema(format = DateTime)]
+    erasure_due_at: Option<String>,
 }
 
 /// What to change; what is left out stays as it is
@@ -102,16 +106,19 @@ impl Row {
             sustainability_score: self.sustainability_score,
             created_at: instant(self.created_at),
             last_login_at: self.last_login_at.map(instant),
+            erasure_due_at: self.erasure_due_at.map(instant),
         }
     }
 }
 
 async fn find(connection: &mut PgConnection, caller: &Caller) -> Result<Row, ApiError> {
-    let row =
-        sqlx::query_as("select *, verification_level::text as verification_level from users where id = $1")
-            .bind(caller.user.0)
-            .fetch_optional(connection)
-            .await?;
+    let row = sqlx::query_as(
+        "select u.*, u.verification_level::text as verification_level, e.due_at as erasure_due_at
+         from users u left join erasures e on e.user_id = u.id where u.id = $1",
+    )
+    .bind(caller.user.0)
+    .fetch_optional(connection)
+    .await?;
     // Whoever asks has an account, or would not have got here.
     row.ok_or_else(|| INTERNAL.error())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use schemas::codec::CodecError;
 use schemas::events::{OdometerRead, Review};
-use schemas::ids::Micros;
+use schemas::ids::{Micros, UserId};
 use schemas::reason::Reason;
 use serde_json::json;
 use sqlx::types::Json;
@@ -85,6 +85,25 @@ async fn forget(pool: &PgPool, now: Micros) -> Result<(), sqlx::Error> {
     }
 }
 
+/// Ends the reviews of a user that nobody has decided: their photos go. Returns how many.
+///
+/// # Errors
+/// [`ExpireError`].
+pub(crate) async fn end_reviews(
+    tx: &mut PgConnection,
+    schema_id: u32,
+    user: UserId,
+    now: Micros,
+) -> Result<u64, ExpireError> {
+    let open: Vec<(Uuid, Json<OdometerRead>)> = sqlx::query_as(
+        "select upload_id, record from reviews where user_id = $1 and decided_at is null order by upload_id for update",
+    )
+    .bind(user.0)
+    .fetch_all(&mut *tx)
+    .await?;
+    end(tx, schema_id, now, open).await
+}
+
 async fn portion(
     tx: &mut PgConnection,
     schema_id: u32,
@@ -100,6 +119,15 @@ async fn portion(
     .bind(PORTION)
     .fetch_all(&mut *tx)
     .await?;
+    end(tx, schema_id, now, due).await
+}
+
+async fn end(
+    tx: &mut PgConnection,
+    schema_id: u32,
+    now: Micros,
+    due: Vec<(Uuid, Json<OdometerRead>)>,
+) -> Result<u64, ExpireError> {
     sqlx::query(
         "update reviews set decided_at = $2, decision = $3, claimed_by = null, claimed_until = null
          where upload_id = any($1)",

@@ -157,6 +157,24 @@ impl PhotoStore {
         Ok(())
     }
 
+    /// Removes all photos of a user; returns how many. It may be repeated.
+    ///
+    /// # Errors
+    /// [`StoreError::Store`].
+    pub async fn erase(&self, user: UserId) -> Result<u64, StoreError> {
+        let mut photos = self.store.list(Some(&Path::from(format!("photos/{user}"))));
+        let mut removed = 0;
+        while let Some(photo) = photos.try_next().await? {
+            match self.store.delete(&photo.location).await {
+                Ok(()) => removed += 1,
+                // Another run was faster.
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(removed)
+    }
+
     /// Removes incoming photos older than `age`, at most 1,000, and returns how many. `age` must be longer than any upload takes.
     ///
     /// # Errors

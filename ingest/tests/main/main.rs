@@ -11,6 +11,7 @@ mod development;
 mod kafka;
 mod live;
 mod page;
+mod privacy;
 mod proofs;
 mod queue;
 mod recovery;

@@ -1,6 +1,6 @@
-// The account: profile, wallets, sessions and preferences.
+// The account: profile, wallets, sessions, preferences, and what is kept about somebody.
 
-import { all, get, send } from "./api.js";
+import { all, download, get, send } from "./api.js";
 import { ask, badge, button, el, field, fill, notify, option, tick } from "./dom.js";
 import { setAutomatic } from "./rewards.js";
 import { linkChoices } from "./sign_in.js";
@@ -105,8 +105,36 @@ function preferences(held) {
   });
 }
 
+// What is kept: to take along, and to have erased. `me` is the account.
+function kept(me, changed) {
+  const far = el("p", { class: "hint", role: "status" });
+  const take = button(A.export, async () => {
+    const { name, blob } = await download("/v1/me/export", (bytes) => (far.textContent = A.exporting(T.bytes(bytes))));
+    far.textContent = A.exported;
+    const address = URL.createObjectURL(blob);
+    el("a", { href: address, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60_000);
+  });
+  const erase = button(A.erase, () => ask(A.eraseTitle, A.eraseText.map((text) => el("p", {}, text)), A.erase, async () => {
+    await send("DELETE", "/v1/me");
+    await changed();
+  }, "danger"), "quiet");
+  const stay = button(A.keep, async () => {
+    await send("POST", "/v1/me/keep");
+    await changed();
+    notify(A.kept);
+  }, "primary");
+  const due = me.erasure_due_at;
+  return [
+    el("p", {}, A.dataText),
+    due ? el("p", { class: "problem", role: "status" }, A.erasureDue(T.when(due))) : null,
+    el("div", { class: "actions start" }, take, due ? stay : erase),
+    far,
+  ].filter(Boolean);
+}
+
 export function accountView(app, signal) {
-  const [ofProfile, ofWallets, ofSessions, ofPreferences] = [0, 1, 2, 3].map(() => el("div", {}));
+  const [ofProfile, ofWallets, ofSessions, ofPreferences, ofData] = [0, 1, 2, 3, 4].map(() => el("div", {}));
   const reloadWallets = async () => {
     await wallets(app, ofWallets, reloadWallets);
     notify(T.saved);
@@ -129,6 +157,8 @@ export function accountView(app, signal) {
     dialog.showModal();
   };
   fill(ofProfile, async () => profile(await get("/v1/me", { signal })));
+  const showKept = () => fill(ofData, async () => kept(await get("/v1/me", { signal }), showKept));
+  showKept();
   wallets(app, ofWallets, reloadWallets);
   sessions(ofSessions);
   fill(ofPreferences, async () => preferences(await get("/v1/preferences", { signal })));
@@ -138,6 +168,7 @@ export function accountView(app, signal) {
       section("of-wallets", A.wallets, button(A.addWallet, link), ofWallets),
       section("of-sessions", A.sessions, null, ofSessions),
       section("of-profile", A.profile, null, ofProfile),
-      section("of-preferences", A.preferences, null, ofPreferences)),
+      section("of-preferences", A.preferences, null, ofPreferences),
+      section("of-data", A.data, null, ofData)),
   ];
 }

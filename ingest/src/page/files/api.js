@@ -113,6 +113,21 @@ export const send = async (method, path, json) => {
   return response.status === 204 ? null : response.json();
 };
 
+// A file with its name; tells how many bytes have come.
+export async function download(path, progress) {
+  const response = await call("GET", path);
+  const name = /filename="([^"]+)"/.exec(response.headers.get("content-disposition") ?? "")?.[1] ?? "export.zip";
+  const reader = response.body.getReader();
+  const pieces = [];
+  let bytes = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return { name, blob: new Blob(pieces, { type: response.headers.get("content-type") ?? "" }) };
+    pieces.push(value);
+    progress((bytes += value.length));
+  }
+}
+
 // A whole list of few items, such as vehicles.
 export async function all(path) {
   const items = [];

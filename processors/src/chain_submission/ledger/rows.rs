@@ -193,7 +193,7 @@ pub async fn ready(
 ) -> sqlx::Result<Vec<Payout>> {
     sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "select {PAYOUT} from payouts p where state = 'ready' and ready_at <= $1 and coalesce(genesis_id, $3) = $3
-            and not exists (select 1 from users u where u.id = p.user_id and not u.is_active)
+            and not exists (select 1 from users u where u.id = p.user_id and (not u.is_active or u.held_at is not null))
          order by ready_at, reward_id limit $2"
     )))
     .bind(now)
