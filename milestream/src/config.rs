@@ -5,6 +5,7 @@
 //! tool knows: `KAFKA_BROKERS`, `SCHEMA_REGISTRY_URL`, `DATABASE_URL` and `MONGODB_URI`.
 
 mod edge;
+mod privacy;
 mod reviews;
 mod sections;
 mod signing;
@@ -23,6 +24,7 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
 
+pub use self::privacy::Privacy;
 pub use self::sections::{
     Chain, EngineSection, Ingest, Kafka, Keys, Log, Mongodb, Ops, Photos, Postgres, RegistrySection, Reviews,
     Services, Vehicles, Watch,
@@ -69,6 +71,8 @@ pub struct Config {
     pub vehicles: Vehicles,
     /// What waits for a person.
     pub reviews: Reviews,
+    /// What is kept about people.
+    pub privacy: Privacy,
     /// The engine of stages and sinks.
     pub engine: EngineSection,
     /// Reading services outside.
@@ -153,6 +157,7 @@ impl Config {
             );
         }
         self.reviews.check()?;
+        self.privacy.check()?;
         if let Err(error) = Url::parse(&self.photos.url) {
             return refuse("photos.url", format!("{error}: write file:///folder, s3://…, gs://… or az://…"));
         }

@@ -10,6 +10,7 @@ mod config;
 mod database;
 #[cfg(test)]
 mod documents;
+mod erasure;
 mod key_files;
 mod memory;
 #[cfg(test)]

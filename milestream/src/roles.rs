@@ -259,10 +259,23 @@ where
     }
 }
 
-fn open_photos(config: &Config) -> Result<PhotoStore> {
+/// The photo store.
+///
+/// # Errors
+/// When its URL is not usable.
+pub fn open_photos(config: &Config) -> Result<PhotoStore> {
     // Settings of a bucket come from its provider's own variables, e.g. AWS_REGION.
     let options = std::env::vars().map(|(key, value)| (key.to_lowercase(), value));
     PhotoStore::open(&config.photos.url, true, options).context("photos.url")
+}
+
+/// The log collections' settings.
+pub fn mongo(config: &Config) -> MongoConfig {
+    MongoConfig {
+        uri: config.mongodb.uri.clone(),
+        database: config.mongodb.database.clone(),
+        timeout: Duration::from_secs(5),
+    }
 }
 
 async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: CancellationToken) -> Result<()> {
@@ -319,12 +332,14 @@ fn gateway_config(config: &Config) -> Result<GatewayConfig> {
     gateway.timeouts.body_idle = Duration::from_millis(section.body_idle_timeout_ms);
     gateway.timeouts.body_total = Duration::from_millis(section.body_timeout_ms);
     gateway.reviews = config.reviews.rules();
+    gateway.erasure_grace = config.privacy.erasure_grace();
     gateway.chain = payments::access(config)?;
     gateway.rates = Rates {
         api_per_user: Rate::new(section.requests_per_user_per_minute, Duration::from_secs(60)),
         api_per_address: Rate::new(section.requests_per_address_per_minute, Duration::from_secs(60)),
         uploads_per_user: Rate::new(section.uploads_per_user_per_day, Duration::from_secs(86_400)),
         uploads_per_address: Rate::new(section.uploads_per_address_per_hour, Duration::from_secs(3_600)),
+        ..Rates::default()
     };
     Ok(gateway)
 }
@@ -348,11 +363,7 @@ async fn run_sink(
             Ok(engine.run_sink(AnalyticsSink::new(pool).logging(schema)).await?)
         }
         _ => {
-            let settings = MongoConfig {
-                uri: config.mongodb.uri.clone(),
-                database: config.mongodb.database.clone(),
-                timeout: Duration::from_secs(5),
-            };
+            let settings = mongo(config);
             let sink = patiently("mongodb", &stop, sinks::mongo::is_retryable, || settings.build()).await?;
             Ok(engine.run_sink(sink).await?)
         }

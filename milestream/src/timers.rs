@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use anyhow::Result;
 use chain::health::{Health as NodeHealth, LIMITS};
+use processors::chain_submission::ledger::outbox::Schemas;
+use processors::chain_submission::ledger::publish::Publisher;
 use processors::chain_submission::network::Network;
 use processors::chain_submission::reconcile::{self as books, Finding, ReconcileMetrics, Report};
 use runtime::clock::SystemClock;
 use runtime::timers::{Job, TimerMetrics, Timers};
 use runtime::{Engine, timers::JobError};
-use schemas::events::OdometerRead;
+use schemas::events::{ActivityLogged, OdometerRead, PayoutUpdated, RewardCancelled, UserErased};
 use schemas::ids::Micros;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::payments;
+use crate::erasure::Eraser;
+use crate::{payments, roles};
 
 /// Intervals.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -29,12 +32,14 @@ struct Dependencies {
     pool: PgPool,
     /// The registry's id of `OdometerRead`.
     odometer_read: u32,
+    eraser: Eraser,
     reconcile: ReconcileMetrics,
 }
 
 /// The jobs: name, interval, function.
 fn jobs(with: &Dependencies) -> Vec<Job> {
-    let mut jobs = vec![job("review_time_out", MINUTE, with, review_time_out)];
+    let mut jobs =
+        vec![job("review_time_out", MINUTE, with, review_time_out), job("erase", HOUR, with, erase)];
     // Without a network nothing is paid.
     if !with.config.chain.genesis_id.trim().is_empty() {
         jobs.push(job("reconcile", HOUR, with, reconcile));
@@ -60,6 +65,11 @@ where
 async fn review_time_out(with: Dependencies, now: Micros) -> Result<u64, JobError> {
     let time_out = with.config.reviews.time_out();
     Ok(ingest::expire_reviews(&with.pool, with.odometer_read, now, time_out).await?)
+}
+
+/// Takes people out of every store who have asked for it.
+async fn erase(with: Dependencies, now: Micros) -> Result<u64, JobError> {
+    with.eraser.run(now).await
 }
 
 /// Holds the chain's own logs since the last comparison against the books, and shows and logs each difference.
@@ -88,10 +98,25 @@ async fn reconcile(with: Dependencies, now: Micros) -> Result<u64, JobError> {
 /// When a schema is not registered.
 pub async fn run(config: &Config, engine: &Engine, pool: PgPool, stop: CancellationToken) -> Result<()> {
     let odometer_read = engine.schema_id::<OdometerRead>().await?;
+    let eraser = Eraser {
+        pool: pool.clone(),
+        photos: roles::open_photos(config)?,
+        mongo: roles::mongo(config),
+        publisher: Publisher {
+            schemas: Schemas {
+                payout_updated: engine.schema_id::<PayoutUpdated>().await?,
+                activity_logged: engine.schema_id::<ActivityLogged>().await?,
+                reward_cancelled: engine.schema_id::<RewardCancelled>().await?,
+            },
+            gas_ceiling: 0,
+        },
+        schemas: (engine.schema_id::<UserErased>().await?, odometer_read),
+    };
     let with = Dependencies {
         config: Arc::new(config.clone()),
         pool: pool.clone(),
         odometer_read,
+        eraser,
         reconcile: ReconcileMetrics::register(&engine.metrics.exporter)?,
     };
     let timers = Timers {

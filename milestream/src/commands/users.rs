@@ -3,9 +3,10 @@
 use anyhow::{Context as _, Result};
 use clap::{Subcommand, ValueEnum};
 use ingest::keys::Role;
-use ingest::users::{set_active, set_role};
+use ingest::users::{set_active, set_held, set_role};
 use runtime::clock::{Clock as _, SystemClock};
 use runtime::registry::Registry;
+use schemas::events::{UserHeld, UserReleased};
 use schemas::ids::UserId;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -17,7 +18,7 @@ use crate::{database, schema_ids};
 /// What to do with accounts.
 #[derive(Debug, Subcommand)]
 pub enum Users {
-    /// List accounts, the newest first: id, role, whether it is active, name, wallet.
+    /// List accounts, the newest first: id, role, state (active, held, locked or erased), name, wallet.
     List {
         /// Only those that are locked.
         #[arg(long)]
@@ -41,6 +42,22 @@ pub enum Users {
     },
     /// Unlock an account.
     Unlock {
+        /// The user.
+        user: Uuid,
+        /// Why, for the audit log.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Hold an account: its payouts wait from now on, but for those that are signed. It signs in and sends photos as before.
+    Hold {
+        /// The user.
+        user: Uuid,
+        /// Why, for the audit log.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Release a held account: its payouts go on.
+    Release {
         /// The user.
         user: Uuid,
         /// Why, for the audit log.
@@ -76,26 +93,29 @@ impl Users {
             Self::Show { user } => show(config, *user).await,
             Self::Lock { user, reason } => activate(config, UserId(*user), false, reason).await,
             Self::Unlock { user, reason } => activate(config, UserId(*user), true, reason).await,
+            Self::Hold { user, reason } => hold(config, UserId(*user), true, reason).await,
+            Self::Release { user, reason } => hold(config, UserId(*user), false, reason).await,
             Self::Role { user, role } => change_role(config, UserId(*user), *role).await,
         }
     }
 }
 
-/// An account: its id, role, whether it is active, name and wallet.
-type Row = (Uuid, String, bool, Option<String>, Option<String>);
+/// An account: its id, role, state, name and wallet.
+type Row = (Uuid, String, String, Option<String>, Option<String>);
 
 /// Prints accounts, one per line.
 async fn list(config: &Config, locked: bool, limit: i64) -> Result<()> {
     let rows: Vec<Row> = sqlx::query_as(
-        "select id, role, is_active, username, wallet_address from users where not ($1 and is_active)
+        "select id, role, case when e.erased_at is not null then 'erased' when not is_active then 'locked'
+             when held_at is not null then 'held' else 'active' end, username, wallet_address
+         from users left join erasures e on e.user_id = id where not ($1 and is_active)
          order by created_at desc, id desc limit $2",
     )
     .bind(locked)
     .bind(limit)
     .fetch_all(&database::pool(config)?)
     .await?;
-    for (id, role, active, name, wallet) in rows {
-        let standing = if active { "active" } else { "locked" };
+    for (id, role, standing, name, wallet) in rows {
         // Quoted, so that a name cannot pass for another column or line.
         let name = name.map_or_else(|| "-".to_owned(), |name| format!("{name:?}"));
         println!("{id} {role} {standing} {name} {}", wallet.as_deref().unwrap_or("-"));
@@ -135,6 +155,22 @@ async fn activate(config: &Config, user: UserId, active: bool, reason: &str) -> 
     audit(&mut tx, what, &user.to_string(), Some(json!({ "is_active": before })), after).await?;
     tx.commit().await?;
     println!("{user} {}", if active { "active" } else { "locked" });
+    Ok(())
+}
+
+/// Holds or releases an account.
+async fn hold(config: &Config, user: UserId, held: bool, reason: &str) -> Result<()> {
+    let registry = Registry::new(&config.registry_client())?;
+    let prefix = &config.kafka.topic_prefix;
+    let schemas = (registry.id_of::<UserHeld>(prefix).await?, registry.id_of::<UserReleased>(prefix).await?);
+    let mut tx = database::pool(config)?.begin().await?;
+    let before = set_held(&mut tx, schemas, user, held, SystemClock.now()).await?;
+    let action = if held { "user.hold" } else { "user.release" };
+    let what = Action { module: "users", action, severity: "warning" };
+    let after = json!({ "is_held": held, "reason": reason });
+    audit(&mut tx, what, &user.to_string(), Some(json!({ "is_held": before })), after).await?;
+    tx.commit().await?;
+    println!("{user} {}", if held { "held" } else { "released" });
     Ok(())
 }
 
