@@ -119,6 +119,18 @@ await walk(async (person) => {
   await other.press("Rewards");
   await other.shows("Your session has ended. Please sign in again.");
 
+  // What is kept about the person: taken along, and to be erased, which is taken back.
+  await page.press("Download my data");
+  await page.shows("The file is complete.");
+  await page.press("Delete my account");
+  await page.shows("Until then you can change your mind.");
+  await look(page, "account-delete");
+  await page.press("Delete my account", "dialog");
+  await page.shows("Your account will be deleted on");
+  await look(page, "account-to-be-deleted");
+  await page.press("Keep my account");
+  await page.shows("Your account stays.");
+
   // Another wallet, which rewards go to from now on; one of somebody else is refused.
   await page.press("Add wallet");
   await page.press("Rita, a reviewer", "dialog");

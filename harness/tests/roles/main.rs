@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod erasure;
 mod forwarder;
 mod next_release;
 mod world;
@@ -16,7 +17,7 @@ use schemas::topic::Topic;
 use world::World;
 
 /// Who consumes which topic.
-const READERS: [(&str, Topic); 21] = [
+const READERS: [(&str, Topic); 22] = [
     ("quality_check", Topic::UploadsReceived),
     ("odometer_reading", Topic::UploadsGraded),
     ("fraud_check", Topic::UploadsReadings),
@@ -31,6 +32,7 @@ const READERS: [(&str, Topic); 21] = [
     ("postgres", Topic::PayoutsUpdated),
     ("postgres", Topic::ChainEvents),
     ("postgres", Topic::ModelsDeployed),
+    ("postgres", Topic::AccountsEvents),
     ("analytics", Topic::UploadsReceived),
     ("analytics", Topic::UploadsReadings),
     ("analytics", Topic::UploadsDecided),

@@ -22,6 +22,7 @@ use runtime::snapshot;
 use schemas::codec;
 use schemas::events::{Event, registry_subjects};
 use schemas::topic::Topic;
+use sqlx::{Connection as _, PgConnection};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -190,6 +191,11 @@ impl World {
 
     /// The same with a mileage that the driver typed.
     pub fn post_claimed(&mut self, claimed: Option<&str>) -> Uuid {
+        self.post_named("", claimed)
+    }
+
+    /// The same under a file's name; the sample's own where it is empty.
+    pub fn post_named(&mut self, name: &str, claimed: Option<&str>) -> Uuid {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/photos");
         let sample = readable(&folder);
         let mut photo = sample.photo(&folder, chrono::Utc::now()).unwrap();
@@ -197,6 +203,9 @@ impl World {
         photo.claimed_mileage = claimed.map(str::to_owned);
         photo.vehicle_id = None;
         photo.captured_at = None;
+        if !name.is_empty() {
+            name.clone_into(&mut photo.file_name);
+        }
         match self.runtime.block_on(self.client.post(&self.token, &photo)).unwrap() {
             Posted::Accepted { upload_id, .. } => upload_id,
             Posted::Refused { status, code, detail } => panic!("refused with {status} {code}: {detail}"),
@@ -224,6 +233,53 @@ impl World {
             }
         });
         posted.collect()
+    }
+
+    /// The driver.
+    pub fn user(&self) -> Uuid {
+        self.user
+    }
+
+    /// A request of the driver's: status and body.
+    pub fn http(&self, method: &str, path: &str, body: Option<&serde_json::Value>) -> (u16, String) {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let url = format!("{}{path}", self.deployment.gateway_url());
+        let mut request = reqwest::Client::new().request(method, url).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        self.runtime.block_on(async {
+            let response = request.send().await.unwrap();
+            (response.status().as_u16(), response.text().await.unwrap())
+        })
+    }
+
+    /// The first column of a query's rows, which is a text.
+    pub fn rows(&self, sql: &str) -> Vec<String> {
+        self.runtime.block_on(async {
+            let mut connection = PgConnection::connect(&self.database).await.unwrap();
+            let rows = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned()));
+            rows.fetch_all(&mut connection).await.unwrap()
+        })
+    }
+
+    /// Runs a statement.
+    pub fn execute(&self, sql: &'static str) {
+        self.runtime.block_on(async {
+            let mut connection = PgConnection::connect(&self.database).await.unwrap();
+            sqlx::query(sql).execute(&mut connection).await.unwrap();
+        });
+    }
+
+    /// The server of the log database, and the database's name.
+    pub fn mongodb(&self) -> (String, String) {
+        let name = self.database.rsplit('/').next().unwrap().split('?').next().unwrap();
+        (self.stack.mongodb_uri().to_owned(), name.to_owned())
+    }
+
+    /// Waits for what comes of it.
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
     }
 
     pub fn view(&self, id: Uuid) -> Option<UploadView> {

@@ -1,0 +1,157 @@
+//! A person leaves: what they said and were known by is planted in every store, and none holds it afterwards, nor after a rebuild.
+
+use futures::TryStreamExt as _;
+use harness::deployment::RoleSpec;
+use runtime::snapshot;
+use schemas::events::{Event as _, UserErased};
+use schemas::topic::Topic;
+use serde_json::{Value, json};
+use sinks::mongo::MongoConfig;
+use uuid::Uuid;
+
+use crate::world::World;
+
+/// What is planted: a name for it, and what is searched for.
+type Marks = Vec<(&'static str, String)>;
+
+/// Plants marks in the account of the world's driver; the upload that has them, decided.
+fn plant(world: &mut World, marks: &Marks) -> Uuid {
+    let mark = |name: &str| marks.iter().find(|(of, _)| *of == name).unwrap().1.clone();
+    let profile = json!({
+        "username": mark("name"), "email": mark("email"), "profile_image": format!("https://images.example/{}", mark("image")),
+    });
+    assert_eq!(world.http("PATCH", "/v1/me", Some(&profile)).0, 200);
+    assert_eq!(world.http("POST", "/v1/vehicles", Some(&json!({ "name": mark("vehicle") }))).0, 201);
+    let user = world.user().to_string();
+    world.deployment.command(&["wallet", "add", "--user", &user, "--address", &mark("wallet")]).unwrap();
+    let upload = world.post_named(&format!("{}.jpg", mark("file")), Some("1"));
+    world.until("a doubt", |world| {
+        world.view(upload).filter(|view| view.verdict.as_deref() == Some("review"))
+    });
+    let reviewer = Uuid::now_v7().to_string();
+    let token = world.deployment.command(&["token", "--user", &reviewer, "--role", "reviewer"]).unwrap();
+    let approve = json!({ "decision": "approve", "mileage": "123456", "unit": "km", "notes": mark("notes") });
+    assert_eq!(world.decide(&token, upload, &approve), 202);
+    let noted = format!("select id::text from mileage_data where manual_review_notes = '{}'", mark("notes"));
+    world.until("the notes in the table", |world| world.rows(&noted).pop());
+    let documents = "select 1::text from upload_verifications where detected_text is not null";
+    world.until("what was read in the table", |world| world.rows(documents).pop());
+    upload
+}
+
+/// Every place that holds a mark, in clear or as digits of bytes.
+fn found(world: &World, marks: &Marks) -> Vec<String> {
+    let mut found = Vec::new();
+    let tables = world.rows(
+        "select table_name::text from information_schema.tables
+         where table_schema = current_schema() and table_type = 'BASE TABLE' order by 1",
+    );
+    for (name, mark) in marks {
+        for table in &tables {
+            let digits = hex::encode(mark);
+            let sql = format!(
+                "select '{name} in {table}: ' || t::text from {table} t
+                 where t::text ilike '%{mark}%' or t::text like '%{digits}%' limit 1"
+            );
+            found.extend(world.rows(&sql));
+        }
+    }
+    for topic in Topic::ALL {
+        for record in snapshot::read(&world.kafka, &world.topic(topic)).unwrap() {
+            let text = String::from_utf8_lossy(record.payload.as_deref().unwrap_or_default()).into_owned();
+            let holds = marks.iter().filter(|(_, mark)| text.contains(mark));
+            found.extend(holds.map(|(name, _)| format!("{name} on {}: {text}", topic.name())));
+        }
+    }
+    for document in documents(world) {
+        let holds = marks.iter().filter(|(_, mark)| document.contains(mark));
+        found.extend(holds.map(|(name, _)| format!("{name} in MongoDB: {document}")));
+    }
+    for (role, ..) in world.deployment.roles() {
+        let log = std::fs::read_to_string(world.deployment.log_file(&role)).unwrap();
+        let holds = marks.iter().filter(|(_, mark)| log.contains(mark));
+        found.extend(holds.map(|(name, _)| format!("{name} in the log of {role}")));
+    }
+    found
+}
+
+/// Every document of the log collections.
+fn documents(world: &World) -> Vec<String> {
+    let (uri, database) = world.mongodb();
+    let config = MongoConfig { uri: uri.into(), database, timeout: std::time::Duration::from_secs(20) };
+    world.block_on(async {
+        let database = config.database().await.unwrap();
+        let mut documents = Vec::new();
+        for collection in schemas::logs::COLLECTIONS {
+            let found = database.collection::<Value>(collection.name).find(Default::default()).await.unwrap();
+            let found: Vec<Value> = found.try_collect().await.unwrap();
+            documents.extend(found.iter().map(|document| format!("{}: {document}", collection.name)));
+        }
+        documents
+    })
+}
+
+fn photos(world: &World) -> usize {
+    let url = world.deployment.environment().iter().find(|(key, _)| key == "MILESTREAM_PHOTOS__URL");
+    let folder = url::Url::parse(&url.unwrap().1).unwrap().to_file_path().unwrap();
+    std::fs::read_dir(folder.join("photos").join(world.user().to_string())).map_or(0, Iterator::count)
+}
+
+#[test]
+fn after_an_erasure_no_store_holds_what_a_person_said_and_a_rebuild_brings_nothing_back() {
+    let mut world = World::start("erasure", &RoleSpec::without_chain(), None);
+    let unique = Uuid::now_v7().simple().to_string();
+    let mut marks: Marks = ["name", "email", "image", "vehicle", "file", "notes"]
+        .map(|name| {
+            let end = if name == "email" { "@example.org" } else { "" };
+            (name, format!("{name}-{unique}{end}"))
+        })
+        .into();
+    // As long as an address is: 0x and 40 digits.
+    marks.push(("wallet", format!("0xc0ffee00{unique}")));
+    let upload = plant(&mut world, &marks);
+    world.until("documents about the upload", |world| {
+        documents(world).iter().any(|document| document.contains(&upload.to_string())).then_some(())
+    });
+    assert_eq!(photos(&world), 1);
+    let before = found(&world, &marks);
+    for (name, _) in &marks {
+        assert!(before.iter().any(|place| place.starts_with(name)), "{name} was planted: {before:#?}");
+    }
+
+    assert_eq!(world.http("DELETE", "/v1/me", None).0, 202);
+    world.execute("update erasures set due_at = now()");
+    world.execute("update timers set due_at = now(), leased_until = '-infinity' where job = 'erase'");
+    world.until("the erasure", |world| world.rows("select user_id::text from erased_users").pop());
+    world.until("its end in the tables", |world| {
+        world.rows("select id::text from odometer_uploads where image_url is null").pop()
+    });
+    // What the outbox kept of records that were published meanwhile goes with the next run.
+    world.until("an empty outbox", |world| {
+        let waiting = world.rows("select id::text from outbox where published_at is null");
+        waiting.is_empty().then_some(())
+    });
+    world.execute("update timers set due_at = now(), leased_until = '-infinity' where job = 'erase'");
+    world.until("the next run", |world| {
+        world.rows("select job from timers where job = 'erase' and due_at > now()").pop()
+    });
+    let none = Vec::<String>::new();
+    assert_eq!(found(&world, &marks), none);
+    assert_eq!(photos(&world), 0);
+    assert!(documents(&world).iter().all(|document| !document.contains(&upload.to_string())));
+    let events = world.records::<UserErased>();
+    assert_eq!(events.iter().map(|event| event.user_id.0).collect::<Vec<_>>(), [world.user()]);
+    assert_eq!(events[0].key(), world.user().to_string());
+    let tombstones = snapshot::read(&world.kafka, &world.topic(Topic::AccountsChanged)).unwrap();
+    assert!(tombstones.iter().any(|record| record.payload.is_none()));
+
+    world.deployment.command(&["rebuild"]).unwrap();
+    assert_eq!(found(&world, &marks), none, "after a rebuild");
+    let rows = world
+        .rows("select concat_ws(',', upload_status, image_url, original_filename) from odometer_uploads");
+    assert_eq!(rows, ["verified"], "what was decided stands, under a number");
+    let texts = "select coalesce(manual_review_notes, detected_text) from mileage_data
+                 join upload_verifications using (upload_id) where num_nonnulls(manual_review_notes, detected_text) > 0";
+    assert_eq!(world.rows(texts), none);
+    world.finish();
+}
