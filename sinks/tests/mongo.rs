@@ -9,7 +9,7 @@ use mongodb::bson::{Bson, Document, doc, oid::ObjectId};
 use mongodb::{Database, IndexModel};
 use runtime::{Sink as _, SinkError};
 use schemas::events::ActivityLogged;
-use schemas::ids::{EventId, Micros};
+use schemas::ids::{EventId, Micros, UserId};
 use schemas::logs::{COLLECTIONS, Collection, Kind, document_id};
 use serde_json::{Value, json};
 use sinks::mongo::{MongoConfig, MongoSink};
@@ -182,4 +182,37 @@ async fn without_a_server_a_batch_is_tried_again() {
     let sink = MongoSink::new(config.database().await.unwrap());
     let result = sink.write(&envelopes([event("error_logs", 1, &json!({}))])).await;
     assert!(matches!(result, Err(SinkError::Retry(_))), "{result:?}");
+}
+
+#[tokio::test]
+async fn documents_about_a_person_are_removed_by_their_ids_uploads_and_wallets_and_nobody_elses() {
+    let (config, sink, database) = fresh().await;
+    let (user, upload) = (UserId(Uuid::now_v7()), Uuid::now_v7());
+    let wallet = format!("0x{}", "ab".repeat(20));
+    let attempt = |wallet: &str, user: Option<String>| json!({ "user_id": user, "action": "login", "wallet_address": wallet, "success": true, "metadata": {} });
+    let fallback = |upload: &str| {
+        json!({
+            "upload_id": upload, "primary_service": "a", "fallback_service": "b", "trigger_reason": "c",
+            "primary_error": "d", "fallback_success": true, "fallback_result": {},
+        })
+    };
+    let events = [
+        event("auth_logs", 1, &attempt("0x1", Some(user.to_string()))),
+        // Before anybody knew whose it is.
+        event("auth_logs", 2, &attempt(&wallet, None)),
+        event("fallback_logs", 3, &fallback(&upload.to_string())),
+        event("auth_logs", 4, &attempt("0x2", Some(Uuid::now_v7().to_string()))),
+        event("fallback_logs", 5, &fallback(&Uuid::now_v7().to_string())),
+    ];
+    sink.write(&envelopes(events)).await.unwrap();
+    let logs = config.logs().await.unwrap();
+    for removed in [3, 0] {
+        let wallets = std::slice::from_ref(&wallet);
+        assert_eq!(logs.erase(user, &[upload], wallets).await.unwrap(), removed);
+    }
+    for collection in ["auth_logs", "fallback_logs"] {
+        let left = database.collection::<Document>(collection).count_documents(doc! {}).await.unwrap();
+        assert_eq!(left, 1, "{collection}");
+    }
+    database.drop().await.unwrap();
 }

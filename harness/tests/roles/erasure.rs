@@ -2,10 +2,12 @@
 
 use futures::TryStreamExt as _;
 use harness::deployment::RoleSpec;
+use mongodb::bson::Document;
 use runtime::snapshot;
-use schemas::events::{Event as _, UserErased};
+use schemas::events::{Event as _, RewardCancelled, UserErased};
+use schemas::ids::{RewardId, UploadId};
 use schemas::topic::Topic;
-use serde_json::{Value, json};
+use serde_json::json;
 use sinks::mongo::MongoConfig;
 use uuid::Uuid;
 
@@ -42,35 +44,31 @@ fn plant(world: &mut World, marks: &Marks) -> Uuid {
 /// Every place that holds a mark, in clear or as digits of bytes.
 fn found(world: &World, marks: &Marks) -> Vec<String> {
     let mut found = Vec::new();
+    let mut search = |place: &str, text: &str| {
+        let text = text.to_lowercase();
+        let holds = marks.iter().filter(|(_, mark)| text.contains(mark) || text.contains(&hex::encode(mark)));
+        found.extend(holds.map(|(name, _)| format!("{name} in {place}: {text}")));
+    };
     let tables = world.rows(
-        "select table_name::text from information_schema.tables
-         where table_schema = current_schema() and table_type = 'BASE TABLE' order by 1",
+        "select string_agg(format('select t::text from %I t where t::text ~* %%L', table_name), ' union all ')
+         from information_schema.tables where table_schema = current_schema() and table_type = 'BASE TABLE'",
     );
-    for (name, mark) in marks {
-        for table in &tables {
-            let digits = hex::encode(mark);
-            let sql = format!(
-                "select '{name} in {table}: ' || t::text from {table} t
-                 where t::text ilike '%{mark}%' or t::text like '%{digits}%' limit 1"
-            );
-            found.extend(world.rows(&sql));
-        }
+    // Every mark has this in it.
+    let pattern = format!("{}|{}", &marks[0].1[5..], hex::encode(&marks[0].1[5..]));
+    for row in world.rows(&tables[0].replace("%L", &format!("'{pattern}'"))) {
+        search("a table", &row);
     }
     for topic in Topic::ALL {
         for record in snapshot::read(&world.kafka, &world.topic(topic)).unwrap() {
-            let text = String::from_utf8_lossy(record.payload.as_deref().unwrap_or_default()).into_owned();
-            let holds = marks.iter().filter(|(_, mark)| text.contains(mark));
-            found.extend(holds.map(|(name, _)| format!("{name} on {}: {text}", topic.name())));
+            let payload = record.payload.as_deref().unwrap_or_default();
+            search(topic.name(), &String::from_utf8_lossy(payload));
         }
     }
     for document in documents(world) {
-        let holds = marks.iter().filter(|(_, mark)| document.contains(mark));
-        found.extend(holds.map(|(name, _)| format!("{name} in MongoDB: {document}")));
+        search("MongoDB", &document);
     }
     for (role, ..) in world.deployment.roles() {
-        let log = std::fs::read_to_string(world.deployment.log_file(&role)).unwrap();
-        let holds = marks.iter().filter(|(_, mark)| log.contains(mark));
-        found.extend(holds.map(|(name, _)| format!("{name} in the log of {role}")));
+        search(&role, &std::fs::read_to_string(world.deployment.log_file(&role)).unwrap());
     }
     found
 }
@@ -83,8 +81,8 @@ fn documents(world: &World) -> Vec<String> {
         let database = config.database().await.unwrap();
         let mut documents = Vec::new();
         for collection in schemas::logs::COLLECTIONS {
-            let found = database.collection::<Value>(collection.name).find(Default::default()).await.unwrap();
-            let found: Vec<Value> = found.try_collect().await.unwrap();
+            let found = database.collection::<Document>(collection.name).find(Document::new()).await.unwrap();
+            let found: Vec<Document> = found.try_collect().await.unwrap();
             documents.extend(found.iter().map(|document| format!("{}: {document}", collection.name)));
         }
         documents
@@ -95,6 +93,25 @@ fn photos(world: &World) -> usize {
     let url = world.deployment.environment().iter().find(|(key, _)| key == "MILESTREAM_PHOTOS__URL");
     let folder = url::Url::parse(&url.unwrap().1).unwrap().to_file_path().unwrap();
     std::fs::read_dir(folder.join("photos").join(world.user().to_string())).map_or(0, Iterator::count)
+}
+
+/// A reward that waits for a claim: in this world nothing is paid.
+fn owe(world: &World, upload: Uuid) {
+    let reward = RewardId::of(UploadId(upload));
+    let inserted = world.rows(&format!(
+        "insert into payouts (reward_id, user_id, amount_wei, state, header, stamp, updated_at)
+         select '{reward}', user_id, 1500000000000000000, 'waiting', record -> 'header', record -> 'stamp', now()
+         from reviews where upload_id = '{upload}' returning reward_id::text"
+    ));
+    assert_eq!(inserted.len(), 1);
+}
+
+/// Has the job run once, to its end.
+fn run_job(world: &mut World) {
+    world.execute("update timers set due_at = now(), leased_until = '-infinity' where job = 'erase'");
+    world.until("the next run", |world| {
+        world.rows("select job from timers where job = 'erase' and due_at > now()").pop()
+    });
 }
 
 #[test]
@@ -119,8 +136,19 @@ fn after_an_erasure_no_store_holds_what_a_person_said_and_a_rebuild_brings_nothi
         assert!(before.iter().any(|place| place.starts_with(name)), "{name} was planted: {before:#?}");
     }
 
-    assert_eq!(world.http("DELETE", "/v1/me", None).0, 202);
+    owe(&world, upload);
+    let (status, document) = world.http("DELETE", "/v1/me", None);
+    assert_eq!(status, 202, "{document}");
+    assert!(document.contains("\"unclaimed\":\"1.5\""), "{document}");
     world.execute("update erasures set due_at = now()");
+    world.execute("update payouts set state = 'in_flight'");
+    run_job(&mut world);
+    assert_eq!(
+        world.rows("select user_id::text from erasures where erased_at is not null"),
+        Vec::<String>::new()
+    );
+    assert_eq!(photos(&world), 1, "what is being paid is paid first");
+    world.execute("update payouts set state = 'waiting'");
     world.execute("update timers set due_at = now(), leased_until = '-infinity' where job = 'erase'");
     world.until("the erasure", |world| world.rows("select user_id::text from erased_users").pop());
     world.until("its end in the tables", |world| {
@@ -131,14 +159,17 @@ fn after_an_erasure_no_store_holds_what_a_person_said_and_a_rebuild_brings_nothi
         let waiting = world.rows("select id::text from outbox where published_at is null");
         waiting.is_empty().then_some(())
     });
-    world.execute("update timers set due_at = now(), leased_until = '-infinity' where job = 'erase'");
-    world.until("the next run", |world| {
-        world.rows("select job from timers where job = 'erase' and due_at > now()").pop()
-    });
+    run_job(&mut world);
     let none = Vec::<String>::new();
     assert_eq!(found(&world, &marks), none);
     assert_eq!(photos(&world), 0);
     assert!(documents(&world).iter().all(|document| !document.contains(&upload.to_string())));
+    assert_eq!(
+        world.rows("select concat_ws(': ', state, reason) from payouts"),
+        ["cancelled: cancelled: account_erased"]
+    );
+    let cancelled = world.records::<RewardCancelled>();
+    assert_eq!(cancelled.iter().map(|event| event.granted.to_string()).collect::<Vec<_>>(), ["1.5"]);
     let events = world.records::<UserErased>();
     assert_eq!(events.iter().map(|event| event.user_id.0).collect::<Vec<_>>(), [world.user()]);
     assert_eq!(events[0].key(), world.user().to_string());

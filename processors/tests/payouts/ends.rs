@@ -356,18 +356,25 @@ async fn a_silent_first_node_and_one_that_lags_do_not_keep_the_second_from_payin
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reward_of_an_account_that_is_held_waits_and_the_others_are_paid() {
+async fn a_reward_of_an_account_that_is_held_or_locked_waits_and_the_others_are_paid() {
     let scripted = Scripted::new(1).await;
     let held = scripted.world.grant(1, wallet(0x11)).await;
-    let hold = "update users set is_active = $1 = 'active' where id = (select user_id from payouts order by ready_at limit 1)";
+    let hold = "update users set held_at = case $1 when 'held' then now() end
+        where id = (select user_id from payouts order by ready_at limit 1)";
     scripted.world.run(hold, "held").await;
+    let locked = scripted.world.grant(1, wallet(0x13)).await;
+    let lock = "update users set is_active = $1 = 'active' where id = (select user_id from user_wallets where wallet_address like '%13')";
+    scripted.world.run(lock, "locked").await;
     scripted.world.grant(1, wallet(0x12)).await;
     let signing = scripted.world.submitter(SOLO_KEYS[1], "only");
     scripted.until_posted(1).await;
     assert_eq!(scripted.waiting_receivers(), [wallet(0x12)]);
     assert_eq!(scripted.world.state(held).await.0, "ready");
+    assert_eq!(scripted.world.state(locked).await.0, "ready");
     scripted.world.run(hold, "active").await;
     scripted.until_posted(2).await;
+    scripted.world.run(lock, "active").await;
+    scripted.until_posted(3).await;
     signing.abort();
     scripted.world.database.drop().await;
 }
