@@ -22,6 +22,7 @@ mod rewinds;
 mod roles;
 mod schema_ids;
 mod signing;
+mod stores;
 mod telemetry;
 mod timers;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use ingest::config::{DevelopmentWallet, GatewayConfig, Rate, Rates};
 use ingest::metrics::GatewayMetrics;
-use ingest::{Dependencies, Gateway, HeaderCheck, PhotoStore, TokenSigner};
+use ingest::{Dependencies, Gateway, HeaderCheck, TokenSigner};
 use processors::chain_submission::network;
 use processors::pipeline::{Kind, STAGES};
 use runtime::clock::{Clock, SystemClock};
@@ -19,7 +19,6 @@ use runtime::skips::Skips;
 use runtime::{Engine, EngineConfig};
 use schemas::events::ActivityLogged;
 use sinks::analytics::AnalyticsSink;
-use sinks::mongo::MongoConfig;
 use sinks::postgres::{PostgresConfig, PostgresStartError};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -29,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::topics;
 use crate::config::Config;
-use crate::{database, key_files, payments, schema_ids, timers};
+use crate::{database, key_files, payments, schema_ids, stores, timers};
 
 /// The sinks by name.
 pub const SINKS: [&str; 3] = ["postgres", "mongo", "analytics"];
@@ -131,7 +130,7 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
         tasks.spawn(async move { ("ingest", run_gateway(&config, &engine, pool, stop).await) });
     }
     if !roles.stages.is_empty() {
-        let photos = open_photos(config)?.object_store();
+        let photos = stores::photos(config)?.object_store();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut dependencies = processors::dependencies::Dependencies::new(pool.clone(), photos, clock)
             .with_service_keys(config.service_keys())
@@ -259,25 +258,6 @@ where
     }
 }
 
-/// The photo store.
-///
-/// # Errors
-/// When its URL is not usable.
-pub fn open_photos(config: &Config) -> Result<PhotoStore> {
-    // Settings of a bucket come from its provider's own variables, e.g. AWS_REGION.
-    let options = std::env::vars().map(|(key, value)| (key.to_lowercase(), value));
-    PhotoStore::open(&config.photos.url, true, options).context("photos.url")
-}
-
-/// The log collections' settings.
-pub fn mongo(config: &Config) -> MongoConfig {
-    MongoConfig {
-        uri: config.mongodb.uri.clone(),
-        database: config.mongodb.database.clone(),
-        timeout: Duration::from_secs(5),
-    }
-}
-
 async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: CancellationToken) -> Result<()> {
     let section = &config.ingest;
     let (keys, signing_key) = key_files::read(config)?;
@@ -286,7 +266,7 @@ async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: Cance
     let dependencies = Dependencies {
         pool,
         outbound: Arc::new(producer),
-        photos: open_photos(config)?,
+        photos: stores::photos(config)?,
         check: Arc::new(HeaderCheck),
         keys: keys.clone(),
         signer: signer.clone(),
@@ -363,7 +343,7 @@ async fn run_sink(
             Ok(engine.run_sink(AnalyticsSink::new(pool).logging(schema)).await?)
         }
         _ => {
-            let settings = mongo(config);
+            let settings = stores::logs(config);
             let sink = patiently("mongodb", &stop, sinks::mongo::is_retryable, || settings.build()).await?;
             Ok(engine.run_sink(sink).await?)
         }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::erasure::Eraser;
-use crate::{payments, roles};
+use crate::{payments, stores};
 
 /// Intervals.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -100,8 +100,8 @@ pub async fn run(config: &Config, engine: &Engine, pool: PgPool, stop: Cancellat
     let odometer_read = engine.schema_id::<OdometerRead>().await?;
     let eraser = Eraser {
         pool: pool.clone(),
-        photos: roles::open_photos(config)?,
-        mongo: roles::mongo(config),
+        photos: stores::photos(config)?,
+        mongo: stores::logs(config),
         publisher: Publisher {
             schemas: Schemas {
                 payout_updated: engine.schema_id::<PayoutUpdated>().await?,

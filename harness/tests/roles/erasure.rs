@@ -116,7 +116,12 @@ fn run_job(world: &mut World) {
 
 #[test]
 fn after_an_erasure_no_store_holds_what_a_person_said_and_a_rebuild_brings_nothing_back() {
-    let mut world = World::start("erasure", &RoleSpec::without_chain(), None);
+    // As few as have a part in it.
+    let stages =
+        ["quality_check", "odometer_reading", "fraud_check"].map(|stage| RoleSpec::stage(stage, "a"));
+    let sinks = ["postgres", "mongo"].map(RoleSpec::sink);
+    let roles = [RoleSpec::ingest(), RoleSpec::timers()].into_iter().chain(stages).chain(sinks);
+    let mut world = World::start("erasure", &roles.collect::<Vec<_>>(), None);
     let unique = Uuid::now_v7().simple().to_string();
     let mut marks: Marks = ["name", "email", "image", "vehicle", "file", "notes"]
         .map(|name| {

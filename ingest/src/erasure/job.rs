@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{delta, rows};
 use crate::outbox::{OutboxError, announce};
-use crate::reviews::{ExpireError, end_reviews};
+use crate::reviews::{ExpireError, expire_of};
 
 /// Erasures of one look: the next finds the others.
 const PORTION: i64 = 100;
@@ -146,7 +146,7 @@ pub async fn erase(
         // They have kept their account meanwhile.
         return Ok(false);
     }
-    end_reviews(&mut tx, odometer_read, user, now).await?;
+    expire_of(&mut tx, odometer_read, user, now).await?;
     rows::erase(&mut tx, user.0, now.to_utc()).await?;
     if first {
         let event_id = EventId(natural(&format!("user-erased/{user}")));

@@ -89,7 +89,7 @@ async fn forget(pool: &PgPool, now: Micros) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 /// [`ExpireError`].
-pub(crate) async fn end_reviews(
+pub(crate) async fn expire_of(
     tx: &mut PgConnection,
     schema_id: u32,
     user: UserId,
@@ -101,7 +101,7 @@ pub(crate) async fn end_reviews(
     .bind(user.0)
     .fetch_all(&mut *tx)
     .await?;
-    end(tx, schema_id, now, open).await
+    expire_all(tx, schema_id, now, open).await
 }
 
 async fn portion(
@@ -119,10 +119,10 @@ async fn portion(
     .bind(PORTION)
     .fetch_all(&mut *tx)
     .await?;
-    end(tx, schema_id, now, due).await
+    expire_all(tx, schema_id, now, due).await
 }
 
-async fn end(
+async fn expire_all(
     tx: &mut PgConnection,
     schema_id: u32,
     now: Micros,

@@ -25,7 +25,7 @@ pub(crate) use self::appeal::{APPEAL_REFUSALS, appeal};
 pub(crate) use self::claim::claim;
 pub(crate) use self::decide::post;
 pub(crate) use self::desk::Desk;
-pub(crate) use self::expire::end_reviews;
+pub(crate) use self::expire::expire_of;
 pub use self::expire::{ExpireError, expire};
 pub(crate) use self::look_alike::look_alike;
 pub(crate) use self::queue::{list, photo, show};

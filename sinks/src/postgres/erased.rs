@@ -1,6 +1,6 @@
-//! `accounts.events`: who was erased. What the tables hold of a person in words, and where their photos were, goes when the event comes, and
-//! is not written again by what comes after it: an upload on its way, a record that is delivered again, a rebuild. Sealed texts are null by
-//! themselves once their key is gone.
+//! `accounts.events`: who was erased. What the tables hold of a person in words, and where their photos were, goes when the event comes,
+//! and is not written again by what comes after it: an upload on its way, a record that is delivered again, a rebuild. Sealed texts are
+//! null by themselves once their key is gone.
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
