@@ -107,7 +107,7 @@ fn photos() -> Vec<Route<Gateway>> {
         post("/v1/uploads/{id}/appeal", PERSON, "Ask for a person to look at a rejected photo", reviews::appeal)
             .description(
                 "Once per upload, within 14 days, where a rule has turned it down and a person may read it otherwise. \
-                 Asking again gives the first response again; what the person decides stands.",
+                 What `text` says goes to that person. Asking again gives the first response again; what the person decides stands.",
             )
             .refuses(reviews::APPEAL_REFUSALS),
         get("/v1/uploads/{id}/photo", ACCOUNT, "An upload's photo as it was received", queries::photo::show)

@@ -48,7 +48,11 @@ fn milestones(status: &Status) -> Vec<Milestone> {
     if stage > 0 {
         return vec![(stage * STEP, "stage")];
     }
-    let mut reached = vec![(5 * STEP, "decided")];
+    if status.appeal_waits() {
+        return vec![(5 * STEP, "decided"), (5 * STEP + 1, "appeal")];
+    }
+    let again = if status.appeal_is_decided() { 2 } else { 0 };
+    let mut reached = vec![(5 * STEP + again, "decided")];
     let Some(reward) = status.reward() else { return reached };
     reached.push((6 * STEP, "reward"));
     if status.awaits_claim() {
@@ -68,7 +72,7 @@ fn milestones(status: &Status) -> Vec<Milestone> {
 /// Whether nothing more will come.
 fn is_final(status: &Status, follow_rewards: bool) -> bool {
     match (status.verdict(), status.reward()) {
-        (Some("rejected" | "failed"), _) => true,
+        (Some("rejected" | "failed"), _) => !status.appeal_waits(),
         (Some("verified"), Some(reward)) => reward != RewardState::Open,
         (Some("verified"), None) => !(follow_rewards && status.earns()),
         _ => false,
@@ -241,7 +245,7 @@ impl Following {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queries::status::tests::{cancelled, graded, granted, paid, received, verified};
+    use crate::queries::status::tests::{appealed, cancelled, graded, granted, paid, received, verified};
 
     #[test]
     fn ids_grow_with_every_state_that_an_upload_can_reach() {
@@ -271,6 +275,14 @@ mod tests {
         assert!(!is_final(&verified(), true));
         assert!(!is_final(&paid(3), false));
         assert!(is_final(&paid(12), true));
+    }
+
+    #[test]
+    fn an_appeal_opens_the_stream_of_a_rejected_upload_again_until_a_person_has_decided() {
+        let (waits, decided) = (appealed(false), appealed(true));
+        assert_eq!(milestones(&waits), [(5 * STEP, "decided"), (5 * STEP + 1, "appeal")]);
+        assert_eq!(milestones(&decided), [(5 * STEP + 2, "decided")]);
+        assert!(!is_final(&waits, false) && is_final(&decided, false));
     }
 
     #[test]

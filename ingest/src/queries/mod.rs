@@ -1,5 +1,6 @@
 //! Responses to queries, from the materialized tables.
 
+pub(crate) mod appeal;
 mod heic;
 pub(crate) mod live;
 pub(crate) mod page;

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::Schema;
 use uuid::Uuid;
 
+use super::appeal::{Appeal, AppealDocument, appeal_columns, appeal_joins};
 use super::page::Place;
 use super::payout::{Payout, PayoutDocument, instant, payout_columns, payout_joins};
 use super::rewards::reward_status;
@@ -28,6 +29,8 @@ macro_rules! select_status {
                     r.id as reward_id, r.base_amount, r.bonus_amount, r.total_amount,
                     r.status::text as reward_status, ",
             payout_columns!(),
+            ", ",
+            appeal_columns!(),
             " from (",
             $from,
             ") u
@@ -36,6 +39,7 @@ macro_rules! select_status {
                left join upload_verifications v on v.upload_id = u.id
                left join rewards r on r.upload_id = u.id ",
             payout_joins!(),
+            appeal_joins!(),
             $where
         )
     };
@@ -76,6 +80,8 @@ pub(crate) struct Status {
     reward_status: Option<String>,
     #[sqlx(flatten)]
     payout: Payout,
+    #[sqlx(flatten)]
+    appeal: Appeal,
 }
 
 /// The status of a user's upload; none where it is not theirs, or not at all: a client cannot distinguish the two.
@@ -179,6 +185,16 @@ impl Status {
         self.payout.confirmations()
     }
 
+    /// Whether a person is still to look at what a rule has turned down.
+    pub(crate) fn appeal_waits(&self) -> bool {
+        self.appeal.waits()
+    }
+
+    /// Whether a person has decided an appeal.
+    pub(crate) fn appeal_is_decided(&self) -> bool {
+        self.appeal.is_decided()
+    }
+
     /// The document that clients rely on.
     pub(crate) fn document(&self) -> Upload {
         let reason = self.reason();
@@ -205,6 +221,7 @@ impl Status {
             distance_km: self.distance_km,
             reward,
             payout: self.payout.document(),
+            appeal: self.appeal.document(self.verdict() == Some("rejected")),
             accepted_at: instant(self.accepted_at),
             updated_at: instant(self.updated_at),
         }
@@ -234,6 +251,8 @@ pub(crate) struct Upload {
     distance_km: Option<Decimal>,
     reward: Option<Reward>,
     payout: Option<PayoutDocument>,
+    /// Null where there is nothing to appeal against
+    appeal: Option<AppealDocument>,
     #[schema(format = DateTime)]
     accepted_at: String,
     #[schema(format = DateTime)]
@@ -315,7 +334,16 @@ pub(crate) mod tests {
             total_amount: None,
             reward_status: None,
             payout: Payout::default(),
+            appeal: Appeal::default(),
         }
+    }
+
+    /// One that a rule has turned down and the driver has appealed, and that a person has looked at or not.
+    pub(crate) fn appealed(is_decided: bool) -> Status {
+        let at = Some(DateTime::UNIX_EPOCH);
+        let appeal_decided_at = at.filter(|_| is_decided);
+        let appeal = Appeal { appealed_at: at, appeal_decided_at, ..Appeal::default() };
+        Status { upload_status: "rejected".into(), appeal, ..graded() }
     }
 
     pub(crate) fn graded() -> Status {
@@ -386,6 +414,7 @@ pub(crate) mod tests {
             [
                 "accepted_at",
                 "advice",
+                "appeal",
                 "confidence",
                 "distance_km",
                 "payout",

@@ -5,25 +5,73 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use schemas::ids::UploadId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::desk::Desk;
 use crate::auth::admission::Caller;
-use crate::claims::NoBody;
+use crate::http::operation::Operation;
 use crate::http::problem::{
-    APPEAL_TOO_LATE, ApiError, MAINTENANCE, NOT_APPEALABLE, Problem, UPLOAD_NOT_FOUND,
+    APPEAL_TOO_LATE, ApiError, BODY_TOO_LARGE, INVALID_FIELD, MAINTENANCE, MALFORMED_DOCUMENT,
+    NOT_APPEALABLE, Problem, UPLOAD_NOT_FOUND,
 };
 use crate::http::reply::Taken;
-use crate::http::request::{Dependency, Path};
+use crate::http::request::{Dependency, Extract, Path, Request, RequestBody};
+use crate::queries::appeal::DAYS;
 use crate::queries::payout::instant;
 
 /// What the route itself refuses.
 pub(crate) const APPEAL_REFUSALS: &[Problem] = &[MAINTENANCE, NOT_APPEALABLE, APPEAL_TOO_LATE];
-/// Days after the rejection in which it may be appealed.
-pub(super) const DAYS: i64 = 14;
+/// Characters of what a driver says: a page of text, which a person reads in half a minute.
+const TEXT_MAX: usize = 1_000;
+
+/// What a driver says, if anything.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewAppeal)]
+pub(crate) struct Said {
+    /// Why the photo is right, for the person who looks at it; 1,000 characters at most
+    text: Option<String>,
+}
+
+impl Said {
+    /// From a body, which may be empty.
+    fn read(body: &[u8]) -> Result<Self, ApiError> {
+        if body.trim_ascii().is_empty() {
+            return Ok(Self::default());
+        }
+        let said: Self = serde_json::from_slice(body)
+            .map_err(|error| MALFORMED_DOCUMENT.because(format!("the body is not usable: {error}")))?;
+        let text = said.text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        if let Some(text) = &text {
+            let refuse = |detail: String| Err(INVALID_FIELD.because(detail).field("text"));
+            if text.chars().count() > TEXT_MAX {
+                return refuse(format!("an appeal has at most {TEXT_MAX} characters"));
+            }
+            if text.chars().any(|one| one.is_control() && !matches!(one, '\n' | '\r' | '\t')) {
+                return refuse("an appeal has no control characters".into());
+            }
+        }
+        Ok(Self { text })
+    }
+}
+
+impl<S: Sync> Extract<S> for Said {
+    async fn extract(dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
+        let RequestBody(mut body) = RequestBody::extract(dependencies, request).await?;
+        Self::read(&body.whole().await?)
+    }
+
+    fn describe(operation: &mut Operation) {
+        <RequestBody as Extract<S>>::describe(operation);
+        let schema = operation.schema::<Self>();
+        operation.body(false, json!({ "application/json": { "schema": schema } }));
+        operation.problems(&[BODY_TOO_LARGE, INVALID_FIELD, MALFORMED_DOCUMENT]);
+    }
+}
 
 /// An appeal.
 #[derive(Debug, Serialize, ToSchema)]
@@ -38,7 +86,7 @@ pub(crate) async fn appeal(
     Dependency(desk): Dependency<Arc<Desk>>,
     caller: Caller,
     Path(upload): Path<UploadId>,
-    _: NoBody,
+    said: Said,
 ) -> Result<Taken<Appeal>, ApiError> {
     let mut tx = desk.pool.begin().await?;
     // Of two appeals at one moment the second waits here, and then finds the review that the first has opened.
@@ -62,11 +110,13 @@ pub(crate) async fn appeal(
     }
     sqlx::query(
         "with appealed as (delete from rejections where upload_id = $1 returning *)
-         insert into reviews (upload_id, user_id, accepted_at, opened_at, reason, detail, signals, record, risk, ranked_at, appealed_at)
-         select upload_id, user_id, accepted_at, $2, reason, detail, signals, record, risk, ranked_at, $2 from appealed",
+         insert into reviews (upload_id, user_id, accepted_at, opened_at, reason, detail, signals, record, risk, ranked_at, appealed_at,
+            appeal_text)
+         select upload_id, user_id, accepted_at, $2, reason, detail, signals, record, risk, ranked_at, $2, $3 from appealed",
     )
     .bind(upload.0)
     .bind(now)
+    .bind(said.text)
     .execute(&mut *tx)
     .await?;
     tx.commit().await?;
@@ -102,4 +152,28 @@ async fn refusal(tx: &mut PgConnection, caller: &Caller, upload: UploadId) -> Re
             .fetch_one(tx)
             .await?;
     Ok(if own { NOT_APPEALABLE.error() } else { UPLOAD_NOT_FOUND.error() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<Option<String>, (u16, &'static str)> {
+        Said::read(body.as_bytes()).map(|said| said.text).map_err(|error| (error.status(), error.code()))
+    }
+
+    #[test]
+    fn an_appeal_says_something_or_nothing_and_no_more_than_a_page() {
+        for nothing in ["", " \n", "{}", r#"{"text":null}"#, r#"{"text":"  "}"#] {
+            assert_eq!(read(nothing), Ok(None), "{nothing}");
+        }
+        assert_eq!(read(r#"{"text":" it is an 8,\nnot a 3 "}"#), Ok(Some("it is an 8,\nnot a 3".into())));
+        let umlauts = "ü".repeat(TEXT_MAX);
+        assert_eq!(read(&format!(r#"{{"text":"{umlauts}"}}"#)), Ok(Some(umlauts.clone())));
+        assert_eq!(read(&format!(r#"{{"text":"{umlauts}x"}}"#)), Err((422, "invalid_field")));
+        assert_eq!(read(r#"{"text":"\u0000"}"#), Err((422, "invalid_field")));
+        for malformed in ["null", "[]", "{", r#"{"text":1}"#, r#"{"amount":"5"}"#] {
+            assert_eq!(read(malformed), Err((400, "malformed_document")), "{malformed}");
+        }
+    }
 }

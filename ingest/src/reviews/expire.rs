@@ -13,9 +13,9 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::appeal::DAYS;
 use super::decided;
 use crate::outbox::{OutboxError, announce};
+use crate::queries::appeal::DAYS;
 
 /// Reviews of one transaction: some 4 KiB of a record each.
 const PORTION: i64 = 100;

@@ -72,6 +72,7 @@ pub(super) struct Row {
     claimed_until: Option<DateTime<Utc>>,
     pub opinions: SqlJson<Vec<Opinion>>,
     appealed_at: Option<DateTime<Utc>>,
+    appeal_text: Option<String>,
 }
 
 /// A review in the queue
@@ -137,6 +138,11 @@ pub(crate) struct ReviewDocument {
     signals: Value,
     /// The vehicle's uploads, newest first
     history: Vec<EarlierReading>,
+    /// When the driver has appealed against the rule that `reason` names; null where the rule itself has asked for a person
+    #[schema(format = DateTime)]
+    appealed_at: Option<String>,
+    /// What the driver says to it; null where they say nothing
+    appeal_text: Option<String>,
     /// Null until somebody has decided
     #[schema(value_type = Option<Object>)]
     decision: Option<Value>,
@@ -233,6 +239,8 @@ impl Row {
             boxes: reading.and_then(|reading| serde_json::from_str(&reading.bounding_boxes).ok()),
             signals: self.signals.clone(),
             history: history(connection, &self.record).await?,
+            appealed_at: self.appealed_at.map(instant),
+            appeal_text: self.appeal_text.clone(),
             decision: self.decision.clone(),
             reviewer_id: self.reviewer_id,
             decided_at: self.decided_at.map(instant),

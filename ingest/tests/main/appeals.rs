@@ -28,10 +28,15 @@ pub async fn rejected(bench: &Bench, user: UserId, days: i32) -> OdometerRead {
 }
 
 async fn appeal(bench: &Bench, upload: UploadId, token: &str) -> Response {
+    say(bench, upload, token, "").await
+}
+
+async fn say(bench: &Bench, upload: UploadId, token: &str, body: &str) -> Response {
     let head = format!(
-        "POST /v1/uploads/{upload}/appeal HTTP/1.1\r\nauthorization: Bearer {token}\r\ncontent-length: 0"
+        "POST /v1/uploads/{upload}/appeal HTTP/1.1\r\nauthorization: Bearer {token}\r\ncontent-length: {}",
+        body.len()
     );
-    bench.send(&head, b"").await
+    bench.send(&head, body.as_bytes()).await
 }
 
 #[tokio::test]
@@ -91,4 +96,55 @@ async fn what_is_anothers_or_too_old_or_was_turned_down_by_no_rule_is_no_matter_
     let (_, reviewer) = person(&bench, Role::Reviewer).await;
     assert_eq!(decide(&bench, upload, &reviewer, &json!({ "decision": "reject" })).await.status, 202);
     assert_eq!(code(&appeal(&bench, upload, &token).await), (409, "not_appealable".into()));
+}
+
+#[tokio::test]
+async fn the_status_says_until_when_an_appeal_is_possible_and_the_reviewer_sees_what_the_driver_says() {
+    let bench = Bench::start().await;
+    let (driver, token) = bench.driver().await;
+    let (_, reviewer) = person(&bench, Role::Reviewer).await;
+    let record = rejected(&bench, driver, 1).await;
+    let upload = record.header.upload_id;
+    sqlx::query(
+        "with o as (insert into odometer_uploads (id, user_id, vehicle_id, upload_status, created_at)
+                    values ($1, $2, $3, 'rejected', now()))
+         insert into mileage_data (id, upload_id, verification_status, status_rank, rejection_reason)
+         values ($1, $1, 'rejected', 2, 'rollback: 10 is below 20')",
+    )
+    .bind(upload.0)
+    .bind(driver.0)
+    .bind(record.header.vehicle_id.0)
+    .execute(&bench.pool)
+    .await
+    .unwrap();
+    let path = format!("/v1/uploads/{upload}");
+    let possible = bench.get(&path, &token).await.json();
+    assert_eq!(possible["appeal"]["state"], "possible", "{possible}");
+    assert!(possible["appeal"]["until"].is_string() && possible["appeal"]["appealed_at"].is_null());
+
+    let refused = say(&bench, upload, &token, r#"{"text":"\u0000"}"#).await;
+    assert_eq!(code(&refused), (422, "invalid_field".into()));
+    assert_eq!(say(&bench, upload, &token, r#"{"text":"it is an 8"}"#).await.status, 202);
+    let waiting = bench.get(&path, &token).await.json();
+    assert_eq!((&waiting["appeal"]["state"], &waiting["verdict"]), (&json!("waiting"), &json!("rejected")));
+    assert_eq!(
+        (&waiting["appeal"]["text"], &waiting["appeal"]["until"]),
+        (&json!("it is an 8"), &json!(null))
+    );
+    let listed = bench.get("/v1/uploads", &token).await.json();
+    assert_eq!(listed["items"][0]["appeal"], waiting["appeal"], "{listed}");
+
+    let seen = bench.get(&format!("/v1/reviews/{upload}"), &reviewer).await.json();
+    assert_eq!((&seen["appeal_text"], &seen["reason"]), (&json!("it is an 8"), &json!("rollback")), "{seen}");
+    assert!(seen["appealed_at"].is_string(), "{seen}");
+
+    assert_eq!(decide(&bench, upload, &reviewer, &json!({ "decision": "reject" })).await.status, 202);
+    let state = || async { bench.get(&path, &token).await.json()["appeal"]["state"].clone() };
+    assert_eq!(state().await, "waiting", "the tables show the rule's verdict");
+    sqlx::query("update mileage_data set status_rank = 3 where upload_id = $1")
+        .bind(upload.0)
+        .execute(&bench.pool)
+        .await
+        .unwrap();
+    assert_eq!(state().await, "decided");
 }

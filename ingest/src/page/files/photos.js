@@ -1,7 +1,7 @@
 // Photos: sending one, and what became of them.
 
-import { all, call, follow, get, upload as sendForm } from "./api.js";
-import { badge, broken, button, el, empty, field, fill, notify, option } from "./dom.js";
+import { all, call, follow, get, send, upload as sendForm } from "./api.js";
+import { ask, badge, broken, button, el, empty, field, fill, notify, option } from "./dom.js";
 import { claimButton, isClaimable } from "./rewards.js";
 import { T } from "./texts.js";
 import { addVehicle } from "./vehicles.js";
@@ -19,13 +19,15 @@ const VEHICLE = "milestream.vehicle";
 
 // ---- what an upload is to a driver ----
 
-export const isUnderWay = ({ verdict, reward, distance_km }) =>
+export const isUnderWay = ({ verdict, reward, distance_km, appeal }) =>
   verdict === null ||
   verdict === "review" ||
+  appeal?.state === "waiting" ||
   (verdict === "verified" && Number(distance_km) > 0 && !["distributed", "cancelled"].includes(reward?.status));
 
 export function state(upload) {
   const { verdict, stage, reward, payout } = upload;
+  if (upload.appeal?.state === "waiting") return { text: T.appeal.waiting, tone: "wait" };
   if (verdict === "rejected") return { text: T.reasons[upload.reason] ?? T.verdicts.rejected, tone: "bad" };
   if (verdict === "failed") return { text: T.verdicts.failed, tone: "bad" };
   if (verdict === "review") return { text: T.verdicts.review, tone: "wait" };
@@ -245,6 +247,25 @@ function progress(upload) {
 
 const fact = (name, value) => (value ? [el("dt", {}, name), el("dd", {}, value)] : []);
 
+// What a driver can do about a rejection, or has done.
+function appeal(upload, changed) {
+  const { state: stands, until, appealed_at, decided_at, text } = upload.appeal ?? {};
+  if (stands === "waiting" || stands === "decided")
+    return el("div", { class: "appeal" },
+      el("p", { class: "hint" }, stands === "waiting" ? T.appeal.waitingText(T.when(appealed_at)) : T.appeal.decidedText(T.when(decided_at))),
+      text ? el("p", { class: "hint" }, `${T.appeal.said}: ${text}`) : null);
+  if (stands !== "possible" || Date.parse(until) <= Date.now()) return null;
+  const said = el("textarea", { rows: 4, maxLength: 1000, id: "appeal-text" });
+  const dialog = () =>
+    ask(T.appeal.title, field(T.appeal.text, said, T.appeal.textHint), T.appeal.send, async () => {
+      const words = said.value.trim();
+      await send("POST", `/v1/uploads/${upload.upload_id}/appeal`, words ? { text: words } : {});
+      notify(T.appeal.sent);
+      await changed();
+    });
+  return el("div", { class: "appeal" }, button(T.appeal.ask, dialog), el("p", { class: "hint" }, T.appeal.until(T.when(until))));
+}
+
 function facts(app, upload, changed) {
   const { reward, payout } = upload;
   const paying = payout && el("span", {}, payout.status === "confirmed" ? T.stages.paid : T.rewards.confirmations(payout.confirmations ?? 0));
@@ -261,6 +282,7 @@ function facts(app, upload, changed) {
       fact(T.photos.ofVehicle, vehicleName(app.vehicles, upload.vehicle_id ?? app.sentFor.get(upload.upload_id))),
       fact(T.photos.sentAt, T.when(upload.accepted_at))),
     isClaimable(reward) ? claimButton(reward.id, changed) : null,
+    appeal(upload, changed),
     el("h2", {}, T.photos.progress), progress(upload));
 }
 

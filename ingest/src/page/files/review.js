@@ -170,7 +170,10 @@ function fill() {
       return [dt, dd];
     }),
   );
-  by("doubt").textContent = `${item.reason}: ${item.detail}`;
+  const rule = item.appealed ? "The driver appeals. Turned down by the rule " : "";
+  by("doubt").textContent = `${rule}${item.reason}: ${item.detail}`;
+  by("appeal").hidden = !item.appealed;
+  by("appeal").textContent = item.appeal_text ?? "The driver says nothing to it.";
   by("candidates").replaceChildren(
     ...item.candidates.map((seen) => {
       const li = document.createElement("li");

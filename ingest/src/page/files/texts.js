@@ -105,6 +105,20 @@ export const T = {
     noReading: "No reading",
   },
 
+  appeal: {
+    ask: "Ask for a person to look",
+    until: (when) => `You may ask once, until ${when}. What the person decides stands.`,
+    title: "Ask for a person to look",
+    text: "What should they know? (optional)",
+    textHint: "Such as which digit was misread, or that the instrument was replaced.",
+    send: "Send",
+    sent: "A person will look at your photo.",
+    waiting: "A person will look again",
+    waitingText: (when) => `You have asked on ${when}. A person will look at your photo.`,
+    decidedText: (when) => `A person has looked at your photo on ${when}.`,
+    said: "You said",
+  },
+
   steps: [
     ["received", "Received"],
     ["quality_check", "Quality checked"],
