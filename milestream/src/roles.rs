@@ -10,6 +10,7 @@ use ingest::metrics::GatewayMetrics;
 use ingest::{Dependencies, Gateway, HeaderCheck, TokenSigner};
 use processors::chain_submission::network;
 use processors::pipeline::{Kind, STAGES};
+use processors::reward_rules::RuleSource;
 use runtime::clock::{Clock, SystemClock};
 use runtime::fence::Guards;
 use runtime::metrics::Metrics;
@@ -134,7 +135,8 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut dependencies = processors::dependencies::Dependencies::new(pool.clone(), photos, clock)
             .with_service_keys(config.service_keys())
-            .comparing_photos(config.photos.compare);
+            .comparing_photos(config.photos.compare)
+            .with_rules(RuleSource::tables(pool.clone()));
         if let Some(payouts) = payments::config(config)? {
             dependencies = dependencies.with_payouts(payouts);
         }

@@ -1,4 +1,4 @@
-//! The operators' commands of reading services, run as an operator runs them, on a database of the test's own.
+//! The operators' commands of reading services and of the rules of rewards, run as an operator runs them, on a database of the test's own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -234,4 +234,42 @@ async fn what_could_never_be_asked_or_reached_is_refused_and_writes_nothing() {
     assert!(world.refused(&["service", "disable", "Vision"]).contains("there is no service"));
     assert_eq!(world.one("select to_jsonb(count(*)) from ai_service_configs").await, 0);
     assert_eq!(world.one("select to_jsonb(count(*)) from system_audit_logs").await, 0);
+}
+
+#[tokio::test]
+async fn rules_are_checked_with_their_lines_applied_once_listed_shown_and_recorded() {
+    let world = World::new().await;
+    let sample = include_str!("../../examples/reward-rules.toml");
+    let file = world.folder.path().join("rules.toml");
+    let path = file.to_str().unwrap().to_owned();
+    std::fs::write(&file, sample.replacen("fact = \"streak\"", "fact = \"moon\"", 1)).unwrap();
+    let line = sample[..sample.find("fact = \"streak\"").unwrap()].matches('\n').count() + 1;
+    let refused = world.refused(&["rules", "check", &path]);
+    assert!(refused.contains(&format!("rules.toml:{line}: fact \"moon\" names nothing")), "{refused}");
+    world.refused(&["rules", "apply", &path, "--from", "2096-03-01T00:00:00Z"]);
+    assert_eq!(world.run(&["rules", "list"]), "- 1 with the release\n", "nothing of a refused file is kept");
+
+    std::fs::write(&file, sample).unwrap();
+    assert!(
+        world.run(&["rules", "check", &path]).contains("version 2026-spring, 7 kinds of vehicles, 6 bonuses")
+    );
+    let early = world.refused(&["rules", "apply", &path, "--from", "2026-03-01T00:00:00Z"]);
+    assert!(early.contains("too early"), "{early}");
+    let applied = world.run(&["rules", "apply", &path, "--from", "2096-03-01T01:00:00+01:00"]);
+    assert!(applied.starts_with("2096-03-01T00:00:00Z 2026-spring applied "), "{applied}");
+    assert_eq!(world.run(&["rules", "list"]), format!("- 1 with the release\n{applied}"));
+    assert_eq!(world.run(&["rules", "show", "2026-spring"]), sample);
+    assert!(world.run(&["rules", "show", "1"]).contains("version = \"1\""));
+    world.refused(&["rules", "show", "2027"]);
+    let again = world.refused(&["rules", "apply", &path, "--from", "2096-04-01T00:00:00Z"]);
+    assert!(again.contains("is applied already"), "{again}");
+    let audited: Vec<(String, String, Value)> =
+        sqlx::query_as("select module, action, action_details from system_audit_logs")
+            .fetch_all(&world.pool)
+            .await
+            .unwrap();
+    assert_eq!(audited.len(), 1, "{audited:?}");
+    let (module, action, details) = &audited[0];
+    assert_eq!((module.as_str(), action.as_str()), ("rewards", "rules.activate"));
+    assert_eq!((&details["target"], &details["after"]["document"]), (&json!("2026-spring"), &json!(sample)));
 }

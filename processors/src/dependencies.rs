@@ -19,6 +19,7 @@ use crate::odometer_reading::{Answers, OdometerReading, PostgresAnswers};
 use crate::photos::{PhotoContext, Photos};
 use crate::quality_check::QualityCheck;
 use crate::reward_calculation::RewardCalculation;
+use crate::reward_rules::RuleSource;
 use crate::workers::Workers;
 
 /// Why a stage could not be run.
@@ -61,6 +62,7 @@ pub struct Dependencies {
     payouts: Option<PayoutConfig>,
     service_keys: Keys,
     compares_photos: bool,
+    rules: Arc<RuleSource>,
     reader: Arc<OnceCell<Arc<Reader>>>,
 }
 
@@ -76,6 +78,7 @@ impl Dependencies {
             payouts: None,
             service_keys: Keys::default(),
             compares_photos: true,
+            rules: Arc::default(),
             reader: Arc::default(),
         }
     }
@@ -96,6 +99,12 @@ impl Dependencies {
     #[must_use]
     pub fn comparing_photos(self, compares_photos: bool) -> Self {
         Self { compares_photos, ..self }
+    }
+
+    /// The same by the rules of rewards of this source; without it by the first ones alone.
+    #[must_use]
+    pub fn with_rules(self, rules: RuleSource) -> Self {
+        Self { rules: Arc::new(rules), ..self }
     }
 
     /// `quality_check`.
@@ -142,13 +151,13 @@ impl Dependencies {
     /// `reward_calculation`.
     #[must_use]
     pub fn reward_calculation(&self) -> RewardCalculation {
-        RewardCalculation::new(self.clock.clone())
+        RewardCalculation::new(self.clock.clone(), self.rules.clone())
     }
 
     /// `limit_check`.
     #[must_use]
     pub fn limit_check(&self) -> LimitCheck {
-        LimitCheck::new(self.clock.clone())
+        LimitCheck::new(self.clock.clone(), self.rules.clone())
     }
 
     /// `chain_submission`.

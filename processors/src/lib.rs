@@ -13,8 +13,11 @@ pub mod models;
 pub mod odometer_reading;
 mod photos;
 pub mod pipeline;
+#[cfg(test)]
+mod properties;
 pub mod quality_check;
 pub mod reward_calculation;
+pub mod reward_rules;
 mod workers;
 
 use crate::chain_submission::consume::PayoutConsumer;

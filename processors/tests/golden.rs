@@ -14,8 +14,8 @@ use processors::fraud_check::facts::VehicleState;
 use processors::fraud_check::judge::judge;
 use processors::fraud_check::rules::Rules;
 use processors::limit_check::grant::{Budgets, grant};
-use processors::limit_check::policy::Policy;
 use processors::pipeline::{self, PureVisitor, STAGES};
+use processors::reward_rules::Rulebook;
 use runtime::testing::{MemoryOutbound, MemorySchemas, raw, stage_context};
 use runtime::worker::Decoded;
 use runtime::{Processor, Verdict};
@@ -123,7 +123,8 @@ impl PureVisitor for RunOver<'_> {
 /// Granted twice: as the first reward of the user, and after 28 B3TR of the same day.
 fn limit_check(example: &Example) -> Value {
     let event: RewardCalculated = example.event();
-    let policy = Policy::in_force(event.header.accepted_at);
+    let book = Rulebook::first();
+    let policy = &book.in_force(event.header.accepted_at).policy;
     let outcome = |budgets: &mut Budgets| {
         let grant = grant(&event, budgets, policy, Micros(0)).unwrap();
         json!({

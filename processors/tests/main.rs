@@ -8,6 +8,7 @@ mod plans;
 mod pruning;
 mod repeats;
 mod reviews;
+mod rules;
 mod support;
 
 use std::str::FromStr as _;

@@ -25,8 +25,8 @@ pub use crate::rewards::{
 use crate::shared;
 use crate::topic::Topic;
 pub use crate::uploads::{
-    Candidate, Fault, FrameQuality, ImageSize, Lighting, LookAlike, OdometerRead, PixelHolder, ReadingResult,
-    Review, UploadDecided, UploadGraded, UploadReceived, Verdict,
+    Candidate, DriverFacts, Fault, FrameQuality, ImageSize, Lighting, LookAlike, OdometerRead, PixelHolder,
+    ReadingResult, Review, UploadDecided, UploadGraded, UploadReceived, Verdict,
 };
 
 /// Something that is done for every record type.

@@ -17,6 +17,12 @@ pub enum PartName {
     Base,
     /// For the account's verification level.
     VerificationLevel,
+    /// For weeks in a row with a verified photo.
+    Streak,
+    /// For the first photo of a week.
+    FirstOfWeek,
+    /// For an acceptance in the window of a campaign.
+    Campaign,
     /// What the most that one upload may earn takes away.
     UploadCap,
     /// One that this release does not know.
@@ -31,6 +37,9 @@ impl PartName {
         match self {
             Self::Base => "base",
             Self::VerificationLevel => "verification_level",
+            Self::Streak => "streak",
+            Self::FirstOfWeek => "first_of_week",
+            Self::Campaign => "campaign",
             Self::UploadCap => "upload_cap",
             Self::Other => "other",
         }
@@ -76,6 +85,9 @@ pub struct RewardPart {
     pub factor: Decimal,
     /// B3TR on the grid of 1e-8; negative exactly for a cap.
     pub amount: Decimal,
+    /// How the rules name it; null for base and cap.
+    #[serde(default)]
+    pub label: Option<String>,
 }
 
 /// A reward was worked out: at most one an upload, before any budget.

@@ -290,4 +290,16 @@ pub struct UploadDecided {
     /// What a person has decided, where this is the outcome of a review.
     #[serde(default)]
     pub review: Option<Review>,
+    /// What bonuses are for; set where verified, null where a release before has decided it.
+    #[serde(default)]
+    pub driver: Option<DriverFacts>,
+}
+
+/// What a driver's verified uploads say at one of them, in the order of acceptance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverFacts {
+    /// ISO weeks in a row with a verified photo, up to this one's; 0 where it lies too far back to tell.
+    pub streak_weeks: i32,
+    /// Whether it is the first of its ISO week with a distance.
+    pub first_of_week: bool,
 }

@@ -156,7 +156,7 @@ impl Story {
 
     /// 16.09 km at 0.01 B3TR, and five per cent.
     pub fn calculated(&self) -> UploadEvent {
-        let part = |name, kind, factor, amount| RewardPart { name, kind, factor, amount };
+        let part = |name, kind, factor, amount| RewardPart { name, kind, factor, amount, label: None };
         UploadEvent::Calculated(RewardCalculated {
             header: self.at("reward_calculation", 5),
             stamp: self.stamp.clone(),

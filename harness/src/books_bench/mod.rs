@@ -268,7 +268,7 @@ impl Books {
                 self.decide(stage, events.records(from, |n| events.read(n))?).await
             }
             Subject::LimitCheck => {
-                let stage = LimitCheck::new(Arc::new(ManualClock::default()));
+                let stage = LimitCheck::new(Arc::new(ManualClock::default()), Arc::default());
                 self.decide(stage, events.records(from, |n| events.calculated(n))?).await
             }
             Subject::Postgres => {

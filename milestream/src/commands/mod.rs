@@ -25,6 +25,7 @@ mod rebuild;
 mod reconcile;
 mod records;
 mod restore;
+mod rules;
 mod service;
 mod sessions;
 
@@ -97,6 +98,9 @@ pub enum Command {
     /// Contracts of networks.
     #[command(subcommand)]
     Contracts(contracts::Contracts),
+    /// Rules of rewards: tariff, bonuses and budgets, in versions.
+    #[command(subcommand)]
+    Rules(rules::Rules),
     /// Payouts: look at them, and give those a way out that wait for a person.
     #[command(subcommand)]
     Payouts(payouts::Payouts),
@@ -145,6 +149,7 @@ impl Command {
             Self::Service(service) => service.run(config).await,
             Self::Networks(networks) => networks.run(config).await,
             Self::Contracts(contracts) => contracts.run(config).await,
+            Self::Rules(rules) => rules.run(config).await,
             Self::Payouts(payouts) => payouts.run(config).await,
             Self::Reconcile(reconcile) => reconcile.run(config).await,
             Self::Users(users) => users.run(config).await,

@@ -1,7 +1,7 @@
 //! What `fraud_check` says: the decided event and the documents about it.
 
 use runtime::{Decider as _, Envelope};
-use schemas::events::{ActivityLogged, OdometerRead, Root, UploadDecided};
+use schemas::events::{ActivityLogged, DriverFacts, OdometerRead, Root, UploadDecided};
 use schemas::ids::Micros;
 use schemas::logs::SecurityEvent;
 use schemas::reason::Reason;
@@ -12,7 +12,12 @@ use super::judge::Judgement;
 use crate::documents::{self, Documents, StageRun};
 
 /// The event of a judgement.
-pub(super) fn decided(record: &Envelope<OdometerRead>, judgement: &Judgement, now: Micros) -> UploadDecided {
+pub(super) fn decided(
+    record: &Envelope<OdometerRead>,
+    judgement: &Judgement,
+    driver: Option<DriverFacts>,
+    now: Micros,
+) -> UploadDecided {
     let OdometerRead { header, stamp, .. } = &record.payload;
     let root = Root { partition: record.position.partition, offset: record.position.offset };
     UploadDecided {
@@ -31,6 +36,7 @@ pub(super) fn decided(record: &Envelope<OdometerRead>, judgement: &Judgement, no
         baseline: judgement.baseline,
         signals: judgement.signals.to_string(),
         review: record.payload.review.clone(),
+        driver,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `fraud_check`: the one place where an upload is decided. [`judge`](judge::judge) is the decision, the rest carries
 //! vehicles in and decisions out.
 
+pub mod drivers;
 mod event;
 pub mod facts;
 pub mod judge;
@@ -14,10 +15,11 @@ pub mod state;
 use std::sync::Arc;
 
 use runtime::{Clock, Decider, Decision, Envelope, StageError};
-use schemas::events::{OdometerRead, UploadDecided};
+use schemas::events::{DriverFacts, OdometerRead, UploadDecided};
 use schemas::ids::Micros;
 use sqlx::PgConnection;
 
+use self::drivers::Drivers;
 use self::judge::{Judgement, judge};
 use self::reviews::Opened;
 use self::rules::Rules;
@@ -56,6 +58,8 @@ impl Decider for FraudCheck {
     ) -> Result<Vec<Decision<UploadDecided>>, StageError> {
         let keys = batch.iter().map(|record| key_of(&record.payload)).collect();
         let mut vehicles = Vehicles::load(tx, &keys).await?;
+        let users = batch.iter().map(|record| record.payload.header.user_id).collect();
+        let mut drivers = Drivers::load(tx, &users).await?;
         let (mut decisions, mut opened) = (Vec::with_capacity(batch.len()), Opened::default());
         for record in batch {
             let (started, key) = (self.clock.now(), key_of(&record.payload));
@@ -64,9 +68,11 @@ impl Decider for FraudCheck {
                 vehicles.set(key, next);
             }
             opened.add(&record.payload, &judgement, started);
-            decisions.push(self.decision(record, judgement, started));
+            let driver = drivers.note(&record.payload.header, &judgement);
+            decisions.push(self.decision(record, judgement, driver, started));
         }
         vehicles.store(tx).await?;
+        drivers.store(tx).await?;
         opened.store(tx).await?;
         Ok(decisions)
     }
@@ -75,7 +81,7 @@ impl Decider for FraudCheck {
         let mut record = record.clone();
         record.payload.fault = Some(processing_failed("the upload could not be decided, while others could"));
         let judgement = judge(&record.payload, None, &self.rules);
-        Some(self.decision(&record, judgement, self.clock.now()))
+        Some(self.decision(&record, judgement, None, self.clock.now()))
     }
 }
 
@@ -84,9 +90,10 @@ impl FraudCheck {
         &self,
         record: &Envelope<OdometerRead>,
         judgement: Judgement,
+        driver: Option<DriverFacts>,
         started: Micros,
     ) -> Decision<UploadDecided> {
-        let decided = event::decided(record, &judgement, self.clock.now());
+        let decided = event::decided(record, &judgement, driver, self.clock.now());
         Decision {
             effect_id: self.effect_of(&record.payload),
             rules_version: self.rules.version.to_owned(),

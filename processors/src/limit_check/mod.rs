@@ -22,15 +22,19 @@ use self::books::Books;
 use self::grant::{Budgets, Grant, grant};
 use self::policy::Policy;
 use self::state::keys_of;
+use crate::reward_rules::RuleSource;
 
 /// Grants rewards within the budgets.
-pub struct LimitCheck(Arc<dyn Clock>);
+pub struct LimitCheck {
+    clock: Arc<dyn Clock>,
+    rules: Arc<RuleSource>,
+}
 
 impl LimitCheck {
-    /// The clock stamps `occurred_at` and is no input of a grant.
+    /// By these rules. The clock stamps `occurred_at` and is no input of a grant.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self(clock)
+    pub fn new(clock: Arc<dyn Clock>, rules: Arc<RuleSource>) -> Self {
+        Self { clock, rules }
     }
 }
 
@@ -94,6 +98,7 @@ impl Decider for LimitCheck {
         tx: &mut PgConnection,
         batch: &[Envelope<LimitInput>],
     ) -> Result<Vec<Decision<RewardGranted>>, StageError> {
+        let book = self.rules.current_in(&mut *tx).await?;
         let rewards: Vec<RewardId> = batch.iter().map(|record| record.payload.reward_id()).collect();
         let mut books = state::charges(tx, &rewards).await?;
         let keys = batch.iter().flat_map(|record| match &record.payload {
@@ -104,17 +109,21 @@ impl Decider for LimitCheck {
         let mut budgets = before.clone();
         let mut decisions = Vec::with_capacity(batch.len());
         for record in batch {
-            let now = self.0.now();
+            let now = self.clock.now();
+            let accepted_at = match &record.payload {
+                LimitInput::Calculated(event) => event.header.accepted_at,
+                LimitInput::Cancelled(event) => event.header.accepted_at,
+            };
+            let policy = &book.in_force(accepted_at).policy;
             decisions.push(match &record.payload {
                 LimitInput::Calculated(event) => {
-                    self.granting(record, event, (&mut budgets, &mut books), now)
+                    self.granting(record, event, (&mut budgets, &mut books), (policy, now))
                 }
                 LimitInput::Cancelled(event) => {
                     let refunded = books.cancel(event, &mut budgets);
-                    let policy = Policy::in_force(event.header.accepted_at);
                     Decision {
                         effect_id: self.effect_of(&record.payload),
-                        rules_version: policy.version.to_owned(),
+                        rules_version: policy.version.clone(),
                         reason: Some(Reason::Cancelled),
                         evidence: json!({ "refunded": refunded, "why": event.reason }),
                         logs: Vec::new(),
@@ -135,9 +144,8 @@ impl LimitCheck {
         record: &Envelope<LimitInput>,
         event: &RewardCalculated,
         (budgets, books): (&mut Budgets, &mut Books),
-        now: Micros,
+        (policy, now): (&Policy, Micros),
     ) -> Decision<RewardGranted> {
-        let policy = Policy::in_force(event.header.accepted_at);
         let root = Root { partition: record.position.partition, offset: record.position.offset };
         let granted = grant(event, budgets, policy, now);
         if let Some(granted) = granted.as_ref().filter(|granted| !granted.amount.is_zero()) {
@@ -145,7 +153,7 @@ impl LimitCheck {
         }
         Decision {
             effect_id: self.effect_of(&record.payload),
-            rules_version: policy.version.to_owned(),
+            rules_version: policy.version.clone(),
             reason: granted.as_ref().map_or(Some(Reason::BadDatum), |granted| granted.reason),
             evidence: granted.as_ref().map_or(serde_json::Value::Null, |granted| granted.evidence.clone()),
             logs: Vec::new(),
@@ -174,7 +182,7 @@ fn reward_granted(
         detail: grant.detail,
         remaining: grant.remaining,
         charges: grant.charges,
-        policy_version: policy.version.to_owned(),
+        policy_version: policy.version.clone(),
         distance_km: Some(event.distance_km),
     }
 }

@@ -1,4 +1,4 @@
-//! The budgets, in versions, and their periods. A changed value is a new version with the instant from which it holds.
+//! The budgets of a version of the rules, and their periods.
 
 use chrono::{DateTime, Datelike as _, Days, Months, NaiveDate, NaiveTime, Utc};
 use rust_decimal::Decimal;
@@ -17,37 +17,19 @@ pub enum OverBudget {
 /// A version of the budgets of one user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Names this version; stored in `decisions.rules_version` and in every grant.
-    pub version: &'static str,
-    /// The first acceptance that it holds for.
-    pub from: Micros,
-    /// B3TR of a day: one capped upload and a usual one. At 0.01 B3TR/km these are 3,000 km, more than can be driven.
+    /// Names the version of the rules; stored in `decisions.rules_version` and in every grant.
+    pub version: String,
+    /// B3TR of a day.
     pub daily: Decimal,
-    /// B3TR of an ISO week: less than seven days' worth, since nobody drives every day as far as can be driven.
+    /// B3TR of an ISO week.
     pub weekly: Decimal,
-    /// B3TR of a calendar month: 30,000 km at 0.01 B3TR/km, twice what a taxi drives.
+    /// B3TR of a calendar month.
     pub monthly: Decimal,
     /// What happens over budget.
     pub over: OverBudget,
 }
 
-/// Every version, oldest first. The first holds from the beginning of time.
-pub const POLICIES: &[Policy] = &[Policy {
-    version: "1",
-    from: Micros(i64::MIN),
-    daily: Decimal::from_parts(30, 0, 0, false, 0),
-    weekly: Decimal::from_parts(100, 0, 0, false, 0),
-    monthly: Decimal::from_parts(300, 0, 0, false, 0),
-    over: OverBudget::Partial,
-}];
-
 impl Policy {
-    /// The version in force at an acceptance.
-    #[must_use]
-    pub fn in_force(accepted_at: Micros) -> &'static Policy {
-        POLICIES.iter().rev().find(|policy| policy.from <= accepted_at).unwrap_or(&POLICIES[0])
-    }
-
     /// The budget of a type, B3TR.
     #[must_use]
     pub fn limit(&self, limit_type: LimitType) -> Decimal {

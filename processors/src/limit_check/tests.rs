@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use rust_decimal::Decimal;
@@ -12,8 +13,9 @@ use uuid::Uuid;
 
 use super::books::Books;
 use super::grant::{Budgets, Grant, fold, grant};
-use super::policy::{OverBudget, POLICIES, Period, Policy};
+use super::policy::{OverBudget, Period, Policy};
 use super::state::keys_of;
+use crate::reward_rules::Rulebook;
 
 /// 2026-03-02T00:00:00Z: a Monday, so that its day, week and the day's month begin within two days.
 const MONDAY: i64 = 1_772_409_600_000_000;
@@ -26,9 +28,12 @@ fn dec(text: &str) -> Decimal {
 
 /// The `n`-th reward of one user, accepted at an instant.
 fn reward(n: u128, at: i64, amount: Decimal) -> RewardCalculated {
-    let example = include_str!("../../../schemas/examples/rewards.calculated/normal-basic.json");
-    let mut example: serde_json::Value = serde_json::from_str(example).unwrap();
-    let mut event: RewardCalculated = serde_json::from_value(example["event"].take()).unwrap();
+    static BASIC: LazyLock<RewardCalculated> = LazyLock::new(|| {
+        let example = include_str!("../../../schemas/examples/rewards.calculated/normal-basic.json");
+        let mut example: serde_json::Value = serde_json::from_str(example).unwrap();
+        serde_json::from_value(example["event"].take()).unwrap()
+    });
+    let mut event = BASIC.clone();
     event.header.upload_id = UploadId(Uuid::from_u128(n));
     event.reward_id = RewardId::of(event.header.upload_id);
     event.header.accepted_at = Micros(at);
@@ -36,8 +41,12 @@ fn reward(n: u128, at: i64, amount: Decimal) -> RewardCalculated {
     event
 }
 
+fn policy() -> Policy {
+    Rulebook::first().in_force(Micros(0)).policy.clone()
+}
+
 fn granted(event: &RewardCalculated, budgets: &mut Budgets) -> Grant {
-    grant(event, budgets, &POLICIES[0], Micros(7)).unwrap()
+    grant(event, budgets, &policy(), Micros(7)).unwrap()
 }
 
 #[test]
@@ -93,7 +102,7 @@ fn a_reward_over_the_day_is_cut_to_what_is_left_and_the_next_gets_nothing_until_
 
 #[test]
 fn where_the_policy_says_so_a_reward_is_granted_whole_or_not_at_all() {
-    let policy = Policy { over: OverBudget::Nothing, ..POLICIES[0].clone() };
+    let policy = Policy { over: OverBudget::Nothing, ..policy() };
     let mut budgets = Budgets::new();
     let first = grant(&reward(1, MONDAY, dec("28")), &mut budgets, &policy, Micros(0)).unwrap();
     let second = grant(&reward(2, MONDAY, dec("2.00000001")), &mut budgets, &policy, Micros(0)).unwrap();
@@ -130,7 +139,7 @@ fn the_newest_period_is_active_and_a_late_older_one_is_charged_but_never_active(
 fn a_budget_that_was_lowered_below_what_is_charged_grants_nothing_and_stays_consistent() {
     let mut budgets = Budgets::new();
     granted(&reward(1, MONDAY, dec("20")), &mut budgets);
-    let lower = Policy { daily: dec("10"), ..POLICIES[0].clone() };
+    let lower = Policy { daily: dec("10"), ..policy() };
     let none = grant(&reward(2, MONDAY, dec("1")), &mut budgets, &lower, Micros(0)).unwrap();
     assert_eq!((none.amount, none.remaining), (dec("0"), dec("0")));
     assert_eq!(none.charges[0].limit_amount, dec("20"));
@@ -141,17 +150,9 @@ fn what_is_no_amount_is_no_grant() {
     let mut budgets = Budgets::new();
     for amount in ["0", "-1", "10000000000"] {
         let event = reward(1, MONDAY, dec(amount));
-        assert_eq!(grant(&event, &mut budgets, &POLICIES[0], Micros(0)), None, "{amount}");
+        assert_eq!(grant(&event, &mut budgets, &policy(), Micros(0)), None, "{amount}");
     }
     assert!(budgets.is_empty());
-}
-
-#[test]
-fn the_policies_are_unique_and_in_order_and_each_holds_from_its_instant() {
-    for pair in POLICIES.windows(2) {
-        assert!(pair[0].from < pair[1].from && pair[0].version != pair[1].version);
-    }
-    assert!(POLICIES.iter().all(|policy| Policy::in_force(policy.from) == policy));
 }
 
 /// Rewards of one user over five weeks, in any order of acceptance: 1e-9 steps, so that the grid is seen.
@@ -165,7 +166,7 @@ fn rewards() -> impl Strategy<Value = Vec<RewardCalculated>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::properties::tried(384))]
 
     #[test]
     fn on_every_prefix_no_budget_is_exceeded_and_each_holds_the_sum_of_its_charges(rewards in rewards()) {
@@ -182,7 +183,7 @@ proptest! {
             }
             for ((_, limit_type, start), budget) in &budgets {
                 prop_assert_eq!(budget.current, charged[&(*limit_type, *start)]);
-                prop_assert!(budget.current <= POLICIES[0].limit(*limit_type));
+                prop_assert!(budget.current <= policy().limit(*limit_type));
             }
             for limit_type in LimitType::ALL {
                 let newest = budgets.keys().filter(|(_, of, _)| *of == limit_type).max();
@@ -203,7 +204,7 @@ proptest! {
     ) {
         let sum = |rewards: &[RewardCalculated]| -> Decimal { fold(rewards).values().map(|grant| grant.amount).sum() };
         let calculated: Decimal = given.iter().map(RewardCalculated::total).sum();
-        prop_assert_eq!(sum(&given), calculated.min(POLICIES[0].daily));
+        prop_assert_eq!(sum(&given), calculated.min(policy().daily));
         prop_assert_eq!(sum(&given), sum(&shuffled));
     }
 
@@ -213,7 +214,7 @@ proptest! {
     ) {
         let twice: Vec<_> = rewards.iter().chain(&rewards).cloned().collect();
         prop_assert_eq!(fold(&twice), fold(&rewards));
-        let _ = grant(&reward(1, at, Decimal::new(mantissa, scale)), &mut Budgets::new(), &POLICIES[0], Micros(0));
+        let _ = grant(&reward(1, at, Decimal::new(mantissa, scale)), &mut Budgets::new(), &policy(), Micros(0));
     }
 }
 
@@ -260,7 +261,7 @@ fn a_cancellation_before_its_grant_is_kept_and_the_grant_refunded_at_once() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::properties::tried(384))]
 
     /// Each reward is granted and perhaps cancelled, in any order, and every record comes as often as it likes: the engine drops what has
     /// had its effect.

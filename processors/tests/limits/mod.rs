@@ -117,7 +117,7 @@ impl Database {
     }
 }
 
-fn granted(sent: &[StoredRecord]) -> Vec<RewardGranted> {
+pub fn granted(sent: &[StoredRecord]) -> Vec<RewardGranted> {
     sent.iter()
         .map(|record| {
             assert_eq!(record.topic, "rewards.granted");

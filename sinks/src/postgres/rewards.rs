@@ -27,7 +27,13 @@ pub(super) fn calculated(event: &RewardCalculated) -> Result<Rows, BadValue> {
         .parts
         .iter()
         .map(|part| {
-            json!({"name": part.name.label(), "kind": part.kind.label(), "factor": part.factor, "amount": part.amount})
+            let mut shown = json!({
+                "name": part.name.label(), "kind": part.kind.label(), "factor": part.factor, "amount": part.amount,
+            });
+            if let Some(label) = &part.label {
+                shown["label"] = json!(label);
+            }
+            shown
         })
         .collect();
     let distance = fit.mileage("rewards.distance_traveled", Some(event.distance_km))?.unwrap_or_default();
