@@ -96,6 +96,8 @@ fn the_readings_around_a_late_photo_stand_in_the_evidence() {
 }
 
 proptest! {
+    #![proptest_config(crate::properties::tried(2_048))]
+
     // Verdicts depend on what is decided when; what is paid for the vehicle, in any order, is its newest less its first verified reading,
     // and no lateness is fraud.
     #[test]

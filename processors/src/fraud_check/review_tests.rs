@@ -116,6 +116,8 @@ prop_compose! {
 }
 
 proptest! {
+    #![proptest_config(crate::properties::tried(1_536))]
+
     #[test]
     fn with_what_people_decide_a_vehicle_is_still_paid_for_newest_minus_first_verified_reading_and_no_more(
         uploads in proptest::collection::vec(upload_or_review(), 1..40),

@@ -1,5 +1,7 @@
 //! Every reason by a table, and what must hold for any input.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use rust_decimal::Decimal;
 use schemas::events::{Candidate, Fault, FirstHolder, LookAlike, OdometerRead, PixelHolder, Unit, Verdict};
@@ -20,9 +22,13 @@ fn dec(text: &str) -> Decimal {
 
 /// 50,310 km, sure, claimed and taken ten minutes before.
 fn good() -> OdometerRead {
-    let example = include_str!("../../../schemas/examples/uploads.readings/normal-km.json");
-    let mut example: serde_json::Value = serde_json::from_str(example).unwrap();
-    serde_json::from_value(example["event"].take()).unwrap()
+    // Histories are made of thousands of these.
+    static GOOD: LazyLock<OdometerRead> = LazyLock::new(|| {
+        let example = include_str!("../../../schemas/examples/uploads.readings/normal-km.json");
+        let mut example: serde_json::Value = serde_json::from_str(example).unwrap();
+        serde_json::from_value(example["event"].take()).unwrap()
+    });
+    GOOD.clone()
 }
 
 fn reads(event: &mut OdometerRead, candidates: &[(&str, Option<Unit>, &str)]) {
@@ -369,6 +375,8 @@ prop_compose! {
 }
 
 proptest! {
+    #![proptest_config(crate::properties::tried(1_536))]
+
     #[test]
     fn what_a_vehicle_is_paid_for_never_exceeds_newest_minus_first_verified_reading(
         uploads in proptest::collection::vec(upload(), 1..40),

@@ -101,6 +101,8 @@ fn the_unit_is_the_photos_then_the_one_that_the_vehicles_photos_have_shown_then_
 }
 
 proptest! {
+    #![proptest_config(crate::properties::tried(1_536))]
+
     #[test]
     fn what_drivers_claim_never_moves_what_is_paid(
         uploads in proptest::collection::vec(super::upload(), 1..40),
