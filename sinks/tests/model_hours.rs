@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use runtime::{Envelope, Sink as _};
 use schemas::codec;
 use schemas::events::{ActivityLogged, AttemptOutcome, Event as _, ReadingAttempt};
-use schemas::ids::natural;
+use schemas::ids::{Micros, natural};
 use serde_json::{Value, json};
 use sinks::analytics::{AnalyticsEvent, AnalyticsSink};
 
 use crate::analytics_stories::{HOUR, story};
-use crate::services::{attempt, performance, read};
+use crate::services::{attempt, performance, read, reviewed};
 use crate::support::{Schema, envelopes};
 
 const SCHEMA: u32 = 5;
@@ -180,6 +180,45 @@ async fn a_document_reports_speed_of_answers_use_of_the_machine_and_shares_of_er
         },
     });
     assert_eq!(serde_json::from_str::<Value>(&other.document).unwrap(), expected);
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn what_people_have_seen_is_in_the_document_of_the_hour_in_which_they_have_looked() {
+    let schema = Schema::new().await;
+    let at = |quarters: i64| {
+        let AnalyticsEvent::Read(event) = upload(1, quarters, Vec::new()) else { panic!("a reading") };
+        event.header.accepted_at
+    };
+    let seen = |n: i64, km: i64, decided_at: Micros| {
+        let of = story(u128::try_from(n).unwrap(), n, -(n - 1) * 24 * HOUR, ("petrol", "basic", "DE"));
+        reviewed(&of, OWN, km, decided_at)
+    };
+    let events = vec![
+        upload(1, 0, success(100)),
+        upload(2, 1, success(100)),
+        // Three were looked at in the second hour, in which nothing was tried, and one of them twice by a redelivery.
+        seen(1, 50_310, at(5)),
+        seen(2, 50_370, at(5)),
+        seen(3, 50_310, at(6)),
+        seen(3, 50_310, at(6)),
+        upload(4, 16, success(100)),
+    ];
+    write(&schema, 0, events).await;
+    let found: Vec<Value> =
+        logged(&schema).await.iter().map(|record| serde_json::from_str(&record.document).unwrap()).collect();
+    let of = |hour: usize| found[2 * hour].clone();
+    assert_eq!(found.len(), 4, "two models in two hours: {found:?}");
+    let none = json!({"labelled": 0, "precision": null, "recall": null, "f1": null});
+    assert_eq!((&of(0)["sample_size"], &of(0)["accuracy_metrics"]), (&json!(2), &none));
+    let share = 2.0 / 3.0;
+    let labelled = json!({"labelled": 3, "precision": share, "recall": share, "f1": share});
+    assert_eq!((&of(1)["sample_size"], &of(1)["accuracy_metrics"]), (&json!(0), &labelled));
+    assert_eq!(of(1)["error_rates"]["wrong_value"], json!(1.0 / 3.0));
+    assert_eq!(of(1)["error_rates"]["timeout"], Value::Null, "nothing was tried");
+    let left: i64 =
+        sqlx::query_scalar("select count(*) from model_labels").fetch_one(&schema.pool).await.unwrap();
+    assert_eq!(left, 0, "the labels of a closed hour are gone");
     schema.drop().await;
 }
 

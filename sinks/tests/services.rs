@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use runtime::{Sink as _, SinkError};
 use rust_decimal::{Decimal, RoundingStrategy};
-use schemas::events::{AttemptOutcome, ReadingAttempt};
-use schemas::ids::natural;
+use schemas::events::{AttemptOutcome, ReadingAttempt, Review};
+use schemas::ids::{Micros, UserId, natural};
 use serde_json::{Value, json};
 use sinks::analytics::{AnalyticsEvent, AnalyticsSink};
 use sinks::postgres::UploadEvent;
@@ -56,6 +56,27 @@ pub fn tries(n: i64) -> Vec<ReadingAttempt> {
 pub fn read(story: &Story, attempts: Vec<ReadingAttempt>) -> AnalyticsEvent {
     let UploadEvent::Read(mut event) = story.read() else { panic!("a reading") };
     event.reading.as_mut().unwrap().attempts = attempts;
+    AnalyticsEvent::Read(event)
+}
+
+/// What comes of a review: the upload's record again, without its tries, of which a service had read 50,310 km and a person has seen `seen`.
+pub fn reviewed(story: &Story, service: &str, seen: i64, decided_at: Micros) -> AnalyticsEvent {
+    let AnalyticsEvent::Read(mut event) = read(story, Vec::new()) else { panic!("a reading") };
+    event.header.event_id = schemas::ids::derived(event.header.event_id, "review", 0);
+    event.header.occurred_at = decided_at;
+    let reading = event.reading.as_mut().unwrap();
+    reading.service = service.into();
+    reading.reader_version = "a_det@01234567,a_rec@89abcdef".into();
+    let best = reading.best.as_mut().unwrap();
+    (best.value, best.unit) = (50_310.into(), None);
+    event.review = Some(Review {
+        reviewer_id: UserId(natural("a reviewer")),
+        decided_at,
+        mileage: Some(seen.into()),
+        unit: None,
+        reason: None,
+        notes: None,
+    });
     AnalyticsEvent::Read(event)
 }
 
@@ -150,6 +171,35 @@ async fn speed_is_of_answers_cost_and_availability_are_of_every_try() {
         row("speed", "500.5000", 2, "ms"),
     ];
     assert_eq!(day, expected);
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn a_service_is_as_accurate_as_the_people_who_look_at_its_photos_say_once_each_on_the_day_of_acceptance()
+ {
+    let schema = Schema::new().await;
+    let later = Micros(upload(1, 0).header.accepted_at.0 + 9 * 24 * 3_600_000_000);
+    let (google, own) = ("Google Vision", "Milestream Embedded");
+    let events = [
+        read(&upload(1, 0), vec![attempt(google, AttemptOutcome::Success, 400, 1_500)]),
+        reviewed(&upload(1, 0), google, 50_310, later),
+        reviewed(&upload(2, 1), google, 50_370, later),
+        reviewed(&upload(3, 2), google, 50_310, later),
+        reviewed(&upload(4, 30), own, 50_310, later),
+    ];
+    write(&schema, events.clone()).await;
+    write(&schema, events).await;
+    let days: Vec<(String, String, i32, String, String)> = sqlx::query_as(
+        "select service_name, metric_value::text, sample_size, metric_unit, to_char(period_start at time zone 'UTC', 'MM-DD')
+         from ai_performance_metrics where time_period = 'day' and metric_type = 'accuracy' order by service_name",
+    )
+    .fetch_all(&schema.pool)
+    .await
+    .unwrap();
+    let row = |service: &str, value: &str, samples, day: &str| {
+        (service.to_owned(), value.to_owned(), samples, "ratio".to_owned(), day.to_owned())
+    };
+    assert_eq!(days, [row(google, "0.6666", 3, "01-02"), row(own, "1.0000", 1, "01-03")]);
     schema.drop().await;
 }
 

@@ -19,8 +19,7 @@
 //! Not built: distinct counts (`active_users`, `active_vehicles`, `retention`), quantiles (durations, `granted_to_paid`), `streak_weeks`,
 //! `new_users` and `sessions_started`, `rewards_claimed` and `payouts_failed`, `sustainability_score`, `stage_duration`, `dead_letters`,
 //! `reading_confidence` and `reading_cost`, the cut by provider; refusing what is too late or from the future, closing windows,
-//! and with them `analytics_processing_logs`, which need a producer; removing old windows; a service's
-//! `accuracy`, see [`services`].
+//! and with them `analytics_processing_logs`, which need a producer; removing old windows.
 
 pub mod co2;
 mod config;
@@ -29,6 +28,7 @@ pub mod counts;
 pub mod entities;
 mod event;
 pub mod exact;
+mod labels;
 pub mod metrics;
 mod model_hours;
 mod service;

@@ -4,7 +4,7 @@
 //! is six hours behind the newest counts as idle. Nothing but records moves this clock: the last hours before a pause close with
 //! the next upload. The tries of an open hour are kept, so that its quantile is exact; closing it puts its documents into the
 //! outbox and deletes them, in one transaction. What comes later for a closed hour is counted in `ai_performance_metrics` alone:
-//! a document is not written again. A rebuild does not take part in this: the documents of closed hours are written.
+//! a document is not written again. What a person has seen on a photo is a label of the models that had read it, in the hour of the review. A rebuild does not take part in this: the documents of closed hours are written.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +19,7 @@ use sqlx::{FromRow, PgConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
 use super::event::AnalyticsEvent;
+use super::labels::{Label, label};
 use super::services;
 use super::windows::{Period, Window};
 
@@ -33,12 +34,13 @@ pub(super) async fn fold(
     activity_schema: u32,
 ) -> sqlx::Result<()> {
     let mut newest: BTreeMap<i32, DateTime<Utc>> = BTreeMap::new();
-    let mut all = Vec::new();
+    let (mut all, mut labels) = (Vec::new(), Vec::new());
     for record in batch {
         let AnalyticsEvent::Read(event) = &record.payload else { continue };
         let at = event.header.accepted_at.to_utc();
         newest.entry(record.position.partition).and_modify(|kept| *kept = at.max(*kept)).or_insert(at);
         all.extend(tries(event));
+        labels.extend(labelled(event));
     }
     if newest.is_empty() {
         return Ok(());
@@ -46,7 +48,9 @@ pub(super) async fn fold(
     let closed: DateTime<Utc> =
         query_scalar("select upto from model_hours_closed for update").fetch_one(&mut *tx).await?;
     all.retain(|kept| kept.hour >= closed);
+    labels.retain(|kept| kept.hour >= closed);
     keep(tx, &all).await?;
+    keep_labels(tx, &labels).await?;
     match over(tx, &newest).await? {
         Some(over) if over > closed => close(tx, over, activity_schema).await,
         _ => Ok(()),
@@ -80,6 +84,48 @@ fn tries(event: &OdometerRead) -> Vec<Try<'_>> {
         }
     }
     all
+}
+
+/// What a review says of one of the reader's models.
+struct Labelled<'a> {
+    event_id: Uuid,
+    model: &'a str,
+    version: &'a str,
+    hour: DateTime<Utc>,
+    label: Label,
+}
+
+/// The labels of every model that took part in what was read, in the hour in which a person has decided.
+fn labelled(event: &OdometerRead) -> Vec<Labelled<'_>> {
+    let decided = event.review.as_ref().and_then(|review| hour_of(review.decided_at.to_utc()));
+    let (Some(hour), Some(label), Some(reading)) = (decided, label(event), event.reading.as_ref()) else {
+        return Vec::new();
+    };
+    let named = reading.reader_version.split(',');
+    let models = named.map(|named| named.split_once('@').unwrap_or((named, "")));
+    models
+        .map(|(model, version)| Labelled { event_id: event.header.event_id.0, model, version, hour, label })
+        .collect()
+}
+
+async fn keep_labels(tx: &mut PgConnection, labels: &[Labelled<'_>]) -> sqlx::Result<()> {
+    if labels.is_empty() {
+        return Ok(());
+    }
+    query(
+        "insert into model_labels (event_id, model_name, model_version, hour, was_read, was_right)
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::bool[], $6::bool[])
+         on conflict do nothing",
+    )
+    .bind(labels.iter().map(|kept| kept.event_id).collect::<Vec<_>>())
+    .bind(labels.iter().map(|kept| kept.model).collect::<Vec<_>>())
+    .bind(labels.iter().map(|kept| kept.version).collect::<Vec<_>>())
+    .bind(labels.iter().map(|kept| kept.hour).collect::<Vec<_>>())
+    .bind(labels.iter().map(|kept| kept.label.was_read).collect::<Vec<_>>())
+    .bind(labels.iter().map(|kept| kept.label.was_right).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 const KEEP: &str = "
@@ -141,13 +187,17 @@ struct Hour {
     p95_ms: Option<i32>,
     cpu_ms: Option<f64>,
     rss_mb: Option<i32>,
-    no_reading: f64,
-    timeout: f64,
-    low_confidence: f64,
-    several_readings: f64,
+    no_reading: Option<f64>,
+    timeout: Option<f64>,
+    low_confidence: Option<f64>,
+    several_readings: Option<f64>,
+    labelled: i64,
+    were_read: i64,
+    were_right: i64,
 }
 
 const HOURS: &str = "
+with tried as (
 select model_name, model_version, hour, count(*) as tries,
     (avg(processing_time_ms) filter (where answered))::float8 as mean_ms,
     percentile_disc(0.95) within group (order by processing_time_ms) filter (where answered) as p95_ms,
@@ -157,21 +207,41 @@ select model_name, model_version, hour, count(*) as tries,
     avg(several_readings::int)::float8 as several_readings
 from (select *, outcome in ('success', 'no_reading', 'low_confidence') as answered from model_tries where hour < $1) as t
 group by model_name, model_version, hour
+), labels as (
+    select model_name, model_version, hour, count(*) as labelled, count(*) filter (where was_read) as were_read,
+        count(*) filter (where was_right) as were_right
+    from model_labels where hour < $1
+    group by model_name, model_version, hour
+)
+select model_name, model_version, hour, coalesce(tries, 0) as tries, mean_ms, p95_ms, cpu_ms, rss_mb, no_reading, timeout,
+    low_confidence, several_readings, coalesce(labelled, 0) as labelled, coalesce(were_read, 0) as were_read,
+    coalesce(were_right, 0) as were_right
+from tried full join labels using (model_name, model_version, hour)
 order by hour, model_name, model_version";
 
+/// A share; none of nothing.
+#[allow(clippy::cast_precision_loss, reason = "counts of an hour are far below 2^52")]
+fn share(part: i64, of: i64) -> Option<f64> {
+    (of > 0).then(|| part as f64 / of as f64)
+}
+
 impl Hour {
-    /// Labels are reviews, which nothing reports yet: what is measured against them is null.
+    /// Labels are reviews: what is measured against none is null.
     fn document(&self) -> ModelPerformanceLog {
+        let precision = share(self.were_right, self.were_read);
+        let recall = share(self.were_right, self.labelled);
+        let f1 = precision.zip(recall).filter(|(p, r)| p + r > 0.0).map(|(p, r)| 2.0 * p * r / (p + r));
         let per_second = self.mean_ms.filter(|mean| *mean > 0.0).map(|mean| 1_000.0 / mean);
         ModelPerformanceLog {
             model_name: self.model_name.clone(),
             model_version: self.model_version.clone(),
-            accuracy_metrics: json!({"labelled": 0, "precision": null, "recall": null, "f1": null}),
+            accuracy_metrics: json!({"labelled": self.labelled, "precision": precision, "recall": recall, "f1": f1}),
             speed_metrics: json!({"mean_ms": self.mean_ms, "p95_ms": self.p95_ms, "images_per_s": per_second}),
             resource_usage: json!({"cpu_ms_per_image": self.cpu_ms, "rss_mb_max": self.rss_mb, "gpu": 0}),
             error_rates: json!({
                 "no_reading": self.no_reading, "timeout": self.timeout, "low_confidence": self.low_confidence,
-                "several_readings": self.several_readings, "wrong_value": null,
+                "several_readings": self.several_readings,
+                "wrong_value": share(self.were_read - self.were_right, self.labelled),
             }),
             sample_size: self.tries,
         }
@@ -202,6 +272,7 @@ async fn close(tx: &mut PgConnection, over: DateTime<Utc>, activity_schema: u32)
     }
     rows.insert(tx).await?;
     query("delete from model_tries where hour < $1").bind(over).execute(&mut *tx).await?;
+    query("delete from model_labels where hour < $1").bind(over).execute(&mut *tx).await?;
     services::forget_hours(tx, over).await?;
     query("update model_hours_closed set upto = $1").bind(over).execute(tx).await?;
     Ok(())

@@ -1,7 +1,5 @@
-//! How reading services perform: `ai_performance_metrics`, from the tries that readings list, at the acceptance of their upload.
-//!
-//! `accuracy` is not here: whether a reading was right is known from a review, and nothing reports reviews yet. That an upload was
-//! verified is no such label: it follows from the reading itself.
+//! How reading services perform: `ai_performance_metrics`, from the tries that readings list and from what people have seen on their photos,
+//! at the acceptance of their upload. That an upload was verified by a rule is no label: it follows from the reading itself.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +11,7 @@ use sqlx::{PgConnection, query};
 
 use super::count::BadCount;
 use super::exact::Exact;
+use super::labels::label;
 use super::sums::{OutOfCalendar, Sum};
 use super::windows::{Period, Window};
 use crate::database::Table;
@@ -29,6 +28,8 @@ pub enum Performance {
     Cost,
     /// Share of tries in which the service did its work.
     Availability,
+    /// Share of reviewed readings that were right.
+    Accuracy,
 }
 
 impl Performance {
@@ -39,6 +40,7 @@ impl Performance {
             Self::Speed => "speed",
             Self::Cost => "cost",
             Self::Availability => "availability",
+            Self::Accuracy => "accuracy",
         }
     }
 
@@ -48,12 +50,12 @@ impl Performance {
         match self {
             Self::Speed => "ms",
             Self::Cost => "usd_per_request",
-            Self::Availability => "ratio",
+            Self::Availability | Self::Accuracy => "ratio",
         }
     }
 }
 
-/// What a try adds to one number of its service.
+/// What a try or a review adds to one number of its service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceCount {
     /// The service.
@@ -73,7 +75,20 @@ pub struct ServiceCount {
 pub fn performance(event: &OdometerRead) -> Result<Vec<ServiceCount>, BadCount> {
     let attempts = event.reading.iter().flat_map(|reading| &reading.attempts);
     let counts: Result<Vec<_>, _> = attempts.map(|attempt| counts(event, attempt)).collect();
-    Ok(counts?.concat())
+    let mut counts = counts?.concat();
+    counts.extend(accuracy(event));
+    Ok(counts)
+}
+
+/// One sample where a person has seen what a service had read.
+fn accuracy(event: &OdometerRead) -> Option<ServiceCount> {
+    let (label, reading) = (label(event).filter(|label| label.was_read)?, event.reading.as_ref()?);
+    Some(ServiceCount {
+        service: reading.service.clone(),
+        metric: Performance::Accuracy,
+        at: event.header.accepted_at.to_utc(),
+        value: if label.was_right { Exact::ONE } else { Exact::ZERO },
+    })
 }
 
 fn counts(event: &OdometerRead, attempt: &ReadingAttempt) -> Result<Vec<ServiceCount>, BadCount> {
