@@ -27,6 +27,8 @@ pub struct Policy {
     pub monthly: Decimal,
     /// What happens over budget.
     pub over: OverBudget,
+    /// B3TR that all users together are paid at most, checked when a payment is signed.
+    pub pools: Vec<(LimitType, Decimal)>,
 }
 
 impl Policy {

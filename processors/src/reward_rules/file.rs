@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Range;
 
 use rust_decimal::Decimal;
+use schemas::events::LimitType;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -69,6 +70,9 @@ struct BudgetsTable {
     weekly: Spanned<String>,
     monthly: Spanned<String>,
     over: Spanned<String>,
+    pool_daily: Option<Spanned<String>>,
+    pool_weekly: Option<Spanned<String>>,
+    pool_monthly: Option<Spanned<String>>,
 }
 
 /// What is found while a file is read.
@@ -209,7 +213,21 @@ fn budgets(version: &str, table: &Spanned<BudgetsTable>, faults: &mut Faults<'_>
             OverBudget::Nothing
         }
     };
-    Policy { version: version.to_owned(), daily, weekly, monthly, over }
+    let pools = pools(budgets, faults);
+    Policy { version: version.to_owned(), daily, weekly, monthly, over, pools }
+}
+
+/// What all users together are paid, where the file says so.
+fn pools(budgets: &BudgetsTable, faults: &mut Faults<'_>) -> Vec<(LimitType, Decimal)> {
+    let written = [
+        ("pool_daily", LimitType::Daily, budgets.pool_daily.as_ref()),
+        ("pool_weekly", LimitType::Weekly, budgets.pool_weekly.as_ref()),
+        ("pool_monthly", LimitType::Monthly, budgets.pool_monthly.as_ref()),
+    ];
+    written
+        .into_iter()
+        .filter_map(|(name, limit_type, written)| Some((limit_type, faults.amount(name, written?))))
+        .collect()
 }
 
 /// What [`FIRST`](super::FIRST) says, as code: nothing can go wrong with it.
@@ -243,6 +261,7 @@ pub(super) fn first() -> RewardRules {
             weekly: Decimal::from(100),
             monthly: Decimal::from(300),
             over: OverBudget::Partial,
+            pools: Vec::new(),
         },
     }
 }

@@ -11,7 +11,7 @@ mod tests;
 use schemas::ids::Micros;
 
 pub use self::file::{Fault, parse};
-pub use self::source::RuleSource;
+pub use self::source::{RuleSource, pools_at};
 use crate::limit_check::policy::Policy;
 use crate::reward_calculation::tariff::Tariff;
 

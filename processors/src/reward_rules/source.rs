@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use runtime::StageError;
+use rust_decimal::Decimal;
+use schemas::events::LimitType;
 use schemas::ids::Micros;
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::{Rulebook, parse};
+use super::{RewardRules, Rulebook, parse};
 
 /// Age of a copy that still decides.
 pub const FRESH: Duration = Duration::from_secs(10);
@@ -115,11 +117,43 @@ async fn read(connection: &mut PgConnection) -> Result<Rulebook, StageError> {
             .await?;
     let mut later = Vec::with_capacity(rows.len());
     for (version, from, document) in rows {
-        let rules = parse(&document).map_err(|faults| {
-            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            StageError::new("reward_rules", format!("version {version}: {}", faults.join("; ")))
-        })?;
+        let rules = read_version(&version, &document)
+            .map_err(|error| StageError::new("reward_rules", error.to_string()))?;
         later.push((Micros::from(from), rules));
     }
     Ok(Rulebook::with(later))
+}
+
+/// A version that this release cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error("version {version}: {faults}")]
+struct Unreadable {
+    version: String,
+    faults: String,
+}
+
+fn read_version(version: &str, document: &str) -> Result<RewardRules, Unreadable> {
+    parse(document).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Unreadable { version: version.to_owned(), faults: faults.join("; ") }
+    })
+}
+
+/// What all users together are paid at most by the version in force at an instant, straight from the tables.
+///
+/// # Errors
+/// Postgres', and where this release cannot read the version.
+pub async fn pools_at(
+    connection: &mut PgConnection,
+    at: DateTime<Utc>,
+) -> sqlx::Result<Vec<(LimitType, Decimal)>> {
+    let found: Option<(String, String)> = sqlx::query_as(
+        "select version, document from reward_rules where in_force_from <= $1 order by in_force_from desc limit 1",
+    )
+    .bind(at)
+    .fetch_optional(connection)
+    .await?;
+    let Some((version, document)) = found else { return Ok(Vec::new()) };
+    let rules = read_version(&version, &document).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    Ok(rules.policy.pools)
 }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use rust_decimal::Decimal;
+use schemas::events::LimitType;
 use schemas::ids::Micros;
 
 use super::*;
@@ -40,6 +41,8 @@ fn the_sample_has_every_kind_of_bonus() {
     assert!(facts.contains(&&Fact::FirstOfWeek) && facts.contains(&&Fact::Streak { weeks: 4 }), "{facts:?}");
     assert!(facts.iter().any(|fact| matches!(fact, Fact::Campaign { kinds, .. } if kinds == &["electric"])));
     assert_eq!(rules.policy.version, rules.version());
+    let pools = [(LimitType::Weekly, 20_000.into()), (LimitType::Monthly, 60_000.into())];
+    assert_eq!(rules.policy.pools, pools);
 }
 
 #[test]
@@ -72,6 +75,7 @@ fn what_is_wrong_in_a_file_is_refused_with_its_line() {
     assert!(fault("until = \"2026-06-01", "until = \"2026-02-01").contains("the window names nothing"));
     assert!(fault("over = \"partial\"", "over = \"sometimes\"").contains("neither"));
     assert!(fault("weekly = \"100\"", "weekly = \"10\"").contains("below daily"));
+    assert_eq!(fault("pool_weekly = \"", "pool_weekly = \"-"), "pool_weekly -20000 is negative");
     assert!(fault("version = \"", "version = \"A ").contains("has other than"));
 }
 

@@ -3,6 +3,7 @@
 use chain::node::Revision;
 use chain::signing::testing::{Mood, SigningServer};
 use chain::signing::{AwsCredentials, FeeSponsor, KmsKey, KmsSigner, RemoteSigner, SignerLimits};
+use processors::reward_rules::FIRST;
 
 use super::ends::Scripted;
 use super::*;
@@ -221,6 +222,42 @@ async fn planning_keeps_within_the_ceilings_so_that_nothing_is_refused() {
     assert_eq!(receivers, [wallet(0x11), wallet(0x12), wallet(0x13)]);
     assert_eq!(scripted.world.metrics.payout_obstacle.with_label_values(&["policy"]).get(), 0);
     signing.abort();
+    scripted.world.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_all_drivers_are_paid_stays_within_the_pool_of_the_rules_in_force_and_the_rest_waits() {
+    let scripted = Scripted::new(1).await;
+    let rules = FIRST.replace("over = ", "pool_weekly = \"9\"\nover = ").replace("\"1\"", "\"2\"");
+    // In force since long ago, as only a row of its own can be: the command takes instants ahead.
+    scripted
+        .world
+        .run(
+            "insert into reward_rules (version, in_force_from, document, applied_at)
+             values ('2', '2020-01-01T00:00:00Z', $1, '2019-12-31T00:00:00Z')",
+            &rules,
+        )
+        .await;
+    let above = scripted.world.grant(10, wallet(0x10)).await;
+    let first = scripted.world.grant(5, wallet(0x11)).await;
+    let rest = scripted.world.grant(6, wallet(0x12)).await;
+    let second = scripted.world.grant(4, wallet(0x13)).await;
+    let signing = scripted.world.submitter(SOLO_KEYS[1], "only");
+    scripted.until_state(above, "quarantined").await;
+    let obstacle = || scripted.world.metrics.payout_obstacle.with_label_values(&["pool"]).get();
+    let until = Instant::now() + LIMIT;
+    while obstacle() != 1 {
+        assert!(Instant::now() < until, "the pool is not reached");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    signing.abort();
+    for paid in [first, second] {
+        assert!(!["ready", "quarantined"].contains(&scripted.world.state(paid).await.0.as_str()));
+    }
+    assert_eq!(scripted.world.state(rest).await.0, "ready");
+    let mut receivers = scripted.waiting_receivers();
+    receivers.sort_unstable_by_key(|receiver| receiver.0);
+    assert_eq!(receivers, [wallet(0x11), wallet(0x13)]);
     scripted.world.database.drop().await;
 }
 

@@ -9,7 +9,7 @@ use super::lease::Lease;
 use super::obstacle::Obstacle;
 use super::preflight::Preflight;
 use super::settle::batch_size;
-use super::{RoundError, Settings, Submitter, sign};
+use super::{RoundError, Settings, Submitter, pool, sign};
 use crate::chain_submission::ledger::rows::Payout;
 use crate::chain_submission::ledger::transition::wei;
 
@@ -27,17 +27,23 @@ impl Submitter {
     ) -> Result<Payable<Payout>, RoundError> {
         let Settings { terms, policy, batch_rewards, .. } = &self.settings;
         // Neither a day nor the policy would ever let it through.
-        let largest = policy.largest_reward(terms.daily_ceiling);
+        let pools = pool::pools(&mut *self.pool.acquire().await?, now).await?;
+        let smallest = pools.iter().map(|pool| pool.ceiling).min();
+        let largest =
+            policy.largest_reward(smallest.map_or(terms.daily_ceiling, |pool| pool.min(terms.daily_ceiling)));
         let above = |payout: &Payout| wei(payout.amount_wei).is_none_or(|amount| amount > largest);
         let (too_large, mut affordable): (Vec<Payout>, Vec<Payout>) = ready.into_iter().partition(above);
         let why = format!(
-            "above_ceiling: it exceeds {largest} wei, the least of chain.daily_ceiling and the ceilings in [signing]; raise that, then release it"
+            "above_ceiling: it exceeds {largest} wei, the least of chain.daily_ceiling, the ceilings in [signing] and the pools of the rules of rewards; raise that, then release it"
         );
         self.quarantine(lease, too_large, &why).await?;
         if affordable.is_empty() {
             return Ok(Vec::new());
         }
-        let left = sign::budget_left(&self.pool, now, terms).await?.min(policy.batch);
+        let tightest = pool::tightest(pools);
+        let pool_left = tightest.map_or(Wei::MAX, |pool| pool.left.unwrap_or_default());
+        let of_day = sign::budget_left(&self.pool, now, terms).await?;
+        let left = of_day.min(pool_left).min(policy.batch);
         let mut sum = Wei::ZERO;
         let splits = affordable.iter().map(|payout| payout.splits);
         affordable.truncate(batch_size(splits, *batch_rewards));
@@ -48,7 +54,8 @@ impl Submitter {
             fits
         });
         if affordable.is_empty() {
-            return Err(Obstacle::DailyCeiling(terms.daily_ceiling).into());
+            let pool = tightest.filter(|_| pool_left < of_day).map(Obstacle::Pool);
+            return Err(pool.unwrap_or(Obstacle::DailyCeiling(terms.daily_ceiling)).into());
         }
         let (payable, gone) = self.receivers(affordable).await?;
         self.quarantine(lease, gone, "invalid_receiver: its wallet is gone, or of another network").await?;

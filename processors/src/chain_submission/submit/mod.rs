@@ -17,6 +17,7 @@ pub mod obstacle;
 pub mod plan;
 mod planner;
 pub mod policy;
+pub mod pool;
 mod predecessors;
 mod preflight;
 pub mod proof;
@@ -228,6 +229,10 @@ impl Submitter {
             Err(RoundError::Plan(PlanError::Ceiling)) => {
                 let obstacle = Obstacle::DailyCeiling(self.settings.terms.daily_ceiling);
                 self.report(memory, Some(&obstacle));
+                OBSTACLE_PAUSE
+            }
+            Err(RoundError::Plan(PlanError::Pool(pool))) => {
+                self.report(memory, Some(&Obstacle::Pool(pool)));
                 OBSTACLE_PAUSE
             }
             Err(RoundError::Plan(error)) => {

@@ -10,6 +10,7 @@ use chain::signing::{Role, SignError, SigningError};
 use chain::{Address, Wei};
 use runtime::StageError;
 
+use super::pool::Pool;
 use crate::chain_submission::network::NetworkError;
 
 /// What stands in the way of every payment.
@@ -168,11 +169,14 @@ pub enum Obstacle {
     /// The day's ceiling is reached.
     #[error("chain.daily_ceiling of {0} wei is reached: the rest is paid after midnight UTC")]
     DailyCeiling(Wei),
+    /// A pool for all is reached.
+    #[error("the {} pool for all of {} wei in the rules of rewards is reached: the rest is paid in the next one", .0.limit_type.label(), .0.ceiling)]
+    Pool(Pool),
 }
 
 impl Obstacle {
     /// Every label.
-    pub const LABELS: [&'static str; 29] = [
+    pub const LABELS: [&'static str; 30] = [
         "configuration",
         "keystore",
         "signer_configuration",
@@ -202,6 +206,7 @@ impl Obstacle {
         "guard",
         "stopped",
         "daily_ceiling",
+        "pool",
     ];
 
     /// Metric label.
@@ -239,6 +244,7 @@ impl Obstacle {
             Self::Guard(_) => "guard",
             Self::Stopped(_) => "stopped",
             Self::DailyCeiling(_) => "daily_ceiling",
+            Self::Pool(_) => "pool",
         }
     }
 }

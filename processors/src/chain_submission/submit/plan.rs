@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::lease::{Lease, LeaseError};
 use super::policy::{Policy, Violation};
+use super::pool::Pool;
 use super::preflight::{Candidate, Preflight};
 use super::terms::Terms;
 use crate::chain_submission::ledger::machine::PayoutEvent;
@@ -51,6 +52,9 @@ pub enum PlanError {
     /// The day's ceiling does not hold the batch.
     #[error("the day's ceiling is reached")]
     Ceiling,
+    /// A pool for all does not hold the batch.
+    #[error("a pool for all is reached")]
+    Pool(Pool),
     /// The batch used more gas when it was tried out than may be asked for.
     #[error(transparent)]
     Gas(#[from] GasTooLarge),

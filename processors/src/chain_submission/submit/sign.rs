@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::lease::Lease;
 use super::plan::{PlanError, unsigned_stage};
 use super::policy::{Policy, Scope, Violation};
+use super::pool;
 use super::terms::Terms;
 use crate::chain_submission::ledger::machine::{self, PayoutEvent, TxEvent, TxState};
 use crate::chain_submission::ledger::outbox::{Outbox, Schemas};
@@ -188,7 +189,7 @@ pub async fn received(
     Ok(known.collect())
 }
 
-/// Charges the day of the signature.
+/// Charges the day of the signature, and with it the pools for all.
 async fn charge(
     tx: &mut PgConnection,
     now: DateTime<Utc>,
@@ -205,9 +206,14 @@ async fn charge(
     .bind(now.date_naive())
     .bind(ceiling)
     .bind(amount)
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
-    if charged.rows_affected() == 1 { Ok(()) } else { Err(PlanError::Ceiling) }
+    if charged.rows_affected() != 1 {
+        return Err(PlanError::Ceiling);
+    }
+    // Whoever charges the same day waits for its row: what is counted here holds until this charge is stored.
+    let overdrawn = pool::pools(tx, now).await?.into_iter().find(|pool| pool.left.is_none());
+    overdrawn.map_or(Ok(()), |pool| Err(PlanError::Pool(pool)))
 }
 
 /// Whether the day's budget holds `amount` wei more.
