@@ -189,6 +189,34 @@ async fn nodes_that_an_operator_sets_are_taken_up_without_a_restart_and_no_nodes
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_app_that_an_operator_corrects_is_looked_for_without_a_restart() {
+    let node = MemoryNode::new();
+    let other = AppId([9; 32]);
+    node.tree.lock().unwrap().calls = Some(other);
+    node.grow(3);
+    let source = MemorySource::new(vec![node.clone()]);
+    let running = start_with(source.clone());
+    running.pass(5).await;
+    let told = || {
+        let steps = running.gateway.0.lock().unwrap().steps.clone();
+        let adopted = steps.iter().filter_map(|step| match step {
+            ChainStep::Adopted(block) => Some(block.transactions.len()),
+            _ => None,
+        });
+        adopted.sum::<usize>()
+    };
+    assert_eq!(told(), 0, "the app of the rows is another one");
+    let mut corrected = settings(vec![node.clone()]);
+    corrected.watching.watched.app = other;
+    source.set(Ok(corrected));
+    running.pass(20).await;
+    node.grow(2);
+    running.pass(5).await;
+    assert_eq!(told(), 2, "the blocks since; those before by an order");
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_chain_that_forks_before_all_that_is_remembered_is_visible_and_nothing_is_posted_of_it() {
     let node = MemoryNode::new();
     node.grow(500);
