@@ -28,7 +28,14 @@ pub enum Kind {
     Object,
     /// An array.
     Array,
+    /// An array of what happened: in each object `at` is an instant, an RFC 3339 text in the event.
+    History,
 }
+
+/// What happened to something so far, the oldest first.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct History(pub Vec<Value>);
 
 /// A Rust type that a field may have.
 trait Field {
@@ -60,6 +67,7 @@ kinds! {
     Decimal => Decimal;
     bool => Boolean;
     Vec<Value> => Array;
+    History => History;
 }
 
 impl Field for f64 {
@@ -223,7 +231,7 @@ log_documents! {
     /// A stage of a transaction's life, with its history so far.
     TransactionMonitoringLog in "transaction_monitoring_logs" for 180 days by [&["tx_hash", "timestamp"]] {
         tx_hash: String, transaction_type: String, monitoring_stage: String, confirmation_blocks: i64,
-        gas_used: Option<i64>, gas_price: Option<Decimal>, block_number: Option<i64>, status_updates: Vec<Value>,
+        gas_used: Option<i64>, gas_price: Option<Decimal>, block_number: Option<i64>, status_updates: History,
     }
     /// A call of a contract.
     ContractInteractionLog in "contract_interaction_logs" for 90 days
@@ -318,7 +326,7 @@ mod tests {
                     Some(Kind::Integer | Kind::Double | Kind::Decimal) => kind == "Number",
                     Some(Kind::Boolean) => kind == "Boolean",
                     Some(Kind::Object) => kind == "Object",
-                    Some(Kind::Array) => kind == "Array",
+                    Some(Kind::Array | Kind::History) => kind == "Array",
                     None => false,
                 };
                 assert!(fits, "{name}.{field} should be {kind}");

@@ -55,6 +55,7 @@ fn sample(collection: &Collection) -> Value {
         Kind::Boolean => json!(true),
         Kind::Object => json!({ "n": 1 }),
         Kind::Array => json!([{ "n": 1 }]),
+        Kind::History => json!([{ "at": "2026-11-28T13:46:00Z" }]),
     };
     collection.fields.iter().map(|(name, kind)| ((*name).to_owned(), value(*kind))).collect()
 }

@@ -73,6 +73,20 @@ impl World {
     }
 }
 
+impl World {
+    /// The documents that were told, in order, each with its collection.
+    pub async fn documents(&self) -> Vec<(String, Value)> {
+        let told = "select payload from outbox where topic = 'activity.logs' order by id";
+        let payloads: Vec<Vec<u8>> = sqlx::query_scalar(told).fetch_all(&self.database.pool).await.unwrap();
+        let decoded = payloads.iter().map(|payload| {
+            let (id, datum) = codec::unframe(payload).unwrap();
+            let event: ActivityLogged = codec::decode(ActivityLogged::schema(), id, datum).unwrap();
+            (event.collection.clone(), serde_json::from_str(&event.document).unwrap())
+        });
+        decoded.collect()
+    }
+}
+
 async fn turn(later: &LaterPool) -> u64 {
     let (node, admin) = (node(), Signer::from_hex(SOLO_KEYS[0]).unwrap());
     let operator = Operator::new(&node, &admin).await.unwrap();
@@ -179,17 +193,7 @@ async fn what_is_asked_of_contracts_and_every_stage_of_a_transaction_is_told_to_
     let signing = world.submitter(SOLO_KEYS[1], "only");
     world.until_paid(&[reward]).await;
     signing.abort();
-    let payloads: Vec<Vec<u8>> =
-        sqlx::query_scalar("select payload from outbox where topic = 'activity.logs' order by id")
-            .fetch_all(&world.database.pool)
-            .await
-            .unwrap();
-    let mut documents: Vec<(String, Value)> = Vec::new();
-    for payload in payloads {
-        let (id, datum) = codec::unframe(&payload).unwrap();
-        let event: ActivityLogged = codec::decode(ActivityLogged::schema(), id, datum).unwrap();
-        documents.push((event.collection.clone(), serde_json::from_str(&event.document).unwrap()));
-    }
+    let documents = world.documents().await;
     let of = |collection: &str| -> Vec<&Value> {
         documents.iter().filter(|(name, _)| name == collection).map(|(_, document)| document).collect()
     };

@@ -4,6 +4,7 @@ use chain::deploy::{Operator, blacklist, report};
 use chain::{Clause, Node};
 use processors::chain_submission::ledger::publish::Publisher;
 use processors::chain_submission::operate::{self, Order};
+use serde_json::json;
 
 use super::ends::Scripted;
 use super::*;
@@ -70,6 +71,24 @@ async fn a_reward_of_a_listed_receiver_waits_by_name_and_is_paid_once_the_list_h
     );
     let withheld = world.metrics.payout_steps.with_label_values(&["withheld"]).get();
     assert_eq!(withheld, 2);
+
+    // What speaks against somebody is told, with the response of the contract; what speaks for the others is not.
+    let documents = world.documents().await;
+    let told: Vec<_> = documents
+        .iter()
+        .filter(|(collection, document)| {
+            collection == "contract_interaction_logs" && document["contract_name"] == "VeBetterPassport"
+        })
+        .map(|(_, document)| {
+            let value = &document["return_value"]["decoded"]["value"];
+            (document["method_name"].clone(), document["parameters"]["user"].clone(), value.clone())
+        })
+        .collect();
+    let expected = [
+        (json!("isBlacklisted"), json!(listed.to_string()), json!(true)),
+        (json!("signaledCounter"), json!(reported.to_string()), json!("2")),
+    ];
+    assert_eq!(told, expected);
 
     // Asked again at an operator's word, it waits on; once it is off the list it is paid.
     world.order(cheater, Order::Retry).await;

@@ -74,7 +74,7 @@ fn bound(collection: &Collection, fields: &mut Map<String, Value>) {
     let mut sizes: Vec<(usize, String)> = fields
         .iter()
         .filter(|(field, value)| {
-            matches!(kind_of(collection, field), Some(Kind::Object | Kind::Array))
+            matches!(kind_of(collection, field), Some(Kind::Object | Kind::Array | Kind::History))
                 && (value.is_object() || value.is_array())
         })
         .map(|(field, value)| (value.to_string().len(), field.clone()))
@@ -109,8 +109,20 @@ fn convert(kind: Kind, value: Value) -> Option<Bson> {
         (Kind::Object, value @ Value::Object(_)) | (Kind::Array, value @ Value::Array(_)) => {
             Some(plain(value))
         }
+        (Kind::History, Value::Array(entries)) => Some(Bson::Array(entries.into_iter().map(dated).collect())),
         _ => None,
     }
+}
+
+/// An entry of a history: its `at` as an instant, where it is one.
+fn dated(entry: Value) -> Bson {
+    let mut entry = plain(entry);
+    if let Bson::Document(fields) = &mut entry
+        && let Some(at) = fields.get_str("at").ok().and_then(|at| DateTime::parse_rfc3339_str(at).ok())
+    {
+        fields.insert("at", at);
+    }
+    entry
 }
 
 /// JSON inside an object as it is: whole numbers as Int64, other numbers as doubles, decimals stay strings.

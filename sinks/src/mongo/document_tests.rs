@@ -38,6 +38,20 @@ fn kinds_of_the_collection_decide_the_types() {
 }
 
 #[test]
+fn what_happened_to_a_transaction_has_its_instants_and_what_is_none_stays_as_it_is() {
+    let history = json!([
+        { "stage": "planned", "at": "2026-11-28T13:46:00.228393Z", "block_number": null, "confirmations": 0 },
+        { "stage": "signed", "at": "soon" },
+    ]);
+    let document = converted("transaction_monitoring_logs", &json!({ "status_updates": history })).unwrap();
+    let updates = document.get_array("status_updates").unwrap();
+    let first = updates[0].as_document().unwrap();
+    assert_eq!(first.get_datetime("at").unwrap().timestamp_millis(), 1_795_873_560_228);
+    assert_eq!((first.get_str("stage").unwrap(), first.get_i64("confirmations").unwrap()), ("planned", 0));
+    assert_eq!(updates[1].as_document().unwrap().get_str("at").unwrap(), "soon");
+}
+
+#[test]
 fn id_time_and_event_come_from_the_event() {
     let document = converted("error_logs", &json!({ "module": "ingest" })).unwrap();
     let id = logs::document_id(EventId(Uuid::from_u128(7)), "error_logs", 0);

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use schemas::events::{ActivityLogged, AttemptState};
 use schemas::ids::{EventId, Micros, natural};
 use schemas::logs::{
-    BlockchainTransactionLog, ContractInteractionLog, GasOptimizationLog, TransactionMonitoringLog,
+    BlockchainTransactionLog, ContractInteractionLog, GasOptimizationLog, History, TransactionMonitoringLog,
 };
 use schemas::payouts::{network_label, transaction_row_id};
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ pub fn of_unsigned(tx_id: &str, stage: &str, history: Vec<Value>, at: DateTime<U
             gas_used: None,
             gas_price: None,
             block_number: None,
-            status_updates: history,
+            status_updates: History(history),
         },
     );
     documents.into_records()
@@ -96,7 +96,7 @@ fn monitoring(attempt: &Attempt, stage: &str) -> TransactionMonitoringLog {
         gas_used: attempt.gas_used,
         gas_price: gas_price(attempt).map(|(_, vtho)| vtho),
         block_number: attempt.block_number,
-        status_updates: attempt.history.0.clone(),
+        status_updates: History(attempt.history.0.clone()),
     }
 }
 
