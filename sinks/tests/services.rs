@@ -59,7 +59,8 @@ pub fn read(story: &Story, attempts: Vec<ReadingAttempt>) -> AnalyticsEvent {
     AnalyticsEvent::Read(event)
 }
 
-/// What comes of a review: the upload's record again, without its tries, of which a service had read 50,310 km and a person has seen `seen`.
+/// What comes of a review: the upload's record again, without its tries, of which a service had read 50,310 km and a person has seen
+/// `seen`.
 pub fn reviewed(story: &Story, service: &str, seen: i64, decided_at: Micros) -> AnalyticsEvent {
     let AnalyticsEvent::Read(mut event) = read(story, Vec::new()) else { panic!("a reading") };
     event.header.event_id = schemas::ids::derived(event.header.event_id, "review", 0);

@@ -101,6 +101,15 @@ await walk(async (person) => {
   await page.shows("hold the phone still");
   await look(page, "photo-turned-down");
 
+  // The driver says why a person should look at it; one of the reviewers sees that.
+  await page.press("Ask for a person to look");
+  await page.type("What should they know? (optional)", "The number is sharp, only the dial is not.");
+  await look(page, "appeal");
+  await page.press("Send", "dialog");
+  await page.shows("A person will look again");
+  await page.shows("You said: The number is sharp");
+  await look(page, "photo-appealed");
+
   // What is no photo is refused before it is sent, whatever its name says.
   await page.press("Photos");
   await page.shows("Choose a photo");

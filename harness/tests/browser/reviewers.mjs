@@ -64,6 +64,13 @@ await walk(async (person, browser) => {
   await rita.open(`${gateway}/`);
   await rita.press("Sign in as Rita, a reviewer");
   await rita.press("Reviews");
+  // What the driver before has appealed: which rule has turned it down, and what the driver says.
+  await rita.until(`!document.getElementById("desk").hidden`, "the photo that was appealed");
+  await rita.shows("The driver appeals. Turned down by the rule blurred");
+  await rita.shows("only the dial is not");
+  await look(rita, "review-appeal");
+  await letter(rita, "r");
+  await rita.key("4", { text: "4", number: 52 });
   await rita.shows("Nothing waits for you");
   await look(rita, "review-nothing");
 

@@ -12,8 +12,8 @@ use crate::http::operation::one_of;
 /// Days after the rejection in which it may be appealed.
 pub(crate) const DAYS: i64 = 14;
 
-/// Columns of [`Appeal`], for a query that joins as [`appeal_joins`] does. What a person decides counts from when the tables show it: rank 3
-/// is a person's verdict, or that nobody has decided in time.
+/// Columns of [`Appeal`], for a query that joins as [`appeal_joins`] does. What a person decides counts from when the tables show it: rank
+/// 3 is a person's verdict, or that nobody has decided in time.
 macro_rules! appeal_columns {
     () => {
         "j.rejected_at, w.appealed_at, w.appeal_text,

@@ -164,8 +164,8 @@ fn sentence(tightest: &Met, calculated: Decimal) -> String {
     )
 }
 
-/// The same grants by the first rules, without partitions, batches or a database: what a run with faults is compared with. A repeated reward
-/// is granted by its first record, as the effect `grant:REWARD` has it; later ones are left out.
+/// The same grants by the first rules, without partitions, batches or a database: what a run with faults is compared with. A repeated
+/// reward is granted by its first record, as the effect `grant:REWARD` has it; later ones are left out.
 pub fn fold<'a>(records: impl IntoIterator<Item = &'a RewardCalculated>) -> BTreeMap<RewardId, Grant> {
     let (book, mut budgets, mut grants) = (Rulebook::first(), Budgets::new(), BTreeMap::new());
     for event in records {

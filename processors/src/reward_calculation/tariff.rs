@@ -91,8 +91,8 @@ impl Tariff {
         self.rates.get(vehicle_kind).copied().unwrap_or(self.other_rate)
     }
 
-    /// What a distance earns; none where it is no distance (negative, or beyond its column). Each bonus is worked out from the base alone, so
-    /// that their order does not matter. The cap takes from the bonuses first and then from the base.
+    /// What a distance earns; none where it is no distance (negative, or beyond its column). Each bonus is worked out from the base alone,
+    /// so that their order does not matter. The cap takes from the bonuses first and then from the base.
     #[must_use]
     pub fn earned(&self, distance_km: Decimal, known: &Known<'_>) -> Option<Earned> {
         if distance_km < Decimal::ZERO || distance_km >= DISTANCE_END {

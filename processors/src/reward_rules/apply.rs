@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use schemas::ids::Micros;
 use sqlx::PgConnection;
 
-/// A version is applied at least this long before it comes into force. Of the 120 s the transaction may take 30 and a copy may be 10 old; the
-/// rest is for clocks of gateways that differ from the database's.
+/// A version is applied at least this long before it comes into force. Of the 120 s the transaction may take 30 and a copy may be 10 old;
+/// the rest is for clocks of gateways that differ from the database's.
 pub const LEAD: Duration = Duration::from_secs(120);
 
 /// A version as it was applied.
@@ -57,8 +57,9 @@ pub async fn apply(
     from: Micros,
     document: &str,
 ) -> Result<Applied, ApplyError> {
-    sqlx::query("set local idle_in_transaction_session_timeout = '10s'").execute(&mut *tx).await?;
-    sqlx::query("set local statement_timeout = '10s'").execute(&mut *tx).await?;
+    // From the clock to the commit at most 25 s: three statements, and a pause before each but the first.
+    sqlx::query("set local idle_in_transaction_session_timeout = '5s'").execute(&mut *tx).await?;
+    sqlx::query("set local statement_timeout = '5s'").execute(&mut *tx).await?;
     // Of two operators the second sees what the first has applied.
     sqlx::query("lock table reward_rules in share row exclusive mode").execute(&mut *tx).await?;
     for known in all(tx).await? {

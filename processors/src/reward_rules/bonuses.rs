@@ -8,7 +8,7 @@ use schemas::ids::Micros;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::file::Faults;
+use super::faults::Faults;
 use crate::reward_calculation::bonus::{Bonus, Fact};
 
 /// Verification levels, as `users.verification_level` has them.

@@ -1,8 +1,6 @@
 //! The file of a version: TOML, every key known, every fault with its line.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::ops::Range;
 
 use rust_decimal::Decimal;
 use schemas::events::LimitType;
@@ -11,38 +9,19 @@ use toml::Spanned;
 
 use super::RewardRules;
 use super::bonuses::{self, BonusTable};
+use super::faults::{Fault, Faults};
 use crate::limit_check::policy::{OverBudget, Policy};
 use crate::reward_calculation::bonus::{Bonus, Fact};
 use crate::reward_calculation::tariff::{Rate, Tariff};
 
-/// Kinds of vehicles, as `vehicles.kind` has them.
-pub(super) const KINDS: [&str; 7] = ["petrol", "diesel", "hybrid", "plug_in", "lpg", "electric", "unknown"];
 /// The kind whose rate holds for every kind that no tariff names.
 const OTHER: &str = "unknown";
 /// Characters of a version's name.
 const VERSION_MAX: usize = 40;
-/// Most B3TR of an amount: no programme has more, and every column holds it.
-const AMOUNT_MAX: Decimal = Decimal::from_parts(1_000_000_000, 0, 0, false, 0);
 /// Most B3TR per kilometre.
 const RATE_MAX: Decimal = Decimal::from_parts(1000, 0, 0, false, 0);
-/// Decimals of an amount, and of a rate as its column has them.
-pub(super) const AMOUNT_DECIMALS: u32 = 8;
+/// Decimals of a rate, as its column has them.
 const RATE_DECIMALS: u32 = 4;
-
-/// What is wrong in a file.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fault {
-    /// Its line, from 1.
-    pub line: usize,
-    /// What is wrong, without a point at its end.
-    pub text: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.text)
-    }
-}
 
 /// A file as it is written.
 #[derive(Deserialize)]
@@ -75,70 +54,17 @@ struct BudgetsTable {
     pool_monthly: Option<Spanned<String>>,
 }
 
-/// What is found while a file is read.
-pub(super) struct Faults<'a> {
-    text: &'a str,
-    found: Vec<Fault>,
-}
-
-impl Faults<'_> {
-    /// Notes what is wrong with something at this place.
-    pub fn note(&mut self, at: Range<usize>, text: impl Into<String>) {
-        let before = self.text.get(..at.start).unwrap_or(self.text);
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        self.found.push(Fault { line, text: text.into() });
-    }
-
-    /// A decimal from 0 to `most`, or above 0 where `positive`.
-    pub fn number(
-        &mut self,
-        name: &str,
-        written: &Spanned<String>,
-        (most, decimals, positive): (Decimal, u32, bool),
-    ) -> Decimal {
-        let text = written.get_ref();
-        let plain = text.trim_start_matches('-').bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let value = Decimal::from_str_exact(text).ok().filter(|_| plain && !text.starts_with('.'));
-        let wrong = match value {
-            None => format!("{name} {text:?} is no number such as \"0.25\""),
-            Some(value) if value.is_sign_negative() => format!("{name} {text} is negative"),
-            Some(value) if positive && value.is_zero() => format!("{name} is 0"),
-            Some(value) if value > most => format!("{name} {text} is above {most}"),
-            Some(value) if value.normalize().scale() > decimals => {
-                format!("{name} {text} has more than {decimals} decimals")
-            }
-            Some(value) => return value.normalize(),
-        };
-        self.note(written.span(), wrong);
-        Decimal::ZERO
-    }
-
-    /// An amount of B3TR above 0.
-    pub fn amount(&mut self, name: &str, written: &Spanned<String>) -> Decimal {
-        self.number(name, written, (AMOUNT_MAX, AMOUNT_DECIMALS, true))
-    }
-
-    /// Whether this is a vehicle's kind.
-    pub fn kind(&mut self, written: &Spanned<String>) {
-        let kind = written.get_ref();
-        if !KINDS.contains(&kind.as_str()) {
-            let text = format!("{kind:?} is no kind of vehicle: a kind is one of {}", KINDS.join(", "));
-            self.note(written.span(), text);
-        }
-    }
-}
-
 /// Reads a file.
 ///
 /// # Errors
 /// Everything that is wrong in it, by line. Where it is no TOML of this form, that alone.
 pub fn parse(text: &str) -> Result<RewardRules, Vec<Fault>> {
-    let mut faults = Faults { text, found: Vec::new() };
+    let mut faults = Faults::of(text);
     let document: Document = match toml::from_str(text) {
         Ok(document) => document,
         Err(error) => {
             faults.note(error.span().unwrap_or_default(), error.message().replace('\n', ", "));
-            return Err(faults.found);
+            return Err(faults.found());
         }
     };
     let version = document.version.get_ref();
@@ -157,11 +83,8 @@ pub fn parse(text: &str) -> Result<RewardRules, Vec<Fault>> {
     };
     let tariff = with_rates(tariff, &document, &mut faults);
     let policy = budgets(version, &document.budgets, &mut faults);
-    if faults.found.is_empty() {
-        return Ok(RewardRules { tariff, policy });
-    }
-    faults.found.sort();
-    Err(faults.found)
+    let found = faults.found();
+    if found.is_empty() { Ok(RewardRules { tariff, policy }) } else { Err(found) }
 }
 
 /// A rate for each kind, and one for those that are not named.

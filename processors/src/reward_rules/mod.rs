@@ -1,16 +1,18 @@
-//! The rules of rewards: tariff, bonuses and budgets, in versions. A version is a file that an operator applies from an instant; it holds for
-//! what is accepted from then on, and is never changed.
+//! The rules of rewards: tariff, bonuses and budgets, in versions. A version is a file that an operator applies from an instant; it holds
+//! for what is accepted from then on, and is never changed.
 
 pub mod apply;
 mod bonuses;
-pub mod file;
+mod faults;
+mod file;
 mod source;
 #[cfg(test)]
 mod tests;
 
 use schemas::ids::Micros;
 
-pub use self::file::{Fault, parse};
+pub use self::faults::Fault;
+pub use self::file::parse;
 pub use self::source::{RuleSource, pools_at};
 use crate::limit_check::policy::Policy;
 use crate::reward_calculation::tariff::Tariff;

@@ -4,7 +4,8 @@
 //! is six hours behind the newest counts as idle. Nothing but records moves this clock: the last hours before a pause close with
 //! the next upload. The tries of an open hour are kept, so that its quantile is exact; closing it puts its documents into the
 //! outbox and deletes them, in one transaction. What comes later for a closed hour is counted in `ai_performance_metrics` alone:
-//! a document is not written again. What a person has seen on a photo is a label of the models that had read it, in the hour of the review. A rebuild does not take part in this: the documents of closed hours are written.
+//! a document is not written again. What a person has seen on a photo is a label of the models that had read it, in the hour of the
+//! review. A rebuild does not take part in this: the documents of closed hours are written.
 
 use std::collections::BTreeMap;
 

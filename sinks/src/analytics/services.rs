@@ -1,5 +1,5 @@
-//! How reading services perform: `ai_performance_metrics`, from the tries that readings list and from what people have seen on their photos,
-//! at the acceptance of their upload. That an upload was verified by a rule is no label: it follows from the reading itself.
+//! How reading services perform: `ai_performance_metrics`, from the tries that readings list and from what people have seen on their
+//! photos, at the acceptance of their upload. That an upload was verified by a rule is no label: it follows from the reading itself.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What all drivers together are paid in a day, an ISO week and a month of UTC. The rules of rewards say how much, and those that are in force
-//! at the signature hold: what drivers share is no part of a decision about one of them.
+//! What all drivers together are paid in a day, an ISO week and a month of UTC. The rules of rewards say how much, and those that are in
+//! force at the signature hold: what drivers share is no part of a decision about one of them.
 
 use chain::Wei;
 use chrono::{DateTime, NaiveDate, Utc};
