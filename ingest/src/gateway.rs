@@ -19,7 +19,7 @@ use crate::auth::standing::Accounts;
 use crate::chain::events::ChainIntake;
 use crate::claims::Claims;
 use crate::config::{GatewayConfig, Limits};
-use crate::export::Exports;
+use crate::export::{Exports, PersonLogs};
 use crate::http::places::{Memory, Places};
 use crate::http::problem::ApiError;
 use crate::http::request::Provide;
@@ -122,7 +122,7 @@ impl Gateway {
                 schema_id: schemas.odometer_read,
                 rules: config.reviews,
             }),
-            exports: Arc::new(Exports { places: Places::new(limits.exports, timeouts.place) }),
+            exports: Arc::new(Exports { places: Places::new(limits.exports, timeouts.place), logs: None }),
             account: Arc::new(Account {
                 pool: pool.clone(),
                 clock: clock.clone(),
@@ -147,6 +147,13 @@ impl Gateway {
             sign_in,
             keys,
         }
+    }
+
+    /// The same, whose exports hold log documents too.
+    #[must_use]
+    pub fn with_logs(mut self, logs: Arc<dyn PersonLogs>) -> Self {
+        self.exports = Arc::new(Exports { places: self.exports.places.clone(), logs: Some(logs) });
+        self
     }
 
     /// Publishes reservations older than `grace` that a crash or a silent Kafka left behind, and returns how many. One gateway

@@ -36,6 +36,7 @@ mod uploads;
 pub use accounts::{token, users, wallets};
 pub use auth::keys;
 pub use config::GatewayConfig;
+pub use export::{Documents, PersonLogs};
 pub use gateway::{Dependencies, Gateway};
 pub use http::problem;
 pub use keys::{KeySet, Role, SigningKey, TokenSigner};

@@ -281,7 +281,8 @@ async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: Cance
         .await
         .with_context(|| format!("ingest.listen {}: choose another port or address", section.listen))?;
     tracing::info!(listen = %section.listen, "gateway");
-    let gateway = Gateway::new(gateway_config(config)?, dependencies);
+    let gateway =
+        Gateway::new(gateway_config(config)?, dependencies).with_logs(stores::exported_logs(config));
     tokio::join!(
         ingest::serve(listener, gateway, stop.clone()),
         key_files::follow(config, &keys, &signer, &stop)

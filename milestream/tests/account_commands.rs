@@ -87,14 +87,6 @@ async fn accounts_are_listed_locked_and_unlocked_and_each_change_is_audited_with
     assert!(world.refused(&["token", "--user", &user]).contains("is locked"));
     world.run(&lock);
     world.run(&["users", "unlock", &user, "--reason", "it was found"]);
-    let hold = ["users", "hold", &user, "--reason", "the same photo twice"];
-    assert_eq!(world.run(&hold), format!("{user} held\n"));
-    assert!(world.run(&["users", "list"]).starts_with(&format!("{user} driver held ")));
-    world.run(&hold);
-    assert_eq!(
-        world.run(&["users", "release", &user, "--reason", "it was theirs"]),
-        format!("{user} released\n")
-    );
     world.run(&["users", "role", &user, "reviewer"]);
     let audited = world
         .one(
@@ -109,30 +101,12 @@ async fn accounts_are_listed_locked_and_unlocked_and_each_change_is_audited_with
             ["user.deactivate", "warning", { "is_active": true }, locked],
             ["user.deactivate", "warning", { "is_active": false }, locked],
             ["user.activate", "info", { "is_active": false }, { "is_active": true, "reason": "it was found" }],
-            ["user.hold", "warning", { "is_held": false }, { "is_held": true, "reason": "the same photo twice" }],
-            ["user.hold", "warning", { "is_held": true }, { "is_held": true, "reason": "the same photo twice" }],
-            ["user.release", "warning", { "is_held": true }, { "is_held": false, "reason": "it was theirs" }],
             ["user.role_change", "warning", { "role": "driver" }, { "role": "reviewer" }],
         ])
     );
     let announced =
         world.one("select to_jsonb(count(*)) from outbox where topic like '%accounts.changed'").await;
     assert_eq!(announced, 3, "when it was made, locked and unlocked");
-    let announced =
-        world.one("select to_jsonb(count(*)) from outbox where topic like '%accounts.events'").await;
-    assert_eq!(announced, 2, "when it was held and released");
-    world
-        .execute(
-            "insert into erasures (user_id, requested_at, due_at, erased_at) select id, now(), now(), now() from users",
-        )
-        .await;
-    assert!(world.run(&["users", "list"]).starts_with(&format!("{user} reviewer erased ")));
-    for command in ["lock", "unlock", "hold", "release"] {
-        assert!(
-            world.refused(&["users", command, &user, "--reason", "x"]).contains("is erased"),
-            "{command}"
-        );
-    }
     let nobody = Uuid::now_v7().to_string();
     for command in [
         &["users", "show", &nobody][..],
@@ -165,4 +139,44 @@ async fn one_session_or_all_of_a_user_are_ended_and_audited() {
     let audited =
         world.one("select to_jsonb(count(*)) from system_audit_logs where action = 'session.revoke'").await;
     assert_eq!(audited, 3);
+}
+
+#[tokio::test]
+async fn an_account_is_held_and_released_and_one_that_is_erased_changes_no_more() {
+    let world = World::new().await;
+    let user = Uuid::now_v7().to_string();
+    world.run(&["token", "--user", &user]);
+    let hold = ["users", "hold", &user, "--reason", "the same photo twice"];
+    assert_eq!(world.run(&hold), format!("{user} held\n"));
+    assert!(world.run(&["users", "list"]).starts_with(&format!("{user} driver held ")));
+    world.run(&hold);
+    let release = ["users", "release", &user, "--reason", "it was theirs"];
+    assert_eq!(world.run(&release), format!("{user} released\n"));
+    let audited = world
+        .one(
+            "select jsonb_agg(jsonb_build_array(action, action_details -> 'before', action_details -> 'after')
+               order by timestamp, id) from system_audit_logs where action in ('user.hold', 'user.release')",
+        )
+        .await;
+    let held = json!({ "is_held": true, "reason": "the same photo twice" });
+    assert_eq!(
+        audited,
+        json!([
+            ["user.hold", { "is_held": false }, held],
+            ["user.hold", { "is_held": true }, held],
+            ["user.release", { "is_held": true }, { "is_held": false, "reason": "it was theirs" }],
+        ])
+    );
+    let announced =
+        world.one("select to_jsonb(count(*)) from outbox where topic like '%accounts.events'").await;
+    assert_eq!(announced, 2, "when it was held and released");
+    let erase = "insert into erasures (user_id, requested_at, due_at, erased_at) select id, now(), now(), now() from users";
+    world.execute(erase).await;
+    assert!(world.run(&["users", "list"]).starts_with(&format!("{user} driver erased ")));
+    for command in ["lock", "unlock", "hold", "release"] {
+        assert!(
+            world.refused(&["users", command, &user, "--reason", "x"]).contains("is erased"),
+            "{command}"
+        );
+    }
 }

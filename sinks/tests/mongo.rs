@@ -207,8 +207,14 @@ async fn documents_about_a_person_are_removed_by_their_ids_uploads_and_wallets_a
     ];
     sink.write(&envelopes(events)).await.unwrap();
     let logs = config.logs().await.unwrap();
+    let wallets = std::slice::from_ref(&wallet);
+    let found: Vec<(&str, Value)> = logs.about(user, &[upload], wallets).try_collect().await.unwrap();
+    let found: Vec<(&str, bool)> = found
+        .iter()
+        .map(|(name, document)| (*name, document["timestamp"] == "2023-11-14T22:13:20.123Z"))
+        .collect();
+    assert_eq!(found, [("auth_logs", true), ("auth_logs", true), ("fallback_logs", true)]);
     for removed in [3, 0] {
-        let wallets = std::slice::from_ref(&wallet);
         assert_eq!(logs.erase(user, &[upload], wallets).await.unwrap(), removed);
     }
     for collection in ["auth_logs", "fallback_logs"] {

@@ -141,6 +141,11 @@ fn after_an_erasure_no_store_holds_what_a_person_said_and_a_rebuild_brings_nothi
         assert!(before.iter().any(|place| place.starts_with(name)), "{name} was planted: {before:#?}");
     }
 
+    let (status, archive) = world.http("GET", "/v1/me/export", None);
+    assert_eq!(status, 200, "{archive}");
+    // Names are in clear in an archive.
+    let photo = format!("photos/{upload}.jpg");
+    assert!(["logs/", "users.json", &photo].iter().all(|name| archive.contains(name)));
     owe(&world, upload);
     let (status, document) = world.http("DELETE", "/v1/me", None);
     assert_eq!(status, 202, "{document}");

@@ -1,6 +1,7 @@
 //! `GET /v1/me/export`: everything that is kept about the person who asks, as a ZIP archive that is made while it is sent.
 
 mod archive;
+mod logs;
 mod package;
 mod stores;
 
@@ -19,6 +20,7 @@ use warp::http::header::{
 use warp::reply::{Reply as _, Response};
 
 use self::archive::{Archive, ArchiveError, Piece};
+pub use self::logs::{Documents, PersonLogs};
 use self::package::{Package, PackageError};
 use crate::auth::admission::{Agent, Exporter};
 use crate::http::operation::Operation;
@@ -39,6 +41,8 @@ const WAITING: usize = 2;
 pub(crate) struct Exports {
     /// Archives in the making: each reads the tables and photos of one person as fast as their line takes them.
     pub(crate) places: Places,
+    /// The log documents, where the gateway is given a way to them.
+    pub(crate) logs: Option<Arc<dyn PersonLogs>>,
 }
 
 /// An archive on its way.
@@ -74,7 +78,13 @@ pub(crate) async fn show(
     let mut tx = account.pool.begin().await?;
     record.record(&mut tx, &caller, now).await?;
     tx.commit().await?;
-    let package = Package { pool: account.pool.clone(), photos, user: caller.user, now: now.to_utc() };
+    let package = Package {
+        pool: account.pool.clone(),
+        photos,
+        logs: exports.logs.clone(),
+        user: caller.user,
+        now: now.to_utc(),
+    };
     Ok(Download { name: name(now), pieces: made(package, place) })
 }
 

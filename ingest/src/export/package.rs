@@ -1,4 +1,6 @@
-//! What goes into an archive, and in which order: a page about it, a file of rows per store, the photos.
+//! What goes into an archive, and in which order: a page about it, a file of rows per store, log documents, the photos.
+
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
@@ -10,7 +12,9 @@ use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
 
 use super::archive::{Archive, ArchiveError};
+use super::logs::PersonLogs;
 use super::stores::{STORES, Store};
+use crate::erasure::traces;
 use crate::queries::payout::instant;
 use crate::uploads::store::{PhotoStore, StoreError};
 
@@ -38,6 +42,7 @@ pub(super) enum PackageError {
 pub(super) struct Package {
     pub(super) pool: PgPool,
     pub(super) photos: PhotoStore,
+    pub(super) logs: Option<Arc<dyn PersonLogs>>,
     pub(super) user: UserId,
     pub(super) now: DateTime<Utc>,
 }
@@ -50,17 +55,22 @@ impl Package {
         for store in STORES {
             self.rows(store, &mut archive).await?;
         }
+        self.documents(&mut archive).await?;
         self.pictures(&mut archive).await?;
         Ok(archive.finish().await?)
     }
 
     fn about(&self) -> Value {
         let files = STORES.iter().map(|store| (format!("{}.json", store.name), json!(store.holds)));
-        let photos = ("photos/".to_owned(), json!("your photos as they were received, by upload"));
+        let folders = [
+            ("logs/", "what was written down while you used the service: it is forgotten after some time"),
+            ("photos/", "your photos as they were received, by upload"),
+        ];
+        let folders = folders.map(|(folder, holds)| (folder.to_owned(), json!(holds)));
         json!({
             "user_id": self.user,
             "made_at": instant(self.now),
-            "files": files.chain([photos]).collect::<serde_json::Map<String, Value>>(),
+            "files": files.chain(folders).collect::<serde_json::Map<String, Value>>(),
         })
     }
 
@@ -90,6 +100,43 @@ impl Package {
             }
         }
         archive.write(if between == "[\n" { b"[]\n".as_slice() } else { b"\n]\n".as_slice() }).await?;
+        Ok(())
+    }
+
+    /// A file per collection. What cannot be had is said; a person is given the rest.
+    async fn documents(&self, archive: &mut Archive) -> Result<(), PackageError> {
+        let Some(logs) = &self.logs else { return Ok(()) };
+        let (uploads, wallets) = traces(&self.pool, self.user).await?;
+        let mut documents = logs.about(self.user, uploads, wallets);
+        let (mut open, mut between) = ("", "[\n");
+        while let Some(document) = documents.next().await {
+            let (collection, document) = match document {
+                Ok(document) => document,
+                Err(error) => {
+                    tracing::error!(error = %error, "an export lacks log documents");
+                    if !open.is_empty() {
+                        archive.write(b"\n]\n").await?;
+                    }
+                    archive.begin_text("logs/incomplete.txt")?;
+                    return Ok(archive
+                        .write(b"The logs could not be read to their end: ask again later.\n")
+                        .await?);
+                }
+            };
+            if collection != open {
+                if !open.is_empty() {
+                    archive.write(b"\n]\n").await?;
+                }
+                archive.begin_text(&format!("logs/{collection}.json"))?;
+                (open, between) = (collection, "[\n");
+            }
+            archive.write(between.as_bytes()).await?;
+            archive.write(document.to_string().as_bytes()).await?;
+            between = ",\n";
+        }
+        if !open.is_empty() {
+            archive.write(b"\n]\n").await?;
+        }
         Ok(())
     }
 

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read as _};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use ingest::erasure::{due, erase};
+use ingest::{Documents, PersonLogs};
 use runtime::clock::{Clock as _, SystemClock};
 use runtime::testing::MemorySchemas;
 use schemas::codec;
 use schemas::events::{Event as _, OdometerRead, UserErased};
 use schemas::ids::{Micros, UserId};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 use crate::signing_in::{GENESIS, access, bench, signed_in, wallet};
@@ -119,6 +124,47 @@ async fn an_export_pages_through_what_is_much_and_names_the_photos_that_are_gone
     let files = files(&export(&bench, access(&tokens)).await);
     assert_eq!(rows(&files, "uploads.json").len(), 450);
     assert_eq!(rows(&files, "photos/missing.json").len(), 450);
+}
+
+/// Log documents in memory; the last cannot be read.
+struct Logs(bool);
+
+impl PersonLogs for Logs {
+    fn about(&self, user: UserId, _: Vec<Uuid>, _: Vec<String>) -> Documents {
+        let document = move |n: u32| json!({ "user_id": user, "n": n });
+        let mut found = vec![
+            Ok(("auth_logs", document(1))),
+            Ok(("auth_logs", document(2))),
+            Ok(("error_logs", document(3))),
+        ];
+        if self.0 {
+            found.push(Err("no server".into()));
+        }
+        stream::iter(found).boxed()
+    }
+}
+
+#[tokio::test]
+async fn an_export_holds_log_documents_by_collection_and_says_where_some_could_not_be_read() {
+    let bench = bench().await;
+    let (_, token) = bench.driver().await;
+    for broken in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let gateway = bench.gateway.clone().with_logs(Arc::new(Logs(broken)));
+        tokio::spawn(ingest::serve(listener, gateway, bench.stop.clone()));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "GET /v1/me/export HTTP/1.1\r\nauthorization: Bearer {token}\r\nhost: gateway.test\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let files = files(&Response::read(stream).await);
+        let numbers = |name: &str| rows(&files, name).iter().map(|row| row["n"].clone()).collect::<Vec<_>>();
+        assert_eq!(numbers("logs/auth_logs.json"), [1, 2]);
+        assert_eq!(numbers("logs/error_logs.json"), [3]);
+        assert_eq!(files.contains_key("logs/incomplete.txt"), broken);
+        assert!(files.contains_key("users.json"), "the rest is there");
+    }
 }
 
 #[tokio::test]
