@@ -114,14 +114,16 @@ fn run_job(world: &mut World) {
     });
 }
 
-#[test]
-fn after_an_erasure_no_store_holds_what_a_person_said_and_a_rebuild_brings_nothing_back() {
-    // As few as have a part in it.
+/// The roles: as few as have a part in it.
+fn world() -> World {
     let stages =
         ["quality_check", "odometer_reading", "fraud_check"].map(|stage| RoleSpec::stage(stage, "a"));
     let sinks = ["postgres", "mongo"].map(RoleSpec::sink);
     let roles = [RoleSpec::ingest(), RoleSpec::timers()].into_iter().chain(stages).chain(sinks);
-    let mut world = World::start("erasure", &roles.collect::<Vec<_>>(), None);
+    World::start("erasure", &roles.collect::<Vec<_>>(), None)
+}
+
+fn marks() -> Marks {
     let unique = Uuid::now_v7().simple().to_string();
     let mut marks: Marks = ["name", "email", "image", "vehicle", "file", "notes"]
         .map(|name| {
@@ -131,6 +133,12 @@ fn after_an_erasure_no_store_holds_what_a_person_said_and_a_rebuild_brings_nothi
         .into();
     // As long as an address is: 0x and 40 digits.
     marks.push(("wallet", format!("0xc0ffee00{unique}")));
+    marks
+}
+
+#[test]
+fn after_an_erasure_no_store_holds_what_a_person_said_and_a_rebuild_brings_nothing_back() {
+    let (mut world, marks) = (world(), marks());
     let upload = plant(&mut world, &marks);
     world.until("documents about the upload", |world| {
         documents(world).iter().any(|document| document.contains(&upload.to_string())).then_some(())
