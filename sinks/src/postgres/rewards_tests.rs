@@ -36,6 +36,12 @@ fn a_calculation_brings_its_factors_and_the_records_own_time() {
     });
     assert_eq!(columns.factors, expected);
     assert_eq!((reward.status, reward.revision, reward.granted), ("calculated", 0, None));
+    // A bonus that the rules name has its name beside it.
+    let mut named = earned();
+    named.parts[1].label = Some("verified account".into());
+    let columns = calculated(&named).unwrap().reward.unwrap().calculated.unwrap();
+    assert_eq!(columns.factors["parts"][1]["label"], "verified account");
+    assert_eq!(columns.factors["parts"][0].get("label"), None);
 }
 
 #[test]
