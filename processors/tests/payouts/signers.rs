@@ -1,6 +1,5 @@
 //! Signers outside of the process, gas that somebody else pays, and the policy in front of every signer.
 
-use chain::node::Revision;
 use chain::signing::testing::{Mood, SigningServer};
 use chain::signing::{AwsCredentials, FeeSponsor, KmsKey, KmsSigner, RemoteSigner, SignerLimits};
 use processors::reward_rules::FIRST;
@@ -51,11 +50,6 @@ impl World {
         .await
         .unwrap()
     }
-
-    async fn vtho(&self, of: Address) -> Wei {
-        let node = Node::new(&thor(), None, Limits::default()).unwrap();
-        node.account(of, Revision::Best).await.unwrap().energy
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,11 +71,9 @@ async fn a_reward_is_paid_through_a_signer_outside_while_a_sponsor_pays_the_gas(
     }
     assert!(world.paid().await.is_empty(), "nothing was signed");
     assert!(world.bodies().await.is_empty());
-    let distributor = world.vtho(signer.address).await;
     signer.be(Mood::Well);
     world.until_paid(&[reward]).await;
     signing.abort();
-    assert!(world.vtho(signer.address).await >= distributor, "the distributor paid no gas");
 
     let bodies = world.bodies().await;
     assert_eq!(bodies.len(), 1, "one plan, whoever failed to sign it");
@@ -90,7 +82,7 @@ async fn a_reward_is_paid_through_a_signer_outside_while_a_sponsor_pays_the_gas(
     assert_eq!(bodies[0].1, payer.address.to_string());
     let node = Node::new(&thor(), Some(world.contracts.genesis_id), Limits::default()).unwrap();
     let receipt = node.receipt(signed.id(), None).await.unwrap().unwrap();
-    assert_eq!((receipt.gas_payer, receipt.reverted), (payer.address, false));
+    assert_eq!((receipt.gas_payer, receipt.reverted), (payer.address, false), "the distributor paid no gas");
     assert_eq!(world.paid().await, [reward]);
     world.database.drop().await;
 }

@@ -16,9 +16,9 @@ use crate::chain_submission::network::Network;
 const ASK_AGAIN: TimeDelta = TimeDelta::hours(1);
 
 impl Submitter {
-    /// Those of the payouts of whose receivers the passport says nothing bad in the state `at`, which is that of the plan's block; the others
-    /// wait, with what it says as their reason. All are where the network's rows name no passport. What would be paid to one of the network's
-    /// own contracts waits for a person.
+    /// Those of the payouts of whose receivers the passport says nothing bad in the state `at`, which is that of the plan's block; the
+    /// others wait, with what it says as their reason. All are where the network's rows name no passport. What would be paid to one of
+    /// the network's own contracts waits for a person.
     pub(super) async fn in_good_standing(
         &self,
         lease: &Lease,
