@@ -367,6 +367,31 @@ fn a_rewind_is_ordered_once_within_what_was_told_and_audited() {
     assert_eq!(audited, serde_json::json!({"to": first + 40, "told": height, "why": "another app was set"}));
 }
 
+#[test]
+fn payouts_that_wait_for_a_reason_of_their_own_are_listed_with_those_that_wait_for_a_person_and_no_others_are()
+ {
+    let (_turn, ground) = ground();
+    let world = World::new(ground, "listed");
+    world.execute(
+        "insert into payouts (reward_id, user_id, amount_wei, state, reason, ready_at, header, stamp, updated_at)
+         select gen_random_uuid(), gen_random_uuid(), 10000000000, state, reason, now() + wait, '{}', '{}', now()
+         from (values ('ready', 'blacklisted: it is listed', interval '1 hour'), ('quarantined', 'poisoned_clause: no', null),
+            ('ready', 'poisoned_clause: it was', interval '-1 hour'), ('ready', null, interval '1 hour'), ('waiting', 'unclaimed: ', null),
+            ('paid', null, null)) as listed (state, reason, wait)",
+    );
+    let mut listed: Vec<String> = world
+        .run(&["payouts", "list"])
+        .lines()
+        .map(|line| line.split_once(' ').unwrap().1.to_owned())
+        .collect();
+    listed.sort();
+    assert_eq!(
+        listed,
+        ["quarantined 10000000000 poisoned_clause: no", "ready 10000000000 blacklisted: it is listed"]
+    );
+    assert_eq!(world.run(&["payouts", "list", "--state", "ready"]).lines().count(), 3);
+}
+
 /// `keys distributor` in a folder of its own: it needs no server.
 fn distributor(folder: &Path, arguments: &[&str]) -> Output {
     let chain = |key: &str, file: &str| (format!("MILESTREAM_CHAIN__{key}"), folder.join(file));
