@@ -24,7 +24,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::head::{Served, TimedHeads};
-use super::problem::HEADER_TIMEOUT;
+use super::problem::{HEADER_TIMEOUT, INTERNAL};
 use crate::auth::address::Peer;
 use crate::config::Timeouts;
 
@@ -89,8 +89,9 @@ impl Server {
             };
             match (place, accepted) {
                 (Ok(place), Ok((stream, peer))) => {
-                    let connection =
-                        connection(stream, peer, self.routes.clone(), self.timeouts, stop.clone());
+                    let requests =
+                        Requests { routes: self.routes.clone(), tasks: tasks.clone(), kill: kill.clone() };
+                    let connection = connection(stream, peer, requests, self.timeouts, stop.clone());
                     let kill = kill.clone();
                     tasks.spawn(async move {
                         let _ = kill.run_until_cancelled(connection).await;
@@ -108,10 +109,18 @@ impl Server {
     }
 }
 
+/// Serves each request to its end in a task of its own, though its client goes away: a `BEGIN` that is cut off would leave its connection
+/// in a transaction that nobody ends, and what the next request writes by it would be lost with the connection.
+struct Requests {
+    routes: BoxedFilter<(Response,)>,
+    tasks: TaskTracker,
+    kill: CancellationToken,
+}
+
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    routes: BoxedFilter<(Response,)>,
+    Requests { routes, tasks, kill }: Requests,
     timeouts: Timeouts,
     stop: CancellationToken,
 ) {
@@ -123,9 +132,14 @@ async fn connection(
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
         timed.begun();
-        let (response, timed) = (routes.call(request), timed.clone());
+        let served = tasks.spawn(kill.clone().run_until_cancelled_owned(routes.call(request)));
+        let timed = timed.clone();
         let response: BoxFuture<'static, Result<Response, Infallible>> = Box::pin(async move {
-            let response = response.await;
+            let response = match served.await {
+                Ok(Some(response)) => response,
+                // A panic of ours, or the end of the gateway.
+                _ => Ok(INTERNAL.error().into_response()),
+            };
             timed.ended();
             response
         });

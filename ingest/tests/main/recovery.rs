@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
 use crate::support::{Bench, Form, decode, jpeg};
 
 async fn reserved_bytes(bench: &Bench) -> Vec<u8> {
@@ -209,4 +212,39 @@ async fn a_gateway_whose_producer_publishes_no_reserved_upload_for_too_long_is_n
     bench.kafka.set_silent(false);
     tokio::time::timeout(Duration::from_secs(60), until(200)).await.unwrap();
     assert_eq!(bench.kafka.uploads().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_client_has_asked_for_is_done_to_its_end_though_it_goes_away_meanwhile() {
+    let bench = Bench::start().await;
+    let (user, token) = bench.driver().await;
+    let mut holder = bench.pool.begin().await.unwrap();
+    sqlx::query("select from users where id = $1 for update")
+        .bind(user.0)
+        .execute(&mut *holder)
+        .await
+        .unwrap();
+    let mut client = TcpStream::connect(bench.address).await.unwrap();
+    let head =
+        format!("DELETE /v1/me HTTP/1.1\r\nhost: gateway.test\r\nauthorization: Bearer {token}\r\n\r\n");
+    client.write_all(head.as_bytes()).await.unwrap();
+    let until = std::time::Instant::now() + Duration::from_secs(180);
+    let holding: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *holder).await.unwrap();
+    // By another connection: within a transaction the list of who works stays as it was when it was looked at first.
+    let waiting = "select exists (select from pg_stat_activity where $1 = any(pg_blocking_pids(pid)))";
+    while !sqlx::query_scalar::<_, bool>(waiting).bind(holding).fetch_one(&bench.pool).await.unwrap() {
+        assert!(std::time::Instant::now() < until, "the request does not wait for the account");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(client);
+    // By their responses the gateway has seen the end of the first connection too.
+    for _ in 0..10 {
+        bench.get("/livez", "").await;
+    }
+    holder.rollback().await.unwrap();
+    let asked = "select exists (select from erasures where user_id = $1)";
+    while !sqlx::query_scalar::<_, bool>(asked).bind(user.0).fetch_one(&bench.pool).await.unwrap() {
+        assert!(std::time::Instant::now() < until, "the request was cut off");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
