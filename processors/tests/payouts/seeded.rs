@@ -487,9 +487,18 @@ impl<'a> Run<'a> {
 
 fn signing(world: &World, clock: &Arc<Virtual>, life: usize) -> Submitter {
     let mut submitter = world.signing(SOLO_KEYS[1], &format!("life {life}"), clock.clone());
+    // Each life has connections of its own, which end with it as a process's do: a `BEGIN` that is cut off leaves its connection in a
+    // transaction that nobody ends.
+    submitter.pool = connections(world);
     submitter.settings.batch_rewards = 3;
     submitter.settings.terms.expiration = WINDOW;
     submitter
+}
+
+/// Connections to the world's database.
+fn connections(world: &World) -> sqlx::PgPool {
+    let options = world.database.pool.connect_options().as_ref().clone();
+    sqlx::postgres::PgPoolOptions::new().max_connections(4).connect_lazy_with(options)
 }
 
 /// Empties what a run has left.
