@@ -1,5 +1,5 @@
 //! Where a stage has the rules from. A version is in every stage's copy before it comes into force: it is applied at least [`LEAD`] before
-//! its instant, and a copy is at most [`FRESH`] old when it decides about a record, which was accepted before the copy was read or at most
+//! its instant, and a copy is at most `FRESH` old when it decides about a record, which was accepted before the copy was read or at most
 //! that long after. Which version decides therefore depends on the acceptance alone, and not on when a process has looked.
 //!
 //! [`LEAD`]: super::apply::LEAD
@@ -63,7 +63,7 @@ impl RuleSource {
         Self { fresh: fresh.min(FRESH), ..self }
     }
 
-    /// The rules, at most [`FRESH`] old.
+    /// The rules, at most `FRESH` old.
     ///
     /// # Errors
     /// [`StageError`] when Postgres does not answer, or holds a version that this release cannot read: nothing is decided then.
