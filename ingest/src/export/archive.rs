@@ -3,17 +3,14 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
 use zip::CompressionMethod;
 use zip::result::ZipError;
 use zip::write::{SimpleFileOptions, StreamWriter, ZipWriter};
 
+use crate::http::pieces::Outlet;
+
 /// Bytes of a piece, about: what goes to the client at once.
 const PIECE: usize = 64 * 1024;
-
-/// What a client is sent; an error cuts the response off, so that a part is not taken for the whole.
-pub(super) type Piece = Result<Bytes, io::Error>;
 
 /// Why an archive was not made.
 #[derive(Debug, thiserror::Error)]
@@ -57,12 +54,12 @@ impl Write for Buffer {
 pub(super) struct Archive {
     zip: ZipWriter<StreamWriter<Buffer>>,
     buffer: Buffer,
-    out: mpsc::Sender<Piece>,
+    out: Outlet<io::Error>,
 }
 
 impl Archive {
     /// An archive for whoever takes its pieces.
-    pub(super) fn new(out: mpsc::Sender<Piece>) -> Self {
+    pub(super) fn new(out: Outlet<io::Error>) -> Self {
         let buffer = Buffer::default();
         Self { zip: ZipWriter::new_stream(buffer.clone()), buffer, out }
     }
@@ -70,6 +67,12 @@ impl Archive {
     /// Begins a file of text, which is made smaller.
     pub(super) fn begin_text(&mut self, name: &str) -> Result<(), ArchiveError> {
         self.begin(name, CompressionMethod::Deflated)
+    }
+
+    /// Begins a file with an array of JSON.
+    pub(super) fn begin_array(&mut self, name: &str) -> Result<Array<'_>, ArchiveError> {
+        self.begin_text(name)?;
+        Ok(Array { archive: self, before: "[\n" })
     }
 
     /// Begins a photo, which is as small as it gets.
@@ -107,9 +110,34 @@ impl Archive {
     }
 }
 
+/// An array of JSON, the file that was begun last.
+pub(super) struct Array<'a> {
+    archive: &'a mut Archive,
+    /// What stands before the next element.
+    before: &'static str,
+}
+
+impl Array<'_> {
+    /// Writes an element, which is JSON.
+    pub(super) async fn push(&mut self, element: &str) -> Result<(), ArchiveError> {
+        self.archive.write(self.before.as_bytes()).await?;
+        self.before = ",\n";
+        self.archive.write(element.as_bytes()).await
+    }
+
+    /// Ends it.
+    pub(super) async fn end(self) -> Result<(), ArchiveError> {
+        let end = if self.before == ",\n" { "\n]\n" } else { "[]\n" };
+        self.archive.write(end.as_bytes()).await
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Cursor, Read as _};
+
+    use bytes::Bytes;
+    use tokio::sync::mpsc;
 
     use super::*;
 

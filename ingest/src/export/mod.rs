@@ -9,21 +9,18 @@ use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
 
-use futures::stream;
 use schemas::ids::Micros;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::task::JoinSet;
-use warp::http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS,
-};
-use warp::reply::{Reply as _, Response};
+use tokio::sync::OwnedSemaphorePermit;
+use warp::http::header::{CONTENT_DISPOSITION, HeaderValue};
+use warp::reply::Response;
 
-use self::archive::{Archive, ArchiveError, Piece};
+use self::archive::{Archive, ArchiveError};
 pub use self::logs::{Documents, PersonLogs};
 use self::package::{Package, PackageError};
 use crate::auth::admission::{Agent, Exporter};
 use crate::http::operation::Operation;
+use crate::http::pieces::Pieces;
 use crate::http::places::Places;
 use crate::http::problem::{ApiError, BUSY, INTERNAL, Problem};
 use crate::http::reply::Reply;
@@ -34,8 +31,6 @@ use crate::uploads::store::PhotoStore;
 
 /// What the route itself refuses.
 pub(crate) const REFUSALS: &[Problem] = &[BUSY];
-/// Pieces that wait for a slow client: with one in the making about 256 KiB.
-const WAITING: usize = 2;
 
 /// What exports work with.
 pub(crate) struct Exports {
@@ -48,13 +43,7 @@ pub(crate) struct Exports {
 /// An archive on its way.
 pub(crate) struct Download {
     name: String,
-    pieces: Pieces,
-}
-
-/// What the task that makes it has made. The task ends with it.
-struct Pieces {
-    made: mpsc::Receiver<Piece>,
-    _making: JoinSet<()>,
+    pieces: Pieces<io::Error>,
 }
 
 /// The route.
@@ -93,39 +82,28 @@ fn name(now: Micros) -> String {
     format!("milestream-export-{}.zip", now.to_utc().format("%Y-%m-%d"))
 }
 
-/// Has the archive made by a task that ends with what it gives.
-fn made(package: Package, place: OwnedSemaphorePermit) -> Pieces {
-    let (sender, made) = mpsc::channel(WAITING);
-    let mut making = JoinSet::new();
-    making.spawn(async move {
+/// Has the archive made, in this place.
+fn made(package: Package, place: OwnedSemaphorePermit) -> Pieces<io::Error> {
+    Pieces::made_by(|outlet| async move {
         let _place = place;
-        match package.write(Archive::new(sender.clone())).await {
+        match package.write(Archive::new(outlet.clone())).await {
             Ok(()) | Err(PackageError::Archive(ArchiveError::Gone)) => {}
             Err(error) => {
                 let cause = error.source().map(ToString::to_string).unwrap_or_default();
                 tracing::error!(error = %error, cause, "an export ended early");
                 // The client has gone meanwhile, or sees that the response is not whole.
-                let _ = sender.send(Err(io::Error::other("the export ended early"))).await;
+                let _ = outlet.send(Err(io::Error::other("the export ended early"))).await;
             }
         }
-    });
-    Pieces { made, _making: making }
+    })
 }
 
 impl Reply for Download {
     fn into_response(self) -> Result<Response, ApiError> {
         let place = format!("attachment; filename=\"{}\"", self.name);
         let place = HeaderValue::from_str(&place).map_err(|error| INTERNAL.caused_by(error))?;
-        let pieces = stream::unfold(self.pieces, |mut pieces| async move {
-            let piece = pieces.made.recv().await?;
-            Some((piece, pieces))
-        });
-        let mut response = warp::reply::stream(pieces).into_response();
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/zip"));
-        headers.insert(CONTENT_DISPOSITION, place);
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let mut response = self.pieces.into_response(HeaderValue::from_static("application/zip"));
+        response.headers_mut().insert(CONTENT_DISPOSITION, place);
         Ok(response)
     }
 

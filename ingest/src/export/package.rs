@@ -1,5 +1,6 @@
 //! What goes into an archive, and in which order: a page about it, a file of rows per store, log documents, the photos.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -76,12 +77,12 @@ impl Package {
 
     /// A file with an array of rows. No transaction is open while the client takes them.
     async fn rows(&self, store: &Store, archive: &mut Archive) -> Result<(), PackageError> {
-        archive.begin_text(&format!("{}.json", store.name))?;
+        let mut array = archive.begin_array(&format!("{}.json", store.name))?;
         let statement = format!(
             "select key, row::text from ({}) rows where key collate \"C\" > $2 order by key collate \"C\" limit $3",
             store.rows
         );
-        let (mut after, mut between) = (String::new(), "[\n");
+        let mut after = String::new();
         loop {
             let page: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(statement.as_str()))
                 .bind(self.user.0)
@@ -90,52 +91,39 @@ impl Package {
                 .fetch_all(&self.pool)
                 .await?;
             for (_, row) in &page {
-                archive.write(between.as_bytes()).await?;
-                archive.write(row.as_bytes()).await?;
-                between = ",\n";
+                array.push(row).await?;
             }
             match page.into_iter().last() {
                 Some((key, _)) => after = key,
                 None => break,
             }
         }
-        archive.write(if between == "[\n" { b"[]\n".as_slice() } else { b"\n]\n".as_slice() }).await?;
-        Ok(())
+        Ok(array.end().await?)
     }
 
     /// A file per collection. What cannot be had is said; a person is given the rest.
     async fn documents(&self, archive: &mut Archive) -> Result<(), PackageError> {
         let Some(logs) = &self.logs else { return Ok(()) };
         let (uploads, wallets) = traces(&self.pool, self.user).await?;
-        let mut documents = logs.about(self.user, uploads, wallets);
-        let (mut open, mut between) = ("", "[\n");
-        while let Some(document) = documents.next().await {
-            let (collection, document) = match document {
+        let mut documents = logs.about(self.user, uploads, wallets).peekable();
+        while let Some(next) = documents.next().await {
+            let (collection, first) = match next {
                 Ok(document) => document,
                 Err(error) => {
                     tracing::error!(error = %error, "an export lacks log documents");
-                    if !open.is_empty() {
-                        archive.write(b"\n]\n").await?;
-                    }
                     archive.begin_text("logs/incomplete.txt")?;
-                    return Ok(archive
-                        .write(b"The logs could not be read to their end: ask again later.\n")
-                        .await?);
+                    let why = b"The logs could not be read to their end: ask again later.\n";
+                    return Ok(archive.write(why).await?);
                 }
             };
-            if collection != open {
-                if !open.is_empty() {
-                    archive.write(b"\n]\n").await?;
-                }
-                archive.begin_text(&format!("logs/{collection}.json"))?;
-                (open, between) = (collection, "[\n");
+            let mut array = archive.begin_array(&format!("logs/{collection}.json"))?;
+            array.push(&first.to_string()).await?;
+            let is_of_it =
+                |next: &Result<(&str, Value), _>| next.as_ref().is_ok_and(|(other, _)| *other == collection);
+            while let Some(Ok((_, document))) = Pin::new(&mut documents).next_if(is_of_it).await {
+                array.push(&document.to_string()).await?;
             }
-            archive.write(between.as_bytes()).await?;
-            archive.write(document.to_string().as_bytes()).await?;
-            between = ",\n";
-        }
-        if !open.is_empty() {
-            archive.write(b"\n]\n").await?;
+            array.end().await?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ pub(crate) mod handler;
 pub(crate) mod head;
 pub(crate) mod openapi;
 pub(crate) mod operation;
+pub(crate) mod pieces;
 pub(crate) mod places;
 pub mod problem;
 pub(crate) mod reply;

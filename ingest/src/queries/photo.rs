@@ -1,20 +1,19 @@
 //! `GET /v1/uploads/{id}/photo`: the photo of one's own upload, as it was received. A photo goes out piece by piece: however many are asked
 //! for at once by those who read slowly, a few pieces of each are in memory.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures::StreamExt as _;
 use futures::stream;
 use reading::Format;
 use schemas::ids::UploadId;
 use sqlx::PgPool;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use warp::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use warp::reply::{Reply as _, Response};
+use warp::http::header::{CONTENT_LENGTH, HeaderValue};
+use warp::reply::Response;
 
 use super::heic;
 use crate::auth::admission::Caller;
 use crate::http::operation::Operation;
+use crate::http::pieces::Pieces;
 use crate::http::problem::{ApiError, INTERNAL, PHOTO_STORE_UNAVAILABLE, Problem, UPLOAD_NOT_FOUND};
 use crate::http::reply::Reply;
 use crate::http::request::{Dependency, NoQuery, Path};
@@ -22,22 +21,12 @@ use crate::uploads::store::PhotoStore;
 
 /// What the route itself refuses.
 pub(crate) const REFUSALS: &[Problem] = &[PHOTO_STORE_UNAVAILABLE];
-/// Pieces that wait for a slow client.
-const WAITING: usize = 2;
-
-type Piece = Result<Bytes, object_store::Error>;
 
 /// A photo as it was received; one that browsers do not show, as a JPEG of the same pixels.
 pub(crate) struct Photo {
     length: u64,
     mime_type: String,
-    pieces: Pieces,
-}
-
-/// What the task that reads has read. The task ends with it.
-struct Pieces {
-    read: mpsc::Receiver<Piece>,
-    _reading: JoinSet<()>,
+    pieces: Pieces<object_store::Error>,
 }
 
 impl Photo {
@@ -61,48 +50,32 @@ impl Photo {
             while let Some(piece) = content.next().await {
                 whole.extend_from_slice(&piece.map_err(|error| PHOTO_STORE_UNAVAILABLE.caused_by(error))?);
             }
-            return Self::made(heic::to_jpeg(whole.freeze()).await?, Format::Jpeg.mime());
+            let jpeg = heic::to_jpeg(whole.freeze()).await?;
+            return Ok(Self {
+                length: jpeg.len() as u64,
+                mime_type: Format::Jpeg.mime().to_owned(),
+                pieces: Pieces::made_by(|outlet| async move { drop(outlet.send(Ok(jpeg)).await) }),
+            });
         }
-        let (sender, read) = mpsc::channel(WAITING);
-        let mut reading = JoinSet::new();
-        reading.spawn(async move {
+        let pieces = Pieces::made_by(|outlet| async move {
             let mut pieces = stream::iter(first.map(Ok)).chain(content);
             while let Some(piece) = pieces.next().await {
                 // The client has gone, or what is left cannot be read.
                 let is_last = piece.is_err();
-                if sender.send(piece).await.is_err() || is_last {
+                if outlet.send(piece).await.is_err() || is_last {
                     return;
                 }
             }
         });
-        Ok(Self { length, mime_type, pieces: Pieces { read, _reading: reading } })
-    }
-
-    /// One that was made here.
-    fn made(bytes: Bytes, mime_type: &str) -> Result<Self, ApiError> {
-        let (length, (sender, read)) = (bytes.len() as u64, mpsc::channel(1));
-        sender.try_send(Ok(bytes)).map_err(|error| INTERNAL.caused_by(error))?;
-        Ok(Self {
-            length,
-            mime_type: mime_type.to_owned(),
-            pieces: Pieces { read, _reading: JoinSet::new() },
-        })
+        Ok(Self { length, mime_type, pieces })
     }
 }
 
 impl Reply for Photo {
     fn into_response(self) -> Result<Response, ApiError> {
         let kind = HeaderValue::from_str(&self.mime_type).map_err(|error| INTERNAL.caused_by(error))?;
-        let pieces = stream::unfold(self.pieces, |mut pieces| async move {
-            let piece = pieces.read.recv().await?;
-            Some((piece, pieces))
-        });
-        let mut response = warp::reply::stream(pieces).into_response();
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, kind);
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(self.length));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let mut response = self.pieces.into_response(kind);
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(self.length));
         Ok(response)
     }
 
