@@ -141,9 +141,7 @@ impl<S: Sync, T: DeserializeOwned + ToSchema + Send> Extract<S> for JsonBody<T> 
     async fn extract(dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
         let RequestBody(mut body) = RequestBody::extract(dependencies, request).await?;
         let bytes = body.whole().await?;
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            .map_err(|error| MALFORMED_DOCUMENT.because(format!("the body is not usable: {error}")))
+        document(&bytes).map(Self)
     }
 
     fn describe(operation: &mut Operation) {
@@ -152,6 +150,12 @@ impl<S: Sync, T: DeserializeOwned + ToSchema + Send> Extract<S> for JsonBody<T> 
         operation.body(true, content);
         operation.problems(&[MALFORMED_DOCUMENT, BODY_TOO_LARGE]);
     }
+}
+
+/// What a body holds as a JSON document.
+pub(crate) fn document<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body)
+        .map_err(|error| MALFORMED_DOCUMENT.because(format!("the body is not usable: {error}")))
 }
 
 /// The schema of a UUID.

@@ -19,7 +19,7 @@ use crate::http::problem::{
     NOT_APPEALABLE, Problem, UPLOAD_NOT_FOUND,
 };
 use crate::http::reply::Taken;
-use crate::http::request::{Dependency, Extract, Path, Request, RequestBody};
+use crate::http::request::{Dependency, Extract, Path, Request, RequestBody, document};
 use crate::queries::appeal::DAYS;
 use crate::queries::payout::instant;
 
@@ -43,8 +43,7 @@ impl Said {
         if body.trim_ascii().is_empty() {
             return Ok(Self::default());
         }
-        let said: Self = serde_json::from_slice(body)
-            .map_err(|error| MALFORMED_DOCUMENT.because(format!("the body is not usable: {error}")))?;
+        let said: Self = document(body)?;
         let text = said.text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         if let Some(text) = &text {
             let refuse = |detail: String| Err(INVALID_FIELD.because(detail).field("text"));
