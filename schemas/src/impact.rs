@@ -19,6 +19,9 @@ pub const CARBON: &str = "carbon";
 /// Grams of CO2e a kilometre of an average petrol car: what a distance is compared with.
 const REFERENCE: u32 = 176;
 
+/// What a vehicle runs on, as events, tables and rules name it.
+pub const VEHICLE_KINDS: [&str; 7] = ["petrol", "diesel", "hybrid", "plug_in", "lpg", "electric", "unknown"];
+
 /// Grams of CO2e a kilometre by the vehicle's kind, as events and tables name it. A kind that is not known counts as the reference.
 #[must_use]
 pub fn grams_per_km(vehicle_kind: &str) -> u32 {

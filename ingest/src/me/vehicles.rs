@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use schemas::impact::VEHICLE_KINDS;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection};
@@ -29,7 +30,6 @@ pub(crate) const CHANGE_REFUSALS: &[Problem] = &[INVALID_FIELD];
 const MOST: i64 = 50;
 /// Characters of a name.
 const NAME_MAX: usize = 100;
-const KINDS: [&str; 7] = ["petrol", "diesel", "hybrid", "plug_in", "lpg", "electric", "unknown"];
 const UNITS: [&str; 2] = ["km", "miles"];
 
 /// A vehicle's id.
@@ -117,7 +117,7 @@ pub(crate) struct VehicleChange {
 }
 
 fn kinds() -> Schema {
-    one_of(&KINDS)
+    one_of(&VEHICLE_KINDS)
 }
 
 fn units() -> Schema {
@@ -264,8 +264,8 @@ fn check(kind: Option<&str>, unit: Option<&str>, name: Option<&str>) -> Result<(
     let unusable = |field: &'static str, wanted: String| {
         Err(INVALID_FIELD.because(format!("the field {field} is not usable: {wanted}")).field(field))
     };
-    if kind.is_some_and(|kind| !KINDS.contains(&kind)) {
-        return unusable("kind", format!("one of {} is wanted", KINDS.join(", ")));
+    if kind.is_some_and(|kind| !VEHICLE_KINDS.contains(&kind)) {
+        return unusable("kind", format!("one of {} is wanted", VEHICLE_KINDS.join(", ")));
     }
     if unit.is_some_and(|unit| !UNITS.contains(&unit)) {
         return unusable("unit", "km or miles is wanted".to_owned());

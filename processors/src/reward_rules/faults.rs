@@ -4,10 +4,9 @@ use std::fmt;
 use std::ops::Range;
 
 use rust_decimal::Decimal;
+use schemas::impact::VEHICLE_KINDS;
 use toml::Spanned;
 
-/// Kinds of vehicles, as `vehicles.kind` has them.
-const KINDS: [&str; 7] = ["petrol", "diesel", "hybrid", "plug_in", "lpg", "electric", "unknown"];
 /// Most B3TR of an amount: no programme has more, and every column holds it.
 const AMOUNT_MAX: Decimal = Decimal::from_parts(1_000_000_000, 0, 0, false, 0);
 /// Decimals of an amount.
@@ -85,8 +84,9 @@ impl<'a> Faults<'a> {
     /// Whether this is a vehicle's kind.
     pub fn kind(&mut self, written: &Spanned<String>) {
         let kind = written.get_ref();
-        if !KINDS.contains(&kind.as_str()) {
-            let text = format!("{kind:?} is no kind of vehicle: a kind is one of {}", KINDS.join(", "));
+        if !VEHICLE_KINDS.contains(&kind.as_str()) {
+            let text =
+                format!("{kind:?} is no kind of vehicle: a kind is one of {}", VEHICLE_KINDS.join(", "));
             self.note(written.span(), text);
         }
     }
