@@ -5,6 +5,7 @@ use std::time::Duration;
 use runtime::SinkError;
 use sqlx::postgres::PgDatabaseError;
 use sqlx::{PgConnection, PgPool, query, query_scalar};
+use uuid::Uuid;
 
 /// A table that holds nothing but what topics say, declared beside the statement that writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,11 @@ pub(crate) async fn bound(tx: &mut PgConnection, timeout: Duration) -> sqlx::Res
         .execute(tx)
         .await?;
     Ok(())
+}
+
+/// Those of these users who are erased: what is kept about a person is not written again.
+pub(crate) async fn erased(tx: &mut PgConnection, users: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
+    query_scalar("select user_id from erased_users where user_id = any($1)").bind(users).fetch_all(tx).await
 }
 
 /// One column of rows, as an array.

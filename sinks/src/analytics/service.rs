@@ -12,7 +12,7 @@ use super::count::Count;
 use super::entities::{Counted, Entity, Kind};
 use super::exact::Exact;
 use super::sums::{Key, Sum};
-use crate::database::Table;
+use crate::database::{Table, erased};
 
 /// What was counted.
 pub(super) const SEEN: Table = Table { name: "analytics_seen", key: "key" };
@@ -184,10 +184,7 @@ pub(super) async fn forget(tx: &mut PgConnection, sums: &BTreeMap<Key, Sum>) -> 
     if users.is_empty() {
         return Ok(());
     }
-    let erased: Vec<Uuid> = query_scalar("select user_id from erased_users where user_id = any($1)")
-        .bind(users)
-        .fetch_all(&mut *tx)
-        .await?;
+    let erased = erased(tx, &users).await?;
     if !erased.is_empty() {
         query("delete from analytics_data where user_id = any($1)").bind(erased).execute(tx).await?;
     }

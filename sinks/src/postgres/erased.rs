@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::event::UploadEvent;
 use super::writer::{WriteError, Writer, picked};
-use crate::database::{Table, column};
+use crate::database::{Table, column, erased};
 
 /// Writes who was erased. A rebuild does not empty its table: what was taken away is not shown while it fills the others.
 pub(super) struct Erased;
@@ -84,10 +84,7 @@ async fn forget(tx: &mut PgConnection, users: &[Uuid]) -> sqlx::Result<()> {
 
 /// Takes away what a batch has just written of the erased among its users.
 pub(super) async fn keep_away(tx: &mut PgConnection, users: &[Uuid]) -> sqlx::Result<()> {
-    let erased: Vec<Uuid> = sqlx::query_scalar("select user_id from erased_users where user_id = any($1)")
-        .bind(users)
-        .fetch_all(&mut *tx)
-        .await?;
+    let erased = erased(tx, users).await?;
     if erased.is_empty() { Ok(()) } else { forget(tx, &erased).await }
 }
 
