@@ -50,7 +50,7 @@ topics! {
     /// the chain itself carries less than 30 rewards a second.
     ChainEvents = "chain.events", TopicSpec::keyed("the network's genesis id").partitions(1);
     /// Documents for the log collections.
-    ActivityLogs = "activity.logs", TopicSpec::keyed("the document's own event id").kept_days(7);
+    ActivityLogs = "activity.logs", TopicSpec::keyed("the document's own event id").kept_days(7).unordered();
     /// Records that a role could not process: original key, bytes and headers, with the cause in further headers.
     DeadLetters = "dead-letters", TopicSpec::keyed("the original key").of_any_bytes();
     /// The newest state of each account: ids and flags only.
@@ -81,6 +81,8 @@ pub struct TopicSpec {
     pub cleanup_policy: &'static str,
     /// The registry's compatibility rule for its subjects.
     pub compatibility: &'static str,
+    /// Whether a record must not come before an earlier one of its key. Where it may, nobody waits for the one before.
+    pub ordered: bool,
 }
 
 impl TopicSpec {
@@ -91,7 +93,13 @@ impl TopicSpec {
             retention_ms: -1,
             cleanup_policy: "delete",
             compatibility: "FULL_TRANSITIVE",
+            ordered: true,
         }
+    }
+
+    /// Records of one key have nothing to do with each other: each is a whole of its own.
+    const fn unordered(self) -> Self {
+        Self { ordered: false, ..self }
     }
 
     const fn partitions(self, count: i32) -> Self {
