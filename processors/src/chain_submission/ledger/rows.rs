@@ -1,5 +1,7 @@
 //! Payouts and their transactions as they stand in the tables, which this stage alone writes.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use schemas::events::{AttemptState, PayoutState, Stamp, UploadHeader};
@@ -233,7 +235,7 @@ pub async fn update_payout(tx: &mut PgConnection, payout: &Payout) -> sqlx::Resu
     update_payouts(tx, std::slice::from_ref(payout)).await
 }
 
-/// Writes what can change of payouts, in one statement: a batch has 40, and each of its 12 confirmations changes all of them.
+/// Writes what can change of payouts, in one statement: a batch has 40, and each change of it changes all of them.
 pub async fn update_payouts(tx: &mut PgConnection, payouts: &[Payout]) -> sqlx::Result<()> {
     fn all<'a, T>(payouts: &'a [Payout], of: impl Fn(&'a Payout) -> T) -> Vec<T> {
         payouts.iter().map(of).collect()
@@ -276,14 +278,23 @@ pub enum Which<'a> {
     Ids(&'a [String]),
     /// Those in a block, whatever became of them since.
     InBlock(&'a str),
-    /// Those that a new head concerns: in a block without 12 confirmations, or decided and now final.
-    Unsettled {
+    /// Those that a new head settles: in a block up to `settled`, or decided and now final.
+    Settled {
         /// The network.
         genesis_id: &'a str,
         /// Height up to which blocks are final.
         finalized: i64,
-        /// Height up to which blocks count whose transactions have no 12 confirmations.
-        included_upto: i64,
+        /// Height up to which blocks have 12 others on top.
+        settled: i64,
+    },
+    /// Of those in a block above `settled`, the `limit` whose confirmations were noted the longest ago.
+    Shallow {
+        /// The network.
+        genesis_id: &'a str,
+        /// Height up to which blocks have 12 others on top.
+        settled: i64,
+        /// How many at most.
+        limit: i64,
     },
 }
 
@@ -296,9 +307,14 @@ pub async fn transactions(tx: &mut PgConnection, which: Which<'_>) -> sqlx::Resu
     let condition = match which {
         Which::Ids(_) => "tx_id = any($1)",
         Which::InBlock(_) => "block_id = $1",
-        Which::Unsettled { .. } => {
+        Which::Settled { .. } => {
             "genesis_id = $1 and ((state = 'included' and block_number <= $3)
                 or (state in ('confirmed', 'reverted') and block_number <= $2))"
+        }
+        // Block and confirmations give the head at which they were noted.
+        Which::Shallow { .. } => {
+            "tx_id in (select tx_id from payout_attempts where genesis_id = $1 and state = 'included' and block_number > $2
+                order by block_number + confirmations, tx_id limit $3)"
         }
     };
     let text = format!(
@@ -309,9 +325,10 @@ pub async fn transactions(tx: &mut PgConnection, which: Which<'_>) -> sqlx::Resu
     let attempts: Vec<Attempt> = match which {
         Which::Ids(ids) => query.bind(ids),
         Which::InBlock(id) => query.bind(id),
-        Which::Unsettled { genesis_id, finalized, included_upto } => {
-            query.bind(genesis_id).bind(finalized).bind(included_upto)
+        Which::Settled { genesis_id, finalized, settled } => {
+            query.bind(genesis_id).bind(finalized).bind(settled)
         }
+        Which::Shallow { genesis_id, settled, limit } => query.bind(genesis_id).bind(settled).bind(limit),
     }
     .fetch_all(&mut *tx)
     .await?;
@@ -327,13 +344,15 @@ pub async fn transactions(tx: &mut PgConnection, which: Which<'_>) -> sqlx::Resu
     .fetch_all(&mut *tx)
     .await?;
     let rewards: Vec<Uuid> = clauses.iter().map(|clause| clause.reward_id).collect();
-    let payouts = payouts(tx, &rewards).await?;
+    let payouts: HashMap<Uuid, Payout> =
+        payouts(tx, &rewards).await?.into_iter().map(|payout| (payout.reward_id, payout)).collect();
+    let mut clauses = clauses.into_iter().peekable();
+    // Both are in the order of the transactions' ids.
     let gathered = |attempt: Attempt| {
-        let clauses: Vec<PaidClause> =
-            clauses.iter().filter(|clause| clause.tx_id == attempt.tx_id).cloned().collect();
+        let of_it = |clause: &PaidClause| clause.tx_id == attempt.tx_id;
+        let clauses: Vec<PaidClause> = std::iter::from_fn(|| clauses.next_if(of_it)).collect();
         // Every clause's payout exists: a foreign key holds it.
-        let of =
-            |clause: &PaidClause| payouts.iter().find(|payout| payout.reward_id == clause.reward_id).cloned();
+        let of = |clause: &PaidClause| payouts.get(&clause.reward_id).cloned();
         Transaction { payouts: clauses.iter().filter_map(of).collect(), clauses, attempt }
     };
     Ok(attempts.into_iter().map(gathered).collect())
