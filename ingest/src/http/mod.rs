@@ -5,6 +5,7 @@ pub(crate) mod body;
 pub(crate) mod cors;
 pub(crate) mod handler;
 pub(crate) mod head;
+pub(crate) mod objects;
 pub(crate) mod openapi;
 pub(crate) mod operation;
 pub(crate) mod pieces;

@@ -12,6 +12,7 @@ use warp::http::header::CONTENT_ENCODING;
 use warp::http::{Extensions, HeaderMap};
 
 use super::body::Body;
+use super::objects;
 use super::operation::Operation;
 use super::problem::{
     ApiError, BODY_TIMEOUT, BODY_TOO_LARGE, ENCODED_BODY, INCOMPLETE_BODY, MALFORMED_DOCUMENT, Problem,
@@ -154,7 +155,7 @@ impl<S: Sync, T: DeserializeOwned + ToSchema + Send> Extract<S> for JsonBody<T> 
 
 /// What a body holds as a JSON document.
 pub(crate) fn document<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body)
+    objects::read(body)
         .map_err(|error| MALFORMED_DOCUMENT.because(format!("the body is not usable: {error}")))
 }
 
