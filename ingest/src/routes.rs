@@ -225,6 +225,19 @@ mod tests {
     }
 
     #[test]
+    fn a_name_of_a_schema_means_the_same_to_every_operation() {
+        let mut known = std::collections::BTreeMap::new();
+        for route in table() {
+            let mut own = std::collections::BTreeMap::new();
+            route.operation().components(&mut own);
+            for (name, schema) in own {
+                let before = known.entry(name.clone()).or_insert_with(|| schema.clone());
+                assert_eq!(*before, schema, "{name} of {} {}", route.method, route.path);
+            }
+        }
+    }
+
+    #[test]
     fn every_row_has_a_template_of_its_own_or_a_method_of_its_own() {
         let (mut paths, mut rows) = (matchit::Router::new(), std::collections::BTreeSet::new());
         for route in table() {

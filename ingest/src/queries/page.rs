@@ -1,10 +1,14 @@
 //! Lists, newest first, a page at a time.
 
+use std::borrow::Cow;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::openapi::{Ref, RefOr};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 use warp::reply::Response;
 
@@ -23,12 +27,33 @@ const ENDS: (i64, i64) = (32_503_680_000_000_000, 0);
 pub(crate) type Place = (DateTime<Utc>, Uuid);
 
 /// A page of a list.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Page<T: ToSchema> {
     items: Vec<T>,
-    /// Asks for the next page; null at the end
-    #[schema(required = true)]
+    /// Asks for the next page; null at the end.
     next_cursor: Option<String>,
+}
+
+// Derived, the pages of all kinds of items would share one name, and the description would have one of them for all.
+impl<T: ToSchema> ToSchema for Page<T> {
+    fn name() -> Cow<'static, str> {
+        format!("{}Page", T::name()).into()
+    }
+}
+
+impl<T: ToSchema> PartialSchema for Page<T> {
+    fn schema() -> RefOr<Schema> {
+        let items = ArrayBuilder::new().items(Ref::from_schema_name(T::name()));
+        let cursor = ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+            .description(Some("Asks for the next page; null at the end"));
+        let page = ObjectBuilder::new().description(Some("A page of a list."));
+        page.property("items", items)
+            .required("items")
+            .property("next_cursor", cursor)
+            .required("next_cursor")
+            .into()
+    }
 }
 
 impl<T: Serialize + ToSchema> Reply for Page<T> {
