@@ -16,6 +16,7 @@ const MONGODB_LOCK: &str = include_str!("../parts/mongodb.lock");
 const JAVA_LOCK: &str = include_str!("../parts/java.lock");
 const GO_LOCK: &str = include_str!("../parts/go.lock");
 const AXE_LOCK: &str = include_str!("../parts/axe.lock");
+const SCHEMATHESIS_LOCK: &str = include_str!("../parts/schemathesis.lock");
 const THOR_MODULE: &str = include_str!("../parts/thor/go.mod");
 const THOR_LOCK: &str = include_str!("../parts/thor/go.sum");
 
@@ -101,6 +102,18 @@ impl Parts {
             Ok(())
         })?;
         Ok(folder.join("package/axe.min.js"))
+    }
+
+    /// The folder of Python packages with the program that tries an HTTP interface against its description.
+    pub(crate) fn schemathesis(&self) -> Result<PathBuf, FetchError> {
+        self.once("schemathesis-4.32.5", "schemathesis 4.32.5 (10 MB)", |folder| {
+            has_pip(folder)?;
+            fs::write(folder.join("requirements.txt"), SCHEMATHESIS_LOCK)?;
+            let pip =
+                ["python3", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"];
+            let from = ["--only-binary=:all:", "--require-hashes", "-r", "requirements.txt", "--target", "."];
+            run(folder, &[&pip[..], &from].concat())
+        })
     }
 
     /// A Java runtime of at least version 21: the machine's, or the pinned one.
@@ -235,11 +248,14 @@ impl Parts {
     }
 }
 
+fn has_pip(folder: &Path) -> Result<(), FetchError> {
+    run(folder, &["python3", "-m", "pip", "--version"])
+        .map_err(|_| FetchError::Missing("pip for python3 (Debian package python3-pip)"))
+}
+
 /// Fetches a wheel against its lock and unpacks it.
 fn wheel(lock: &str, folder: &Path) -> Result<(), FetchError> {
-    if run(folder, &["python3", "-m", "pip", "--version"]).is_err() {
-        return Err(FetchError::Missing("pip for python3 (Debian package python3-pip)"));
-    }
+    has_pip(folder)?;
     fs::write(folder.join("requirements.txt"), lock)?;
     // The programs inside are the same for every Python; one version is named so that one hash is right everywhere.
     let mut pip =

@@ -36,3 +36,12 @@ pub fn axe(root: &std::path::Path) -> Result<std::path::PathBuf, FetchError> {
     let (progress, _report) = progress::reported();
     fetch::Parts::at(root.join("parts"), progress).axe()
 }
+
+/// What a test of the HTTP interface needs, fetched once into `parts` below `root`: the folder of Python packages with schemathesis.
+///
+/// # Errors
+/// As [`axe`].
+pub fn schemathesis(root: &std::path::Path) -> Result<std::path::PathBuf, FetchError> {
+    let (progress, _report) = progress::reported();
+    fetch::Parts::at(root.join("parts"), progress).schemathesis()
+}

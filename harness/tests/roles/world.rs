@@ -236,6 +236,11 @@ impl World {
     }
 
     /// The driver.
+    /// A folder that goes with the stack.
+    pub fn folder(&self) -> &Path {
+        self.stack.folder()
+    }
+
     pub fn user(&self) -> Uuid {
         self.user
     }
