@@ -97,7 +97,8 @@ pub struct DeploymentConfig {
     pub settings: Vec<(String, String)>,
 }
 
-/// Settings for drivers on one address: the gateway's rates are opened, since every driver of a run posts from here.
+/// Settings for drivers on one address: the gateway's rates are opened, since every driver of a run posts from here. Those that no setting
+/// opens, [`Deployment`] opens along with them.
 #[must_use]
 pub fn open_rates() -> Vec<(String, String)> {
     let keys = [
@@ -170,6 +171,11 @@ impl Deployment {
         let deployment = Self { config, environment, gateway, roles: BTreeMap::new(), restarts: 0 };
         for command in [&["migrate"][..], &["topics", "apply"], &["keys", "generate"]] {
             deployment.command(command)?;
+        }
+        if deployment.config.settings.iter().any(|setting| open_rates().contains(setting)) {
+            for limit in ["uploads.per_vehicle", "claims.per_user", "login.per_address", "login.per_wallet"] {
+                deployment.command(&["limits", "set", limit, "1000000", "--seconds", "60"])?;
+            }
         }
         Ok(deployment)
     }

@@ -12,11 +12,9 @@ use sqlx::{PgConnection, PgPool};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::admission::Caller;
+use crate::auth::admission::Claimant;
 use crate::http::operation::Operation;
-use crate::http::problem::{
-    ApiError, MAINTENANCE, NO_WALLET, Problem, REWARD_NOT_FOUND, REWARD_SETTLED, UNEXPECTED_BODY,
-};
+use crate::http::problem::{ApiError, NO_WALLET, Problem, REWARD_NOT_FOUND, REWARD_SETTLED, UNEXPECTED_BODY};
 use crate::http::reply::Taken;
 use crate::http::request::{Dependency, Extract, Path, PathParameter, Request, RequestBody, uuid_schema};
 use crate::outbox::announce;
@@ -30,7 +28,7 @@ const DAYS: i64 = 45;
 const CANDIDATES: i64 = 900;
 
 /// What the route itself refuses.
-pub(crate) const REFUSALS: &[Problem] = &[MAINTENANCE, NO_WALLET, REWARD_SETTLED];
+pub(crate) const REFUSALS: &[Problem] = &[NO_WALLET, REWARD_SETTLED];
 
 /// What claiming works with.
 pub(crate) struct Claims {
@@ -80,16 +78,13 @@ impl<S: Sync> Extract<S> for NoBody {
 /// The route: 202 for the first claim, 200 for every other.
 pub(crate) async fn post(
     Dependency(claims): Dependency<Arc<Claims>>,
-    caller: Caller,
+    Claimant(caller): Claimant,
     Path(reward): Path<RewardId>,
     _: NoBody,
 ) -> Result<Taken<Claim>, ApiError> {
     let mut tx = claims.pool.begin().await?;
     if let Some(claim) = stored(&mut tx, caller.user, reward).await? {
         return Ok(response(false, claim));
-    }
-    if !caller.writable {
-        return Err(MAINTENANCE.error());
     }
     let now = claims.clock.now();
     claimable(&mut tx, caller.user, reward, now).await?;

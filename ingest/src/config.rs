@@ -5,6 +5,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 pub use crate::auth::address::{ForwardedBy, Proxies, ProxyError};
+pub use crate::auth::rates::{LIMITS, Limit, Rate, Rates};
 pub use crate::login::development::{DevelopmentWallet, WalletsError};
 
 /// One mebibyte.
@@ -23,7 +24,7 @@ pub struct GatewayConfig {
     pub limits: Limits,
     /// Times.
     pub timeouts: Timeouts,
-    /// Requests in time.
+    /// Requests in time, where `system_config.rate_limits` does not say otherwise.
     pub rates: Rates,
     /// Proxies that are believed; the address of any other peer is the peer's own.
     pub trusted_proxies: Proxies,
@@ -191,53 +192,6 @@ impl Default for Timeouts {
             poll: Duration::from_millis(500),
             stream: Duration::from_secs(600),
             shutdown: Duration::from_secs(20),
-        }
-    }
-}
-
-/// So many requests in so much time, `burst` of them at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// 1 to 1,000,000.
-    pub requests: u32,
-    /// The window.
-    pub window: Duration,
-    /// 1 to `requests`.
-    pub burst: u32,
-}
-
-impl Rate {
-    /// A rate that may be used up at once.
-    #[must_use]
-    pub const fn new(requests: u32, window: Duration) -> Self {
-        Self { requests, window, burst: requests }
-    }
-}
-
-/// `system_config.rate_limits`, as far as this version's routes go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rates {
-    /// Requests of a user.
-    pub api_per_user: Rate,
-    /// Requests of an address, before its token is looked at.
-    pub api_per_address: Rate,
-    /// Uploads of a user.
-    pub uploads_per_user: Rate,
-    /// Uploads of an address.
-    pub uploads_per_address: Rate,
-    /// Exports of all that is kept about a user: each reads all of their photos.
-    pub exports_per_user: Rate,
-}
-
-impl Default for Rates {
-    fn default() -> Self {
-        let minute = Duration::from_secs(60);
-        Self {
-            api_per_user: Rate::new(120, minute),
-            api_per_address: Rate::new(300, minute),
-            uploads_per_user: Rate::new(20, Duration::from_secs(86_400)),
-            uploads_per_address: Rate::new(60, Duration::from_secs(3_600)),
-            exports_per_user: Rate::new(4, Duration::from_secs(86_400)),
         }
     }
 }

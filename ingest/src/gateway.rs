@@ -24,6 +24,7 @@ use crate::http::places::{Memory, Places};
 use crate::http::problem::ApiError;
 use crate::http::request::Provide;
 use crate::http::shares::Shares;
+use crate::live::LiveSettings;
 use crate::login::development::allowed_on;
 use crate::login::{Network, SignIn, domains};
 use crate::me::Account;
@@ -71,6 +72,7 @@ pub struct Gateway {
     pub(crate) log: Arc<ActivityLog>,
     pub(crate) streams: Arc<Streams>,
     pub(crate) sweeper: Arc<Sweeper>,
+    pub(crate) live: Arc<LiveSettings>,
     pool: PgPool,
     admission: Arc<Admission>,
     uploads: Arc<Uploads>,
@@ -91,9 +93,11 @@ impl Gateway {
         let (limits, timeouts) = (config.limits, config.timeouts);
         let log = Arc::new(activity_log(&config, &dependencies));
         let publisher = Arc::new(publisher(&config, &dependencies, log.clone()));
-        let uploads = Arc::new(uploads(&config, &dependencies, publisher.clone()));
+        let live = Arc::new(LiveSettings::new(dependencies.pool.clone(), config.rates));
+        let uploads = Arc::new(uploads(&config, &dependencies, publisher.clone(), live.clone()));
         let intake = Arc::new(chain_intake(&config, &dependencies));
-        let sign_in = Arc::new(sign_in(&config, &dependencies, log.clone()));
+        let admission = Arc::new(admission(&config, &dependencies, live.clone()));
+        let sign_in = Arc::new(sign_in(&config, &dependencies, log.clone(), admission.clone()));
         let Dependencies { pool, photos, keys, clock, metrics, health, schemas, .. } = dependencies;
         Self {
             sweeper: Arc::new(Sweeper {
@@ -109,6 +113,7 @@ impl Gateway {
                 each: Shares::new(limits.streams_per_user as u64),
                 timeouts,
                 follow_rewards: config.follow_rewards,
+                live: live.clone(),
                 stop: CancellationToken::new(),
             }),
             claims: Arc::new(Claims {
@@ -129,14 +134,8 @@ impl Gateway {
                 erasure_grace: config.erasure_grace,
             }),
             photos,
-            admission: Arc::new(Admission {
-                accounts: Accounts::new(pool.clone()),
-                keys: keys.clone(),
-                clock,
-                limiter: Limiter::default(),
-                rates: config.rates,
-                trusted_proxies: config.trusted_proxies.clone(),
-            }),
+            admission,
+            live,
             config: Arc::new(config),
             health,
             metrics,
@@ -166,6 +165,17 @@ impl Gateway {
     }
 }
 
+fn admission(config: &GatewayConfig, dependencies: &Dependencies, live: Arc<LiveSettings>) -> Admission {
+    Admission {
+        accounts: Accounts::new(dependencies.pool.clone()),
+        keys: dependencies.keys.clone(),
+        clock: dependencies.clock.clone(),
+        limiter: Limiter::default(),
+        live,
+        trusted_proxies: config.trusted_proxies.clone(),
+    }
+}
+
 fn activity_log(config: &GatewayConfig, dependencies: &Dependencies) -> ActivityLog {
     let Dependencies { outbound, clock, schemas, .. } = dependencies;
     ActivityLog::new(outbound.clone(), clock.clone(), &config.topic_prefix, schemas.activity_logged)
@@ -184,7 +194,12 @@ fn publisher(config: &GatewayConfig, dependencies: &Dependencies, log: Arc<Activ
     }
 }
 
-fn uploads(config: &GatewayConfig, dependencies: &Dependencies, publisher: Arc<Publisher>) -> Uploads {
+fn uploads(
+    config: &GatewayConfig,
+    dependencies: &Dependencies,
+    publisher: Arc<Publisher>,
+    live: Arc<LiveSettings>,
+) -> Uploads {
     let reservations = Reservations::new(
         dependencies.pool.clone(),
         dependencies.clock.clone(),
@@ -196,6 +211,7 @@ fn uploads(config: &GatewayConfig, dependencies: &Dependencies, publisher: Arc<P
         check: dependencies.check.clone(),
         reservations,
         publisher,
+        live,
         limits: config.limits,
         memory: Memory::new(config.limits.upload_memory_bytes, config.timeouts.place),
         memory_each: Shares::new(memory_per_user(&config.limits)),
@@ -224,7 +240,12 @@ fn chain_intake(config: &GatewayConfig, dependencies: &Dependencies) -> ChainInt
     }
 }
 
-fn sign_in(config: &GatewayConfig, dependencies: &Dependencies, log: Arc<ActivityLog>) -> SignIn {
+fn sign_in(
+    config: &GatewayConfig,
+    dependencies: &Dependencies,
+    log: Arc<ActivityLog>,
+    admission: Arc<Admission>,
+) -> SignIn {
     let network = config.chain.as_ref().and_then(|chain| Network::of(&chain.genesis_id));
     SignIn {
         pool: dependencies.pool.clone(),
@@ -232,6 +253,7 @@ fn sign_in(config: &GatewayConfig, dependencies: &Dependencies, log: Arc<Activit
         schemas: dependencies.schemas,
         log,
         signer: dependencies.signer.clone(),
+        admission,
         domains: domains(&config.base_url, &config.cors_origins),
         development_wallets: allowed_on(network.as_ref(), config.development_wallets.clone()),
         network,

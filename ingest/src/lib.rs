@@ -3,9 +3,9 @@
 //!
 //! `routes` is the table of routes: from a row follow dispatch, metrics and `/openapi.json`. A handler is an async function; what it
 //! needs of the request and of the gateway are its arguments, which `http` reads in their order. `auth` says who asks, `login` makes
-//! somebody who signs with a wallet one who may ask, `me` keeps what they have and prefer, `uploads` takes photos (its own page shows
-//! the way of one, file by file), `queries` serves the tables, `claims` takes what drivers ask for, `reviews` what people decide, on
-//! the `page` made for it, and `chain` what the watcher of the chain reports. `gateway` puts all of it together, [`serve`] serves it.
+//! somebody who signs with a wallet one who may ask, `me` keeps what they have and prefer, `uploads` takes photos (its own page shows the way of one, file by file), `queries` serves the tables, `claims` takes what drivers
+//! ask for, `reviews` what people decide, on the `page` made for it, and `chain` what the watcher of the chain reports. `live` is what
+//! operators change meanwhile. `gateway` puts all of it together, [`serve`] serves it.
 
 mod about;
 mod accounts;
@@ -19,6 +19,7 @@ pub mod erasure;
 mod export;
 mod gateway;
 mod http;
+mod live;
 mod login;
 mod me;
 pub mod metrics;
@@ -40,6 +41,7 @@ pub use export::{Documents, PersonLogs};
 pub use gateway::{Dependencies, Gateway};
 pub use http::problem;
 pub use keys::{KeySet, Role, SigningKey, TokenSigner};
+pub use live::{LiveError, check as check_live_settings};
 pub use reviews::{ExpireError, expire as expire_reviews};
 pub use schema_ids::SchemaIds;
 pub use serve::serve;

@@ -8,7 +8,7 @@ use crate::config::GatewayConfig;
 use crate::gateway::Gateway;
 use crate::http::handler::{Route, delete, get, patch, post, put};
 use crate::http::openapi::{About, document};
-use crate::http::problem::{ApiError, BUSY};
+use crate::http::problem::{ApiError, BUSY, LIVE_UPDATES_OFF};
 use crate::http::reply::{AnyJson, Json};
 use crate::http::request::Dependency;
 use crate::{
@@ -38,10 +38,10 @@ fn signing_in() -> Vec<Route<Gateway>> {
             .refuses(login::sign_in::REFUSALS),
         post("/v1/auth/refresh", Access::Public, "New tokens for a refresh token", login::refresh::post)
             .description("A refresh token is good once. One that comes again ends its session: somebody else has it too.")
-            .refuses(login::refresh::REFUSALS),
-        post("/v1/auth/logout", PERSON, "End this session", login::sessions::logout),
+            .refuses(login::refresh::REFUSALS).in_maintenance(),
+        post("/v1/auth/logout", PERSON, "End this session", login::sessions::logout).in_maintenance(),
         get("/v1/sessions", PERSON, "Where you are signed in, newest first", login::sessions::list),
-        delete("/v1/sessions/{id}", PERSON, "End one of your sessions", login::sessions::delete),
+        delete("/v1/sessions/{id}", PERSON, "End one of your sessions", login::sessions::delete).in_maintenance(),
         post("/v1/auth/development-signature", Access::Public, "On a developer's machine: a wallet's signature", login::development::post)
             .description("Signs a challenge with a wallet whose key the gateway holds, to try it out without a wallet. Never on mainnet.")
             .refuses(login::development::REFUSALS),
@@ -59,7 +59,7 @@ fn accounts() -> Vec<Route<Gateway>> {
              stays in the books under a number that leads to nobody.",
         ),
         post("/v1/me/keep", PERSON, "Keep your account after all", erasure::keep)
-            .refuses(erasure::KEEP_REFUSALS),
+            .refuses(erasure::KEEP_REFUSALS).in_maintenance(),
         get("/v1/me/export", PERSON, "Everything that is kept about you, as a ZIP archive", export::show)
             .description(
                 "A file of JSON per store and your photos, made while it is sent; `about.json` says what each file holds. A few a day.",
@@ -103,7 +103,7 @@ fn photos() -> Vec<Route<Gateway>> {
                 "stage, decided, reward, which comes again where it waits for a claim, and payout with each confirmation \
                  until the reward is settled; data is an Upload.",
             )
-            .refuses(&[BUSY]),
+            .refuses(&[BUSY, LIVE_UPDATES_OFF]),
         post("/v1/uploads/{id}/appeal", PERSON, "Ask for a person to look at a rejected photo", reviews::appeal)
             .description(
                 "Once per upload, within 14 days, where a rule has turned it down and a person may read it otherwise. \
@@ -175,7 +175,8 @@ fn operation() -> Vec<Route<Gateway>> {
     vec![
         post("/v1/chain/events", Access::Watcher, "For the watcher of the chain", chain::events::post)
             .description("Blocks as they are adopted and undone, signed: HMAC-SHA256 over time and body.")
-            .refuses(chain::events::REFUSALS),
+            .refuses(chain::events::REFUSALS)
+            .in_maintenance(),
         get("/openapi.json", Access::Public, "This document", openapi),
         get("/livez", Access::Public, "Whether every loop makes progress or idles", ops::livez).uncounted(),
         get("/readyz", Access::Public, "Whether the role may take work", ops::readyz).uncounted(),

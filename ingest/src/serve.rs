@@ -24,6 +24,8 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, stop: CancellationTo
         routes: router.filter(Cors::new(&gateway.config.cors_origins)),
         health: gateway.health.clone(),
     };
+    // Before the first request: a gateway that is started in maintenance takes none of what is paused.
+    gateway.live.look().await;
     let publisher = gateway.sweeper.publisher.clone();
     let beside = {
         let stop = stop.clone();
@@ -32,7 +34,7 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, stop: CancellationTo
                 stop.cancelled().await;
                 gateway.streams.stop.cancel();
             };
-            tokio::join!(gateway.sweeper.run(stop.clone()), streams);
+            tokio::join!(gateway.sweeper.run(stop.clone()), gateway.live.follow(&stop), streams);
         }
     };
     server.run(listener, beside, stop).await;

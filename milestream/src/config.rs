@@ -9,6 +9,7 @@ mod privacy;
 mod reviews;
 mod sections;
 mod signing;
+mod system;
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub use self::sections::{
     Services, Vehicles, Watch,
 };
 pub use self::signing::{GasPayer, Signer, Signing};
+pub use self::system::System;
 
 /// Variables by the names that other programs use, and the keys that they set.
 pub const FAMILIAR_NAMES: [(&str, &str); 11] = [
@@ -65,6 +67,8 @@ pub struct Config {
     pub mongodb: Mongodb,
     /// The photo store.
     pub photos: Photos,
+    /// The deployment as a whole.
+    pub system: System,
     /// The gateway.
     pub ingest: Ingest,
     /// What drivers drive.
@@ -156,6 +160,7 @@ impl Config {
                 "nobody signs in this way on mainnet: leave it empty".into(),
             );
         }
+        self.system.check()?;
         self.reviews.check()?;
         self.privacy.check()?;
         if let Err(error) = Url::parse(&self.photos.url) {

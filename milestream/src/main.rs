@@ -23,6 +23,7 @@ mod roles;
 mod schema_ids;
 mod signing;
 mod stores;
+mod system_config;
 mod telemetry;
 mod timers;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use ingest::config::{DevelopmentWallet, GatewayConfig, Rate, Rates};
+use ingest::config::{DevelopmentWallet, GatewayConfig};
 use ingest::metrics::GatewayMetrics;
-use ingest::{Dependencies, Gateway, HeaderCheck, TokenSigner};
+use ingest::{Dependencies, Gateway, HeaderCheck, LiveError, TokenSigner};
 use processors::chain_submission::network;
 use processors::pipeline::{Kind, STAGES};
 use processors::reward_rules::RuleSource;
@@ -281,8 +281,13 @@ async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: Cance
         .await
         .with_context(|| format!("ingest.listen {}: choose another port or address", section.listen))?;
     tracing::info!(listen = %section.listen, "gateway");
-    let gateway =
-        Gateway::new(gateway_config(config)?, dependencies).with_logs(stores::exported_logs(config));
+    let gateway_config = gateway_config(config)?;
+    let is_retryable = |error: &LiveError| matches!(error, LiveError::Database(_));
+    patiently("postgres", &stop, is_retryable, || {
+        ingest::check_live_settings(&dependencies.pool, gateway_config.rates)
+    })
+    .await?;
+    let gateway = Gateway::new(gateway_config, dependencies).with_logs(stores::exported_logs(config));
     tokio::join!(
         ingest::serve(listener, gateway, stop.clone()),
         key_files::follow(config, &keys, &signer, &stop)
@@ -317,13 +322,7 @@ fn gateway_config(config: &Config) -> Result<GatewayConfig> {
     gateway.reviews = config.reviews.rules();
     gateway.erasure_grace = config.privacy.erasure_grace();
     gateway.chain = payments::access(config)?;
-    gateway.rates = Rates {
-        api_per_user: Rate::new(section.requests_per_user_per_minute, Duration::from_secs(60)),
-        api_per_address: Rate::new(section.requests_per_address_per_minute, Duration::from_secs(60)),
-        uploads_per_user: Rate::new(section.uploads_per_user_per_day, Duration::from_secs(86_400)),
-        uploads_per_address: Rate::new(section.uploads_per_address_per_hour, Duration::from_secs(3_600)),
-        ..Rates::default()
-    };
+    gateway.rates = config.first_rates();
     Ok(gateway)
 }
 

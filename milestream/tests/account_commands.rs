@@ -180,3 +180,40 @@ async fn an_account_is_held_and_released_and_one_that_is_erased_changes_no_more(
         );
     }
 }
+
+#[tokio::test]
+async fn limits_and_flags_are_listed_and_set_and_each_change_is_audited_with_before_and_after() {
+    let world = World::new().await;
+    assert!(world.refused(&["limits", "list"]).contains("run `milestream migrate` first"));
+    world.run(&["migrate"]);
+    let made = "select jsonb_build_array(environment, version is not null, maintenance_mode, feature_flags -> 'registrations',
+                  rate_limits -> 'uploads' -> 'per_user', revision) from system_config";
+    let rate = json!({ "requests": 20, "window_s": 86_400, "burst": 20 });
+    assert_eq!(world.one(made).await, json!(["development", true, false, true, rate, 1]));
+    world.run(&["migrate"]);
+    assert_eq!(world.one(made).await[5], 1, "nothing has changed");
+    assert!(world.run(&["limits", "list"]).contains("uploads.per_vehicle 20 86400 20\n"));
+    let set = world.run(&["limits", "set", "uploads.per_user", "5", "--seconds", "3600", "--burst", "2"]);
+    assert_eq!(set, "uploads.per_user 5 3600 2\n");
+    assert!(
+        world.refused(&["limits", "set", "upload.per_user", "5", "--seconds", "60"]).contains("limits list")
+    );
+    assert!(world.refused(&["limits", "set", "api.per_user", "0", "--seconds", "60"]).contains("requests"));
+    assert!(world.run(&["flags", "list"]).contains("registrations on (off: no new account is made)\n"));
+    assert_eq!(world.run(&["flags", "set", "registrations", "off"]), "registrations off\n");
+    assert_eq!(world.run(&["flags", "set", "maintenance_mode", "on"]), "maintenance_mode on\n");
+    assert!(world.refused(&["flags", "set", "registration", "off"]).contains("flags list"));
+    let row = world.one(made).await;
+    assert_eq!((&row[2], &row[3], &row[5]), (&json!(true), &json!(false), &json!(4)));
+    world.run(&["limits", "list"]);
+    let audited = "select jsonb_agg(jsonb_build_array(action, severity, action_details -> 'target', action_details -> 'before',
+                     action_details -> 'after') order by timestamp) from system_audit_logs where module = 'config'";
+    assert_eq!(
+        world.one(audited).await,
+        json!([
+            ["rate_limit.change", "warning", "uploads.per_user", rate, { "requests": 5, "window_s": 3_600, "burst": 2 }],
+            ["flag.change", "info", "registrations", true, false],
+            ["maintenance.on", "warning", "maintenance_mode", false, true],
+        ])
+    );
+}

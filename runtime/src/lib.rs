@@ -41,6 +41,7 @@ pub mod snapshot;
 pub mod source;
 pub mod stage;
 pub mod stored;
+pub mod switches;
 pub mod timers;
 pub mod topics;
 mod watchdog;

@@ -12,10 +12,10 @@ use super::address::{Peer, Proxies};
 use super::keys::{KeySet, Role};
 use super::rate::{Key, Limiter};
 use super::standing::Accounts;
-use crate::config::{Rate, Rates};
 use crate::http::operation::Operation;
 use crate::http::problem::{ApiError, INTERNAL, MAINTENANCE, RATE_LIMITED, TOKEN_MISSING};
 use crate::http::request::{Extract, Provide, Request, text};
+use crate::live::LiveSettings;
 
 /// Who asks, and from where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +25,15 @@ pub(crate) struct Caller {
     pub(crate) role: Role,
     /// `user_sessions.id`.
     pub(crate) session: Uuid,
-    /// False while uploads are paused.
-    pub(crate) writable: bool,
 }
 
 /// A caller who may upload now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Uploader(pub(crate) Caller);
+
+/// A caller who may claim now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claimant(pub(crate) Caller);
 
 /// A caller who may have everything about them put together now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,10 @@ pub(crate) struct Exporter(pub(crate) Caller);
 /// The address of somebody who has no token yet, within its rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Visitor(pub(crate) IpAddr);
+
+/// The same, who may sign in now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entrant(pub(crate) IpAddr);
 
 /// `User-Agent`, as much of it as is kept.
 pub(crate) struct Agent(pub(crate) Option<String>);
@@ -53,7 +59,7 @@ pub(crate) struct Admission {
     pub(crate) keys: KeySet,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limiter: Limiter,
-    pub(crate) rates: Rates,
+    pub(crate) live: Arc<LiveSettings>,
     /// Proxies that are believed.
     pub(crate) trusted_proxies: Proxies,
 }
@@ -89,21 +95,46 @@ impl<S: Sync> Extract<S> for Agent {
 impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Uploader {
     async fn extract(dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
         let caller = Caller::extract(dependencies, request).await?;
-        dependencies.provide().admit_upload(&caller)?;
+        dependencies.provide().take(Key::UploadAddress(Key::network(caller.address)))?;
         Ok(Self(caller))
     }
 
     fn describe(operation: &mut Operation) {
         <Caller as Extract<S>>::describe(operation);
-        operation.problems(&[MAINTENANCE, RATE_LIMITED]);
+        operation.problems(&[RATE_LIMITED]);
+    }
+}
+
+impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Claimant {
+    async fn extract(dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
+        let caller = Caller::extract(dependencies, request).await?;
+        dependencies.provide().take(Key::Claim(caller.user))?;
+        Ok(Self(caller))
+    }
+
+    fn describe(operation: &mut Operation) {
+        <Caller as Extract<S>>::describe(operation);
+        operation.problems(&[RATE_LIMITED]);
+    }
+}
+
+impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Entrant {
+    async fn extract(dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
+        let admission = dependencies.provide();
+        let address = admission.address(&request.headers, request.peer)?;
+        admission.take(Key::LoginAddress(Key::network(address)))?;
+        Ok(Self(address))
+    }
+
+    fn describe(operation: &mut Operation) {
+        operation.problems(&[RATE_LIMITED]);
     }
 }
 
 impl<S: Provide<Arc<Admission>> + Sync> Extract<S> for Exporter {
     async fn extract(dependencies: &S, request: &mut Request) -> Result<Self, ApiError> {
         let caller = Caller::extract(dependencies, request).await?;
-        let admission = dependencies.provide();
-        admission.take(Key::Export(caller.user), admission.rates.exports_per_user)?;
+        dependencies.provide().take(Key::Export(caller.user))?;
         Ok(Self(caller))
     }
 
@@ -119,32 +150,30 @@ impl Admission {
     pub(super) async fn admit(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<Caller, ApiError> {
         let address = self.address(headers, peer)?;
         let claims = self.keys.check(bearer(headers)?, self.clock.now())?;
-        self.take(Key::ApiUser(claims.sub), self.rates.api_per_user)?;
-        let writable = self.accounts.check(&claims).await?;
-        Ok(Caller { user: claims.sub, address, role: claims.role, session: claims.sid, writable })
+        self.take(Key::ApiUser(claims.sub))?;
+        self.accounts.check(&claims).await?;
+        Ok(Caller { user: claims.sub, address, role: claims.role, session: claims.sid })
     }
 
     /// Where the request comes from, within its rate.
     fn address(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<IpAddr, ApiError> {
         let address = self.trusted_proxies.client_address(headers, peer);
-        self.take(Key::ApiAddress(Key::network(address)), self.rates.api_per_address)?;
+        self.take(Key::ApiAddress(Key::network(address)))?;
         Ok(address)
     }
 
-    /// Within the rates of uploads.
-    fn admit_upload(&self, caller: &Caller) -> Result<(), ApiError> {
-        if !caller.writable {
-            return Err(MAINTENANCE.error());
-        }
-        self.take(Key::UploadAddress(Key::network(caller.address)), self.rates.uploads_per_address)?;
-        self.take(Key::UploadUser(caller.user), self.rates.uploads_per_user)
+    /// Refuses what is paused for maintenance: the writing of everybody but operators.
+    pub(crate) fn admit_write(&self, caller: Option<&Caller>) -> Result<(), ApiError> {
+        let operates = caller.is_some_and(|caller| caller.role == Role::Operator);
+        if !operates && self.live.now().switches.maintenance { Err(MAINTENANCE.error()) } else { Ok(()) }
     }
 
-    fn take(&self, key: Key, rate: Rate) -> Result<(), ApiError> {
+    /// Takes one request of a key.
+    pub(crate) fn take(&self, key: Key) -> Result<(), ApiError> {
         let refused = |seconds| {
             RATE_LIMITED.because(format!("too many requests: wait {seconds} s")).retry_after(seconds)
         };
-        self.limiter.take(key, rate, self.clock.now()).map_err(refused)
+        self.limiter.take(key, &self.live.now().rates, self.clock.now()).map_err(refused)
     }
 }
 

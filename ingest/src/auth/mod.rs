@@ -5,4 +5,5 @@ pub(crate) mod address;
 pub(crate) mod admission;
 pub mod keys;
 pub(crate) mod rate;
+pub(crate) mod rates;
 pub(crate) mod standing;

@@ -11,8 +11,8 @@ use crate::http::problem::{ACCOUNT_LOCKED, ApiError, INTERNAL, TOKEN_INVALID};
 
 /// An account and a session of it.
 type Question = (Uuid, Uuid);
-/// Whether the account is active (none where there is none), whether the session is (likewise), whether uploads are paused.
-type Standing = (Option<bool>, Option<bool>, bool);
+/// Whether the account is active (none where there is none), whether the session is (likewise).
+type Standing = (Option<bool>, Option<bool>);
 
 /// The accounts of a database.
 pub(crate) struct Accounts {
@@ -32,18 +32,18 @@ impl Accounts {
         Self { pool, batches }
     }
 
-    /// Whether uploads are taken; an error where the account or the session is not in order.
-    pub(crate) async fn check(&self, claims: &Claims) -> Result<bool, ApiError> {
+    /// An error where the account or the session is not in order.
+    pub(crate) async fn check(&self, claims: &Claims) -> Result<(), ApiError> {
         let question = (claims.sub.0, claims.sid);
         let standing = match self.batches.ask(question).await {
             Some(standing) => Some(standing),
             None => look(&self.pool, &[question]).await?.pop(),
         };
         match standing.ok_or_else(|| INTERNAL.error())? {
-            (Some(true), Some(true), maintenance) => Ok(!maintenance),
-            (Some(false), ..) => Err(ACCOUNT_LOCKED.error()),
-            (Some(true), ..) => Err(TOKEN_INVALID.because("the token is not valid: its session has ended")),
-            (None, ..) => Err(TOKEN_INVALID.because("the token is not valid: its account does not exist")),
+            (Some(true), Some(true)) => Ok(()),
+            (Some(false), _) => Err(ACCOUNT_LOCKED.error()),
+            (Some(true), _) => Err(TOKEN_INVALID.because("the token is not valid: its session has ended")),
+            (None, _) => Err(TOKEN_INVALID.because("the token is not valid: its account does not exist")),
         }
     }
 }
@@ -51,7 +51,7 @@ impl Accounts {
 async fn look(pool: &PgPool, questions: &[Question]) -> Result<Vec<Standing>, sqlx::Error> {
     let (users, sessions): (Vec<Uuid>, Vec<Uuid>) = questions.iter().copied().unzip();
     sqlx::query_as(
-        "select u.is_active, s.is_active, exists (select from system_config where maintenance_mode)
+        "select u.is_active, s.is_active
          from unnest($1::uuid[], $2::uuid[]) with ordinality as asked (user_id, session_id, place)
            left join users u on u.id = asked.user_id
            left join user_sessions s on s.id = asked.session_id and s.user_id = asked.user_id

@@ -107,6 +107,12 @@ pub(super) const STORES: &[Store] = &[
         rows: "select id::text as key, to_jsonb(t) as row from reward_transactions t where user_id = $1",
     },
     Store {
+        name: "upload_counts",
+        holds: "how many photos of yours and of your vehicles were accepted in the window that runs",
+        rows: "select subject::text as key, to_jsonb(c) as row from upload_counts c
+               where subject = $1 or subject in (select id from vehicles where user_id = $1)",
+    },
+    Store {
         name: "analytics_data",
         holds: "sums over your photos and rewards",
         rows: "select id::text as key, to_jsonb(a) - 'dimension_hash' as row from analytics_data a where user_id = $1",

@@ -9,10 +9,11 @@ use warp::http::Method;
 use warp::reply::Response;
 
 use super::operation::Operation;
-use super::problem::{ApiError, Problem};
+use super::problem::{ApiError, MAINTENANCE, Problem};
 use super::reply::Reply;
-use super::request::{Extract, Request};
+use super::request::{Extract, Provide, Request};
 use crate::auth::access::Access;
+use crate::auth::admission::{Admission, Caller};
 
 type Responding = BoxFuture<'static, Result<Response, ApiError>>;
 type Call<S> = Arc<dyn Fn(S, Request) -> Responding + Send + Sync>;
@@ -31,6 +32,8 @@ pub(crate) struct Route<S> {
     pub(crate) refusals: Vec<&'static [Problem]>,
     /// Whether metrics count its requests.
     pub(crate) counted: bool,
+    /// Whether it is refused during maintenance.
+    pub(crate) paused: bool,
     pub(crate) call: Call<S>,
 }
 
@@ -92,6 +95,7 @@ fn route<S: Send + Sync + 'static, A: 'static, H: Handler<S, A>>(
     handler: H,
 ) -> Route<S> {
     Route {
+        paused: method != Method::GET,
         method,
         access,
         path,
@@ -123,13 +127,30 @@ impl<S> Route<S> {
         self
     }
 
+    /// Maintenance does not pause it, although it changes something.
+    pub(crate) fn in_maintenance(mut self) -> Self {
+        self.paused = false;
+        self
+    }
+
     /// The operation's description.
     pub(crate) fn operation(&self) -> Operation {
         let mut operation = Operation::default();
         self.access.describe(&mut operation);
+        if self.paused {
+            operation.problems(&[MAINTENANCE]);
+        }
         (self.describe)(&mut operation);
         self.refusals.iter().for_each(|problems| operation.problems(problems));
         operation
+    }
+}
+
+impl<S: Provide<Arc<Admission>> + Sync> Route<S> {
+    /// Lets a request pass, with its caller, or refuses it.
+    pub(crate) async fn admit(&self, dependencies: &S, request: &mut Request) -> Result<(), ApiError> {
+        self.access.admit(dependencies, request).await?;
+        if self.paused { dependencies.provide().admit_write(request.extensions.get::<Caller>()) } else { Ok(()) }
     }
 }
 

@@ -72,6 +72,7 @@ problems! {
     WRONG_DOMAIN = 401, "wrong_domain", "Another domain", "the certificate is for another domain", challenge: WALLET;
     STALE_CERTIFICATE = 401, "stale_certificate", "Certificate too old", "the certificate was signed before the challenge or in the future: look at the device's clock", challenge: WALLET;
     SIGNATURE_REFUSED = 401, "signature_refused", "Signature not valid", "the signature is not the wallet's under this challenge", challenge: WALLET;
+    REGISTRATIONS_CLOSED = 403, "registrations_closed", "No new accounts", "no new account is made at the moment: only wallets that have one sign in";
     SIGN_IN_DELAYED = 429, "sign_in_delayed", "Too many attempts", "too many attempts in vain";
     REFRESH_INVALID = 401, "refresh_invalid", "Refresh token not valid", "the refresh token is not valid: sign in again", challenge: WALLET;
     REFRESH_REUSED = 401, "refresh_reused", "Refresh token used before", "the refresh token was used before, so that its session has ended: sign in again", challenge: WALLET;
@@ -86,7 +87,8 @@ problems! {
     ERASURE_DUE = 410, "erasure_due", "Too late", "the time to keep the account is over: it is being erased";
     VEHICLE_LIMIT = 409, "vehicle_limit", "Too many vehicles", "an account has 50 vehicles at most: retire one that is driven no more";
     // Long enough for an operator's switch; clients poll this, so not shorter.
-    MAINTENANCE = 503, "maintenance", "Maintenance", "uploads are paused for maintenance", retry_after: 120;
+    MAINTENANCE = 503, "maintenance", "Maintenance", "changes are paused for maintenance", retry_after: 120;
+    LIVE_UPDATES_OFF = 503, "live_updates_off", "No live updates", "no event stream is served at the moment: ask for the upload's status", retry_after: 60;
     BUSY = 503, "busy", "Busy", "the gateway is busy", retry_after: 5;
     UNSUPPORTED_MEDIA_TYPE = 415, "unsupported_media_type", "Not a multipart form", "send the photo as multipart/form-data";
     ENCODED_BODY = 415, "unsupported_content_encoding", "Encoded body", "send the body as it is: no Content-Encoding is understood";

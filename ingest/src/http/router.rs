@@ -122,7 +122,7 @@ impl<S: Provide<Arc<Admission>> + Clone + Send + Sync + 'static> Router<S> {
                 let extensions = Extensions::new();
                 let mut request = Request { headers, peer, query, path, body: body.clone(), extensions };
                 counted = route.counted;
-                let result = match route.access.admit(&self.0.dependencies, &mut request).await {
+                let result = match route.admit(&self.0.dependencies, &mut request).await {
                     Ok(()) => (route.call)(self.0.dependencies.clone(), request).await,
                     Err(error) => Err(error),
                 };

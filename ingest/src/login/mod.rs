@@ -24,6 +24,7 @@ use sqlx::PgPool;
 
 use self::development::DevelopmentWallet;
 use crate::activity::ActivityLog;
+use crate::auth::admission::Admission;
 use crate::auth::keys::{SigningKey, TokenSigner};
 use crate::http::problem::{ApiError, SIGN_IN_UNAVAILABLE};
 use crate::schema_ids::SchemaIds;
@@ -35,6 +36,8 @@ pub(crate) struct SignIn {
     pub(crate) schemas: SchemaIds,
     pub(crate) log: Arc<ActivityLog>,
     pub(crate) signer: TokenSigner,
+    /// Limits of logins, and whether new accounts are made.
+    pub(crate) admission: Arc<Admission>,
     /// The network whose wallets sign; none where none is configured.
     pub(crate) network: Option<Network>,
     /// Hosts that wallets may sign for: the gateway's own first, then those of other origins whose pages may read its responses.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chain::Address;
 use chrono::{DateTime, Utc};
+use runtime::switches::Flag;
 use schemas::ids::{Micros, UserId};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -17,25 +18,27 @@ use super::{Network, SignIn};
 use crate::accounts::session::NewSession;
 use crate::accounts::token::account;
 use crate::accounts::wallets::{WalletError, ensure_linked};
-use crate::auth::admission::{Agent, Visitor};
+use crate::auth::admission::{Agent, Entrant};
 use crate::auth::keys::Role;
+use crate::auth::rate::Key;
 use crate::http::problem::{
-    ACCOUNT_LOCKED, ApiError, CHALLENGE_EXPIRED, CHALLENGE_USED, INTERNAL, Problem, SIGN_IN_DELAYED,
-    SIGN_IN_UNAVAILABLE, WALLET_TAKEN,
+    ACCOUNT_LOCKED, ApiError, CHALLENGE_EXPIRED, CHALLENGE_USED, INTERNAL, Problem, REGISTRATIONS_CLOSED,
+    SIGN_IN_DELAYED, SIGN_IN_UNAVAILABLE, WALLET_TAKEN,
 };
 use crate::http::reply::Uncached;
 use crate::http::request::{Dependency, JsonBody};
 use crate::outbox::announce;
 
 /// What the route itself refuses, beside what is wrong with a proof.
-pub(crate) const REFUSALS: &[Problem] = &[SIGN_IN_UNAVAILABLE, SIGN_IN_DELAYED, ACCOUNT_LOCKED, WALLET_TAKEN];
+pub(crate) const REFUSALS: &[Problem] =
+    &[SIGN_IN_UNAVAILABLE, SIGN_IN_DELAYED, ACCOUNT_LOCKED, WALLET_TAKEN, REGISTRATIONS_CLOSED];
 /// From this many attempts in vain on they are more than slips.
 const MANY: i32 = 5;
 
 /// The route.
 pub(crate) async fn post(
     Dependency(sign_in): Dependency<Arc<SignIn>>,
-    Visitor(from): Visitor,
+    Entrant(from): Entrant,
     Agent(agent): Agent,
     JsonBody(proof): JsonBody<Proof>,
 ) -> Result<Uncached<Tokens>, ApiError> {
@@ -65,9 +68,15 @@ impl SignIn {
         let challenge = challenge.ok_or_else(|| CHALLENGE_EXPIRED.error())?;
         let wallet = proof.check(&challenge, Purpose::SignIn, &network.genesis_id, now.to_utc())?;
 
+        // The signature is the wallet's own: what others try in its name does not count.
+        self.admission.take(Key::LoginWallet(wallet))?;
+
         let mut tx = self.pool.begin().await?;
         challenge.consume(&mut tx, now.to_utc()).await?;
         trace.user = owner(&mut tx, wallet).await?;
+        if trace.user.is_none() && !self.admission.live.now().switches.is_on(Flag::Registrations) {
+            return Err(REGISTRATIONS_CLOSED.error());
+        }
         let user = trace.user.unwrap_or_else(|| UserId(Uuid::now_v7()));
         let role = self.enter(&mut tx, user, wallet, network, now).await?;
         let session = Uuid::now_v7();

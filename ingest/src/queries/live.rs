@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use futures::stream;
+use runtime::switches::Flag;
 use schemas::ids::{UploadId, UserId};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -24,10 +25,11 @@ use crate::auth::admission::Caller;
 use crate::config::Timeouts;
 use crate::http::operation::Operation;
 use crate::http::places::{LONG, Places};
-use crate::http::problem::{ApiError, INVALID_PARAMETER, RATE_LIMITED, UPLOAD_NOT_FOUND};
+use crate::http::problem::{ApiError, INVALID_PARAMETER, LIVE_UPDATES_OFF, RATE_LIMITED, UPLOAD_NOT_FOUND};
 use crate::http::reply::Reply;
 use crate::http::request::{Dependency, Extract, Path, Request};
 use crate::http::shares::{Share, Shares};
+use crate::live::LiveSettings;
 
 /// Room for confirmations behind a state's place.
 const STEP: u64 = 1000;
@@ -91,6 +93,8 @@ pub(crate) struct Streams {
     pub(crate) timeouts: Timeouts,
     /// Whether the stream of a verified upload stays open until its reward is paid.
     pub(crate) follow_rewards: bool,
+    /// Whether streams are served at all.
+    pub(crate) live: Arc<LiveSettings>,
     /// Ends every stream.
     pub(crate) stop: CancellationToken,
 }
@@ -170,6 +174,9 @@ pub(crate) async fn events(
     Path(upload): Path<UploadId>,
     LastEventId(last): LastEventId,
 ) -> Result<Events, ApiError> {
+    if !streams.live.now().switches.is_on(Flag::LiveUpdates) {
+        return Err(LIVE_UPDATES_OFF.error());
+    }
     let share = streams.each.take(caller.user, 1).ok_or_else(|| too_many(&streams))?;
     let place = streams.places.take_now()?;
     let found = one(&streams.pool, caller.user, upload).await?;

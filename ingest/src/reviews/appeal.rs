@@ -15,8 +15,8 @@ use super::desk::Desk;
 use crate::auth::admission::Caller;
 use crate::http::operation::Operation;
 use crate::http::problem::{
-    APPEAL_TOO_LATE, ApiError, BODY_TOO_LARGE, INVALID_FIELD, MAINTENANCE, MALFORMED_DOCUMENT,
-    NOT_APPEALABLE, Problem, UPLOAD_NOT_FOUND,
+    APPEAL_TOO_LATE, ApiError, BODY_TOO_LARGE, INVALID_FIELD, MALFORMED_DOCUMENT, NOT_APPEALABLE, Problem,
+    UPLOAD_NOT_FOUND,
 };
 use crate::http::reply::Taken;
 use crate::http::request::{Dependency, Extract, Path, Request, RequestBody, document};
@@ -24,7 +24,7 @@ use crate::queries::appeal::DAYS;
 use crate::queries::payout::instant;
 
 /// What the route itself refuses.
-pub(crate) const APPEAL_REFUSALS: &[Problem] = &[MAINTENANCE, NOT_APPEALABLE, APPEAL_TOO_LATE];
+pub(crate) const APPEAL_REFUSALS: &[Problem] = &[NOT_APPEALABLE, APPEAL_TOO_LATE];
 /// Characters of what a driver says: a page of text, which a person reads in half a minute.
 const TEXT_MAX: usize = 1_000;
 
@@ -103,9 +103,6 @@ pub(crate) async fn appeal(
     let now = desk.clock.now().to_utc();
     if now - rejected > TimeDelta::days(DAYS) {
         return Err(APPEAL_TOO_LATE.error());
-    }
-    if !caller.writable {
-        return Err(MAINTENANCE.error());
     }
     sqlx::query(
         "with appealed as (delete from rejections where upload_id = $1 returning *)

@@ -31,13 +31,12 @@ pub(crate) use self::look_alike::look_alike;
 pub(crate) use self::queue::{list, photo, show};
 use crate::http::operation::{one_of, one_of_or_null};
 use crate::http::problem::{
-    ANOTHER_PERSON, ApiError, INVALID_DECISION, MAINTENANCE, NO_LOOK_ALIKE, OPERATOR_NEEDED, OWN_UPLOAD,
+    ANOTHER_PERSON, ApiError, INVALID_DECISION, NO_LOOK_ALIKE, OPERATOR_NEEDED, OWN_UPLOAD,
     PHOTO_STORE_UNAVAILABLE, Problem, REVIEW_DECIDED, REVIEW_EXPIRED, REVIEW_HELD,
 };
 
 /// What the decision's route itself refuses.
 pub(crate) const REFUSALS: &[Problem] = &[
-    MAINTENANCE,
     INVALID_DECISION,
     OWN_UPLOAD,
     REVIEW_DECIDED,

@@ -8,6 +8,7 @@ use serde_json::Value;
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
+use super::counts::Counts;
 use crate::http::problem::{ApiError, IDEMPOTENCY_KEY_REUSED, VEHICLE_NOT_FOUND, VEHICLE_RETIRED};
 
 /// A reserved photo.
@@ -61,6 +62,8 @@ pub(crate) struct Seen {
     /// The user's reservation of the photo, and whether its upload failed.
     pub(crate) earlier: Option<(Reserved, bool)>,
     pub(crate) holder: Option<FirstHolder>,
+    /// Photos that are accepted already.
+    pub(crate) counts: Counts,
     /// None where there is no such account.
     pub(crate) facts: Option<Facts>,
 }
@@ -120,6 +123,8 @@ struct Row {
     wants_claim: bool,
     revision: Option<i64>,
     flags: Option<Value>,
+    #[sqlx(flatten)]
+    counts: Counts,
 }
 
 impl Row {
@@ -160,6 +165,7 @@ impl Row {
             earlier,
             holder: holder
                 .map(|(upload, user)| FirstHolder { upload_id: UploadId(upload), user_id: UserId(user) }),
+            counts: self.counts,
             facts,
         }
     }
@@ -180,13 +186,16 @@ pub(crate) async fn look(pool: &PgPool, questions: &[Question]) -> Result<Vec<Se
                 v.kind, s.key, u.is_active, u.created_at, u.verification_level::text as verification_level,
                 (select w.id from user_wallets w where w.user_id = u.id and w.is_primary) as wallet_id,
                 coalesce((r.reward_preferences ->> 'auto_claim')::boolean, true) as wants_claim,
-                c.revision, c.feature_flags as flags
+                c.revision, c.feature_flags as flags,
+                n.window_start as user_window, n.taken as user_taken, m.window_start as vehicle_window, m.taken as vehicle_taken
          from unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[]) with ordinality
                 as asked (user_id, key, vehicle_id, image_hash, place)
            left join users u on u.id = asked.user_id
            left join user_preferences r on r.user_id = asked.user_id
            left join user_keys s on s.user_id = asked.user_id
            left join vehicles v on v.id = asked.vehicle_id
+           left join upload_counts n on n.subject = asked.user_id
+           left join upload_counts m on m.subject = asked.vehicle_id
            left join idempotency_keys k on k.user_id = asked.user_id and k.key = asked.key
            left join photo_first_holders f on f.image_hash = asked.image_hash
            left join photo_hashes p on p.user_id = asked.user_id and p.image_hash = asked.image_hash

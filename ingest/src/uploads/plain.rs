@@ -4,17 +4,23 @@
 //! The event is encoded before, with the first holder that was seen, and is stored only where that is still the holder: one that names
 //! none inserts its own into `photo_first_holders` under its unique key. Two drivers who post one photo at the same moment both have
 //! events that say "first"; the second waits at the unique key for the first, finds another holder, and is not stored. Rows are locked in
-//! the order of a reservation (idempotency key, first holder, photo), each table's by its key. Of two gateways' batches that still wait for
-//! each other's first holders, one ends at its limit, and each of its requests takes the transaction.
+//! the order of a reservation (idempotency key, first holder, counts, photo), each table's by its key. Of two gateways' batches that
+//! still wait for each other's first holders, one ends at its limit, and each of its requests takes the transaction.
+//!
+//! Photos are counted by user and by vehicle in the same statement. Where one of them has all that it may have, or several of the batch
+//! are one more than that, nothing is stored and the transaction tells which; what a subject of such a pair was counted for here stays
+//! counted until its window ends.
 //!
 //! The same statement tells whose earlier reservations are not published: nearly always nobody's, and then nobody looks again.
 
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use schemas::ids::{EventId, UploadId, UserId};
+use schemas::ids::{EventId, UploadId, UserId, VehicleId};
 use sqlx::PgPool;
 use uuid::Uuid;
+
+use super::counts::{Allowed, window_start};
 
 /// Milliseconds that the statement waits for a row that another transaction has locked: what is behind it waits as well.
 const LOCK_MS: &str = "1000";
@@ -23,6 +29,8 @@ const LOCK_MS: &str = "1000";
 #[derive(Clone, Debug)]
 pub(crate) struct Plain {
     pub(crate) user: UserId,
+    pub(crate) vehicle: VehicleId,
+    pub(crate) allowed: Allowed,
     pub(crate) image_hash: String,
     pub(crate) upload_id: UploadId,
     pub(crate) event_id: EventId,
@@ -61,8 +69,10 @@ pub(crate) async fn reserve_plain(pool: &PgPool, wanted: &[Plain]) -> Result<Vec
         "with bounded as materialized (select set_config('lock_timeout', $9, true)),
          asked as materialized (
            select asked.* from bounded,
-             unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::bytea[], $6::timestamptz[], $7::text[], $8::uuid[])
-               as asked (user_id, image_hash, upload_id, event_id, event, reserved_at, key, holder)
+             unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::bytea[], $6::timestamptz[], $7::text[], $8::uuid[],
+                    $10::uuid[], $11::timestamptz[], $12::int[], $13::timestamptz[], $14::int[])
+               as asked (user_id, image_hash, upload_id, event_id, event, reserved_at, key, holder,
+                         vehicle_id, user_window, user_most, vehicle_window, vehicle_most)
          ), taken as (
            insert into idempotency_keys as k (user_id, key, image_hash, created_at)
            select user_id, key, image_hash, reserved_at from asked where key is not null order by user_id, key
@@ -85,11 +95,25 @@ pub(crate) async fn reserve_plain(pool: &PgPool, wanted: &[Plain]) -> Result<Vec
            select free.* from free join held using (image_hash) where held.upload_id = free.upload_id
            union all
            select free.* from free join known using (image_hash)
+         ), subjects as (
+           select subject, max(window_start) as window_start, min(most) as most, count(*)::int as more from (
+             select user_id as subject, user_window as window_start, user_most as most from agreed
+             union all select vehicle_id, vehicle_window, vehicle_most from agreed) s
+           group by subject
+         ), counted as (
+           insert into upload_counts as c (subject, window_start, taken, most)
+           select subject, window_start, more, most from subjects where more <= most order by subject
+           on conflict (subject) do update set window_start = greatest(c.window_start, excluded.window_start), most = excluded.most,
+             taken = excluded.taken + case when excluded.window_start > c.window_start then 0 else c.taken end
+           where excluded.taken + case when excluded.window_start > c.window_start then 0 else c.taken end <= excluded.most
+           returning c.subject
+         ), allowed as (
+           select * from agreed where user_id in (select subject from counted) and vehicle_id in (select subject from counted)
          ), waiting as materialized (
            select distinct user_id from photo_hashes where published_at is null and user_id = any($1)
          ), stored as (
            insert into photo_hashes (user_id, image_hash, upload_id, event_id, event, reserved_at)
-           select user_id, image_hash, upload_id, event_id, event, reserved_at from agreed order by user_id, image_hash
+           select user_id, image_hash, upload_id, event_id, event, reserved_at from allowed order by user_id, image_hash
            on conflict (user_id, image_hash) do nothing
            returning upload_id, user_id
          )
@@ -104,6 +128,11 @@ pub(crate) async fn reserve_plain(pool: &PgPool, wanted: &[Plain]) -> Result<Vec
     .bind(tried.iter().map(|plain| plain.idempotency_key.as_deref()).collect::<Vec<_>>())
     .bind(tried.iter().map(|plain| plain.holder.0).collect::<Vec<_>>())
     .bind(LOCK_MS)
+    .bind(tried.iter().map(|plain| plain.vehicle.0).collect::<Vec<_>>())
+    .bind(tried.iter().map(|plain| window_start(plain.allowed.user, plain.at)).collect::<Vec<_>>())
+    .bind(tried.iter().map(|plain| plain.allowed.user.most()).collect::<Vec<_>>())
+    .bind(tried.iter().map(|plain| window_start(plain.allowed.vehicle, plain.at)).collect::<Vec<_>>())
+    .bind(tried.iter().map(|plain| plain.allowed.vehicle.most()).collect::<Vec<_>>())
     .fetch_all(pool)
     .await?;
     Ok(outcomes(wanted, &stored.into_iter().collect()))

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use warp::http::HeaderMap;
 
 use super::check::PhotoCheck;
+use super::counts::Allowed;
 use super::fields;
 use super::form::{FormFields, FormReader, Incoming, UploadForm, photo_too_large};
 use super::look::{Question, Reserved};
@@ -33,6 +34,7 @@ use crate::http::problem::{
 use crate::http::reply::Taken;
 use crate::http::request::{Dependency, Extract, Headers, Request, RequestBody, content_length, text};
 use crate::http::shares::{Share, Shares};
+use crate::live::LiveSettings;
 
 /// Characters of a W3C `traceparent`, version 00.
 const TRACEPARENT_CHARS: usize = 55;
@@ -72,6 +74,8 @@ pub(crate) struct Uploads {
     pub(crate) memory: Memory,
     /// What a user may take of it.
     pub(crate) memory_each: Shares<UserId>,
+    /// How many photos a user and a vehicle may have accepted.
+    pub(crate) live: Arc<LiveSettings>,
     /// Where clients reach the gateway.
     pub(crate) base_url: String,
     /// Whether a photo may name only a vehicle that its owner has registered.
@@ -201,13 +205,22 @@ impl Uploads {
         }
         // Who names no vehicle drives the one that every account has.
         seen.check_vehicle(self.vehicles_must_be_registered && vehicle != default_vehicle(user))?;
+        let allowed = Allowed::of(&self.live.now().rates);
+        seen.counts.check(&allowed, self.reservations.clock.now())?;
         let (bytes, object_key) = (photo.bytes.len(), PhotoStore::key(user, &question.image_hash));
         // Before the reservation: a reserved event may be published at any time, and its photo must be there then. A reservation
         // that fails now leaves a photo without an upload, under a key that the same photo sent again will have.
         let mime = self.check_and_keep(photo.bytes, &object_key, memory).await?;
         let image_url = self.photos.url_of(&object_key);
-        let wanted =
-            Wanted { question: &question, bytes, mime, form, object_key: &object_key, image_url: &image_url };
+        let wanted = Wanted {
+            question: &question,
+            bytes,
+            mime,
+            form,
+            object_key: &object_key,
+            image_url: &image_url,
+            allowed,
+        };
         self.reservations.reserve(&wanted, &seen).await
     }
 

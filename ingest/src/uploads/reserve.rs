@@ -8,7 +8,7 @@
 //! transaction waits at the unique key until the first has committed, then reads who it was and stamps it. A reservation
 //! is always published in the end (the sweeper sees to it), so "first reserved" is "first published" in effect, and a
 //! rolled-back transaction leaves no holder. Rows are locked in one order (idempotency key, vehicle, user key, first holder,
-//! photo), so that reservations cannot deadlock.
+//! counts, photo), so that reservations cannot deadlock.
 
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ use schemas::sealed::{Sealed, UserKey};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::counts::{Allowed, count};
 use super::form::FormFields;
 use super::look::{Facts, Question, Reserved, Seen, look, vehicle_not_found};
 use super::plain::{Plain, Stored, reserve_plain};
@@ -40,6 +41,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) form: &'a FormFields,
     pub(crate) object_key: &'a str,
     pub(crate) image_url: &'a str,
+    pub(crate) allowed: Allowed,
 }
 
 type Row = (Uuid, Vec<u8>, DateTime<Utc>, bool, bool);
@@ -135,6 +137,8 @@ impl Reservations {
         let event = UploadReceived { header: self.header(wanted, upload_id, now), stamp };
         Ok(Some(Plain {
             user: wanted.question.user,
+            vehicle: wanted.question.vehicle,
+            allowed: wanted.allowed,
             image_hash: wanted.question.image_hash.clone(),
             upload_id,
             event_id: event.header.event_id,
@@ -169,6 +173,7 @@ impl Reservations {
         let stamp = Stamp { first_holder, ..stamp(wanted, upload_id, &facts)? };
         let event = UploadReceived { header: self.header(wanted, upload_id, now), stamp };
         let bytes = codec::encode(self.schema_id, &event).map_err(|error| INTERNAL.caused_by(error))?;
+        count(&mut tx, (user, wanted.question.vehicle), &wanted.allowed, now).await?;
         if !store(&mut tx, wanted, &event.header, &bytes, failed).await? {
             tx.rollback().await?;
             return Ok(None);

@@ -264,28 +264,6 @@ async fn one_users_bodies_leave_memory_for_anothers() {
 }
 
 #[tokio::test]
-async fn rates_and_maintenance_respond_with_the_time_to_wait() {
-    let bench = Bench::start_with(|config| {
-        config.rates.uploads_per_user.requests = 1;
-        config.rates.uploads_per_user.burst = 1;
-    })
-    .await;
-    let (_, token) = bench.driver().await;
-    assert_eq!(bench.post(&token, &Form::photo(&jpeg(1))).await.status, 202);
-    let problem = bench.post(&token, &Form::photo(&jpeg(2))).await.assert_problem(429, "rate_limited");
-    assert!(problem["retry_after"].as_u64().unwrap() > 80_000);
-    let (_, other) = bench.driver().await;
-    let switch =
-        "insert into system_config (id, environment, maintenance_mode) values ($1, 'production', true)";
-    sqlx::query(switch).bind(Uuid::now_v7()).execute(&bench.pool).await.unwrap();
-    let response = bench.post(&other, &Form::photo(&jpeg(3))).await;
-    assert_eq!(response.assert_problem(503, "maintenance")["retry_after"], 120);
-    assert!(response.head.contains("retry-after: 120"));
-    assert_eq!(bench.get("/v1/uploads", &other).await.status, 200, "reads go on");
-    assert_eq!(bench.kafka.uploads().len(), 1);
-}
-
-#[tokio::test]
 async fn a_vehicle_of_another_user_is_not_found_and_a_default_vehicle_cannot_be_taken() {
     let bench = Bench::start().await;
     let ((user, mine), (_, other)) = (bench.driver().await, bench.driver().await);

@@ -9,6 +9,7 @@ mod chain;
 mod claims;
 mod development;
 mod kafka;
+mod limits;
 mod live;
 mod page;
 mod privacy;

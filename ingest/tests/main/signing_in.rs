@@ -18,6 +18,8 @@ pub async fn bench() -> Bench {
     Bench::start_with(|config| {
         let secret = "s".repeat(32).into();
         config.chain = Some(ingest::config::ChainAccess { genesis_id: GENESIS.into(), secret });
+        let many = ingest::config::Rate::new(10_000, std::time::Duration::from_secs(60));
+        (config.rates.login_per_address, config.rates.login_per_wallet) = (many, many);
         config.rates.api_per_user = ingest::config::Rate::new(10_000, std::time::Duration::from_secs(60));
         config.rates.api_per_address = ingest::config::Rate::new(10_000, std::time::Duration::from_secs(60));
         config.timeouts.stream = std::time::Duration::from_millis(50);
@@ -79,11 +81,15 @@ pub async fn login(bench: &Bench, proof: &Value) -> Response {
     bench.json("POST", "/v1/auth/login", "", proof).await
 }
 
+/// Signs in.
+pub async fn sign_in(bench: &Bench, wallet: &Signer) -> Response {
+    let challenge = challenge(bench, wallet).await;
+    login(bench, &certificate(&challenge, wallet, "gateway.test", Utc::now().timestamp())).await
+}
+
 /// Signs in, and gives the tokens.
 pub async fn signed_in(bench: &Bench, wallet: &Signer) -> Value {
-    let challenge = challenge(bench, wallet).await;
-    let proof = certificate(&challenge, wallet, "gateway.test", Utc::now().timestamp());
-    let response = login(bench, &proof).await;
+    let response = sign_in(bench, wallet).await;
     assert_eq!(response.status, 200, "{response:?}");
     response.json()
 }

@@ -142,13 +142,29 @@ impl Bench {
 
     /// The same with another producer; `kafka` stays empty.
     pub async fn start_on(outbound: Arc<dyn Outbound>, change: impl FnOnce(&mut GatewayConfig)) -> Self {
-        let pool = database().await;
+        let (pool, key) = (database().await, SigningKey::generate().unwrap());
+        Self::start_beside(outbound, (pool, key), change).await
+    }
+
+    /// Another gateway of the same deployment.
+    pub async fn another(&self, change: impl FnOnce(&mut GatewayConfig)) -> Self {
+        let known = (self.pool.clone(), self.key.clone());
+        let mut bench = Self::start_beside(self.kafka.clone(), known, change).await;
+        bench.kafka = self.kafka.clone();
+        bench
+    }
+
+    async fn start_beside(
+        outbound: Arc<dyn Outbound>,
+        (pool, key): (PgPool, SigningKey),
+        change: impl FnOnce(&mut GatewayConfig),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = url::Url::from_directory_path(folder.path()).unwrap();
-        let key = SigningKey::generate().unwrap();
         let mut config = GatewayConfig::new("http://gateway.test/");
         config.rates.uploads_per_user.requests = 1000;
         config.rates.uploads_per_user.burst = 1000;
+        config.rates.uploads_per_vehicle = config.rates.uploads_per_user;
         config.timeouts.publish = Duration::from_secs(2);
         config.timeouts.poll = Duration::from_millis(20);
         // Tests sweep by hand, but for the one of the sweeper.

@@ -12,8 +12,10 @@ use crate::roles::{self, Roles};
 mod config;
 mod contracts;
 mod dead_letters;
+mod flags;
 mod group;
 mod keys;
+mod limits;
 pub mod migrate;
 mod networks;
 mod offsets;
@@ -113,6 +115,12 @@ pub enum Command {
     /// Sessions: where somebody is signed in, and the end of it.
     #[command(subcommand)]
     Sessions(sessions::Sessions),
+    /// Limits of requests and photos, which running gateways take up within seconds.
+    #[command(subcommand)]
+    Limits(limits::Limits),
+    /// Flags and maintenance, which running roles take up within seconds.
+    #[command(subcommand)]
+    Flags(flags::Flags),
     /// Wallets of users.
     #[command(subcommand)]
     Wallet(wallet::Wallet),
@@ -154,6 +162,8 @@ impl Command {
             Self::Reconcile(reconcile) => reconcile.run(config).await,
             Self::Users(users) => users.run(config).await,
             Self::Sessions(sessions) => sessions.run(config).await,
+            Self::Limits(limits) => limits.run(config).await,
+            Self::Flags(flags) => flags.run(config).await,
             Self::Wallet(wallet) => wallet.run(config).await,
             Self::Read(photos) => read::run(photos),
             Self::Config(command) => command.run(config),

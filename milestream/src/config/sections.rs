@@ -134,13 +134,13 @@ pub struct Ingest {
     pub development_wallets_file: String,
     /// Origins whose pages may read responses, e.g. `https://app.example`; the gateway's own need not be named.
     pub cors_origins: Vec<String>,
-    /// Requests a user may make in a minute.
+    /// Requests a user may make in a minute, as `milestream migrate` sets it at first; `milestream limits set` changes it.
     pub requests_per_user_per_minute: u32,
-    /// Requests an address may make in a minute.
+    /// Requests an address may make in a minute, set in the same way.
     pub requests_per_address_per_minute: u32,
-    /// Uploads a user may send in a day.
+    /// Photos a user may have accepted in a day (UTC), set in the same way.
     pub uploads_per_user_per_day: u32,
-    /// Uploads an address may send in an hour.
+    /// Uploads an address may send in an hour, set in the same way.
     pub uploads_per_address_per_hour: u32,
 }
 

@@ -1,6 +1,8 @@
 //! What stops planning and signing although nodes, contracts and funds are well.
 
 use chrono::{DateTime, Utc};
+use runtime::switches::{Flag, Switches};
+use sqlx::PgPool;
 
 use super::lease::Lease;
 use super::obstacle::Obstacle;
@@ -9,9 +11,19 @@ use super::sign::Planned;
 use super::{RoundError, Submitter, sign};
 use crate::chain_submission::ledger::rows::{self, IncidentCause};
 
+/// What is switched so that nothing new is signed.
+async fn switched_off(pool: &PgPool) -> Result<Option<&'static str>, sqlx::Error> {
+    let switches = Switches::load(pool).await?;
+    let off = !switches.is_on(Flag::BlockchainIntegration);
+    Ok(match switches.maintenance {
+        true => Some("maintenance_mode is on"),
+        false => off.then_some("the flag blockchain_integration is off"),
+    })
+}
+
 impl Submitter {
-    /// Passes unless an incident is unresolved or an operator has paused payments. What is planned and unsigned is given up then: it
-    /// was planned by books that may be wrong.
+    /// Passes unless an incident is unresolved, or an operator has paused payments or switched them off. What is planned and unsigned is
+    /// given up then: it was planned by books that may be wrong.
     pub(super) async fn gate(&self, lease: &Lease) -> Result<(), RoundError> {
         let genesis = self.settings.genesis.to_string();
         let incident: Option<(i64, String, String)> = sqlx::query_as(
@@ -35,7 +47,10 @@ impl Submitter {
             }
             (Some((incidents, first, _)), _) => Obstacle::Incident { incidents, first },
             (None, Some(reason)) => Obstacle::Stopped(reason),
-            (None, None) => return Ok(()),
+            (None, None) => match switched_off(&self.pool).await? {
+                Some(what) => Obstacle::SwitchedOff(what),
+                None => return Ok(()),
+            },
         };
         self.give_up_plans(lease, self.clock.now().to_utc()).await?;
         Err(obstacle.into())

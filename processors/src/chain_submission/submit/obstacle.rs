@@ -166,6 +166,9 @@ pub enum Obstacle {
     /// An operator has paused payments.
     #[error("an operator has paused payments: {0}; `milestream payouts resume` goes on")]
     Stopped(String),
+    /// An operator has switched payments off for the whole deployment.
+    #[error("{0}: `milestream flags set` goes on")]
+    SwitchedOff(&'static str),
     /// The day's ceiling is reached.
     #[error("chain.daily_ceiling of {0} wei is reached: the rest is paid after midnight UTC")]
     DailyCeiling(Wei),
@@ -176,7 +179,7 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// Every label.
-    pub const LABELS: [&'static str; 30] = [
+    pub const LABELS: [&'static str; 31] = [
         "configuration",
         "keystore",
         "signer_configuration",
@@ -205,6 +208,7 @@ impl Obstacle {
         "predecessor",
         "guard",
         "stopped",
+        "switched_off",
         "daily_ceiling",
         "pool",
     ];
@@ -243,6 +247,7 @@ impl Obstacle {
             Self::Predecessor { .. } => "predecessor",
             Self::Guard(_) => "guard",
             Self::Stopped(_) => "stopped",
+            Self::SwitchedOff(_) => "switched_off",
             Self::DailyCeiling(_) => "daily_ceiling",
             Self::Pool(_) => "pool",
         }
