@@ -73,7 +73,7 @@ impl RoleSpec {
     /// The roles that need no chain.
     #[must_use]
     pub fn without_chain() -> Vec<Self> {
-        let sinks = ["postgres", "mongo", "analytics"].map(Self::sink);
+        let sinks = ["postgres", "mongo", "analytics", "notices"].map(Self::sink);
         let stages = stages(|kind| kind != Kind::Paying);
         [Self::ingest(), Self::timers()].into_iter().chain(stages).chain(sinks).collect()
     }

@@ -11,6 +11,7 @@ use runtime::Sink;
 use schemas::topic::Topic;
 use sinks::analytics::AnalyticsSink;
 use sinks::mongo::MongoSink;
+use sinks::notices::NoticesSink;
 use sinks::postgres::PostgresSink;
 
 fn root() -> PathBuf {
@@ -81,7 +82,7 @@ fn a_graph_has_every_stage_and_every_sink_between_its_topics() {
     let stages = STAGES
         .iter()
         .map(|row| format!("{} --> {} --> {}", names(row.inputs, " & "), row.name, row.output.name()));
-    let sinks = [sink::<PostgresSink>(), sink::<AnalyticsSink>(), sink::<MongoSink>()];
+    let sinks = [sink::<PostgresSink>(), sink::<AnalyticsSink>(), sink::<MongoSink>(), sink::<NoticesSink>()];
     hold("graph", ["%%", ""], &stages.chain(sinks).collect::<Vec<_>>());
 }
 

@@ -3,7 +3,8 @@
 //!
 //! `routes` is the table of routes: from a row follow dispatch, metrics and `/openapi.json`. A handler is an async function; what it
 //! needs of the request and of the gateway are its arguments, which `http` reads in their order. `auth` says who asks, `login` makes
-//! somebody who signs with a wallet one who may ask, `me` keeps what they have and prefer, `uploads` takes photos (its own page shows the way of one, file by file), `queries` serves the tables, `claims` takes what drivers
+//! somebody who signs with a wallet one who may ask, `me` keeps what they have and prefer, `notices` shows what they were told,
+//! `uploads` takes photos (its own page shows the way of one, file by file), `queries` serves the tables, `claims` takes what drivers
 //! ask for, `reviews` what people decide, on the `page` made for it, and `chain` what the watcher of the chain reports. `live` is what
 //! operators change meanwhile. `gateway` puts all of it together, [`serve`] serves it.
 
@@ -23,6 +24,7 @@ mod live;
 mod login;
 mod me;
 pub mod metrics;
+mod notices;
 mod ops;
 mod outbox;
 mod page;

@@ -12,7 +12,8 @@ use crate::http::problem::{ApiError, BUSY, LIVE_UPDATES_OFF};
 use crate::http::reply::{AnyJson, Json};
 use crate::http::request::Dependency;
 use crate::{
-    about as site, chain, claims, erasure, export, login, me, ops, page, proofs, queries, reviews, uploads,
+    about as site, chain, claims, erasure, export, login, me, notices, ops, page, proofs, queries, reviews,
+    uploads,
 };
 
 /// The table.
@@ -69,6 +70,13 @@ fn accounts() -> Vec<Route<Gateway>> {
         put("/v1/preferences", PERSON, "Say what you prefer", me::preferences::put)
             .description("All of it at once; it holds for photos that are accepted from then on.")
             .refuses(me::preferences::REFUSALS),
+        get("/v1/notices", PERSON, "What you were told by e-mail and webhook, newest first", notices::list),
+        post("/v1/notices/{id}/send", PERSON, "Tell it again, or now where it waits", notices::send),
+        post("/v1/notices/secret", PERSON, "What your webhooks are signed with from now on", notices::secret)
+            .description(
+                "The secret is shown once, and the one before signs no more. Webhooks are those of the Standard Webhooks specification: \
+                 HMAC-SHA256 over `webhook-id`, `webhook-timestamp` and body, joined by points. Without a secret none is sent.",
+            ),
         get("/v1/wallets", PERSON, "Your wallets, newest first", me::wallets::list),
         post("/v1/wallets/challenge", PERSON, "Ask for what a further wallet is to sign", me::wallets::challenge)
             .refuses(login::challenge::REFUSALS),

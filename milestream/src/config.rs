@@ -5,6 +5,7 @@
 //! tool knows: `KAFKA_BROKERS`, `SCHEMA_REGISTRY_URL`, `DATABASE_URL` and `MONGODB_URI`.
 
 mod edge;
+mod notices;
 mod privacy;
 mod reviews;
 mod sections;
@@ -25,6 +26,7 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
 
+pub use self::notices::Notices;
 pub use self::privacy::Privacy;
 pub use self::sections::{
     Chain, EngineSection, Ingest, Kafka, Keys, Log, Mongodb, Ops, Photos, Postgres, RegistrySection, Reviews,
@@ -77,6 +79,8 @@ pub struct Config {
     pub reviews: Reviews,
     /// What is kept about people.
     pub privacy: Privacy,
+    /// How people are told what they want to know.
+    pub notices: Notices,
     /// The engine of stages and sinks.
     pub engine: EngineSection,
     /// Reading services outside.

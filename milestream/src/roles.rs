@@ -20,6 +20,7 @@ use runtime::skips::Skips;
 use runtime::{Engine, EngineConfig};
 use schemas::events::ActivityLogged;
 use sinks::analytics::AnalyticsSink;
+use sinks::notices::{Deliverer, NoticeMetrics};
 use sinks::postgres::{PostgresConfig, PostgresStartError};
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -32,7 +33,7 @@ use crate::config::Config;
 use crate::{database, key_files, payments, schema_ids, stores, timers};
 
 /// The sinks by name.
-pub const SINKS: [&str; 3] = ["postgres", "mongo", "analytics"];
+pub const SINKS: [&str; 4] = ["postgres", "mongo", "analytics", "notices"];
 /// Longest wait of a client for Kafka's acknowledgement; afterwards 503, and the reserved photo is published later.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest photos that a gateway holds in memory at once, where nothing is set.
@@ -119,7 +120,7 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
         let retryable = |error: &SettingError| matches!(error, SettingError::Database(_));
         patiently("postgres", &stop, retryable, || network::choose(&pool, genesis)).await?;
     }
-    if roles.gateway || roles.pays() || roles.timers {
+    if roles.gateway || roles.pays() || roles.timers || roles.sinks.contains(&"notices") {
         // The outbox belongs to those who fill it; several relays take turns.
         let (engine, pool) = (engine.clone(), pool.clone());
         tasks.spawn(async move {
@@ -326,6 +327,23 @@ fn gateway_config(config: &Config) -> Result<GatewayConfig> {
     Ok(gateway)
 }
 
+/// The sink that writes down what is to be told, and beside it who tells it.
+async fn run_notices(config: &Config, engine: &Engine, pool: PgPool, stop: CancellationToken) -> Result<()> {
+    let settings = config.notices_sink();
+    let schema = engine.schema_id::<ActivityLogged>().await?;
+    let metrics = NoticeMetrics::register(&engine.metrics.exporter)?;
+    let deliverer = Deliverer::new((pool.clone(), schema), settings.clone(), Arc::new(SystemClock), metrics)?;
+    let beside = stop.child_token();
+    let told = async {
+        let ended = engine.run_sink(settings.build(pool)).await;
+        // What ends the sink ends the role.
+        beside.cancel();
+        ended
+    };
+    let (told, ()) = tokio::join!(told, deliverer.run(beside.clone()));
+    Ok(told?)
+}
+
 async fn run_sink(
     sink: &str,
     config: &Config,
@@ -344,6 +362,7 @@ async fn run_sink(
             let schema = engine.schema_id::<ActivityLogged>().await?;
             Ok(engine.run_sink(AnalyticsSink::new(pool).logging(schema)).await?)
         }
+        "notices" => run_notices(config, engine, pool, stop).await,
         _ => {
             let settings = stores::logs(config);
             let sink = patiently("mongodb", &stop, sinks::mongo::is_retryable, || settings.build()).await?;

@@ -17,16 +17,19 @@ pub enum Flag {
     Registrations,
     /// Event streams of uploads are served; off: clients ask for the status.
     LiveUpdates,
+    /// People are told what they want to know; off: notices wait.
+    Notifications,
 }
 
 impl Flag {
     /// Every flag.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::AiVerification,
         Self::BlockchainIntegration,
         Self::AutoClaim,
         Self::Registrations,
         Self::LiveUpdates,
+        Self::Notifications,
     ];
 
     /// The key in `feature_flags`.
@@ -38,6 +41,7 @@ impl Flag {
             Self::AutoClaim => "auto_claim",
             Self::Registrations => "registrations",
             Self::LiveUpdates => "live_updates",
+            Self::Notifications => "notifications",
         }
     }
 
@@ -50,6 +54,7 @@ impl Flag {
             Self::AutoClaim => "every reward waits for its claim",
             Self::Registrations => "no new account is made",
             Self::LiveUpdates => "no event stream is served",
+            Self::Notifications => "notices wait",
         }
     }
 }

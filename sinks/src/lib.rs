@@ -7,5 +7,6 @@
 pub mod analytics;
 pub mod database;
 pub mod mongo;
+pub mod notices;
 pub mod postgres;
 pub mod rebuild;

@@ -13,6 +13,7 @@ mod migrations;
 mod model_hours;
 mod models;
 mod mongo;
+mod notices;
 mod payments;
 mod payouts;
 mod payouts_at_once;

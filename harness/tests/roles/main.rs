@@ -18,7 +18,7 @@ use schemas::topic::Topic;
 use world::World;
 
 /// Who consumes which topic.
-const READERS: [(&str, Topic); 22] = [
+const READERS: [(&str, Topic); 25] = [
     ("quality_check", Topic::UploadsReceived),
     ("odometer_reading", Topic::UploadsGraded),
     ("fraud_check", Topic::UploadsReadings),
@@ -41,6 +41,9 @@ const READERS: [(&str, Topic); 22] = [
     ("analytics", Topic::RewardsGranted),
     ("analytics", Topic::PayoutsUpdated),
     ("mongo", Topic::ActivityLogs),
+    ("notices", Topic::UploadsDecided),
+    ("notices", Topic::PayoutsUpdated),
+    ("notices", Topic::ActivityLogs),
 ];
 
 /// Bytes that are no event, with the reason that the engine must find.

@@ -18,7 +18,10 @@ const STATEMENTS: &[&str] = &[
         and not exists (select from reward_claims c where c.wallet_id = w.id)",
     "update user_wallets set wallet_address = null, is_primary = false, balance = null, last_sync_at = null, verified_at = null,
         removed_at = coalesce(removed_at, $2), updated_at = $2 where user_id = $1 and wallet_address is not null",
-    // How many photos they sent.
+    // What they were told, and how many photos they sent.
+    "delete from notice_deliveries where user_id = $1",
+    "delete from notice_failures where user_id = $1",
+    "delete from notice_secrets where user_id = $1",
     "delete from upload_counts where subject = $1 or subject in (select id from vehicles where user_id = $1)",
     // What they said of themselves and of what they drive.
     "delete from user_preferences where user_id = $1",

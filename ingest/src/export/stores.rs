@@ -107,6 +107,11 @@ pub(super) const STORES: &[Store] = &[
         rows: "select id::text as key, to_jsonb(t) as row from reward_transactions t where user_id = $1",
     },
     Store {
+        name: "notice_deliveries",
+        holds: "what you were told by e-mail and webhook",
+        rows: "select id::text as key, to_jsonb(n) as row from notice_deliveries n where user_id = $1",
+    },
+    Store {
         name: "upload_counts",
         holds: "how many photos of yours and of your vehicles were accepted in the window that runs",
         rows: "select subject::text as key, to_jsonb(c) as row from upload_counts c

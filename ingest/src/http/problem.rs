@@ -114,6 +114,7 @@ problems! {
     VEHICLE_NOT_FOUND = 404, "vehicle_not_found", "Vehicle not found", "there is no such vehicle of yours";
     VEHICLE_RETIRED = 409, "vehicle_retired", "Vehicle retired", "the vehicle is retired: bring it back first";
     NO_DEVELOPMENT_WALLET = 404, "no_development_wallet", "No development wallet", "the gateway signs for no such wallet: it does so on a developer's machine alone";
+    NOTICE_NOT_FOUND = 404, "notice_not_found", "Notice not found", "there is no such notice to you";
     UPLOAD_NOT_FOUND = 404, "upload_not_found", "Upload not found", "there is no such upload of yours";
     UNEXPECTED_BODY = 400, "unexpected_body", "Unexpected body", "a claim takes no body, or an empty JSON object";
     REWARD_NOT_FOUND = 404, "reward_not_found", "Reward not found", "there is no such reward of yours";

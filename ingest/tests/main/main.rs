@@ -11,6 +11,7 @@ mod development;
 mod kafka;
 mod limits;
 mod live;
+mod notices;
 mod page;
 mod privacy;
 mod proofs;

@@ -56,6 +56,7 @@ async fn object(bench: &Bench, path: &str, owner: UserId) -> String {
             let made = bench.json("POST", "/v1/vehicles", &token, &json!({})).await.json();
             made["vehicle_id"].as_str().unwrap().to_owned()
         }
+        "/v1/notices/{id}/send" => crate::notices::told(bench, owner).await.to_string(),
         "/v1/sessions/{id}" => {
             let made: Uuid = sqlx::query_scalar(
                 "insert into user_sessions (id, user_id, is_active, created_at, expires_at)

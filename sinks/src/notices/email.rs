@@ -1,0 +1,116 @@
+//! A notice as an e-mail over SMTP. Its `Message-ID` follows from the notice's id, so that one that is sent twice is known.
+
+use std::time::Duration;
+
+use lettre::message::header::ContentType;
+use lettre::message::{Mailbox, Message};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+
+use super::config::Smtp;
+use super::service::Delivery;
+
+/// Why settings of a mail server are not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum SmtpError {
+    /// The sender.
+    #[error("notices.from {0:?} is no address such as `Milestream <notices@example.org>`")]
+    From(String),
+    /// The URL.
+    #[error(
+        "notices.smtp_url is none such as `smtps://mail.example.org` or `smtp://mail.example.org?tls=required`"
+    )]
+    Url,
+}
+
+/// Sends e-mails.
+#[derive(Clone)]
+pub(super) struct Mailer {
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    from: Mailbox,
+    public_url: String,
+}
+
+/// Why an e-mail was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EmailError {
+    #[error("unusable: the address or the text makes no e-mail")]
+    Unusable,
+    // The server's own words may hold the address.
+    #[error("refused: the mail server refuses with {0}")]
+    Refused(String),
+    #[error("no_response: the mail server does not respond")]
+    NoResponse,
+}
+
+impl Mailer {
+    pub(super) fn new(smtp: &Smtp, public_url: &str, timeout: Duration) -> Result<Self, SmtpError> {
+        let from = smtp.from.parse().map_err(|_| SmtpError::From(smtp.from.clone()))?;
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(&smtp.url)
+            .map_err(|_| SmtpError::Url)?
+            .timeout(Some(timeout));
+        if let Some((user, password)) = &smtp.credentials {
+            builder =
+                builder.credentials(Credentials::new(user.clone(), password.expose_secret().to_owned()));
+        }
+        Ok(Self { transport: builder.build(), from, public_url: public_url.to_owned() })
+    }
+
+    /// Sends it; the server's code where it has taken it.
+    pub(super) async fn send(&self, delivery: &Delivery, to: &str) -> Result<u16, EmailError> {
+        let (subject, text) = words(&delivery.kind, &delivery.document);
+        let text = format!("{text}\r\n\r\nYour account, and what you are told: {}/\r\n", self.public_url);
+        let message = Message::builder()
+            .from(self.from.clone())
+            .to(to.parse().map_err(|_| EmailError::Unusable)?)
+            .message_id(Some(format!("<{}@{}>", delivery.id, self.from.email.domain())))
+            .subject(subject)
+            .header(ContentType::TEXT_PLAIN)
+            .body(text)
+            .map_err(|_| EmailError::Unusable)?;
+        match self.transport.send(message).await {
+            Ok(response) => Ok(response.code().into()),
+            Err(error) => Err(error
+                .status()
+                .map_or(EmailError::NoResponse, |code| EmailError::Refused(code.to_string()))),
+        }
+    }
+}
+
+/// What an e-mail says. Values are ids, amounts and labels of ours; nothing that anybody else has typed.
+fn words(kind: &str, document: &Value) -> (&'static str, String) {
+    let text = |name: &str| document[name].as_str().unwrap_or("-");
+    match kind {
+        "reward_paid" => (
+            "Your reward is paid",
+            format!(
+                "{} B3TR are in your wallet.\r\nTransaction: {}\r\nReward: {}",
+                text("amount"),
+                text("tx_id"),
+                text("reward_id")
+            ),
+        ),
+        "review_needed" => (
+            "A photo goes to a person",
+            format!("A person looks at the photo.\r\nUpload: {}", text("upload_id")),
+        ),
+        "security_event" => (
+            "Something happened to your account",
+            format!(
+                "We have noted: {} ({}).\r\nIf this was not you, end your sessions on the page of your account.",
+                text("event_type"),
+                text("severity")
+            ),
+        ),
+        _ => {
+            let reason = document["reason"].as_str().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            let verdict = text("verdict");
+            (
+                "Your photo is decided",
+                format!("Your photo is {verdict}{reason}.\r\nUpload: {}", text("upload_id")),
+            )
+        }
+    }
+}
