@@ -167,6 +167,7 @@ impl Gateway {
 
 fn admission(config: &GatewayConfig, dependencies: &Dependencies, live: Arc<LiveSettings>) -> Admission {
     Admission {
+        pool: dependencies.pool.clone(),
         accounts: Accounts::new(dependencies.pool.clone()),
         keys: dependencies.keys.clone(),
         clock: dependencies.clock.clone(),

@@ -37,7 +37,7 @@ mod serve;
 mod uploads;
 
 pub use accounts::{token, users, wallets};
-pub use auth::keys;
+pub use auth::{api_keys, keys};
 pub use config::GatewayConfig;
 pub use export::{Documents, PersonLogs};
 pub use gateway::{Dependencies, Gateway};

@@ -217,3 +217,39 @@ async fn limits_and_flags_are_listed_and_set_and_each_change_is_audited_with_bef
         ])
     );
 }
+
+#[tokio::test]
+async fn a_key_of_a_service_is_printed_once_listed_and_revoked_and_both_are_audited() {
+    let world = World::new().await;
+    let user = Uuid::now_v7().to_string();
+    let create = |scope| {
+        ["keys", "api", "create", "--user", &user, "--name", "fleet", "--scope", scope, "--days", "7"]
+    };
+    assert!(world.refused(&create("read")).contains("milestream token --user"));
+    world.run(&["token", "--user", &user]);
+    let printed = world.run(&create("read"));
+    let (id, key) = printed.trim_end().split_once(' ').unwrap();
+    assert!(key.starts_with("msk_") && key.len() == 47, "{key}");
+    assert!(world.refused(&create("everything")).contains("possible values"));
+    let listed = world.run(&["keys", "api", "list", "--user", &user]);
+    assert!(
+        listed.starts_with(&format!("{id} {user} read active ")) && listed.ends_with(" - \"fleet\"\n"),
+        "{listed}"
+    );
+    world.run(&["keys", "api", "revoke", id, "--reason", "left the fleet"]);
+    assert!(world.run(&["keys", "api", "list"]).contains(" revoked "));
+    assert!(world.refused(&["keys", "api", "revoke", id, "--reason", "again"]).contains("keys api list"));
+    let audited = world
+        .one(
+            "select jsonb_agg(jsonb_build_array(action, severity, action_details -> 'before' -> 'revoked', action_details -> 'after' -> 'reason',
+               action_details ->> 'target') order by timestamp) from system_audit_logs where action like 'key.%'",
+        )
+        .await;
+    let expected = json!([
+        ["key.create", "warning", null, null, id],
+        ["key.revoke", "warning", false, "left the fleet", id],
+    ]);
+    assert_eq!(audited, expected);
+    let kept = world.one("select jsonb_agg(to_jsonb(k)) from api_keys k").await.to_string();
+    assert!(!kept.contains(&key[4..]), "{kept}");
+}

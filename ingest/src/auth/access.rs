@@ -9,7 +9,8 @@ use super::admission::Admission;
 use super::keys::Role;
 use crate::http::operation::Operation;
 use crate::http::problem::{
-    ACCOUNT_LOCKED, ApiError, RATE_LIMITED, ROLE_MISSING, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_MISSING,
+    ACCOUNT_LOCKED, ApiError, RATE_LIMITED, ROLE_MISSING, SCOPE_MISSING, TOKEN_EXPIRED, TOKEN_INVALID,
+    TOKEN_MISSING,
 };
 use crate::http::request::{Provide, Request};
 
@@ -48,11 +49,18 @@ impl Access {
         Ok(())
     }
 
+    fn allows(self, role: Role) -> bool {
+        matches!(self, Self::Roles(roles) if roles.contains(&role))
+    }
+
     /// What the OpenAPI document says of it.
     pub(crate) fn describe(self, operation: &mut Operation) {
         operation.access(self.shown());
         if matches!(self, Self::Roles(_)) {
             operation.secured();
+            if self.allows(Role::Service) {
+                operation.problems(&[SCOPE_MISSING]);
+            }
             operation.problems(&[
                 TOKEN_MISSING,
                 TOKEN_INVALID,

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use runtime::clock::Clock;
 use schemas::ids::UserId;
+use sqlx::PgPool;
 use uuid::Uuid;
 use warp::http::HeaderMap;
 
 use super::address::{Peer, Proxies};
+use super::api_keys::{self, KeyHolder, Scopes};
 use super::keys::{KeySet, Role};
 use super::rate::{Key, Limiter};
 use super::standing::Accounts;
@@ -23,8 +25,10 @@ pub(crate) struct Caller {
     pub(crate) user: UserId,
     pub(crate) address: IpAddr,
     pub(crate) role: Role,
-    /// `user_sessions.id`.
+    /// `user_sessions.id`, or that of the key of a service.
     pub(crate) session: Uuid,
+    /// What a key allows; a token allows all that its role may.
+    pub(crate) scopes: Scopes,
 }
 
 /// A caller who may upload now.
@@ -55,6 +59,8 @@ const AGENT_MAX: usize = 512;
 
 /// What callers are checked against.
 pub(crate) struct Admission {
+    /// Where keys of services are.
+    pub(crate) pool: PgPool,
     pub(crate) accounts: Accounts,
     pub(crate) keys: KeySet,
     pub(crate) clock: Arc<dyn Clock>,
@@ -149,10 +155,17 @@ impl Admission {
     /// asked last.
     pub(super) async fn admit(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<Caller, ApiError> {
         let address = self.address(headers, peer)?;
-        let claims = self.keys.check(bearer(headers)?, self.clock.now())?;
+        let bearer = bearer(headers)?;
+        if bearer.starts_with(api_keys::PREFIX) {
+            let KeyHolder { id, user, scopes } =
+                api_keys::check(&self.pool, bearer, self.clock.now()).await?;
+            self.take(Key::ApiUser(user))?;
+            return Ok(Caller { user, address, role: Role::Service, session: id, scopes });
+        }
+        let claims = self.keys.check(bearer, self.clock.now())?;
         self.take(Key::ApiUser(claims.sub))?;
         self.accounts.check(&claims).await?;
-        Ok(Caller { user: claims.sub, address, role: claims.role, session: claims.sid })
+        Ok(Caller { user: claims.sub, address, role: claims.role, session: claims.sid, scopes: Scopes::ALL })
     }
 
     /// Where the request comes from, within its rate.

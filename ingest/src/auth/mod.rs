@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod address;
 pub(crate) mod admission;
+pub mod api_keys;
 pub mod keys;
 pub(crate) mod rate;
 pub(crate) mod rates;

@@ -45,6 +45,11 @@ pub(super) const STORES: &[Store] = &[
                from user_sessions s where user_id = $1",
     },
     Store {
+        name: "api_keys",
+        holds: "keys by which services act for you, without their hashes",
+        rows: "select id::text as key, to_jsonb(k) - 'key_hash' as row from api_keys k where user_id = $1",
+    },
+    Store {
         name: "uploads",
         holds: "your photos' particulars, the mileage that was read, and how well it could be read",
         rows: "select u.id::text as key, to_jsonb(u) - '{status_rank}'::text[] || jsonb_build_object(

@@ -9,7 +9,7 @@ use warp::http::Method;
 use warp::reply::Response;
 
 use super::operation::Operation;
-use super::problem::{ApiError, MAINTENANCE, Problem};
+use super::problem::{ApiError, MAINTENANCE, Problem, SCOPE_MISSING};
 use super::reply::Reply;
 use super::request::{Extract, Provide, Request};
 use crate::auth::access::Access;
@@ -150,7 +150,11 @@ impl<S: Provide<Arc<Admission>> + Sync> Route<S> {
     /// Lets a request pass, with its caller, or refuses it.
     pub(crate) async fn admit(&self, dependencies: &S, request: &mut Request) -> Result<(), ApiError> {
         self.access.admit(dependencies, request).await?;
-        if self.paused { dependencies.provide().admit_write(request.extensions.get::<Caller>()) } else { Ok(()) }
+        let caller = request.extensions.get::<Caller>();
+        if caller.is_some_and(|caller| !caller.scopes.allow(&self.method)) {
+            return Err(SCOPE_MISSING.error());
+        }
+        if self.paused { dependencies.provide().admit_write(caller) } else { Ok(()) }
     }
 }
 

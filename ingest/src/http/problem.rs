@@ -121,6 +121,7 @@ problems! {
     REWARD_SETTLED = 409, "reward_settled", "Nothing to claim", "the reward is paid or cancelled: there is nothing to claim";
     NO_WALLET = 409, "no_wallet", "No wallet", "you have no wallet to be paid to: link one, then claim again";
     ROLE_MISSING = 403, "role_missing", "Another role", "the token's role may not do this";
+    SCOPE_MISSING = 403, "scope_missing", "Another scope", "the key's scopes do not allow this: ask an operator for another key";
     REVIEW_NOT_FOUND = 404, "review_not_found", "Review not found", "nobody was asked to review this upload";
     NO_LOOK_ALIKE = 404, "no_look_alike", "No photo looks like it", "no photo that looks like this one is known";
     REVIEW_DECIDED = 409, "review_decided", "Decided already", "this review is decided already: look at the decision";

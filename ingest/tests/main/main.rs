@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test that calls them")]
 
 mod account;
+mod api_keys;
 mod appeals;
 mod bad_input;
 mod chain;

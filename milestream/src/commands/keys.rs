@@ -1,4 +1,4 @@
-//! `milestream keys`: makes the key that signs bearer tokens, and the distributor's key that signs payments.
+//! `milestream keys`: makes the key that signs bearer tokens, the distributor's key that signs payments, and keys of services.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -14,6 +14,7 @@ use ingest::{KeySet, SigningKey};
 use secrecy::SecretBox;
 use serde_json::json;
 
+use super::api_keys::ApiKeys;
 use crate::audit::{Action, audit};
 use crate::config::Config;
 use crate::{database, key_files};
@@ -29,6 +30,9 @@ pub enum Keys {
         #[arg(long)]
         revoke: bool,
     },
+    /// Keys of services, by which they act for an account.
+    #[command(subcommand)]
+    Api(ApiKeys),
     /// Put a distributor's key into chain.keystore_file, encrypted with the password in chain.keystore_password_file, which is made
     /// if there is none. An existing keystore is never overwritten.
     Distributor {
@@ -61,6 +65,7 @@ impl Keys {
         match self {
             Self::Generate => generate(config),
             Self::RotateSigning { revoke } => rotate_signing(config, *revoke),
+            Self::Api(keys) => keys.run(config).await,
             Self::Distributor { import, light } => distributor(config, import.as_deref(), *light),
             Self::Rotate { import, light, reason } => rotate(config, import.as_deref(), *light, reason).await,
         }
