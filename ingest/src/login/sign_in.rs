@@ -32,6 +32,9 @@ use crate::outbox::announce;
 /// What the route itself refuses, beside what is wrong with a proof.
 pub(crate) const REFUSALS: &[Problem] =
     &[SIGN_IN_UNAVAILABLE, SIGN_IN_DELAYED, ACCOUNT_LOCKED, WALLET_TAKEN, REGISTRATIONS_CLOSED];
+/// Open sessions of a user: a phone and a desk, and eighteen that were forgotten. Somebody who has a wallet's signature for a moment cannot
+/// keep a thousand of them.
+const SESSIONS: i64 = 20;
 /// From this many attempts in vain on they are more than slips.
 const MANY: i32 = 5;
 
@@ -94,6 +97,7 @@ impl SignIn {
         trace.user = Some(user);
         let log = trace.clone().with("session_id", session.to_string()).success(now)?;
         announce(&mut tx, self.schemas.activity_logged, &log, now).await?;
+        self.end_oldest(&mut tx, (user, session), trace, now).await?;
         tx.commit().await?;
         lockout.succeeded().await?;
         Ok(tokens)
@@ -118,6 +122,34 @@ impl SignIn {
         .fetch_one(tx)
         .await?;
         role.parse().map_err(|error: String| INTERNAL.caused_by(error))
+    }
+
+    /// Ends the sessions of a user that are more than anybody has, those first that were used least recently; the new one stays.
+    async fn end_oldest(
+        &self,
+        tx: &mut PgConnection,
+        (user, session): (UserId, Uuid),
+        trace: &Trace,
+        now: Micros,
+    ) -> Result<(), ApiError> {
+        let ended: Vec<Uuid> = sqlx::query_scalar(
+            "update user_sessions set is_active = false where id in (
+               select id from user_sessions where user_id = $1 and is_active and expires_at > $3 and id <> $2
+               order by last_activity desc, created_at desc, id desc offset $4) returning id",
+        )
+        .bind(user.0)
+        .bind(session)
+        .bind(now.to_utc())
+        .bind(SESSIONS - 1)
+        .fetch_all(&mut *tx)
+        .await?;
+        for session in ended {
+            let revoked = Trace { action: "session_revoke", ..trace.clone() };
+            let log =
+                revoked.with("session_id", session.to_string()).with("cause", "too_many").success(now)?;
+            announce(tx, self.schemas.activity_logged, &log, now).await?;
+        }
+        Ok(())
     }
 
     /// Counts an attempt in vain and records it. What goes wrong here is logged: the client has its refusal already.

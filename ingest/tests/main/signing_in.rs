@@ -409,6 +409,32 @@ async fn a_session_ends_by_its_time_by_a_lock_and_by_its_owner_and_is_nobody_els
 }
 
 #[tokio::test]
+async fn a_user_has_twenty_sessions_and_the_one_that_was_used_least_recently_makes_room() {
+    let (bench, wallet) = (bench().await, wallet());
+    let mut tokens = Vec::new();
+    for _ in 0..20 {
+        tokens.push(signed_in(&bench, &wallet).await);
+    }
+    // The first has been used since the second was.
+    sqlx::query("update user_sessions set last_activity = last_activity + interval '1 hour' where id = $1")
+        .bind(tokens[0]["session_id"].as_str().unwrap().parse::<Uuid>().unwrap())
+        .execute(&bench.pool)
+        .await
+        .unwrap();
+    let newest = signed_in(&bench, &wallet).await;
+    let open = async |tokens: &Value| bench.get("/v1/me", access(tokens)).await;
+    open(&tokens[1]).await.assert_problem(401, "token_invalid");
+    for tokens in [&tokens[0], &tokens[2], &tokens[19], &newest] {
+        assert_eq!(open(tokens).await.status, 200);
+    }
+    assert_eq!(count(&bench, "select count(*) from user_sessions where is_active").await, 20);
+    bench.relay().await;
+    let ended = bench.kafka.documents("auth_logs");
+    let ended: Vec<&Value> = ended.iter().filter(|log| log["action"] == "session_revoke").collect();
+    assert_eq!((ended.len(), &ended[0]["metadata"]["session_id"]), (1, &tokens[1]["session_id"]));
+}
+
+#[tokio::test]
 async fn a_wallet_that_an_operator_linked_opens_the_account_that_it_was_linked_to() {
     let (bench, wallet) = (bench().await, wallet());
     let (user, _) = bench.driver().await;
