@@ -25,6 +25,60 @@ use super::counts::{Allowed, window_start};
 /// Milliseconds that the statement waits for a row that another transaction has locked: what is behind it waits as well.
 const LOCK_MS: &str = "1000";
 
+/// Keys, holders, counts and photos in that order; tells of what it stored whether something of its user was unpublished before.
+const RESERVE: &str = "with bounded as materialized (select set_config('lock_timeout', $9, true)),
+     asked as materialized (
+       select asked.* from bounded,
+         unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::bytea[], $6::timestamptz[], $7::text[], $8::uuid[],
+                $10::uuid[], $11::timestamptz[], $12::int[], $13::timestamptz[], $14::int[])
+           as asked (user_id, image_hash, upload_id, event_id, event, reserved_at, key, holder,
+                     vehicle_id, user_window, user_most, vehicle_window, vehicle_most)
+     ), taken as (
+       insert into idempotency_keys as k (user_id, key, image_hash, created_at)
+       select user_id, key, image_hash, reserved_at from asked where key is not null order by user_id, key
+       on conflict (user_id, key) do update set image_hash = k.image_hash
+       returning k.user_id, k.key, k.image_hash
+     ), free as materialized (
+       select asked.* from asked left join taken using (user_id, key)
+       where asked.key is null or taken.image_hash = asked.image_hash
+     ), held as (
+       insert into photo_first_holders as f (image_hash, user_id, upload_id, published_at)
+       select image_hash, user_id, upload_id, reserved_at from free where holder = upload_id order by image_hash
+       on conflict (image_hash) do update set upload_id = f.upload_id
+       returning f.image_hash, f.upload_id
+     ), known as materialized (
+       select f.image_hash from photo_first_holders f
+         join free on f.image_hash = free.image_hash and f.upload_id = free.holder
+       where free.holder <> free.upload_id and (select count(*) >= 0 from held)
+       order by f.image_hash for share of f
+     ), agreed as (
+       select free.* from free join held using (image_hash) where held.upload_id = free.upload_id
+       union all
+       select free.* from free join known using (image_hash)
+     ), subjects as (
+       select subject, max(window_start) as window_start, min(most) as most, count(*)::int as more from (
+         select user_id as subject, user_window as window_start, user_most as most from agreed
+         union all select vehicle_id, vehicle_window, vehicle_most from agreed) s
+       group by subject
+     ), counted as (
+       insert into upload_counts as c (subject, window_start, taken, most)
+       select subject, window_start, more, most from subjects where more <= most order by subject
+       on conflict (subject) do update set window_start = greatest(c.window_start, excluded.window_start), most = excluded.most,
+         taken = excluded.taken + case when excluded.window_start > c.window_start then 0 else c.taken end
+       where excluded.taken + case when excluded.window_start > c.window_start then 0 else c.taken end <= excluded.most
+       returning c.subject
+     ), allowed as (
+       select * from agreed where user_id in (select subject from counted) and vehicle_id in (select subject from counted)
+     ), waiting as materialized (
+       select distinct user_id from photo_hashes where published_at is null and user_id = any($1)
+     ), stored as (
+       insert into photo_hashes (user_id, image_hash, upload_id, event_id, event, reserved_at)
+       select user_id, image_hash, upload_id, event_id, event, reserved_at from allowed order by user_id, image_hash
+       on conflict (user_id, image_hash) do nothing
+       returning upload_id, user_id
+     )
+     select upload_id, user_id in (select user_id from waiting) from stored";
+
 /// A reservation to be made.
 #[derive(Clone, Debug)]
 pub(crate) struct Plain {
@@ -65,76 +119,23 @@ pub(crate) async fn reserve_plain(pool: &PgPool, wanted: &[Plain]) -> Result<Vec
             photos.insert(plain.image_hash.as_str()) && key.is_none_or(|key| keys.insert(key))
         })
         .collect();
-    let stored: Vec<(Uuid, bool)> = sqlx::query_as(
-        "with bounded as materialized (select set_config('lock_timeout', $9, true)),
-         asked as materialized (
-           select asked.* from bounded,
-             unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::bytea[], $6::timestamptz[], $7::text[], $8::uuid[],
-                    $10::uuid[], $11::timestamptz[], $12::int[], $13::timestamptz[], $14::int[])
-               as asked (user_id, image_hash, upload_id, event_id, event, reserved_at, key, holder,
-                         vehicle_id, user_window, user_most, vehicle_window, vehicle_most)
-         ), taken as (
-           insert into idempotency_keys as k (user_id, key, image_hash, created_at)
-           select user_id, key, image_hash, reserved_at from asked where key is not null order by user_id, key
-           on conflict (user_id, key) do update set image_hash = k.image_hash
-           returning k.user_id, k.key, k.image_hash
-         ), free as materialized (
-           select asked.* from asked left join taken using (user_id, key)
-           where asked.key is null or taken.image_hash = asked.image_hash
-         ), held as (
-           insert into photo_first_holders as f (image_hash, user_id, upload_id, published_at)
-           select image_hash, user_id, upload_id, reserved_at from free where holder = upload_id order by image_hash
-           on conflict (image_hash) do update set upload_id = f.upload_id
-           returning f.image_hash, f.upload_id
-         ), known as materialized (
-           select f.image_hash from photo_first_holders f
-             join free on f.image_hash = free.image_hash and f.upload_id = free.holder
-           where free.holder <> free.upload_id and (select count(*) >= 0 from held)
-           order by f.image_hash for share of f
-         ), agreed as (
-           select free.* from free join held using (image_hash) where held.upload_id = free.upload_id
-           union all
-           select free.* from free join known using (image_hash)
-         ), subjects as (
-           select subject, max(window_start) as window_start, min(most) as most, count(*)::int as more from (
-             select user_id as subject, user_window as window_start, user_most as most from agreed
-             union all select vehicle_id, vehicle_window, vehicle_most from agreed) s
-           group by subject
-         ), counted as (
-           insert into upload_counts as c (subject, window_start, taken, most)
-           select subject, window_start, more, most from subjects where more <= most order by subject
-           on conflict (subject) do update set window_start = greatest(c.window_start, excluded.window_start), most = excluded.most,
-             taken = excluded.taken + case when excluded.window_start > c.window_start then 0 else c.taken end
-           where excluded.taken + case when excluded.window_start > c.window_start then 0 else c.taken end <= excluded.most
-           returning c.subject
-         ), allowed as (
-           select * from agreed where user_id in (select subject from counted) and vehicle_id in (select subject from counted)
-         ), waiting as materialized (
-           select distinct user_id from photo_hashes where published_at is null and user_id = any($1)
-         ), stored as (
-           insert into photo_hashes (user_id, image_hash, upload_id, event_id, event, reserved_at)
-           select user_id, image_hash, upload_id, event_id, event, reserved_at from allowed order by user_id, image_hash
-           on conflict (user_id, image_hash) do nothing
-           returning upload_id, user_id
-         )
-         select upload_id, user_id in (select user_id from waiting) from stored",
-    )
-    .bind(tried.iter().map(|plain| plain.user.0).collect::<Vec<_>>())
-    .bind(tried.iter().map(|plain| plain.image_hash.as_str()).collect::<Vec<_>>())
-    .bind(tried.iter().map(|plain| plain.upload_id.0).collect::<Vec<_>>())
-    .bind(tried.iter().map(|plain| plain.event_id.0).collect::<Vec<_>>())
-    .bind(tried.iter().map(|plain| plain.event.as_slice()).collect::<Vec<_>>())
-    .bind(tried.iter().map(|plain| plain.at).collect::<Vec<_>>())
-    .bind(tried.iter().map(|plain| plain.idempotency_key.as_deref()).collect::<Vec<_>>())
-    .bind(tried.iter().map(|plain| plain.holder.0).collect::<Vec<_>>())
-    .bind(LOCK_MS)
-    .bind(tried.iter().map(|plain| plain.vehicle.0).collect::<Vec<_>>())
-    .bind(tried.iter().map(|plain| window_start(plain.allowed.user, plain.at)).collect::<Vec<_>>())
-    .bind(tried.iter().map(|plain| plain.allowed.user.most()).collect::<Vec<_>>())
-    .bind(tried.iter().map(|plain| window_start(plain.allowed.vehicle, plain.at)).collect::<Vec<_>>())
-    .bind(tried.iter().map(|plain| plain.allowed.vehicle.most()).collect::<Vec<_>>())
-    .fetch_all(pool)
-    .await?;
+    let stored: Vec<(Uuid, bool)> = sqlx::query_as(RESERVE)
+        .bind(tried.iter().map(|plain| plain.user.0).collect::<Vec<_>>())
+        .bind(tried.iter().map(|plain| plain.image_hash.as_str()).collect::<Vec<_>>())
+        .bind(tried.iter().map(|plain| plain.upload_id.0).collect::<Vec<_>>())
+        .bind(tried.iter().map(|plain| plain.event_id.0).collect::<Vec<_>>())
+        .bind(tried.iter().map(|plain| plain.event.as_slice()).collect::<Vec<_>>())
+        .bind(tried.iter().map(|plain| plain.at).collect::<Vec<_>>())
+        .bind(tried.iter().map(|plain| plain.idempotency_key.as_deref()).collect::<Vec<_>>())
+        .bind(tried.iter().map(|plain| plain.holder.0).collect::<Vec<_>>())
+        .bind(LOCK_MS)
+        .bind(tried.iter().map(|plain| plain.vehicle.0).collect::<Vec<_>>())
+        .bind(tried.iter().map(|plain| window_start(plain.allowed.user, plain.at)).collect::<Vec<_>>())
+        .bind(tried.iter().map(|plain| plain.allowed.user.most()).collect::<Vec<_>>())
+        .bind(tried.iter().map(|plain| window_start(plain.allowed.vehicle, plain.at)).collect::<Vec<_>>())
+        .bind(tried.iter().map(|plain| plain.allowed.vehicle.most()).collect::<Vec<_>>())
+        .fetch_all(pool)
+        .await?;
     Ok(outcomes(wanted, &stored.into_iter().collect()))
 }
 
