@@ -2,7 +2,7 @@
 
 use reading::FileInfo;
 use runtime::Envelope;
-use schemas::events::{ActivityLogged, Event, ImageSize, UploadHeader};
+use schemas::events::{ActivityLogged, ImageSize, UploadHeader};
 use schemas::ids::{EventId, Micros};
 use schemas::logs::{LogDocument, UploadProcessingLog};
 use schemas::reason::Reason;
@@ -57,7 +57,7 @@ pub(crate) struct StageRun<'a> {
 }
 
 /// The document of `upload_processing_logs`. A verdict is a success, also one against the upload; our own fault is not.
-pub(crate) fn processing<E: Event>(
+pub(crate) fn processing<E>(
     record: &Envelope<E>,
     made: &UploadHeader,
     stage_run: &StageRun<'_>,

@@ -37,6 +37,10 @@ impl Processor for RewardCalculation {
         if event.verdict != Decided::Verified {
             return Ok(Verdict::Drop(Reason::NotVerified));
         }
+        if event.correction.is_some() {
+            // The decision before it has earned what there was to earn, and a correction takes no second reward out of it.
+            return Ok(Verdict::Drop(Reason::NoDistance));
+        }
         let book = self.rules.current().await?;
         let tariff = &book.in_force(event.header.accepted_at).tariff;
         let Some(earned) = event.distance_km.and_then(|km| tariff.earned(km, &Known::of(event))) else {

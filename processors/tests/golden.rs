@@ -10,8 +10,10 @@ use processors::chain_submission::consume::PayoutInput;
 use processors::chain_submission::ledger::rows::{Attempt, PaidClause, Transaction};
 use processors::chain_submission::ledger::snapshot;
 use processors::chain_submission::ledger::transition::{self, Change, Claim};
+use processors::fraud_check::corrections::correct;
 use processors::fraud_check::facts::VehicleState;
 use processors::fraud_check::judge::judge;
+use processors::fraud_check::neighbours::Verified;
 use processors::fraud_check::rules::Rules;
 use processors::limit_check::grant::{Budgets, grant};
 use processors::pipeline::{self, PureVisitor, STAGES};
@@ -22,8 +24,8 @@ use runtime::{Processor, Verdict};
 use schemas::codec;
 use schemas::events::{
     ActivityLogged, AttemptState, BlockAdopted, BlockUndone, Event, ModelDeployed, OdometerRead, PayoutState,
-    RewardCalculated, RewardClaimed, RewardGranted, Unit, UploadDecided, UploadGraded, UploadHeader,
-    UploadReceived,
+    ReadingCorrected, RewardCalculated, RewardClaimed, RewardGranted, Unit, UploadDecided, UploadGraded,
+    UploadHeader, UploadReceived,
 };
 use schemas::ids::{Micros, UploadId};
 use schemas::topic::Topic;
@@ -80,8 +82,39 @@ async fn odometer_reading(example: &Example) -> Value {
     emitted(stage.process(&record(event, 41)).await.unwrap())
 }
 
+/// A correction of the newest of two readings, and of one with a newer one behind it.
+fn corrected(event: &ReadingCorrected) -> Value {
+    let accepted_at = event.decided.header.accepted_at;
+    let verified = |at: i64, km: i64, first| Verified { accepted_at: Micros(at), km: km.into(), first };
+    let recent = vec![
+        verified(accepted_at.0 - 10 * 86_400_000_000, 50_001, true),
+        verified(accepted_at.0, 50_310, false),
+    ];
+    let newest = VehicleState {
+        last_km: 50_310.into(),
+        highest_km: 50_310.into(),
+        unit: Unit::Km,
+        unit_shown: Some(Unit::Km),
+        last_at: accepted_at,
+        last_upload_id: event.decided.header.upload_id,
+        recent,
+    };
+    let mut overtaken = newest.clone();
+    overtaken.recent.push(verified(accepted_at.0 + 1, 50_500, false));
+    (overtaken.last_km, overtaken.highest_km) = (50_500.into(), 50_500.into());
+    let outcome = |vehicle: &VehicleState| {
+        let corrected = correct(event, Some(vehicle)).unwrap();
+        let recent = corrected.next_state.map(|state| state.recent);
+        json!({"event": corrected.decided, "recent": recent})
+    };
+    json!({"newest": outcome(&newest), "overtaken": outcome(&overtaken)})
+}
+
 /// Judged twice: as the first reading of the vehicle, and after 50,001 km ten days before.
 fn fraud_check(example: &Example) -> Value {
+    if example.json["record"] == ReadingCorrected::NAME {
+        return corrected(&example.event());
+    }
     let event: OdometerRead = example.event();
     let known = VehicleState {
         last_km: 50_001.into(),
@@ -168,6 +201,10 @@ fn chain_submission(example: &Example) -> Value {
             transaction.included(&block, &block.transactions[0]);
             let change = transaction.undone(&undone.block_id, undone.occurred_at.to_utc());
             of_change(&transaction, change, undone.occurred_at)
+        }
+        // A correction keeps its reward from being paid: that is tried on Postgres. Any other decision is passed over.
+        UploadDecided::NAME => {
+            json!({"corrects": example.event::<UploadDecided>().correction.map(|correction| correction.number)})
         }
         other => panic!("write here what {other} does"),
     }
@@ -340,6 +377,9 @@ fn every_normal_and_edge_example_survives_encoding_and_decoding() {
             match topic {
                 Topic::UploadsReceived => survives::<UploadReceived>(example),
                 Topic::UploadsGraded => survives::<UploadGraded>(example),
+                Topic::UploadsReadings if example.json["record"] == ReadingCorrected::NAME => {
+                    survives::<ReadingCorrected>(example);
+                }
                 Topic::UploadsReadings => survives::<OdometerRead>(example),
                 Topic::UploadsDecided => survives::<UploadDecided>(example),
                 Topic::RewardsCalculated => survives::<RewardCalculated>(example),

@@ -168,6 +168,8 @@ async fn each_verified_distance_earns_one_reward_and_every_verified_upload_has_i
     let (dependencies, _) = dependencies();
     let sent = pure(dependencies.reward_calculation(), decisions()).await;
     let input: Vec<UploadDecided> = decisions().iter().map(decoded).collect();
+    // A correction earns nothing: its decision before has.
+    let input: Vec<_> = input.into_iter().filter(|event| event.correction.is_none()).collect();
     let verified = input.iter().filter(|event| event.verdict == Verdict::Verified).count();
     let earning = input.iter().filter(|event| event.distance_km.is_some_and(|km| !km.is_zero()));
     let rewards: Vec<RewardCalculated> =

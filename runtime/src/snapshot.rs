@@ -1,4 +1,4 @@
-//! Reads a topic from outside the pipeline, from its beginning to its present end: for operators and for tests.
+//! Reads a topic from outside the pipeline, from its beginning or a time to its present end: for operators and for tests.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -38,16 +38,44 @@ pub fn extents(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, (i6
         .collect()
 }
 
+/// Of each partition the first offset to read, and the first not to read.
+pub type Ranges = BTreeMap<i32, (i64, i64)>;
+
+/// A consumer that joins no group and stores no offset.
+fn consumer(kafka: &ClientConfig) -> Result<BaseConsumer, KafkaError> {
+    let mut config = kafka.clone();
+    config.set("group.id", "milestream-snapshot").set("enable.auto.commit", "false");
+    config.set("auto.offset.reset", "earliest").create()
+}
+
+/// What stands on a topic from the first record at or after a time, in milliseconds by Kafka's timestamps, up to its present end. Blocks.
+///
+/// # Errors
+/// Kafka's, where it does not respond within a minute.
+pub fn since(kafka: &ClientConfig, topic: &str, timestamp_ms: i64) -> Result<Ranges, KafkaError> {
+    let consumer = consumer(kafka)?;
+    let mut ranges = extents(&consumer, topic)?;
+    let mut times = TopicPartitionList::new();
+    for partition in ranges.keys() {
+        times.add_partition_offset(topic, *partition, Offset::Offset(timestamp_ms))?;
+    }
+    for found in consumer.offsets_for_times(times, TIMEOUT)?.elements() {
+        if let Some((low, high)) = ranges.get_mut(&found.partition()) {
+            // Nothing is that young: the end.
+            *low =
+                if let Offset::Offset(offset) = found.offset() { offset.clamp(*low, *high) } else { *high };
+        }
+    }
+    Ok(ranges)
+}
+
 /// A consumer at the beginning of every partition. It joins no group and stores no offset: the group's name is only what
 /// librdkafka asks for.
 ///
 /// # Errors
 /// Kafka's.
 pub fn from_beginning(kafka: &ClientConfig, topic: &str) -> Result<BaseConsumer, KafkaError> {
-    let mut config = kafka.clone();
-    config.set("group.id", "milestream-snapshot").set("enable.auto.commit", "false");
-    config.set("auto.offset.reset", "earliest");
-    let consumer: BaseConsumer = config.create()?;
+    let consumer = consumer(kafka)?;
     let mut list = TopicPartitionList::new();
     for partition in extents(&consumer, topic)?.keys() {
         list.add_partition_offset(topic, *partition, Offset::Beginning)?;
@@ -79,14 +107,33 @@ pub fn read(kafka: &ClientConfig, topic: &str) -> Result<Vec<RawRecord>, Snapsho
 pub fn each(
     kafka: &ClientConfig,
     topic: &str,
+    take: impl FnMut(RawRecord) -> ControlFlow<()>,
+) -> Result<(), SnapshotError> {
+    let ranges = extents(&consumer(kafka)?, topic)?;
+    each_of(kafka, topic, ranges, take)
+}
+
+/// Hands over the records of a part of a topic, as [`each`] does with all of it.
+///
+/// # Errors
+/// [`SnapshotError`].
+pub fn each_of(
+    kafka: &ClientConfig,
+    topic: &str,
+    ranges: Ranges,
     mut take: impl FnMut(RawRecord) -> ControlFlow<()>,
 ) -> Result<(), SnapshotError> {
     let mut kafka = kafka.clone();
     // What the client fetches ahead: 16 MiB for all partitions, of which it has 64 MiB by itself.
     kafka.set("queued.max.messages.kbytes", "16384").set("fetch.max.bytes", "16777216");
-    let consumer = from_beginning(&kafka, topic)?;
-    let mut left = extents(&consumer, topic)?;
+    let consumer = consumer(&kafka)?;
+    let mut left = ranges;
     left.retain(|_, (low, high)| low < high);
+    let mut list = TopicPartitionList::new();
+    for (partition, (low, _)) in &left {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*low))?;
+    }
+    consumer.assign(&list)?;
     let name: Arc<str> = topic.into();
     let (mut last_error, mut until) = (None, Instant::now() + TIMEOUT);
     while !left.is_empty() {

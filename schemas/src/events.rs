@@ -11,6 +11,7 @@ pub use crate::activity::ActivityLogged;
 pub use crate::attempts::{AttemptOutcome, ReadingAttempt};
 pub use crate::codec::Event;
 use crate::codec::EventSchema;
+pub use crate::corrections::{Correction, ReadingCorrected};
 pub use crate::guard::{PaymentsAudited, SignatureAnnounced};
 pub use crate::header::{FirstHolder, Root, Stamp, Unit, UploadHeader};
 use crate::ids::{EventId, Micros};
@@ -98,6 +99,7 @@ events! {
     UserErased on AccountsEvents: |e| e.event_id, e.user_id.to_string(), e.occurred_at;
     UserHeld on AccountsEvents: |e| e.event_id, e.user_id.to_string(), e.occurred_at;
     UserReleased on AccountsEvents: |e| e.event_id, e.user_id.to_string(), e.occurred_at;
+    ReadingCorrected on UploadsReadings: |e| e.event_id, e.decided.header.user_id.to_string(), e.correction.corrected_at;
 }
 
 /// Topic, name and schema text of every record type: what `milestream topics apply` registers.

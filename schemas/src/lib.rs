@@ -6,6 +6,7 @@ mod activity;
 mod attempts;
 pub mod cipher;
 pub mod codec;
+mod corrections;
 pub mod events;
 mod guard;
 mod header;

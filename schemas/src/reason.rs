@@ -94,6 +94,8 @@ reasons! {
     NotVerified = "not_verified", "Only a verified photo earns a reward.";
     /// A reward was cancelled before it was paid.
     Cancelled = "cancelled", "The reward is cancelled: your budget has back what it was charged.";
+    /// A correction that raises a reading, or lowers it below the verified one before it.
+    CorrectionRefused = "correction_refused", "Nothing is changed: a correction lowers a verified reading, the oldest wrong one first.";
     /// A budget is used up, in whole or in part.
     OverLimit = "over_limit", "Your reward budget is used up for now: it begins anew with the next period.";
 }

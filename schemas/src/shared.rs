@@ -18,7 +18,10 @@ macro_rules! shared {
     };
 }
 
-shared!["UploadHeader", "Stamp", "ImageSize", "FrameQuality", "Fault", "Review", "BlockPlace"];
+shared!["UploadHeader", "Stamp", "ImageSize", "FrameQuality", "Fault", "Review", "Correction", "BlockPlace"];
+
+/// An event that another one carries whole.
+const UPLOAD_DECIDED: &str = include_str!("../avro/UploadDecided.avsc");
 
 /// An event's schema with everything that it shares put in where it is first named; later on Avro knows it by its name.
 ///
@@ -37,6 +40,9 @@ fn parsed(text: &str) -> Result<Value, String> {
 fn named(name: &str) -> Result<Option<Value>, String> {
     if name == "milestream.Reason" {
         return Ok(Some(reasons()));
+    }
+    if name == "milestream.UploadDecided" {
+        return parsed(UPLOAD_DECIDED).map(Some);
     }
     text(name).map(parsed).transpose()
 }

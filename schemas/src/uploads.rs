@@ -4,6 +4,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 
 use crate::attempts::ReadingAttempt;
+use crate::corrections::Correction;
 use crate::header::{Stamp, Unit, UploadHeader};
 use crate::ids::{Micros, UploadId, UserId, VehicleId};
 use crate::reason::Reason;
@@ -290,9 +291,12 @@ pub struct UploadDecided {
     /// What a person has decided, where this is the outcome of a review.
     #[serde(default)]
     pub review: Option<Review>,
-    /// What bonuses are for; set where verified, null where a release before has decided it.
+    /// What bonuses are for; set where verified, null where a release before has decided it, and in a correction.
     #[serde(default)]
     pub driver: Option<DriverFacts>,
+    /// Set where this decision lowers the reading of one before: nothing is earned by it.
+    #[serde(default)]
+    pub correction: Option<Correction>,
 }
 
 /// What a driver's verified uploads say at one of them, in the order of acceptance.

@@ -23,6 +23,7 @@ async fn publish(topics: &Topics, event: &AnalyticsEvent) {
         AnalyticsEvent::Calculated(event) => topics.event(event.as_ref()).await,
         AnalyticsEvent::Granted(event) => topics.event(event.as_ref()).await,
         AnalyticsEvent::Claimed(event) => topics.event(event).await,
+        AnalyticsEvent::Corrected(event) => topics.event(event.as_ref()).await,
         AnalyticsEvent::Cancelled(event) => topics.event(event.as_ref()).await,
         AnalyticsEvent::Paid(event) => topics.event(event.as_ref()).await,
     }

@@ -29,6 +29,7 @@ pub fn counted(event: UploadEvent) -> AnalyticsEvent {
         UploadEvent::Calculated(event) => AnalyticsEvent::Calculated(Box::new(event)),
         UploadEvent::Granted(event) => AnalyticsEvent::Granted(Box::new(event)),
         UploadEvent::Claimed(event) => AnalyticsEvent::Claimed(event),
+        UploadEvent::Corrected(event) => AnalyticsEvent::Corrected(event),
         UploadEvent::Paid(event) => AnalyticsEvent::Paid(event),
         other => panic!("not on the topics of the sink: {other:?}"),
     }

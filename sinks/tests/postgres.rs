@@ -86,6 +86,7 @@ async fn every_column_is_filled_as_the_lineage_says() {
         "final_mileage": 10_010.00, "mileage_confidence": 0.97, "mileage_unit": "miles",
         "previous_mileage": 10_000.00, "distance_traveled": 16.09, "verification_status": "approved",
         "rejection_reason": null, "manual_review_notes": null, "reviewed_by": null, "reviewed_at": null,
+        "uncorrected_mileage": null, "corrected_at": null,
         "status_rank": 2,
     });
     assert_eq!(schema.rows("mileage_data").await, json!([mileage]));
@@ -175,6 +176,31 @@ async fn what_a_person_says_after_an_appeal_stands_over_the_rules_verdict_and_it
         );
         assert_eq!(upload["upload_status"], "verified");
         assert_eq!(schema.rows("users").await[0]["total_mileage"], json!(16.09), "counted once");
+        schema.drop().await;
+    }
+}
+
+#[tokio::test]
+async fn the_newest_correction_stands_over_the_verdict_in_any_order_and_the_kilometres_are_taken_back() {
+    for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [0, 2, 1]] {
+        let schema = Schema::new().await;
+        let (sink, story) = (sink(&schema).await, Story::new(1, 1));
+        let events = [story.decided(Verdict::Verified, None), story.corrected(1), story.corrected(2)];
+        for at in order {
+            write(&sink, [events[at].clone(), events[at].clone()]).await;
+        }
+        let (mileage, upload) =
+            (&schema.rows("mileage_data").await[0], &schema.rows("odometer_uploads").await[0]);
+        assert_eq!(
+            (&mileage["final_mileage"], &mileage["uncorrected_mileage"]),
+            (&json!(10_000.0), &json!(10_010.0))
+        );
+        assert_eq!(
+            (&mileage["verification_status"], &upload["upload_status"]),
+            (&json!("approved"), &json!("verified"))
+        );
+        assert!(mileage["corrected_at"].is_string());
+        assert_eq!(schema.rows("users").await[0]["total_mileage"], json!(0.0), "{order:?}");
         schema.drop().await;
     }
 }

@@ -2,9 +2,9 @@
 
 use rust_decimal::Decimal;
 use schemas::events::{
-    Candidate, Fault, FrameQuality, ImageSize, Lighting, LimitCharge, LimitType, OdometerRead, PartKind,
-    PartName, ReadingResult, RewardCalculated, RewardGranted, RewardPart, Stamp, Unit, UploadDecided,
-    UploadGraded, UploadHeader, UploadReceived, Verdict,
+    Candidate, Correction, Fault, FrameQuality, ImageSize, Lighting, LimitCharge, LimitType, OdometerRead,
+    PartKind, PartName, ReadingResult, RewardCalculated, RewardGranted, RewardPart, Stamp, Unit,
+    UploadDecided, UploadGraded, UploadHeader, UploadReceived, Verdict,
 };
 use schemas::ids::{EventId, Micros, RewardId, UploadId, UserId, VehicleId, derived};
 use schemas::reason::Reason;
@@ -151,6 +151,27 @@ impl Story {
             signals: "{}".into(),
             review: None,
             ..example("normal-verified")
+        })
+    }
+
+    /// The verified reading was ten miles too high, and the distance nothing.
+    pub fn corrected(&self, number: i32) -> UploadEvent {
+        let UploadEvent::Decided(verified) = self.decided(Verdict::Verified, None) else {
+            panic!("a decision")
+        };
+        let mileage = verified.previous_mileage.unwrap() + Decimal::from(2 - number);
+        let correction = Correction {
+            number,
+            mileage_before: verified.final_mileage.unwrap(),
+            mileage,
+            corrected_at: self.at("corrected", 60).occurred_at,
+        };
+        UploadEvent::Decided(UploadDecided {
+            header: self.at(&format!("corrected {number}"), 60 + i64::from(number)),
+            final_mileage: Some(mileage),
+            distance_km: Some(Decimal::ZERO),
+            correction: Some(correction),
+            ..verified
         })
     }
 

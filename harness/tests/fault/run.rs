@@ -32,7 +32,7 @@ const LIMIT: Duration = Duration::from_secs(240);
 const PARTS: [Part; 5] = [Part::Postgres, Part::Kafka, Part::Registry, Part::Mongodb, Part::Thor];
 
 /// What `chain_submission` consumes.
-const PAYING: [Topic; 2] = [Topic::RewardsGranted, Topic::ChainEvents];
+const PAYING: [Topic; 3] = [Topic::RewardsGranted, Topic::UploadsDecided, Topic::ChainEvents];
 /// What the analytics sink consumes.
 const COUNTED: [Topic; 5] = [
     Topic::UploadsReceived,

@@ -24,8 +24,11 @@ use crate::READERS;
 use crate::world::World;
 
 /// What the paying stage consumes.
-const PAYING: [(&str, Topic); 2] =
-    [("chain_submission", Topic::RewardsGranted), ("chain_submission", Topic::ChainEvents)];
+const PAYING: [(&str, Topic); 3] = [
+    ("chain_submission", Topic::RewardsGranted),
+    ("chain_submission", Topic::UploadsDecided),
+    ("chain_submission", Topic::ChainEvents),
+];
 
 /// Uploads of each phase.
 const UPLOADS: usize = 3;

@@ -26,6 +26,7 @@ macro_rules! select_status {
                     v.id is not null as graded, v.processing_time is not null as was_read,
                     coalesce(m.final_mileage, m.ai_verified_mileage) as reading, m.mileage_unit::text as unit,
                     m.mileage_confidence as confidence, m.distance_traveled as distance_km,
+                    m.uncorrected_mileage, m.corrected_at,
                     r.id as reward_id, r.base_amount, r.bonus_amount, r.total_amount,
                     r.status::text as reward_status, ",
             payout_columns!(),
@@ -73,6 +74,8 @@ pub(crate) struct Status {
     unit: Option<String>,
     confidence: Option<Decimal>,
     distance_km: Option<Decimal>,
+    uncorrected_mileage: Option<Decimal>,
+    corrected_at: Option<DateTime<Utc>>,
     reward_id: Option<Uuid>,
     base_amount: Option<Decimal>,
     bonus_amount: Option<Decimal>,
@@ -195,6 +198,11 @@ impl Status {
         self.appeal.is_decided()
     }
 
+    fn correction(&self) -> Option<CorrectionDocument> {
+        let (reading_before, at) = self.uncorrected_mileage.zip(self.corrected_at)?;
+        Some(CorrectionDocument { reading_before, corrected_at: instant(at) })
+    }
+
     /// The document that clients rely on.
     pub(crate) fn document(&self) -> Upload {
         let reason = self.reason();
@@ -219,6 +227,7 @@ impl Status {
             unit: self.unit.clone(),
             confidence: self.confidence,
             distance_km: self.distance_km,
+            correction: self.correction(),
             reward,
             payout: self.payout.document(),
             appeal: self.appeal.document(self.verdict() == Some("rejected")),
@@ -249,6 +258,8 @@ pub(crate) struct Upload {
     unit: Option<String>,
     confidence: Option<Decimal>,
     distance_km: Option<Decimal>,
+    /// Null unless the reading was lowered after it was verified
+    correction: Option<CorrectionDocument>,
     reward: Option<Reward>,
     payout: Option<PayoutDocument>,
     /// Null where there is nothing to appeal against
@@ -257,6 +268,15 @@ pub(crate) struct Upload {
     accepted_at: String,
     #[schema(format = DateTime)]
     updated_at: String,
+}
+
+/// A verified reading that was wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CorrectionDocument {
+    /// What was verified first, in the unit of the reading
+    reading_before: Decimal,
+    #[schema(format = DateTime)]
+    corrected_at: String,
 }
 
 /// The reward of an upload.

@@ -35,6 +35,7 @@ mod sessions;
 mod sink;
 mod token;
 pub mod topics;
+mod uploads;
 mod users;
 mod wallet;
 mod watch;
@@ -104,6 +105,9 @@ pub enum Command {
     /// Rules of rewards: tariff, bonuses and budgets, in versions.
     #[command(subcommand)]
     Rules(rules::Rules),
+    /// Uploads: lower a reading that was verified and is wrong.
+    #[command(subcommand)]
+    Uploads(uploads::Uploads),
     /// Payouts: look at them, and give those a way out that wait for a person.
     #[command(subcommand)]
     Payouts(payouts::Payouts),
@@ -159,6 +163,7 @@ impl Command {
             Self::Networks(networks) => networks.run(config).await,
             Self::Contracts(contracts) => contracts.run(config).await,
             Self::Rules(rules) => rules.run(config).await,
+            Self::Uploads(uploads) => uploads.run(config).await,
             Self::Payouts(payouts) => payouts.run(config).await,
             Self::Reconcile(reconcile) => reconcile.run(config).await,
             Self::Users(users) => users.run(config).await,

@@ -1,4 +1,4 @@
-//! The consumer of grants, claims and blocks: each record changes rows and publishes the change in one transaction, and the same
+//! The consumer of grants, claims, corrections and blocks: each record changes rows and publishes the change in one transaction, and the same
 //! record again changes nothing. What it remembers stands in the tables alone.
 
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use chrono::{DateTime, Utc};
 use runtime::retry::database_responds;
 use runtime::{Clock, Envelope, FromRecord, Sink, SinkError, StageError};
 use schemas::codec::{CodecError, RecordSchema};
-use schemas::events::{BlockAdopted, BlockUndone, Event as _, RewardClaimed, RewardGranted};
+use schemas::events::{BlockAdopted, BlockUndone, Event as _, RewardClaimed, RewardGranted, UploadDecided};
 use schemas::topic::Topic;
 use sqlx::{PgConnection, PgPool};
 
+use super::corrected;
 use super::ledger::outbox::{Outbox, Schemas};
 use super::ledger::publish::Publisher;
 use super::ledger::rows::{self, IncidentCause, Transaction, Which};
@@ -24,6 +25,8 @@ pub enum PayoutInput {
     Granted(Box<RewardGranted>),
     /// A driver claims a reward.
     Claimed(RewardClaimed),
+    /// An upload was decided: of it only what a correction says of its reward is taken.
+    Decided(Box<UploadDecided>),
     /// The chain grew.
     Adopted(Box<BlockAdopted>),
     /// A block does not count any more.
@@ -38,6 +41,9 @@ impl FromRecord for PayoutInput {
             }
             RewardClaimed::NAME => {
                 RewardClaimed::from_record(schema, id, datum).map(|r| r.map(Self::Claimed))
+            }
+            UploadDecided::NAME => {
+                UploadDecided::from_record(schema, id, datum).map(|r| r.map(|e| Self::Decided(Box::new(e))))
             }
             BlockAdopted::NAME => {
                 BlockAdopted::from_record(schema, id, datum).map(|r| r.map(|e| Self::Adopted(Box::new(e))))
@@ -66,7 +72,7 @@ pub struct PayoutConsumer {
 
 impl Sink for PayoutConsumer {
     const NAME: &'static str = "chain_submission";
-    const TOPICS: &'static [Topic] = &[Topic::RewardsGranted, Topic::ChainEvents];
+    const TOPICS: &'static [Topic] = &[Topic::RewardsGranted, Topic::UploadsDecided, Topic::ChainEvents];
     type In = PayoutInput;
 
     async fn write(&self, batch: &[Envelope<PayoutInput>]) -> Result<(), SinkError> {
@@ -77,6 +83,9 @@ impl Sink for PayoutConsumer {
             match &record.payload {
                 PayoutInput::Granted(event) => self.grant(&mut tx, event, &mut outbox).await?,
                 PayoutInput::Claimed(event) => self.claim(&mut tx, event, &mut outbox).await?,
+                PayoutInput::Decided(event) => {
+                    corrected::note(&mut tx, event).await.map_err(StageError::from)?
+                }
                 PayoutInput::Adopted(event) => {
                     self.adopt(&mut tx, (event, newest == Some(at)), &mut outbox, &mut changes).await?;
                 }

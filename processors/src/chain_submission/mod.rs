@@ -1,6 +1,6 @@
 //! `chain_submission`: pays granted rewards on VeChain and follows each payment until it is final.
 //!
-//! Two halves that share nothing but the [ledger]'s tables. [consume] takes grants, claims and blocks and moves rows by the functions
+//! Two halves that share nothing but the [ledger]'s tables. [consume] takes grants, claims, corrections and blocks and moves rows by the functions
 //! of [`ledger::transition`]; [submit] plans, signs and posts under a lease. What makes a reward paid at most once:
 //!
 //! 1. A reward is in at most one live transaction: a unique index.
@@ -13,6 +13,7 @@
 
 pub mod blocks;
 pub mod consume;
+pub mod corrected;
 pub mod ledger;
 pub mod metrics;
 pub mod network;

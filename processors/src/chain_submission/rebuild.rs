@@ -218,11 +218,12 @@ impl Rebuild<'_> {
         }
     }
 
-    /// Every grant and claim, through the consumer that has taken them the first time.
+    /// Every grant, claim and correction, through the consumer that has taken them the first time.
     async fn consume_grants(&self, consumer: &PayoutConsumer) -> Result<(), RebuildError> {
-        let mut records = self.topics.grants();
-        while let Some(batch) = next_batch(&mut records).await {
-            consumer.write(&self.topics.inputs(&batch?).await?).await?;
+        for mut records in [self.topics.grants(), self.topics.decisions()] {
+            while let Some(batch) = next_batch(&mut records).await {
+                consumer.write(&self.topics.inputs(&batch?).await?).await?;
+            }
         }
         Ok(())
     }

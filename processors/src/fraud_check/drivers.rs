@@ -4,11 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use runtime::StageError;
+use rust_decimal::Decimal;
 use schemas::events::{DriverFacts, UploadHeader, Verdict};
 use schemas::ids::{Micros, UserId};
 use sqlx::{PgConnection, Row as _};
-
-use super::judge::Judgement;
 
 /// Days, in microseconds.
 const DAY_US: i64 = 86_400_000_000;
@@ -93,12 +92,17 @@ impl Drivers {
     }
 
     /// What is to be said of an upload: something where it is verified.
-    pub fn note(&mut self, header: &UploadHeader, judgement: &Judgement) -> Option<DriverFacts> {
-        if judgement.verdict != Verdict::Verified {
+    pub fn note(
+        &mut self,
+        header: &UploadHeader,
+        verdict: Verdict,
+        distance_km: Option<Decimal>,
+    ) -> Option<DriverFacts> {
+        if verdict != Verdict::Verified {
             return None;
         }
         let before = self.weeks.get(&header.user_id).copied();
-        let earns = judgement.distance_km.is_some_and(|km| !km.is_zero());
+        let earns = distance_km.is_some_and(|km| !km.is_zero());
         let (facts, after) = DriverWeeks::after(before, header.accepted_at, earns);
         if before != Some(after) {
             self.weeks.insert(header.user_id, after);

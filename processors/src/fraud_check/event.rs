@@ -1,25 +1,28 @@
 //! What `fraud_check` says: the decided event and the documents about it.
 
-use runtime::{Decider as _, Envelope};
-use schemas::events::{ActivityLogged, DriverFacts, OdometerRead, Root, UploadDecided};
-use schemas::ids::Micros;
+use runtime::{Decider as _, Envelope, Position};
+use schemas::events::{
+    ActivityLogged, DriverFacts, OdometerRead, ReadingCorrected, Root, UploadDecided, UploadHeader,
+};
+use schemas::ids::{Micros, derived};
 use schemas::logs::SecurityEvent;
 use schemas::reason::Reason;
 use serde_json::json;
 
 use super::FraudCheck;
+use super::input::FraudInput;
 use super::judge::Judgement;
 use crate::documents::{self, Documents, StageRun};
 
 /// The event of a judgement.
 pub(super) fn decided(
-    record: &Envelope<OdometerRead>,
+    (event, position): (&OdometerRead, &Position),
     judgement: &Judgement,
     driver: Option<DriverFacts>,
     now: Micros,
 ) -> UploadDecided {
-    let OdometerRead { header, stamp, .. } = &record.payload;
-    let root = Root { partition: record.position.partition, offset: record.position.offset };
+    let OdometerRead { header, stamp, .. } = event;
+    let root = Root { partition: position.partition, offset: position.offset };
     UploadDecided {
         header: header.next(FraudCheck::NAME, crate::VERSION, now, root),
         stamp: stamp.clone(),
@@ -35,14 +38,26 @@ pub(super) fn decided(
         distance_km: judgement.distance_km,
         baseline: judgement.baseline,
         signals: judgement.signals.to_string(),
-        review: record.payload.review.clone(),
+        review: event.review.clone(),
         driver,
+        correction: None,
     }
+}
+
+/// The event of a correction: the decision as it is from now on, under an id of its own.
+pub(super) fn corrected(event: &ReadingCorrected, decided: UploadDecided, now: Micros) -> UploadDecided {
+    let header = UploadHeader {
+        event_id: derived(event.event_id, FraudCheck::NAME, 0),
+        occurred_at: now,
+        stage_version: crate::VERSION.to_owned(),
+        ..decided.header
+    };
+    UploadDecided { header, ..decided }
 }
 
 /// One document of the stage, and one for the security desk where a photo was shared or edited.
 pub(super) fn logs(
-    record: &Envelope<OdometerRead>,
+    (record, event): (&Envelope<FraudInput>, &OdometerRead),
     decided: &UploadDecided,
     rules_version: &str,
     started: Micros,
@@ -52,19 +67,19 @@ pub(super) fn logs(
     let stage_run = StageRun {
         name: "verification",
         started,
-        image: record.payload.image,
+        image: event.image,
         verdict: decided.verdict.label(),
         reason: decided.reason,
         detail: decided.detail.as_deref(),
         rules_version,
     };
     documents.add(0, &documents::processing(record, header, &stage_run));
-    let event = match decided.reason {
+    let security = match decided.reason {
         Some(Reason::DuplicatePhoto) => Some(("shared_photo", "medium")),
         Some(Reason::EditedPhoto) => Some(("edited_photo", "high")),
         _ => None,
     };
-    if let Some((event_type, severity)) = event {
+    if let Some((event_type, severity)) = security {
         let security = SecurityEvent {
             user_id: Some(header.user_id.to_string()),
             event_type: event_type.to_owned(),

@@ -10,7 +10,7 @@ use super::rules::Rules;
 
 /// Decimals of a kilometre that are kept: millimetres, the scale of `vehicle_readings`. Whole kilometres and whole
 /// miles are exact; a tenth of a mile is rounded by less than half a millimetre, and differences still add up.
-const KM_SCALE: u32 = 6;
+pub(super) const KM_SCALE: u32 = 6;
 
 /// The last verified reading of a vehicle under one owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

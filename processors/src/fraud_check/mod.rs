@@ -1,9 +1,11 @@
 //! `fraud_check`: the one place where an upload is decided. [`judge`](judge::judge) is the decision, the rest carries
 //! vehicles in and decisions out.
 
+pub mod corrections;
 pub mod drivers;
 mod event;
 pub mod facts;
+pub mod input;
 pub mod judge;
 pub mod neighbours;
 pub mod oracle;
@@ -15,11 +17,15 @@ pub mod state;
 use std::sync::Arc;
 
 use runtime::{Clock, Decider, Decision, Envelope, StageError};
-use schemas::events::{DriverFacts, OdometerRead, UploadDecided};
+use schemas::events::{DriverFacts, OdometerRead, ReadingCorrected, UploadDecided};
 use schemas::ids::Micros;
+use schemas::reason::Reason;
+use serde_json::json;
 use sqlx::PgConnection;
 
+use self::corrections::{Corrected, correct};
 use self::drivers::Drivers;
+use self::input::FraudInput;
 use self::judge::{Judgement, judge};
 use self::reviews::Opened;
 use self::rules::Rules;
@@ -42,34 +48,44 @@ impl FraudCheck {
 
 impl Decider for FraudCheck {
     const NAME: &'static str = "fraud_check";
-    type In = OdometerRead;
+    type In = FraudInput;
     type Out = UploadDecided;
 
-    fn effect_of(&self, event: &OdometerRead) -> Option<String> {
-        // One verdict, and where that was doubt, one of a person.
-        let effect = if event.review.is_some() { "review" } else { "verdict" };
-        Some(format!("{effect}:{}", event.header.upload_id))
+    fn effect_of(&self, event: &FraudInput) -> Option<String> {
+        Some(event.effect())
     }
 
     async fn decide(
         &self,
         tx: &mut PgConnection,
-        batch: &[Envelope<OdometerRead>],
+        batch: &[Envelope<FraudInput>],
     ) -> Result<Vec<Decision<UploadDecided>>, StageError> {
-        let keys = batch.iter().map(|record| key_of(&record.payload)).collect();
+        let keys = batch.iter().map(|record| key_of(record.payload.header())).collect();
         let mut vehicles = Vehicles::load(tx, &keys).await?;
-        let users = batch.iter().map(|record| record.payload.header.user_id).collect();
+        let users = batch.iter().map(|record| record.payload.header().user_id).collect();
         let mut drivers = Drivers::load(tx, &users).await?;
         let (mut decisions, mut opened) = (Vec::with_capacity(batch.len()), Opened::default());
         for record in batch {
-            let (started, key) = (self.clock.now(), key_of(&record.payload));
-            let mut judgement = judge(&record.payload, vehicles.get(&key), &self.rules);
+            let (started, key) = (self.clock.now(), key_of(record.payload.header()));
+            let event = match &record.payload {
+                FraudInput::Read(event) => event,
+                FraudInput::Corrected(event) => {
+                    let corrected = correct(event, vehicles.get(&key));
+                    if let Some(next) = corrected.as_ref().and_then(|corrected| corrected.next_state.clone())
+                    {
+                        vehicles.set(key, next);
+                    }
+                    decisions.push(self.correction(record, event, corrected));
+                    continue;
+                }
+            };
+            let mut judgement = judge(event, vehicles.get(&key), &self.rules);
             if let Some(next) = judgement.next_state.take() {
                 vehicles.set(key, next);
             }
-            opened.add(&record.payload, &judgement, started);
-            let driver = drivers.note(&record.payload.header, &judgement);
-            decisions.push(self.decision(record, judgement, driver, started));
+            opened.add(event, &judgement, started);
+            let driver = drivers.note(&event.header, judgement.verdict, judgement.distance_km);
+            decisions.push(self.decision(record, event, (judgement, driver), started));
         }
         vehicles.store(tx).await?;
         drivers.store(tx).await?;
@@ -77,30 +93,53 @@ impl Decider for FraudCheck {
         Ok(decisions)
     }
 
-    fn give_up(&self, record: &Envelope<OdometerRead>, _: &StageError) -> Option<Decision<UploadDecided>> {
-        let mut record = record.clone();
-        record.payload.fault = Some(processing_failed("the upload could not be decided, while others could"));
-        let judgement = judge(&record.payload, None, &self.rules);
-        Some(self.decision(&record, judgement, None, self.clock.now()))
+    fn give_up(&self, record: &Envelope<FraudInput>, _: &StageError) -> Option<Decision<UploadDecided>> {
+        // Of a correction nothing is published that could be read as a verdict: it becomes a dead letter.
+        let FraudInput::Read(event) = &record.payload else { return None };
+        let fault = Some(processing_failed("the upload could not be decided, while others could"));
+        let event = OdometerRead { fault, ..event.as_ref().clone() };
+        let judgement = judge(&event, None, &self.rules);
+        Some(self.decision(record, &event, (judgement, None), self.clock.now()))
     }
 }
 
 impl FraudCheck {
     fn decision(
         &self,
-        record: &Envelope<OdometerRead>,
-        judgement: Judgement,
-        driver: Option<DriverFacts>,
+        record: &Envelope<FraudInput>,
+        event: &OdometerRead,
+        (judgement, driver): (Judgement, Option<DriverFacts>),
         started: Micros,
     ) -> Decision<UploadDecided> {
-        let decided = event::decided(record, &judgement, driver, self.clock.now());
+        let decided = event::decided((event, &record.position), &judgement, driver, self.clock.now());
         Decision {
-            effect_id: self.effect_of(&record.payload),
+            effect_id: Some(record.payload.effect()),
             rules_version: self.rules.version.to_owned(),
             reason: judgement.reason,
-            logs: event::logs(record, &decided, self.rules.version, started),
+            logs: event::logs((record, event), &decided, self.rules.version, started),
             evidence: judgement.signals,
             outcome: Ok(decided),
+        }
+    }
+
+    /// A correction that is refused is dropped: the decision before it stands.
+    fn correction(
+        &self,
+        record: &Envelope<FraudInput>,
+        event: &ReadingCorrected,
+        corrected: Option<Corrected>,
+    ) -> Decision<UploadDecided> {
+        let refused = corrected.is_none().then_some(Reason::CorrectionRefused);
+        let evidence =
+            corrected.as_ref().map_or(json!(event.correction), |corrected| corrected.evidence.clone());
+        let outcome = corrected.map(|corrected| event::corrected(event, corrected.decided, self.clock.now()));
+        Decision {
+            effect_id: Some(record.payload.effect()),
+            rules_version: self.rules.version.to_owned(),
+            reason: refused,
+            evidence,
+            logs: Vec::new(),
+            outcome: outcome.ok_or(Reason::CorrectionRefused),
         }
     }
 }

@@ -21,9 +21,9 @@ pub fn fold<'a>(
         if !decided.insert((event.header.upload_id, event.review.is_some())) {
             continue;
         }
-        let judgement = judge(event, vehicles.get(&key_of(event)), rules);
+        let judgement = judge(event, vehicles.get(&key_of(&event.header)), rules);
         if let Some(next) = &judgement.next_state {
-            vehicles.insert(key_of(event), next.clone());
+            vehicles.insert(key_of(&event.header), next.clone());
         }
         judgements.push((event.header.upload_id, judgement));
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use runtime::StageError;
 use rust_decimal::Decimal;
-use schemas::events::{OdometerRead, Unit};
+use schemas::events::{Unit, UploadHeader};
 use schemas::ids::{Micros, UploadId, UserId, VehicleId};
 use sqlx::types::Json;
 use sqlx::types::chrono::{DateTime, Utc};
@@ -23,10 +23,10 @@ pub struct Vehicles {
     changed: BTreeSet<VehicleKey>,
 }
 
-/// The vehicle that an event is about.
+/// The vehicle that an upload is about.
 #[must_use]
-pub fn key_of(event: &OdometerRead) -> VehicleKey {
-    (event.header.vehicle_id, event.header.user_id)
+pub fn key_of(header: &UploadHeader) -> VehicleKey {
+    (header.vehicle_id, header.user_id)
 }
 
 impl Vehicles {

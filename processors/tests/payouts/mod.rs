@@ -93,7 +93,7 @@ fn guard() -> GuardTopic {
     }
 }
 
-fn schemas() -> Schemas {
+pub fn schemas() -> Schemas {
     Schemas {
         payout_updated: MemorySchemas::id_of::<PayoutUpdated>(),
         activity_logged: MemorySchemas::id_of::<ActivityLogged>(),
@@ -101,7 +101,7 @@ fn schemas() -> Schemas {
     }
 }
 
-fn example_grant() -> RewardGranted {
+pub fn example_grant() -> RewardGranted {
     examples(Topic::RewardsGranted).iter().find(|example| example.name == "normal-whole").unwrap().event()
 }
 

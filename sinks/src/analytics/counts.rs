@@ -62,22 +62,26 @@ pub fn counts_of(event: &AnalyticsEvent) -> Result<EventCounts, BadCount> {
     match event {
         AnalyticsEvent::Received(event) => received(event),
         AnalyticsEvent::Read(event) => read(event),
+        AnalyticsEvent::Corrected(event) => Ok(nothing(event.correction.corrected_at)),
+        // What was counted of the decision before it is what was decided and paid for then.
+        AnalyticsEvent::Decided(event) if event.correction.is_some() => Ok(nothing(event.header.occurred_at)),
         AnalyticsEvent::Decided(event) => decided(event),
         AnalyticsEvent::Calculated(event) => calculated(event),
         AnalyticsEvent::Granted(event) => granted(event),
         // Only drivers' own claims are published, so that their number would say nothing of what is claimed by itself.
-        AnalyticsEvent::Claimed(event) => {
-            Ok(EventCounts { occurred_at: event.occurred_at.to_utc(), ..EventCounts::default() })
-        }
-        AnalyticsEvent::Cancelled(event) => {
-            Ok(EventCounts { occurred_at: event.header.occurred_at.to_utc(), ..EventCounts::default() })
-        }
+        AnalyticsEvent::Claimed(event) => Ok(nothing(event.occurred_at)),
+        AnalyticsEvent::Cancelled(event) => Ok(nothing(event.header.occurred_at)),
         AnalyticsEvent::Paid(event) => Ok(EventCounts {
             occurred_at: event.header.occurred_at.to_utc(),
             once: None,
             entities: entities::paid(event)?,
         }),
     }
+}
+
+/// Of an event that adds nothing.
+fn nothing(occurred_at: Micros) -> EventCounts {
+    EventCounts { occurred_at: occurred_at.to_utc(), ..EventCounts::default() }
 }
 
 /// Collects what one event adds at one instant.

@@ -3,8 +3,8 @@
 use runtime::FromRecord;
 use schemas::codec::{self, CodecError, RecordSchema};
 use schemas::events::{
-    Event, OdometerRead, PayoutUpdated, RewardCalculated, RewardCancelled, RewardClaimed, RewardGranted,
-    UploadDecided, UploadReceived,
+    Event, OdometerRead, PayoutUpdated, ReadingCorrected, RewardCalculated, RewardCancelled, RewardClaimed,
+    RewardGranted, UploadDecided, UploadReceived,
 };
 
 /// The record types of the topics that are added up.
@@ -14,6 +14,8 @@ pub enum AnalyticsEvent {
     Received(Box<UploadReceived>),
     /// It was read, or could not be.
     Read(Box<OdometerRead>),
+    /// Its reading is to be lowered: known, and not counted.
+    Corrected(Box<ReadingCorrected>),
     /// It was decided.
     Decided(Box<UploadDecided>),
     /// What it earns was worked out.
@@ -36,6 +38,7 @@ impl FromRecord for AnalyticsEvent {
         match schema.name() {
             UploadReceived::NAME => Some(boxed(schema, id, datum).map(Self::Received)),
             OdometerRead::NAME => Some(boxed(schema, id, datum).map(Self::Read)),
+            ReadingCorrected::NAME => Some(boxed(schema, id, datum).map(Self::Corrected)),
             UploadDecided::NAME => Some(boxed(schema, id, datum).map(Self::Decided)),
             RewardCalculated::NAME => Some(boxed(schema, id, datum).map(Self::Calculated)),
             RewardGranted::NAME => Some(boxed(schema, id, datum).map(Self::Granted)),

@@ -4,8 +4,8 @@ use runtime::FromRecord;
 use schemas::codec::{self, CodecError, RecordSchema};
 use schemas::events::{
     BlockAdopted, BlockUndone, ChainStep, Event as _, ModelDeployed, OdometerRead, PayoutUpdated,
-    RewardCalculated, RewardCancelled, RewardClaimed, RewardGranted, Stamp, UploadDecided, UploadGraded,
-    UploadHeader, UploadReceived, UserErased, UserHeld, UserReleased,
+    ReadingCorrected, RewardCalculated, RewardCancelled, RewardClaimed, RewardGranted, Stamp, UploadDecided,
+    UploadGraded, UploadHeader, UploadReceived, UserErased, UserHeld, UserReleased,
 };
 
 /// The record types of `uploads.*`, `rewards.*`, `payouts.updated`, `chain.events`, `models.deployed` and `accounts.events`.
@@ -17,6 +17,8 @@ pub enum UploadEvent {
     Graded(UploadGraded),
     /// It was read, or could not be.
     Read(Box<OdometerRead>),
+    /// Its reading is to be lowered: what comes of that is in the decision about it.
+    Corrected(Box<ReadingCorrected>),
     /// It was decided.
     Decided(UploadDecided),
     /// What it earns was worked out.
@@ -46,6 +48,9 @@ impl FromRecord for UploadEvent {
             UploadGraded::NAME => Some(codec::decode(schema, id, datum).map(Self::Graded)),
             OdometerRead::NAME => {
                 Some(codec::decode(schema, id, datum).map(|event| Self::Read(Box::new(event))))
+            }
+            ReadingCorrected::NAME => {
+                Some(codec::decode(schema, id, datum).map(|event| Self::Corrected(Box::new(event))))
             }
             UploadDecided::NAME => Some(codec::decode(schema, id, datum).map(Self::Decided)),
             RewardCalculated::NAME => Some(codec::decode(schema, id, datum).map(Self::Calculated)),
@@ -86,7 +91,8 @@ impl UploadEvent {
             Self::Calculated(event) => (&event.header, &event.stamp),
             Self::Granted(event) => (&event.header, &event.stamp),
             Self::Paid(event) => (&event.header, &event.stamp),
-            Self::Claimed(_)
+            Self::Corrected(_)
+            | Self::Claimed(_)
             | Self::Cancelled(_)
             | Self::Chain(_)
             | Self::Deployed(_)

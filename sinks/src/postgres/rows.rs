@@ -34,7 +34,7 @@ pub(super) struct UploadRow {
     pub mime_type: String,
     pub image_dimensions: Option<Value>,
     pub status: &'static str,
-    /// 0 received, 1 in the works, 2 decided.
+    /// 0 received, 1 in the works, 2 decided, and from there as the mileage's.
     pub rank: i16,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -53,11 +53,21 @@ pub(super) struct MileageRow {
     pub previous: Option<Decimal>,
     pub distance: Option<Decimal>,
     pub status: &'static str,
-    /// 0 pending, 1 with a person, 2 decided.
+    /// 0 pending, 1 with a person, 2 decided, 3 decided by a person, 3 + n corrected for the n-th time.
     pub rank: i16,
     pub rejection_reason: Option<String>,
     /// Set exactly where a person has decided.
     pub review: Option<ReviewColumns>,
+    /// Set exactly where the reading was lowered since.
+    pub correction: Option<CorrectionColumns>,
+}
+
+/// What a correction has replaced.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct CorrectionColumns {
+    /// The mileage until then.
+    pub before: Option<Decimal>,
+    pub at: DateTime<Utc>,
 }
 
 /// What a person has said of a mileage.

@@ -131,17 +131,19 @@ pub(super) const MILEAGES_TABLE: Table = Table { name: "mileage_data", key: "id"
 const MILEAGES: &str = "
 with incoming as (
     select * from unnest($1::uuid[], $2::uuid[], $3::numeric[], $4::numeric[], $5::numeric[], $6::numeric[], $7::text[],
-        $8::numeric[], $9::numeric[], $10::text[], $11::smallint[], $12::text[], $13::uuid[], $14::timestamptz[], $15::text[])
+        $8::numeric[], $9::numeric[], $10::text[], $11::smallint[], $12::text[], $13::uuid[], $14::timestamptz[], $15::text[],
+        $16::numeric[], $17::timestamptz[])
         as r (id, upload_id, claimed, ai, accepted, confidence, unit, previous, distance, status, status_rank, reason,
-            reviewer, reviewed_at, notes)
+            reviewer, reviewed_at, notes, uncorrected, corrected_at)
 ), before as (
     select m.upload_id, m.distance_traveled from mileage_data m join incoming using (upload_id)
 ), written as (
     insert into mileage_data as m (id, upload_id, user_claimed_mileage, ai_verified_mileage, final_mileage,
         mileage_confidence, mileage_unit, previous_mileage, distance_traveled, verification_status, status_rank,
-        rejection_reason, reviewed_by, reviewed_at, manual_review_notes)
+        rejection_reason, reviewed_by, reviewed_at, manual_review_notes, uncorrected_mileage, corrected_at)
     select id, upload_id, claimed, ai, accepted, confidence, unit::mileage_data_mileage_unit, previous, distance,
-        status::mileage_data_verification_status, status_rank, reason, reviewer, reviewed_at, notes
+        status::mileage_data_verification_status, status_rank, reason, reviewer, reviewed_at, notes,
+        uncorrected, corrected_at
     from incoming order by upload_id
     on conflict (upload_id) do update set
         user_claimed_mileage = case when excluded.status_rank > m.status_rank then excluded.user_claimed_mileage
@@ -158,7 +160,9 @@ with incoming as (
         rejection_reason = excluded.rejection_reason,
         reviewed_by = excluded.reviewed_by,
         reviewed_at = excluded.reviewed_at,
-        manual_review_notes = excluded.manual_review_notes
+        manual_review_notes = excluded.manual_review_notes,
+        uncorrected_mileage = excluded.uncorrected_mileage,
+        corrected_at = excluded.corrected_at
     where m.status_rank = 0 or excluded.status_rank > m.status_rank
     returning m.upload_id, m.distance_traveled
 )
@@ -186,6 +190,8 @@ pub(super) async fn mileages(
         .bind(column(rows, |(_, row)| row.review.as_ref().map(|review| review.reviewer)))
         .bind(column(rows, |(_, row)| row.review.as_ref().map(|review| review.at)))
         .bind(column(rows, |(_, row)| row.review.as_ref().and_then(|review| review.notes.clone())))
+        .bind(column(rows, |(_, row)| row.correction.as_ref().and_then(|correction| correction.before)))
+        .bind(column(rows, |(_, row)| row.correction.as_ref().map(|correction| correction.at)))
         .fetch_all(tx)
         .await?;
     Ok(written.into_iter().collect())

@@ -1,8 +1,8 @@
 //! From an event of an upload to the rows it brings: pure, one function per event type.
 
 use schemas::events::{
-    Fault, FrameQuality, ImageSize, OdometerRead, ReadingResult, Review, Stamp, Unit, UploadDecided,
-    UploadGraded, UploadHeader, UploadReceived, Verdict,
+    Correction, Fault, FrameQuality, ImageSize, OdometerRead, ReadingResult, Review, Stamp, Unit,
+    UploadDecided, UploadGraded, UploadHeader, UploadReceived, Verdict,
 };
 use schemas::ids::{UserId, natural};
 use schemas::reason::Reason;
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::fit::{BadValue, Fit};
 use super::rows::{
-    MileageRow, QualityColumns, ReadingColumns, ReviewColumns, Rows, UploadRow, VerificationRow,
+    CorrectionColumns, MileageRow, QualityColumns, ReadingColumns, ReviewColumns, Rows, UploadRow,
+    VerificationRow,
 };
 
 /// The rows of `uploads.received`.
@@ -81,7 +82,12 @@ pub(super) fn decided(event: &UploadDecided, key: Option<&UserKey>) -> Result<Ro
         Verdict::Review => ("processing", "manual_review", 1),
     };
     // A person's word stands over that of a rule, which they were asked about after it had turned the upload down.
-    let rank = if event.review.is_some() { 3 } else { rank };
+    let rank = match &event.correction {
+        // A correction stands over what it corrects, and the newest of several over all.
+        Some(correction) => 3 + i16::try_from(correction.number).unwrap_or(i16::MAX - 3),
+        None if event.review.is_some() => 3,
+        None => rank,
+    };
     let mut upload = upload(header, &event.stamp, upload_status, rank)?;
     upload.processed_at = (rank >= 2).then(|| header.occurred_at.to_utc());
     let verified = event.verdict == Verdict::Verified;
@@ -106,6 +112,7 @@ pub(super) fn decided(event: &UploadDecided, key: Option<&UserKey>) -> Result<Ro
             .as_ref()
             .and_then(|review| Some(fit.review(review.person()?, review, key)))
             .transpose()?,
+        correction: event.correction.as_ref().map(|correction| fit.correction(correction)).transpose()?,
     };
     if verified && (mileage.accepted.is_none() || mileage.distance.is_none()) {
         return fit.refuse("mileage_data.final_mileage", "or its distance is missing in a verified decision");
@@ -159,6 +166,7 @@ fn pending(header: &UploadHeader, stamp: &Stamp) -> MileageRow {
         rank: 0,
         rejection_reason: None,
         review: None,
+        correction: None,
     }
 }
 
@@ -212,6 +220,11 @@ impl Fit {
             blur: reading.blur,
             glare: reading.glare,
         })
+    }
+
+    fn correction(&self, correction: &Correction) -> Result<CorrectionColumns, BadValue> {
+        let before = self.mileage("mileage_data.uncorrected_mileage", Some(correction.mileage_before))?;
+        Ok(CorrectionColumns { before, at: correction.corrected_at.to_utc() })
     }
 
     fn review(

@@ -80,7 +80,8 @@ pub(super) fn rows_of(event: &UploadEvent, key: Option<&UserKey>) -> Result<Opti
         UploadEvent::Calculated(event) => rewards::calculated(event),
         UploadEvent::Granted(event) => rewards::granted(event),
         UploadEvent::Paid(event) => payouts::updated(event),
-        UploadEvent::Claimed(_)
+        UploadEvent::Corrected(_)
+        | UploadEvent::Claimed(_)
         | UploadEvent::Cancelled(_)
         | UploadEvent::Chain(_)
         | UploadEvent::Deployed(_)

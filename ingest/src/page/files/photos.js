@@ -273,6 +273,7 @@ function facts(app, upload, changed) {
     el("p", { class: "state" }, badge(state(upload))),
     upload.verdict !== "verified" && upload.advice ? el("p", { class: "advice" }, upload.advice) : null,
     upload.verdict === "verified" && upload.advice ? el("p", { class: "hint" }, upload.advice) : null,
+    upload.correction ? el("p", { class: "hint" }, T.photos.corrected(T.mileage(upload.correction.reading_before, upload.unit), T.when(upload.correction.corrected_at))) : null,
     el("dl", { class: "facts" },
       fact(T.photos.reading, upload.reading && T.mileage(upload.reading, upload.unit)),
       fact(T.photos.distance, Number(upload.distance_km) > 0 && T.km(upload.distance_km)),

@@ -186,7 +186,8 @@ pub async fn payouts(tx: &mut PgConnection, reward_ids: &[Uuid]) -> sqlx::Result
     .await
 }
 
-/// Payouts of a network that are ready at `now`, the longest waiting first; those of accounts that are held wait.
+/// Payouts of a network that are ready at `now`, the longest waiting first; those of accounts that are held wait, and those whose reading
+/// was corrected are not paid.
 pub async fn ready(
     pool: &PgPool,
     genesis_id: &str,
@@ -196,6 +197,7 @@ pub async fn ready(
     sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "select {PAYOUT} from payouts p where state = 'ready' and ready_at <= $1 and coalesce(genesis_id, $3) = $3
             and not exists (select 1 from users u where u.id = p.user_id and (not u.is_active or u.held_at is not null))
+            and not exists (select 1 from payout_corrections c where c.reward_id = p.reward_id)
          order by ready_at, reward_id limit $2"
     )))
     .bind(now)

@@ -64,6 +64,11 @@ impl Topics {
         self.records(Topic::RewardsGranted)
     }
 
+    /// Decisions about uploads, among them those that correct a reading.
+    pub(super) fn decisions(&self) -> Records {
+        self.records(Topic::UploadsDecided)
+    }
+
     /// Those of the records that the consumer of payments takes.
     pub(super) async fn inputs(&self, records: &[RawRecord]) -> Result<Vec<Input>, StageError> {
         let mut inputs = Vec::with_capacity(records.len());
@@ -123,7 +128,7 @@ impl Topics {
             let (genesis, seq) = match &input.payload {
                 PayoutInput::Adopted(step) => (&step.genesis_id, step.seq),
                 PayoutInput::Undone(step) => (&step.genesis_id, step.seq),
-                PayoutInput::Granted(_) | PayoutInput::Claimed(_) => continue,
+                PayoutInput::Granted(_) | PayoutInput::Claimed(_) | PayoutInput::Decided(_) => continue,
             };
             // A database that was set back lets the watcher tell steps a second time: who reads on has taken the first.
             if genesis == genesis_id {
@@ -151,7 +156,7 @@ pub(super) fn place<'a>(steps: impl Iterator<Item = &'a PayoutInput>) -> Option<
         let (seq, before) = match step {
             PayoutInput::Adopted(block) => (block.seq, block.parent_id.parse::<BlockId>().ok()?),
             PayoutInput::Undone(block) => (block.seq, block.block_id.parse().ok()?),
-            PayoutInput::Granted(_) | PayoutInput::Claimed(_) => continue,
+            PayoutInput::Granted(_) | PayoutInput::Claimed(_) | PayoutInput::Decided(_) => continue,
         };
         let (highest, checkpoint) = place.get_or_insert_with(|| (seq, Checkpoint::after(before)));
         *highest = seq;

@@ -53,6 +53,7 @@ use self::policy::Policy;
 use self::predecessors::Unfinished;
 use self::sign::{Planned, Signing};
 use self::terms::Terms;
+use super::corrected::{self, CancelError};
 use super::ledger::outbox::{Outbox, Schemas};
 use super::ledger::rows::{self, Which};
 use super::ledger::transition::Change;
@@ -128,6 +129,15 @@ impl From<sqlx::Error> for RoundError {
 impl From<StageError> for RoundError {
     fn from(error: StageError) -> Self {
         Self::Plan(error.into())
+    }
+}
+
+impl From<CancelError> for RoundError {
+    fn from(error: CancelError) -> Self {
+        match error {
+            CancelError::Lease(error) => error.into(),
+            CancelError::Stage(error) => error.into(),
+        }
     }
 }
 
@@ -275,6 +285,8 @@ impl Submitter {
         self.post_all(memory, lease).await?;
         self.settle_all(memory, lease).await?;
         self.finish(memory, unfinished).await?;
+        let publisher = self.settings.terms.publisher(self.schemas);
+        corrected::cancel(&self.pool, lease, &publisher, self.clock.now().to_utc()).await?;
         // Books that a failover or a restore has set back must not sign what is paid: at the start, before each plan, and before a plan
         // is signed that an earlier round has left.
         if memory.audited.is_none() || !sign::unsigned(&self.pool, self.signer.address()).await?.is_empty() {

@@ -1,0 +1,63 @@
+//! What `fraud_check` decides about: the two record types of `uploads.readings`.
+
+use runtime::{Decided, FromRecord};
+use schemas::codec::{self, CodecError, RecordSchema};
+use schemas::events::{Correction, Event as _, OdometerRead, ReadingCorrected, UploadHeader};
+use schemas::ids::EventId;
+use schemas::topic::Topic;
+
+/// A record of `uploads.readings`.
+#[derive(Clone, Debug)]
+pub enum FraudInput {
+    /// A photo was read, or a person has decided about it.
+    Read(Box<OdometerRead>),
+    /// A verified reading is lowered.
+    Corrected(Box<ReadingCorrected>),
+}
+
+impl FraudInput {
+    /// The header of the upload.
+    #[must_use]
+    pub fn header(&self) -> &UploadHeader {
+        match self {
+            Self::Read(event) => &event.header,
+            Self::Corrected(event) => &event.decided.header,
+        }
+    }
+
+    /// What it may do only once: one verdict, where that was doubt one of a person, and each correction.
+    #[must_use]
+    pub fn effect(&self) -> String {
+        let upload = self.header().upload_id;
+        match self {
+            Self::Read(event) if event.review.is_some() => format!("review:{upload}"),
+            Self::Read(_) => format!("verdict:{upload}"),
+            Self::Corrected(event) => Correction::effect(upload, event.correction.number),
+        }
+    }
+}
+
+impl FromRecord for FraudInput {
+    fn from_record(schema: &RecordSchema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
+        match schema.name() {
+            OdometerRead::NAME => {
+                Some(codec::decode(schema, id, datum).map(|event| Self::Read(Box::new(event))))
+            }
+            ReadingCorrected::NAME => {
+                Some(codec::decode(schema, id, datum).map(|event| Self::Corrected(Box::new(event))))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Decided for FraudInput {
+    const READS: Topic = OdometerRead::TOPIC;
+
+    fn id(&self) -> EventId {
+        match self {
+            Self::Read(event) => event.header.event_id,
+            Self::Corrected(event) => event.event_id,
+        }
+    }
+}

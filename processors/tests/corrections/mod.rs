@@ -1,0 +1,180 @@
+//! A correction on a real Postgres: decided once in its place, and its reward kept from being paid whichever comes first.
+
+use processors::chain_submission::consume::{PayoutConsumer, PayoutInput};
+use processors::chain_submission::corrected;
+use processors::chain_submission::ledger::publish::Publisher;
+use processors::chain_submission::ledger::rows;
+use processors::chain_submission::metrics::PayoutMetrics;
+use processors::chain_submission::submit::lease::Lease;
+use runtime::Sink as _;
+use schemas::events::{Correction, ReadingCorrected, RewardGranted};
+use schemas::ids::RewardId;
+
+use super::*;
+use crate::payouts::{example_grant, schemas as payout_schemas};
+
+/// The network that nothing is paid on here.
+const GENESIS: &str = "0x00000000851caf3cfdb6e899cf5958bfb1ac3413d346d43539627e6be7ec1b4a";
+
+fn lowered(decided: &UploadDecided, number: i32, mileage: i64) -> ReadingCorrected {
+    let correction = Correction {
+        number,
+        mileage_before: decided.final_mileage.unwrap(),
+        mileage: mileage.into(),
+        corrected_at: NOW,
+    };
+    ReadingCorrected::of(decided.clone(), correction)
+}
+
+#[tokio::test]
+async fn a_correction_is_decided_once_and_what_would_have_been_a_rollback_is_verified_after_it() {
+    let database = Database::new().await;
+    let (worker, outbound) = database.worker("one", Guards::On, NOW);
+    let photos = [upload(0, 50_310), upload(1, 50_390)];
+    let records = (0..).zip(&photos).map(|(offset, event)| record(event, offset).unwrap()).collect();
+    worker.run(&mut assignment(TOPIC, records)).await.unwrap();
+    let wrong = decided(&outbound.sent())[1].clone();
+    let (correction, raised) = (lowered(&wrong, 1, 50_330), lowered(&wrong, 2, 50_391));
+    let records = vec![
+        record(&correction, 2).unwrap(),
+        record(&correction, 3).unwrap(),
+        record(&raised, 4).unwrap(),
+        record(&upload(2, 50_350), 5).unwrap(),
+        record(&upload(3, 50_400), 6).unwrap(),
+    ];
+    worker.run(&mut assignment(TOPIC, records)).await.unwrap();
+    let events = decided(&outbound.sent());
+    let seen: Vec<_> = events[2..]
+        .iter()
+        .map(|event| (event.final_mileage.unwrap(), event.distance_km.unwrap(), event.correction.is_some()))
+        .collect();
+    let expected = [(50_330, 20, true), (50_350, 0, false), (50_400, 10, false)]
+        .map(|(km, paid, corrects)| (Decimal::from(km), Decimal::from(paid), corrects));
+    assert_eq!(seen, expected, "and of what was paid up to 50,390 km nothing a second time");
+    assert_ne!(events[2].header.event_id, events[1].header.event_id);
+    let ends: Vec<(i64, Option<String>, String, Option<String>)> = sqlx::query_as(
+        "select record_offset, effect_id, outcome, reason from decisions where record_offset between 2 and 4 order by 1",
+    )
+    .fetch_all(&database.pool)
+    .await
+    .unwrap();
+    let effect = |number: i32| Some(Correction::effect(wrong.header.upload_id, number));
+    let drop = |reason: &str| ("drop".to_owned(), Some(reason.to_owned()));
+    assert_eq!(ends[0], (2, effect(1), "emit".to_owned(), None));
+    assert_eq!((ends[1].1.clone(), (ends[1].2.clone(), ends[1].3.clone())), (None, drop("duplicate_event")));
+    assert_eq!(
+        (ends[2].1.clone(), (ends[2].2.clone(), ends[2].3.clone())),
+        (effect(2), drop("correction_refused"))
+    );
+    database.drop().await;
+}
+
+/// Payouts without a node.
+struct Books {
+    database: Database,
+    lease: Lease,
+}
+
+impl Books {
+    async fn new() -> Self {
+        let database = Database::new().await;
+        let lease = Lease::take(&database.pool, "0xsigner", "one").await.unwrap().unwrap();
+        Self { database, lease }
+    }
+
+    async fn consume(&self, payload: PayoutInput) {
+        let consumer = PayoutConsumer {
+            pool: self.database.pool.clone(),
+            schemas: payout_schemas(),
+            genesis_id: GENESIS.into(),
+            gas_ceiling: 15_000_000,
+            clock: Arc::new(ManualClock::at(NOW)),
+            metrics: PayoutMetrics::new().unwrap(),
+        };
+        let at = support::record(example_grant(), 0);
+        let (position, timestamp_ms) = (at.position, at.timestamp_ms);
+        let envelope = runtime::Envelope { payload, position, timestamp_ms, redrive: 0, traceparent: None };
+        for _ in 0..2 {
+            consumer.write(std::slice::from_ref(&envelope)).await.unwrap();
+        }
+    }
+
+    async fn cancel(&self) -> usize {
+        let publisher = Publisher { schemas: payout_schemas(), gas_ceiling: 0 };
+        corrected::cancel(&self.database.pool, &self.lease, &publisher, NOW.to_utc()).await.unwrap()
+    }
+
+    async fn ready(&self) -> usize {
+        let later = Micros(i64::MAX / 2).to_utc();
+        rows::ready(&self.database.pool, GENESIS, later, 10).await.unwrap().len()
+    }
+
+    async fn set(&self, state: &'static str) {
+        let query = "update payouts set state = $1, ready_at = case when $1 = 'ready' then now() end";
+        sqlx::query(query).bind(state).execute(&self.database.pool).await.unwrap();
+    }
+
+    /// State of the payout, and records of its refund.
+    async fn end(&self) -> (String, i64) {
+        sqlx::query_as(
+            "select (select state from payouts), (select count(*) from outbox where topic = 'rewards.calculated')",
+        )
+        .fetch_one(&self.database.pool)
+        .await
+        .unwrap()
+    }
+}
+
+/// The correction of the reading that a grant rewards.
+fn correction_of(grant: &RewardGranted) -> PayoutInput {
+    let example =
+        examples(Topic::UploadsDecided).into_iter().find(|example| example.name == "edge-corrected").unwrap();
+    let mut event: UploadDecided = example.event();
+    event.header.upload_id = grant.header.upload_id;
+    PayoutInput::Decided(Box::new(event))
+}
+
+fn grant() -> RewardGranted {
+    let mut grant = example_grant();
+    grant.reward_id = RewardId::of(grant.header.upload_id);
+    grant
+}
+
+#[tokio::test]
+async fn a_corrected_readings_reward_is_never_planned_and_cancelled_once_also_where_its_grant_comes_later() {
+    for correction_first in [false, true] {
+        let (books, grant) = (Books::new().await, grant());
+        let mut inputs = [PayoutInput::Granted(Box::new(grant.clone())), correction_of(&grant)];
+        if correction_first {
+            inputs.reverse();
+        }
+        for input in inputs {
+            books.consume(input).await;
+        }
+        assert_eq!(books.ready().await, 0);
+        assert_eq!([books.cancel().await, books.cancel().await], [1, 0]);
+        assert_eq!(books.end().await, ("cancelled".to_owned(), 1), "and its refund is on its way");
+        books.database.drop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_a_transaction_is_cancelled_only_where_that_has_paid_nothing() {
+    let (books, grant) = (Books::new().await, grant());
+    books.consume(PayoutInput::Granted(Box::new(grant.clone()))).await;
+    // A decision that corrects nothing is none of its business.
+    let PayoutInput::Decided(mut verdict) = correction_of(&grant) else { panic!("a decision") };
+    verdict.correction = None;
+    books.consume(PayoutInput::Decided(verdict)).await;
+    assert_eq!((books.ready().await, books.cancel().await), (1, 0));
+    books.consume(correction_of(&grant)).await;
+    for state in ["in_flight", "paid", "final"] {
+        books.set(state).await;
+        assert_eq!((books.cancel().await, books.end().await), (0, (state.to_owned(), 0)));
+    }
+    // A block that held it was undone, and its transaction is proven dead.
+    books.set("ready").await;
+    assert_eq!((books.ready().await, books.cancel().await), (0, 1));
+    assert_eq!(books.end().await, ("cancelled".to_owned(), 1));
+    books.database.drop().await;
+}
