@@ -124,7 +124,30 @@ impl Stored {
     }
 }
 
+/// Gives a partition a new owner.
+const SEIZE: &str = "
+insert into stage_offsets (stage, topic, partition, epoch, decided_upto, owner, updated_at)
+values ($1, $2, $3, 1, 0, $4, now())
+on conflict (stage, topic, partition) do update set epoch = stage_offsets.epoch + 1, owner = excluded.owner, updated_at = now()
+returning epoch, decided_upto, outputs_from";
+
 impl Fence {
+    /// Takes a new epoch wherever Kafka's offset is: for what brings decisions and offset together again.
+    ///
+    /// # Errors
+    /// [`FenceError::Postgres`].
+    pub(crate) async fn seize(
+        pool: &PgPool,
+        stage: &'static str,
+        (topic, partition): (&str, i32),
+        owner: &str,
+    ) -> Result<Self, FenceError> {
+        let row =
+            sqlx::query(SEIZE).bind(stage).bind(topic).bind(partition).bind(owner).fetch_one(pool).await?;
+        let (epoch, decided_upto) = (row.try_get("epoch")?, row.try_get("decided_upto")?);
+        Ok(Self { stage, topic: topic.to_owned(), partition, epoch, decided_upto, guards: Guards::On })
+    }
+
     /// Takes a new epoch. Records from the assignment's start up to `decided_upto` were decided before.
     ///
     /// # Errors
@@ -138,19 +161,8 @@ impl Fence {
     ) -> Result<Self, FenceError> {
         let (topic, partition, start) =
             (assignment.topic.to_string(), assignment.partition, assignment.start);
-        let row = sqlx::query(
-            "insert into stage_offsets (stage, topic, partition, epoch, decided_upto, owner, updated_at)
-             values ($1, $2, $3, 1, 0, $4, now())
-             on conflict (stage, topic, partition)
-             do update set epoch = stage_offsets.epoch + 1, owner = excluded.owner, updated_at = now()
-             returning epoch, decided_upto, outputs_from",
-        )
-        .bind(stage)
-        .bind(&topic)
-        .bind(partition)
-        .bind(owner)
-        .fetch_one(pool)
-        .await?;
+        let row =
+            sqlx::query(SEIZE).bind(stage).bind(&topic).bind(partition).bind(owner).fetch_one(pool).await?;
         let (epoch, decided_upto): (i64, i64) = (row.try_get("epoch")?, row.try_get("decided_upto")?);
         let outputs_from: i64 = row.try_get("outputs_from")?;
         if guards == Guards::Off {
@@ -159,7 +171,7 @@ impl Fence {
         let place = format!("{stage} on {topic}/{partition}");
         if decided_upto < start {
             return Err(FenceError::Inconsistent(format!(
-                "{place}: Kafka's offset is {start}, but decisions are stored only up to {decided_upto}: the database is older than the group. Stop the stage and run `milestream offsets align {stage}`: the records in between are decided again, with the same event ids"
+                "{place}: Kafka's offset is {start}, but decisions are stored only up to {decided_upto}: the database is older than the group. Stop the stage and run `milestream restore decisions`, which folds back what was decided in between. Only where the topics were lost as well, `milestream offsets align {stage}` has it decided again, with the same event ids"
             )));
         }
         if start < outputs_from {

@@ -11,6 +11,7 @@ use crate::dead_letter::header;
 use crate::producer::{DeliveryTimeout, KafkaProducer, Message, send_and_wait};
 use crate::publish::PublishError;
 use crate::source::RawRecord;
+use crate::stage::Position;
 use crate::worker::REDRIVE;
 
 /// In front of every header that the engine added.
@@ -48,6 +49,17 @@ pub fn redriven_headers(letter: &RawRecord) -> Vec<(String, Option<Vec<u8>>)> {
 #[must_use]
 pub fn redrives(letter: &RawRecord) -> u32 {
     letter.header(REDRIVE).and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// Where the original of a stage's letter stands; none for another role's.
+#[must_use]
+pub(crate) fn place_of(letter: &RawRecord, stage: &str) -> Option<Position> {
+    let topic = letter.header(header::TOPIC).filter(|_| letter.header(header::STAGE) == Some(stage))?;
+    Some(Position {
+        topic: topic.into(),
+        partition: letter.header(header::PARTITION)?.parse().ok()?,
+        offset: letter.header(header::OFFSET)?.parse().ok()?,
+    })
 }
 
 /// Whether a letter holds only the first bytes of its original, so that there is nothing to redrive.

@@ -30,6 +30,7 @@ pub mod prune;
 pub mod publish;
 pub mod pure;
 mod pure_by_key;
+pub mod refold;
 pub mod registry;
 pub mod replay;
 pub mod retry;

@@ -347,7 +347,7 @@ impl std::fmt::Display for ErrorReport<'_> {
     }
 }
 
-fn envelope<T>(payload: T, record: &RawRecord) -> Envelope<T> {
+pub(crate) fn envelope<T>(payload: T, record: &RawRecord) -> Envelope<T> {
     Envelope {
         payload,
         position: record.position.clone(),

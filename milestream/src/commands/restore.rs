@@ -10,8 +10,13 @@ use processors::chain_submission::ledger::outbox::Schemas;
 use processors::chain_submission::metrics::PayoutMetrics;
 use processors::chain_submission::rebuild::{Rebuild, Topics};
 use processors::chain_submission::submit::guard::GuardTopic;
-use runtime::clock::SystemClock;
+use processors::fraud_check::FraudCheck;
+use processors::fraud_check::rules::Rules;
+use processors::limit_check::LimitCheck;
+use processors::reward_rules::RuleSource;
+use runtime::clock::{Clock, SystemClock};
 use runtime::producer::{DeliveryTimeout, KafkaProducer};
+use runtime::refold::Refold;
 use runtime::registry::Registry;
 use runtime::snapshot;
 use schemas::events::{ActivityLogged, PaymentsAudited, PayoutUpdated, RewardCancelled, SignatureAnnounced};
@@ -28,10 +33,22 @@ const DELIVERY: Duration = Duration::from_secs(10);
 /// What to restore.
 #[derive(Debug, Subcommand)]
 pub enum Restore {
+    /// What the stages that decide remember, where the database is older than their offsets: decisions, vehicles, budgets and reviews, from
+    /// what they have published since. Those stages have to be stopped. Nothing is decided or published by it; one that is interrupted goes
+    /// on where it was when it is run again. Prints what was folded back as JSON.
+    Decisions(Forgotten),
     /// Payouts and their transactions, from the topics and the chain, where the database holds none. Accounts, wallets, nodes and
     /// contracts have to be back before, and chain_submission, watch and the gateway stopped. Prints what there is as JSON. Nothing is
     /// paid by it; refused where the database holds payouts.
     Payouts(Lost),
+}
+
+/// Why decisions are folded back.
+#[derive(Debug, Args)]
+pub struct Forgotten {
+    /// Why, for the audit log.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    reason: String,
 }
 
 /// How much was lost.
@@ -49,8 +66,30 @@ pub struct Lost {
 impl Restore {
     /// Does it.
     pub async fn run(&self, config: &Config) -> Result<()> {
-        let Self::Payouts(lost) = self;
-        lost.run(config).await
+        match self {
+            Self::Decisions(forgotten) => forgotten.run(config).await,
+            Self::Payouts(lost) => lost.run(config).await,
+        }
+    }
+}
+
+impl Forgotten {
+    async fn run(&self, config: &Config) -> Result<()> {
+        let (kafka, prefix) = (config.kafka_client(), config.kafka.topic_prefix.clone());
+        let (pool, registry) = (database::pool(config)?, Registry::new(&config.registry_client())?);
+        let owner = "milestream restore decisions";
+        let refold = Refold { pool: &pool, kafka: &kafka, prefix: &prefix, schemas: &registry, owner };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let rules = Arc::new(RuleSource::tables(pool.clone()));
+        let mut refolded = refold.run(&FraudCheck::new(Rules::current(), clock.clone())).await?;
+        refolded.extend(refold.run(&LimitCheck::new(clock, rules)).await?);
+        let refolded = serde_json::to_value(refolded)?;
+        let mut tx = pool.begin().await?;
+        let what = Action { module: "pipeline", action: "restore.decisions", severity: "critical" };
+        audit(&mut tx, what, "decisions", None, json!({"refolded": refolded, "why": self.reason})).await?;
+        tx.commit().await?;
+        println!("{refolded}");
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ pub mod corrections;
 pub mod drivers;
 mod event;
 pub mod facts;
+pub mod fold;
 pub mod input;
 pub mod judge;
 pub mod neighbours;
@@ -27,7 +28,7 @@ use self::corrections::{Corrected, correct};
 use self::drivers::Drivers;
 use self::input::FraudInput;
 use self::judge::{Judgement, judge};
-use self::reviews::Opened;
+use self::reviews::{Opened, Told};
 use self::rules::Rules;
 use self::state::{Vehicles, key_of};
 use crate::photos::processing_failed;
@@ -83,9 +84,13 @@ impl Decider for FraudCheck {
             if let Some(next) = judgement.next_state.take() {
                 vehicles.set(key, next);
             }
-            opened.add(event, &judgement, started);
             let driver = drivers.note(&event.header, judgement.verdict, judgement.distance_km);
-            decisions.push(self.decision(record, event, (judgement, driver), started));
+            let told = Told::of(&judgement);
+            let decision = self.decision(record, event, (judgement, driver), started);
+            if let Ok(decided) = &decision.outcome {
+                opened.add(event, told, decided.header.occurred_at);
+            }
+            decisions.push(decision);
         }
         vehicles.store(tx).await?;
         drivers.store(tx).await?;

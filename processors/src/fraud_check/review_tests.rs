@@ -132,4 +132,21 @@ proptest! {
             prop_assert!(after.recent.windows(2).all(|pair| pair[0].km <= pair[1].km));
         }
     }
+
+    #[test]
+    fn the_vehicle_that_decisions_say_is_the_one_that_they_were_decided_by(
+        uploads in proptest::collection::vec(upload_or_review(), 1..40),
+    ) {
+        let mut vehicle: Option<VehicleState> = None;
+        for event in &uploads {
+            let judgement = judge(event, vehicle.as_ref(), &Rules::current());
+            let at = runtime::Position { topic: "uploads.readings".into(), partition: 0, offset: 0 };
+            let decided = crate::fraud_check::event::decided((event, &at), &judgement, None, Micros(0));
+            let signals = serde_json::from_str(&decided.signals).unwrap();
+            prop_assert_eq!(&signals, &judgement.signals);
+            let folded = crate::fraud_check::fold::after(vehicle.as_ref(), &decided, &signals).unwrap();
+            prop_assert_eq!(&folded, &judgement.next_state);
+            vehicle = folded.or(vehicle);
+        }
+    }
 }

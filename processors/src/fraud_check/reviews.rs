@@ -2,10 +2,10 @@
 //! that turns it down in a way that its driver may appeal against.
 
 use runtime::StageError;
-use schemas::events::{OdometerRead, Verdict};
-use schemas::ids::Micros;
+use schemas::events::{OdometerRead, Review, Verdict};
+use schemas::ids::{Micros, UploadId};
 use schemas::reason::Reason;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::types::Json;
 use sqlx::{PgConnection, query};
 
@@ -53,18 +53,35 @@ fn risk(signals: &Value) -> i16 {
 pub(super) struct Opened {
     reviews: Vec<Row>,
     rejections: Vec<Row>,
+    settled: Vec<(UploadId, Review)>,
+}
+
+/// What a decision says of an upload.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub verdict: Verdict,
+    pub reason: Option<Reason>,
+    pub detail: Option<String>,
+    pub signals: Value,
+}
+
+impl Told {
+    pub fn of(judgement: &Judgement) -> Self {
+        let Judgement { verdict, reason, detail, signals, .. } = judgement;
+        Self { verdict: *verdict, reason: *reason, detail: detail.clone(), signals: signals.clone() }
+    }
 }
 
 #[derive(Debug)]
 struct Row {
     record: OdometerRead,
-    judgement: Judgement,
+    told: Told,
     at: Micros,
 }
 
 impl Row {
     fn risk(&self) -> i16 {
-        risk(&self.judgement.signals)
+        risk(&self.told.signals)
     }
 
     /// Its place in the queue.
@@ -75,10 +92,10 @@ impl Row {
 
 impl Opened {
     /// Opens one where the upload is in doubt, and keeps what may be appealed.
-    pub fn add(&mut self, event: &OdometerRead, judgement: &Judgement, at: Micros) {
+    pub fn add(&mut self, event: &OdometerRead, told: Told, at: Micros) {
         let appealable =
-            event.review.is_none() && judgement.reason.is_some_and(|reason| APPEALABLE.contains(&reason));
-        let rows = match judgement.verdict {
+            event.review.is_none() && told.reason.is_some_and(|reason| APPEALABLE.contains(&reason));
+        let rows = match told.verdict {
             Verdict::Review => &mut self.reviews,
             Verdict::Rejected if appealable => &mut self.rejections,
             Verdict::Rejected | Verdict::Verified | Verdict::Failed => return,
@@ -92,7 +109,12 @@ impl Opened {
             reading.detected_text = None;
             reading.attempts.clear();
         }
-        rows.push(Row { record, judgement: judgement.clone(), at });
+        rows.push(Row { record, told, at });
+    }
+
+    /// Ends a review as its record says: where the row that the gateway has ended was lost since.
+    pub fn settle(&mut self, upload: UploadId, review: &Review) {
+        self.settled.push((upload, review.clone()));
     }
 
     /// Stores them.
@@ -101,7 +123,39 @@ impl Opened {
     /// [`StageError`] when Postgres does not answer.
     pub async fn store(self, tx: &mut PgConnection) -> Result<(), StageError> {
         insert(tx, REVIEWS, &self.reviews).await?;
-        insert(tx, REJECTIONS, &self.rejections).await
+        insert(tx, REJECTIONS, &self.rejections).await?;
+        for (upload, review) in &self.settled {
+            // An appeal had moved the row from the one table to the other.
+            query(APPEALED).bind(upload.0).execute(&mut *tx).await?;
+            query(SETTLE)
+                .bind(upload.0)
+                .bind(review.person().map(|person| person.0))
+                .bind(review.decided_at.to_utc())
+                .bind(decision(review))
+                .execute(&mut *tx)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+const APPEALED: &str =
+    "with moved as (delete from rejections where upload_id = $1 returning *)
+     insert into reviews (upload_id, user_id, accepted_at, opened_at, reason, detail, signals, record, risk, ranked_at, appealed_at)
+     select upload_id, user_id, accepted_at, rejected_at, reason, detail, signals, record, risk, ranked_at, rejected_at from moved
+     on conflict (upload_id) do nothing";
+const SETTLE: &str = "update reviews set reviewer_id = $2, decided_at = $3, decision = $4, claimed_by = null, claimed_until = null
+     where upload_id = $1 and decided_at is null";
+
+/// What a person has decided, as the gateway keeps it.
+fn decision(review: &Review) -> Value {
+    match (review.mileage, review.reason) {
+        (Some(mileage), _) => json!({
+            "decision": "approve", "mileage": mileage.to_string(), "unit": review.unit.map(schemas::events::Unit::label),
+        }),
+        (None, Some(Reason::ReviewTimeout)) => json!({ "decision": "expire" }),
+        (None, Some(Reason::AnotherPhoto)) => json!({ "decision": "another_photo" }),
+        (None, reason) => json!({ "decision": "reject", "reason": reason.map(Reason::label) }),
     }
 }
 
@@ -125,13 +179,9 @@ async fn insert(tx: &mut PgConnection, statement: &'static str, rows: &[Row]) ->
         .bind(rows.iter().map(|row| row.record.header.user_id.0).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.record.header.accepted_at.to_utc()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.at.to_utc()).collect::<Vec<_>>())
-        .bind(
-            rows.iter()
-                .map(|row| row.judgement.reason.map_or("", |reason| reason.label()))
-                .collect::<Vec<_>>(),
-        )
-        .bind(rows.iter().map(|row| row.judgement.detail.clone().unwrap_or_default()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| Json(&row.judgement.signals)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.told.reason.map_or("", |reason| reason.label())).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.told.detail.clone().unwrap_or_default()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| Json(&row.told.signals)).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| Json(&row.record)).collect::<Vec<_>>())
         .bind(rows.iter().map(Row::risk).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.ranked_at().to_utc()).collect::<Vec<_>>())
@@ -142,8 +192,6 @@ async fn insert(tx: &mut PgConnection, statement: &'static str, rows: &[Row]) ->
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -5,6 +5,7 @@
 pub mod books;
 pub mod grant;
 pub mod policy;
+mod refold;
 pub mod state;
 
 use std::sync::Arc;
@@ -98,6 +99,18 @@ impl Decider for LimitCheck {
         tx: &mut PgConnection,
         batch: &[Envelope<LimitInput>],
     ) -> Result<Vec<Decision<RewardGranted>>, StageError> {
+        self.decide_at(tx, batch, |_| self.clock.now()).await
+    }
+}
+
+impl LimitCheck {
+    /// Decides a batch; each record's rows and event are dated by the time that is given for its place.
+    async fn decide_at(
+        &self,
+        tx: &mut PgConnection,
+        batch: &[Envelope<LimitInput>],
+        now: impl Fn(usize) -> Micros,
+    ) -> Result<Vec<Decision<RewardGranted>>, StageError> {
         let book = self.rules.current_in(&mut *tx).await?;
         let rewards: Vec<RewardId> = batch.iter().map(|record| record.payload.reward_id()).collect();
         let mut books = state::charges(tx, &rewards).await?;
@@ -108,8 +121,8 @@ impl Decider for LimitCheck {
         let before = state::load(tx, &keys.collect()).await?;
         let mut budgets = before.clone();
         let mut decisions = Vec::with_capacity(batch.len());
-        for record in batch {
-            let now = self.clock.now();
+        for (place, record) in batch.iter().enumerate() {
+            let now = now(place);
             let accepted_at = match &record.payload {
                 LimitInput::Calculated(event) => event.header.accepted_at,
                 LimitInput::Cancelled(event) => event.header.accepted_at,
@@ -136,9 +149,7 @@ impl Decider for LimitCheck {
         books.store(tx).await?;
         Ok(decisions)
     }
-}
 
-impl LimitCheck {
     fn granting(
         &self,
         record: &Envelope<LimitInput>,

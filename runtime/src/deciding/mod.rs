@@ -3,7 +3,7 @@
 
 mod alone;
 mod publishing;
-mod rows;
+pub(crate) mod rows;
 
 use std::collections::HashSet;
 use std::error::Error;

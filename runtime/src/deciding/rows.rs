@@ -44,19 +44,7 @@ impl<D: Decider> DecidingWorker<D> {
                 );
             }
         }
-        let (id, redrive) = key_of(event);
-        let dropped = decision.outcome.err();
-        Ok(Stored {
-            input_event_id: id,
-            redrive,
-            effect_id: decision.effect_id,
-            offset: record.position.offset,
-            outcome: if dropped.is_some() { "drop" } else { "emit" },
-            reason: dropped.or(decision.reason).map(Reason::label),
-            rules_version: decision.rules_version,
-            evidence: decision.evidence,
-            output,
-        })
+        Ok(stored(key_of(event), record.position.offset, decision, output))
     }
 
     pub(super) fn stored_dead_letter(&self, record: &RawRecord, reason: Reason, detail: &str) -> Stored {
@@ -79,8 +67,29 @@ impl<D: Decider> DecidingWorker<D> {
     }
 }
 
+/// A decision about the record at an offset, with what is published of it.
+pub(crate) fn stored<O>(
+    (input_event_id, redrive): (Uuid, i32),
+    offset: i64,
+    decision: Decision<O>,
+    output: Vec<u8>,
+) -> Stored {
+    let dropped = decision.outcome.err();
+    Stored {
+        input_event_id,
+        redrive,
+        effect_id: decision.effect_id,
+        offset,
+        outcome: if dropped.is_some() { "drop" } else { "emit" },
+        reason: dropped.or(decision.reason).map(Reason::label),
+        rules_version: decision.rules_version,
+        evidence: decision.evidence,
+        output,
+    }
+}
+
 /// A record whose event was decided before, under another offset: nothing is published, but its position is accounted for.
-pub(super) fn stored_repeat(record: &RawRecord) -> Stored {
+pub(crate) fn stored_repeat(record: &RawRecord) -> Stored {
     let position = &record.position;
     Stored {
         input_event_id: ids::natural(&format!(
@@ -99,6 +108,6 @@ pub(super) fn stored_repeat(record: &RawRecord) -> Stored {
 }
 
 /// What a decision is unique by.
-pub(super) fn key_of<E: Decided>(event: &Envelope<E>) -> (Uuid, i32) {
+pub(crate) fn key_of<E: Decided>(event: &Envelope<E>) -> (Uuid, i32) {
     (event.payload.id().0, i32::try_from(event.redrive).unwrap_or(i32::MAX))
 }
