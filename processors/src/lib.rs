@@ -8,6 +8,8 @@ pub mod chain_submission;
 pub mod dependencies;
 mod documents;
 pub mod fraud_check;
+#[cfg(test)]
+mod histories;
 pub mod limit_check;
 pub mod models;
 pub mod odometer_reading;
