@@ -4,7 +4,7 @@ use super::*;
 use schemas::events::Review;
 
 /// A mileage and its unit that a person saw, or that the photo is turned down.
-fn by_a_person(seen: Option<(Decimal, Option<Unit>)>) -> Review {
+pub(super) fn by_a_person(seen: Option<(Decimal, Option<Unit>)>) -> Review {
     Review {
         reviewer_id: UserId(Uuid::from_u128(9)),
         decided_at: Micros(0),
