@@ -1,5 +1,5 @@
-//! `milestream restore decisions` and `milestream uploads correct`, run as an operator runs them on real stages: a database of an hour before
-//! is brought up to what its stages have published since, and a verified reading is lowered.
+//! `milestream restore decisions` and `milestream uploads correct`, run as an operator runs them on real stages: a database of an hour
+//! before is brought up to what its stages have published since, and a verified reading is lowered.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -1,5 +1,5 @@
-//! Folds back what a deciding stage has decided and a restored database has forgotten: each record between the decisions that are stored and
-//! the group's offset is given the outcome that the stage has published. Nothing is decided a second time and nothing is published.
+//! Folds back what a deciding stage has decided and a restored database has forgotten: each record between the decisions that are stored
+//! and the group's offset is given the outcome that the stage has published. Nothing is decided a second time and nothing is published.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::Future;

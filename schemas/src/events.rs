@@ -11,7 +11,7 @@ pub use crate::activity::ActivityLogged;
 pub use crate::attempts::{AttemptOutcome, ReadingAttempt};
 pub use crate::codec::Event;
 use crate::codec::EventSchema;
-pub use crate::corrections::{Correction, ReadingCorrected};
+pub use crate::corrections::Correction;
 pub use crate::guard::{PaymentsAudited, SignatureAnnounced};
 pub use crate::header::{FirstHolder, Root, Stamp, Unit, UploadHeader};
 use crate::ids::{EventId, Micros};
@@ -27,7 +27,7 @@ use crate::shared;
 use crate::topic::Topic;
 pub use crate::uploads::{
     Candidate, DriverFacts, Fault, FrameQuality, ImageSize, Lighting, LookAlike, OdometerRead, PixelHolder,
-    ReadingResult, Review, UploadDecided, UploadGraded, UploadReceived, Verdict,
+    ReadingCorrected, ReadingResult, Review, UploadDecided, UploadGraded, UploadReceived, Verdict,
 };
 
 /// Something that is done for every record type.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::attempts::ReadingAttempt;
 use crate::corrections::Correction;
 use crate::header::{Stamp, Unit, UploadHeader};
-use crate::ids::{Micros, UploadId, UserId, VehicleId};
+use crate::ids::{EventId, Micros, UploadId, UserId, VehicleId, derived};
 use crate::reason::Reason;
 use crate::sealed::Sealed;
 
@@ -306,4 +306,25 @@ pub struct DriverFacts {
     pub streak_weeks: i32,
     /// Whether it is the first of its ISO week with a distance.
     pub first_of_week: bool,
+}
+
+/// A verified reading was wrong: it is lower. Comes after the upload's record on its topic, and is decided in its place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReadingCorrected {
+    /// This event's id.
+    pub event_id: EventId,
+    /// The decision that is corrected, as it was published.
+    pub decided: UploadDecided,
+    /// By how much.
+    pub correction: Correction,
+}
+
+impl ReadingCorrected {
+    /// A correction of a decision. Its id follows from the decision's, so that the same correction asked for twice is one.
+    #[must_use]
+    pub fn of(decided: UploadDecided, correction: Correction) -> Self {
+        let ordinal = correction.number.unsigned_abs();
+        let event_id = derived(decided.header.event_id, "correction", ordinal);
+        Self { event_id, decided, correction }
+    }
 }

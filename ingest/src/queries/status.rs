@@ -347,6 +347,8 @@ pub(crate) mod tests {
             reading: None,
             unit: None,
             confidence: None,
+            uncorrected_mileage: None,
+            corrected_at: None,
             distance_km: None,
             reward_id: None,
             base_amount: None,

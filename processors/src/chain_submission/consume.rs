@@ -1,5 +1,5 @@
-//! The consumer of grants, claims, corrections and blocks: each record changes rows and publishes the change in one transaction, and the same
-//! record again changes nothing. What it remembers stands in the tables alone.
+//! The consumer of grants, claims, corrections and blocks: each record changes rows and publishes the change in one transaction, and the
+//! same record again changes nothing. What it remembers stands in the tables alone.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! `chain_submission`: pays granted rewards on VeChain and follows each payment until it is final.
 //!
-//! Two halves that share nothing but the [ledger]'s tables. [consume] takes grants, claims, corrections and blocks and moves rows by the functions
-//! of [`ledger::transition`]; [submit] plans, signs and posts under a lease. What makes a reward paid at most once:
+//! Two halves that share nothing but the [ledger]'s tables. [consume] takes grants, claims, corrections and blocks and moves rows by
+//! the functions of [`ledger::transition`]; [submit] plans, signs and posts under a lease. What makes a reward paid at most once:
 //!
 //! 1. A reward is in at most one live transaction: a unique index.
 //! 2. A transaction's id is stored before it is signed, its bytes before they are posted, and only stored bytes are posted.

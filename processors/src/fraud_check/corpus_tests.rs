@@ -47,8 +47,8 @@ impl Days {
         self.tenths += self.between(50, 900);
     }
 
-    /// A photo of this many tenths, sent on a day at about noon and taken some minutes before. Every second one is unsure, as of real photos
-    /// (`reading/models/README.md`); one in 1,000 is sure and has a digit misread, of which no measurement has found one in 300.
+    /// A photo of this many tenths, sent on a day at about noon and taken some minutes before. Every second one is unsure, as of real
+    /// photos (`reading/models/README.md`); one in 1,000 is sure and has a digit misread, of which no measurement has found one in 300.
     fn photo(&mut self, day: i64, tenths: i64) -> &mut OdometerRead {
         let mut event = good();
         let (minutes, ago) = (self.between(0, 600), self.between(0, 20));

@@ -121,7 +121,7 @@ impl World {
         if !self.effects.insert(effect) {
             return None;
         }
-        let key = key_of(event);
+        let key = key_of(&event.header);
         let mut judgement = judge(event, self.vehicles.get(&key), &Rules::current());
         if judgement.verdict == Verdict::Review {
             self.doubtful.insert(upload);
