@@ -1,5 +1,5 @@
 //! Keys by which a service acts for an account: random, kept as their hash, with scopes, an end and a revocation. A bearer that begins with
-//! [`PREFIX`] is one; every other is a token.
+//! `PREFIX` is one; every other is a token.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};

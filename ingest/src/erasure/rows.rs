@@ -23,7 +23,8 @@ const STATEMENTS: &[&str] = &[
     "delete from notice_deliveries where user_id = $1",
     "delete from notice_failures where user_id = $1",
     "delete from notice_secrets where user_id = $1",
-    "delete from upload_counts where subject = $1 or subject in (select id from vehicles where user_id = $1)",
+    "delete from upload_counts where subject = $1 and not of_vehicle
+        or of_vehicle and subject in (select id from vehicles where user_id = $1)",
     // What they said of themselves and of what they drive.
     "delete from user_preferences where user_id = $1",
     "update vehicles set name = null, retired_at = coalesce(retired_at, $2), updated_at = $2

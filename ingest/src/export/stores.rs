@@ -120,7 +120,7 @@ pub(super) const STORES: &[Store] = &[
         name: "upload_counts",
         holds: "how many photos of yours and of your vehicles were accepted in the window that runs",
         rows: "select subject::text as key, to_jsonb(c) as row from upload_counts c
-               where subject = $1 or subject in (select id from vehicles where user_id = $1)",
+               where subject = $1 and not of_vehicle or of_vehicle and subject in (select id from vehicles where user_id = $1)",
     },
     Store {
         name: "analytics_data",

@@ -5,7 +5,6 @@
 use chrono::{DateTime, Utc};
 use schemas::ids::{Micros, UserId, VehicleId};
 use sqlx::{FromRow, PgConnection};
-use uuid::Uuid;
 
 use crate::auth::rates::{Rate, Rates};
 use crate::http::problem::{ApiError, RATE_LIMITED};
@@ -79,25 +78,26 @@ pub(crate) async fn count(
     now: Micros,
 ) -> Result<(), ApiError> {
     let subjects = [(user.0, allowed.user), (vehicle.0, allowed.vehicle)];
-    let counted: Vec<Uuid> = sqlx::query_scalar(
-        "insert into upload_counts as c (subject, window_start, taken, most)
-         select subject, window_start, 1, most from unnest($1::uuid[], $2::timestamptz[], $3::int[])
-           as asked (subject, window_start, most) order by subject
-         on conflict (subject) do update set window_start = greatest(c.window_start, excluded.window_start), most = excluded.most,
+    let counted: Vec<bool> = sqlx::query_scalar(
+        "insert into upload_counts as c (subject, of_vehicle, window_start, taken, most)
+         select subject, of_vehicle, window_start, 1, most from unnest($1::uuid[], $2::timestamptz[], $3::int[], array[false, true])
+           as asked (subject, window_start, most, of_vehicle) order by subject, of_vehicle
+         on conflict (subject, of_vehicle) do update set window_start = greatest(c.window_start, excluded.window_start), most = excluded.most,
            taken = 1 + case when excluded.window_start > c.window_start then 0 else c.taken end
          where case when excluded.window_start > c.window_start then 0 else c.taken end < excluded.most
-         returning c.subject",
+         returning c.of_vehicle",
     )
     .bind(subjects.map(|(subject, _)| subject))
     .bind(subjects.map(|(_, rate)| window_start(rate, now.to_utc())))
     .bind(subjects.map(|(_, rate)| rate.most()))
     .fetch_all(tx)
     .await?;
-    let missing = |(subject, _): &&(Uuid, Rate)| !counted.contains(subject);
-    match subjects.iter().zip(["you have", "this vehicle has"]).find(|(subject, _)| missing(subject)) {
-        Some(((_, rate), whose)) => Err(refusal(*rate, whose, now)),
-        None => Ok(()),
-    }
+    let refused = |of_vehicle, rate, whose| match counted.contains(&of_vehicle) {
+        true => Ok(()),
+        false => Err(refusal(rate, whose, now)),
+    };
+    refused(false, allowed.user, "you have")?;
+    refused(true, allowed.vehicle, "this vehicle has")
 }
 
 #[cfg(test)]

@@ -194,8 +194,8 @@ pub(crate) async fn look(pool: &PgPool, questions: &[Question]) -> Result<Vec<Se
            left join user_preferences r on r.user_id = asked.user_id
            left join user_keys s on s.user_id = asked.user_id
            left join vehicles v on v.id = asked.vehicle_id
-           left join upload_counts n on n.subject = asked.user_id
-           left join upload_counts m on m.subject = asked.vehicle_id
+           left join upload_counts n on n.subject = asked.user_id and not n.of_vehicle
+           left join upload_counts m on m.subject = asked.vehicle_id and m.of_vehicle
            left join idempotency_keys k on k.user_id = asked.user_id and k.key = asked.key
            left join photo_first_holders f on f.image_hash = asked.image_hash
            left join photo_hashes p on p.user_id = asked.user_id and p.image_hash = asked.image_hash

@@ -56,19 +56,20 @@ const RESERVE: &str = "with bounded as materialized (select set_config('lock_tim
        union all
        select free.* from free join known using (image_hash)
      ), subjects as (
-       select subject, max(window_start) as window_start, min(most) as most, count(*)::int as more from (
-         select user_id as subject, user_window as window_start, user_most as most from agreed
-         union all select vehicle_id, vehicle_window, vehicle_most from agreed) s
-       group by subject
+       select subject, of_vehicle, max(window_start) as window_start, min(most) as most, count(*)::int as more from (
+         select user_id as subject, false as of_vehicle, user_window as window_start, user_most as most from agreed
+         union all select vehicle_id, true, vehicle_window, vehicle_most from agreed) s
+       group by subject, of_vehicle
      ), counted as (
-       insert into upload_counts as c (subject, window_start, taken, most)
-       select subject, window_start, more, most from subjects where more <= most order by subject
-       on conflict (subject) do update set window_start = greatest(c.window_start, excluded.window_start), most = excluded.most,
+       insert into upload_counts as c (subject, of_vehicle, window_start, taken, most)
+       select subject, of_vehicle, window_start, more, most from subjects where more <= most order by subject, of_vehicle
+       on conflict (subject, of_vehicle) do update set window_start = greatest(c.window_start, excluded.window_start), most = excluded.most,
          taken = excluded.taken + case when excluded.window_start > c.window_start then 0 else c.taken end
        where excluded.taken + case when excluded.window_start > c.window_start then 0 else c.taken end <= excluded.most
-       returning c.subject
+       returning c.subject, c.of_vehicle
      ), allowed as (
-       select * from agreed where user_id in (select subject from counted) and vehicle_id in (select subject from counted)
+       select * from agreed where user_id in (select subject from counted where not of_vehicle)
+         and vehicle_id in (select subject from counted where of_vehicle)
      ), waiting as materialized (
        select distinct user_id from photo_hashes where published_at is null and user_id = any($1)
      ), stored as (

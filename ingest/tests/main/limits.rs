@@ -118,12 +118,26 @@ async fn photos_of_a_vehicle_are_counted_whoever_drives_it_and_refused_ones_cost
     for seed in [6, 7] {
         assert_eq!(post(&bench, &token, seed).await.status, 202, "their other vehicle has its own");
     }
-    let taken: i32 = sqlx::query_scalar("select taken from upload_counts where subject = $1")
-        .bind(user.0)
-        .fetch_one(&bench.pool)
-        .await
-        .unwrap();
+    let taken: i32 =
+        sqlx::query_scalar("select taken from upload_counts where subject = $1 and not of_vehicle")
+            .bind(user.0)
+            .fetch_one(&bench.pool)
+            .await
+            .unwrap();
     assert_eq!(taken, 4);
+}
+
+#[tokio::test]
+async fn a_vehicle_that_is_called_as_a_user_takes_no_photo_of_theirs() {
+    let bench = Bench::start_with(photos(2, 2)).await;
+    let ((victim, theirs), (other, token)) = (bench.driver().await, bench.driver().await);
+    for (seed, vehicle) in [(1, victim), (2, victim), (3, other)] {
+        let form = Form::photo(&jpeg(seed)).field("vehicle_id", &vehicle.to_string());
+        let expected = if seed < 3 { 202 } else { 429 };
+        assert_eq!(bench.post(&token, &form).await.status, expected, "{seed}");
+    }
+    assert_eq!(post(&bench, &theirs, 4).await.status, 202);
+    assert_eq!(post(&bench, &theirs, 5).await.status, 202);
 }
 
 #[tokio::test]
