@@ -438,6 +438,7 @@ pub(crate) mod tests {
                 "advice",
                 "appeal",
                 "confidence",
+                "correction",
                 "distance_km",
                 "payout",
                 "reading",
