@@ -3,11 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
+mod own;
+
 use std::time::{Duration, Instant};
 
 use devstack::Stack;
-use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder};
+use harness::deployment::{Deployment, RoleSpec};
 use harness::topics;
 use rdkafka::config::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -21,7 +22,8 @@ use schemas::topic::Topic;
 use serde_json::Value;
 use sqlx::PgPool;
 use tokio::runtime::Runtime;
-use uuid::Uuid;
+
+use own::Own;
 
 /// Longest wait for anything: a role starts in two seconds.
 const TIMEOUT: Duration = Duration::from_secs(90);
@@ -40,27 +42,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local");
-        let stack = Stack::start(&root, &|line| eprintln!("{line}")).unwrap();
-        let unique = format!("letters_{}", Uuid::now_v7().simple());
-        let (pool, url) = runtime.block_on(async {
-            let server = PgPool::connect(stack.database_url()).await.unwrap();
-            let create = sqlx::AssertSqlSafe(format!("create database {unique}"));
-            sqlx::query(create).execute(&server).await.unwrap();
-            let mut url = url::Url::parse(stack.database_url()).unwrap();
-            url.set_path(&unique);
-            (PgPool::connect(url.as_str()).await.unwrap(), url.to_string())
-        });
-        let prefix = format!("{unique}.");
-        let settings = vec![
-            ("DATABASE_URL".to_owned(), url),
-            ("MILESTREAM_KAFKA__TOPIC_PREFIX".to_owned(), prefix.clone()),
-        ];
-        let folder = make_folder(&stack.folder().join(&unique)).unwrap();
-        let program = PathBuf::from(env!("CARGO_BIN_EXE_milestream"));
-        let config = DeploymentConfig { program, logs: stack.logs().join(&unique), folder, settings };
-        let deployment = Deployment::prepare(&stack, config).unwrap();
+        let Own { runtime, stack, deployment, prefix, pool } = Own::prepare("letters");
         let kafka = kafka(&stack);
         let producer = runtime.block_on(async { kafka.create().unwrap() });
         Self { runtime, stack, deployment, prefix, pool, producer }

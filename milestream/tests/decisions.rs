@@ -3,12 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
+mod own;
+
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use devstack::Stack;
-use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder};
+use harness::deployment::{Deployment, RoleSpec};
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use runtime::registry::{Registry, RegistryConfig};
@@ -25,6 +26,8 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
+
+use own::Own;
 
 /// Longest wait for anything.
 const TIMEOUT: Duration = Duration::from_secs(180);
@@ -55,27 +58,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local");
-        let stack = Stack::start(&root, &|line| eprintln!("{line}")).unwrap();
-        let unique = format!("restored_{}", Uuid::now_v7().simple());
-        let (pool, url) = runtime.block_on(async {
-            let server = PgPool::connect(stack.database_url()).await.unwrap();
-            let create = sqlx::AssertSqlSafe(format!("create database {unique}"));
-            sqlx::query(create).execute(&server).await.unwrap();
-            let mut url = url::Url::parse(stack.database_url()).unwrap();
-            url.set_path(&unique);
-            (PgPool::connect(url.as_str()).await.unwrap(), url.to_string())
-        });
-        let prefix = format!("{unique}.");
-        let settings = vec![
-            ("DATABASE_URL".to_owned(), url),
-            ("MILESTREAM_KAFKA__TOPIC_PREFIX".to_owned(), prefix.clone()),
-        ];
-        let folder = make_folder(&stack.folder().join(&unique)).unwrap();
-        let program = PathBuf::from(env!("CARGO_BIN_EXE_milestream"));
-        let config = DeploymentConfig { program, logs: stack.logs().join(&unique), folder, settings };
-        let deployment = Deployment::prepare(&stack, config).unwrap();
+        let Own { runtime, stack, deployment, prefix, pool } = Own::prepare("restored");
         let registry = Registry::new(&RegistryConfig::open(stack.schema_registry_url())).unwrap();
         Self { runtime, stack, deployment, prefix, pool, registry }
     }
