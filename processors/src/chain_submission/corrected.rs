@@ -2,7 +2,6 @@
 //! is signed is followed to its end, and what was paid stays.
 
 use chrono::{DateTime, Utc};
-use runtime::StageError;
 use schemas::events::{PayoutState, UploadDecided};
 use schemas::ids::RewardId;
 use sqlx::{PgConnection, PgPool};
@@ -10,29 +9,13 @@ use uuid::Uuid;
 
 use super::ledger::publish::Publisher;
 use super::operate::{self, Order, Refused};
-use super::submit::lease::{Lease, LeaseError};
+use super::submit::lease::Lease;
+use super::submit::plan::PlanError;
 
 /// Why a reward is cancelled, in its record and its payout.
 const WHY: &str = "its reading was corrected";
 /// Rewards of one round: corrections are made by hand.
 const ROUND: i64 = 100;
-
-/// Why rewards were not cancelled.
-#[derive(Debug, thiserror::Error)]
-pub enum CancelError {
-    /// Another process signs.
-    #[error(transparent)]
-    Lease(#[from] LeaseError),
-    /// The database, or an event that does not encode.
-    #[error(transparent)]
-    Stage(#[from] StageError),
-}
-
-impl From<sqlx::Error> for CancelError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Stage(error.into())
-    }
-}
 
 /// Notes that the reward of a corrected upload is not to be paid any more: nothing plans it from then on. A decision that corrects nothing
 /// is passed over.
@@ -56,13 +39,13 @@ pub async fn note(tx: &mut PgConnection, decided: &UploadDecided) -> sqlx::Resul
 /// Cancels the rewards of corrected readings that no transaction pays. Returns how many.
 ///
 /// # Errors
-/// [`CancelError`]; what was cancelled before stays so.
+/// [`PlanError`]; what was cancelled before stays so.
 pub async fn cancel(
     pool: &PgPool,
     lease: &Lease,
     publisher: &Publisher,
     now: DateTime<Utc>,
-) -> Result<usize, CancelError> {
+) -> Result<usize, PlanError> {
     // A look-up in the index of payouts for each correction that waits.
     let open: Vec<Uuid> = sqlx::query_scalar(
         "select c.reward_id from payout_corrections c cross join lateral (

@@ -53,7 +53,7 @@ use self::policy::Policy;
 use self::predecessors::Unfinished;
 use self::sign::{Planned, Signing};
 use self::terms::Terms;
-use super::corrected::{self, CancelError};
+use super::corrected;
 use super::ledger::outbox::{Outbox, Schemas};
 use super::ledger::rows::{self, Which};
 use super::ledger::transition::Change;
@@ -129,15 +129,6 @@ impl From<sqlx::Error> for RoundError {
 impl From<StageError> for RoundError {
     fn from(error: StageError) -> Self {
         Self::Plan(error.into())
-    }
-}
-
-impl From<CancelError> for RoundError {
-    fn from(error: CancelError) -> Self {
-        match error {
-            CancelError::Lease(error) => error.into(),
-            CancelError::Stage(error) => error.into(),
-        }
     }
 }
 
