@@ -23,6 +23,7 @@ pub mod relay;
 pub mod runtime_bench;
 pub mod sample_wallets;
 pub mod scenario;
+pub mod sign_in;
 pub mod table;
 pub mod topics;
 pub mod varied;

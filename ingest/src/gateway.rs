@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use runtime::clock::Clock;
 use runtime::health::Health;
+use runtime::journal::Journal;
 use runtime::producer::Outbound;
-use schemas::events::{Event as _, UploadReceived};
+use schemas::events::{ActivityLogged, Event as _, UploadReceived};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
@@ -178,8 +179,10 @@ fn admission(config: &GatewayConfig, dependencies: &Dependencies, live: Arc<Live
 }
 
 fn activity_log(config: &GatewayConfig, dependencies: &Dependencies) -> ActivityLog {
-    let Dependencies { outbound, clock, schemas, .. } = dependencies;
-    ActivityLog::new(outbound.clone(), clock.clone(), &config.topic_prefix, schemas.activity_logged)
+    let Dependencies { outbound, clock, schemas, pool, .. } = dependencies;
+    let topic = format!("{}{}", config.topic_prefix, ActivityLogged::TOPIC.name());
+    let journal = Journal::new("ingest", outbound.clone(), clock.clone(), topic, schemas.activity_logged);
+    ActivityLog::new(journal.with_pool(pool.clone()), clock.clone())
 }
 
 fn publisher(config: &GatewayConfig, dependencies: &Dependencies, log: Arc<ActivityLog>) -> Publisher {

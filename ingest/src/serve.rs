@@ -1,13 +1,10 @@
 //! Serving a gateway.
 
-use std::sync::Arc;
-
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::Gateway;
 use crate::http::cors::Cors;
-use crate::http::problem::ApiError;
 use crate::http::router::Router;
 use crate::http::server::Server;
 use crate::routes::table;
@@ -16,8 +13,7 @@ use crate::routes::table;
 /// it: a gateway that takes uploads also sees to those that a crash left behind.
 pub async fn serve(listener: TcpListener, gateway: Gateway, stop: CancellationToken) {
     let (timeouts, log) = (gateway.config.timeouts, gateway.log.clone());
-    let on_fault = Arc::new(move |error: &ApiError| log.log_error(error));
-    let router = Router::new(gateway.clone(), table(), timeouts, gateway.metrics.clone(), on_fault);
+    let router = Router::new(gateway.clone(), table(), timeouts, gateway.metrics.clone(), log);
     let server = Server {
         connections: gateway.config.limits.connections,
         timeouts,

@@ -21,6 +21,7 @@ use crate::dead_letter::DeadLetterLimit;
 use crate::deciding::DecidingWorker;
 use crate::fence::Guards;
 use crate::health::Health;
+use crate::journal::Journal;
 use crate::metrics::{Metrics, MetricsError};
 use crate::producer::{DeliveryTimeout, KafkaProducer, Message, ProducerObserver, send_and_wait};
 use crate::publish::PublishError;
@@ -191,7 +192,7 @@ impl Engine {
         let output_schema = self.schema_id::<P::Out>().await?;
         let worker = Arc::new(PureWorker {
             processor: Arc::new(processor),
-            context: self.stage_context(P::NAME).await?,
+            context: self.stage_context(P::NAME, None).await?,
             output: topic_name::<P::Out>(&self.config.prefix),
             output_schema,
             // The other half is for the acknowledgements. Of the default 6 s this leaves a hard photo its 3 s.
@@ -199,7 +200,11 @@ impl Engine {
         });
         let run = move |mut assignment: Assignment| {
             let worker = worker.clone();
-            async move { (worker.run(&mut assignment).await, assignment) }
+            async move {
+                let result = worker.run(&mut assignment).await;
+                worker.context.ended(&result);
+                (result, assignment)
+            }
         };
         self.run(P::NAME, &[P::In::TOPIC], run).await
     }
@@ -213,7 +218,7 @@ impl Engine {
         let owner = self.config.instance.clone().unwrap_or_else(|| format!("pid-{}", std::process::id()));
         let worker = Arc::new(DecidingWorker {
             decider: Arc::new(decider),
-            context: self.stage_context(D::NAME).await?,
+            context: self.stage_context(D::NAME, Some(&pool)).await?,
             pool,
             output: topic_name::<D::Out>(&self.config.prefix),
             output_schema,
@@ -222,7 +227,11 @@ impl Engine {
         });
         let run = move |mut assignment: Assignment| {
             let worker = worker.clone();
-            async move { (worker.run(&mut assignment).await, assignment) }
+            async move {
+                let result = worker.run(&mut assignment).await;
+                worker.context.ended(&result);
+                (result, assignment)
+            }
         };
         self.run(D::NAME, &[D::In::READS], run).await
     }
@@ -233,10 +242,14 @@ impl Engine {
     /// [`EngineError`].
     pub async fn run_sink<S: Sink>(&self, sink: S) -> Result<(), EngineError> {
         let worker =
-            Arc::new(SinkWorker { sink: Arc::new(sink), context: self.stage_context(S::NAME).await? });
+            Arc::new(SinkWorker { sink: Arc::new(sink), context: self.stage_context(S::NAME, None).await? });
         let run = move |mut assignment: Assignment| {
             let worker = worker.clone();
-            async move { (worker.run(&mut assignment).await, assignment) }
+            async move {
+                let result = worker.run(&mut assignment).await;
+                worker.context.ended(&result);
+                (result, assignment)
+            }
         };
         self.run(S::NAME, S::TOPICS, run).await
     }
@@ -313,7 +326,18 @@ impl Engine {
         Ok(())
     }
 
-    async fn stage_context(&self, stage: &'static str) -> Result<StageContext, EngineError> {
+    async fn stage_context(
+        &self,
+        stage: &'static str,
+        pool: Option<&PgPool>,
+    ) -> Result<StageContext, EngineError> {
+        let activity_logs = topic_name::<ActivityLogged>(&self.config.prefix);
+        let activity_schema = self.schema_id::<ActivityLogged>().await?;
+        let (outbound, clock) = (self.producer.clone(), self.clock.clone());
+        let mut journal = Journal::new(stage, outbound, clock, activity_logs.clone(), activity_schema);
+        if let Some(pool) = pool {
+            journal = journal.with_pool(pool.clone());
+        }
         Ok(StageContext {
             stage,
             outbound: self.producer.clone(),
@@ -321,13 +345,14 @@ impl Engine {
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),
             dead_letters: format!("{}{}", self.config.prefix, Topic::DeadLetters.name()),
-            activity_logs: topic_name::<ActivityLogged>(&self.config.prefix),
-            activity_schema: self.schema_id::<ActivityLogged>().await?,
+            activity_logs,
+            activity_schema,
             limit: DeadLetterLimit::default(),
             retry_limit: self.config.retry_limit,
             progress: Arc::default(),
             refused: Arc::default(),
             skips: self.skips.clone(),
+            journal: Arc::new(journal),
         })
     }
 

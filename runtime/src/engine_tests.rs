@@ -9,11 +9,12 @@ use schemas::reason::Reason;
 use uuid::Uuid;
 
 use crate::dead_letter::{DeadLetterLimit, header};
+use crate::journal::Journal;
 use crate::pure::PureWorker;
 use crate::sinking::SinkWorker;
 use crate::source::RawRecord;
 use crate::stage::{Envelope, Processor, Sink, SinkError, StageError, Verdict};
-use crate::testing::{MemoryOutbound, MemorySchemas, assignment, raw, record, stage_context};
+use crate::testing::{MemoryOutbound, MemorySchemas, assignment, raw, record, recorded, stage_context};
 use crate::worker::Halt;
 
 fn log(n: u128) -> ActivityLogged {
@@ -112,6 +113,38 @@ async fn a_dead_letter_keeps_bytes_key_and_headers_and_says_where_it_came_from()
         .map(|(name, value)| (name.as_str(), value.as_deref().map(|v| std::str::from_utf8(v).unwrap())))
         .collect();
     assert_eq!(headers, expected);
+}
+
+#[tokio::test]
+async fn dead_letters_and_a_halt_are_errors_that_somebody_must_act_on_and_name_whose_record_it_was() {
+    let outbound = Arc::new(MemoryOutbound::default());
+    let (mut worker, user) = (picky(&outbound), Uuid::from_u128(7));
+    let (clock, schema) = (worker.context.clock.clone(), worker.context.activity_schema);
+    let journal = Journal::new("picky", outbound.clone(), clock, "activity.logs".into(), schema);
+    worker.context.journal = Arc::new(journal);
+    let bad = |topic, key: &str| raw(topic, 0, Some(key.into()), Some(b"\x07".to_vec()));
+    worker
+        .run(&mut assignment("a.uploads.received", vec![bad("a.uploads.received", &user.to_string())]))
+        .await
+        .unwrap();
+    // The key of a log document is a UUID too, and nobody's.
+    worker.run(&mut input(vec![bad("activity.logs", &user.to_string())])).await.unwrap();
+    worker.context.ended(&Err(Halt::Operator("4 dead letters in a row".into())));
+    worker.context.ended(&Err(Halt::Fenced));
+    let documents = recorded(&outbound);
+    let told: Vec<_> = documents
+        .iter()
+        .map(|document| {
+            ["error_code", "severity", "user_id", "stack_trace"].map(|field| document[field].as_str())
+        })
+        .collect();
+    let (user, cause) = (user.to_string(), "not Confluent framing: magic byte 7, expected 0");
+    let expected = [
+        [Some("bad_framing"), Some("medium"), Some(user.as_str()), Some(cause)],
+        [Some("bad_framing"), Some("medium"), None, Some(cause)],
+        [Some("partition_halted"), Some("high"), None, Some("halted: 4 dead letters in a row")],
+    ];
+    assert_eq!(told, expected);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ pub mod deciding;
 pub mod engine;
 pub mod fence;
 pub mod health;
+pub mod journal;
 mod lanes;
 pub mod ledger;
 pub mod letters;

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::clock::SystemClock;
 use crate::consumer::bound_prefetch;
 use crate::dead_letter::{DeadLetterLimit, header};
+use crate::journal::Journal;
 use crate::metrics::{Metrics, MetricsError};
 use crate::producer::{Ack, Message, NotTaken, Outbound};
 use crate::publish::Delivered;
@@ -238,6 +239,7 @@ fn context(
         progress: Arc::default(),
         refused: Arc::default(),
         skips,
+        journal: Arc::new(Journal::silent(stage, Arc::new(SystemClock))),
     })
 }
 

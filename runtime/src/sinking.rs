@@ -1,6 +1,7 @@
 //! The worker of a [`Sink`]: batches of one partition, written whole; a batch that does not fit, or fails again and again, is
 //! written one by one, and the record that fails alone is dead-lettered.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -166,8 +167,8 @@ impl<S: Sink> SinkWorker<S> {
     async fn write(&self, events: &[Envelope<S::In>]) -> Result<(), SinkError> {
         let started = Instant::now();
         let result = self.sink.write(events).await;
-        let seconds = started.elapsed().as_secs_f64();
-        self.context.metrics.stage_seconds.with_label_values(&[S::NAME]).observe(seconds);
+        let error = result.as_ref().err().map(|error| error as &dyn Error);
+        self.context.wrote("write", started.elapsed(), error);
         if result.is_ok() {
             self.context.progress.succeeded(events.len());
         }

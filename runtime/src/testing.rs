@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::ManualClock;
 use crate::dead_letter::DeadLetterLimit;
+use crate::journal::Journal;
 use crate::metrics::{Metrics, MetricsError};
 use crate::producer::{Ack, Message, NotTaken, Outbound};
 use crate::publish::Delivered;
@@ -99,7 +100,26 @@ pub fn stage_context(
         progress: Arc::default(),
         refused: Arc::default(),
         skips: Skips::default(),
+        journal: Arc::new(Journal::silent(stage, Arc::new(ManualClock::default()))),
     })
+}
+
+/// The log documents among what was sent, in order.
+///
+/// # Panics
+/// When a record on `activity.logs` is none.
+#[must_use]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+pub fn recorded(outbound: &MemoryOutbound) -> Vec<serde_json::Value> {
+    let sent = outbound.sent();
+    let records = sent.iter().filter(|record| record.topic == "activity.logs");
+    let documents = records.map(|record| {
+        let (id, datum) = codec::unframe(record.payload.as_deref().unwrap()).unwrap();
+        let schema = futures::executor::block_on(MemorySchemas.schema(id)).unwrap();
+        let event: schemas::events::ActivityLogged = codec::decode(&schema, id, datum).unwrap();
+        serde_json::from_str(&event.document).unwrap()
+    });
+    documents.collect()
 }
 
 /// A framed record at an offset.

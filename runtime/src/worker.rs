@@ -9,11 +9,14 @@ use std::time::Duration;
 use schemas::codec::{self, CodecError};
 use schemas::events::{ActivityLogged, Event};
 use schemas::reason::Reason;
+use schemas::topic::Topic;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::dead_letter::{self, DeadLetterCount, DeadLetterLimit};
+use crate::journal::{Call, Fault, FaultKind, Journal, Operation, Severity};
 use crate::metrics::Metrics;
 use crate::producer::{Ack, Message, Outbound, send};
 use crate::publish::PublishError;
@@ -62,6 +65,8 @@ pub struct StageContext {
     pub refused: Arc<RefusedRecords>,
     /// What operators have set aside.
     pub skips: Skips,
+    /// What the role records of itself.
+    pub journal: Arc<Journal>,
 }
 
 /// Why a worker ended before it was asked to.
@@ -294,6 +299,14 @@ impl StageContext {
         tracing::warn!(stage = self.stage, reason = reason.label(), detail, topic = %record.position.topic,
             partition = record.position.partition, offset = record.position.offset, "dead letter");
         self.outcome("dead_letter", reason.label());
+        self.journal.fault(&Fault {
+            kind: fault_kind(reason),
+            code: reason.label(),
+            message: reason.advice(),
+            causes: detail,
+            user: user_of(record),
+            severity: Severity::Medium,
+        });
         Ok(send(self.outbound.as_ref(), &message, ack).await?)
     }
 
@@ -307,6 +320,39 @@ impl StageContext {
                 None
             }
         }
+    }
+
+    /// Counts and records a transaction, or a batch of writes; `error` where it failed.
+    pub fn wrote(&self, name: &'static str, took: Duration, error: Option<&dyn Error>) {
+        self.metrics.stage_seconds.with_label_values(&[self.stage]).observe(took.as_secs_f64());
+        let error = error.map(ToString::to_string);
+        let operation = Operation::DatabaseQuery;
+        self.journal.call(&Call { operation, name, took, status: None, error: error.as_deref() });
+    }
+
+    /// Records that a partition stands still, and why.
+    pub fn ended(&self, result: &Result<(), Halt>) {
+        let (kind, code, message) = match result {
+            Ok(()) | Err(Halt::Stopped | Halt::Fenced | Halt::Refused(_)) => return,
+            Err(Halt::Operator(_)) => (
+                FaultKind::System,
+                "partition_halted",
+                "A partition waits for an operator: docs/operating.md says what to do.",
+            ),
+            Err(Halt::Blocked(..)) => (
+                FaultKind::Database,
+                "record_blocked",
+                "A record that must not be left out fails while others succeed.",
+            ),
+            Err(Halt::Publish(_)) => (
+                FaultKind::ExternalService,
+                "publish_failed",
+                "Kafka takes nothing of what a partition publishes.",
+            ),
+        };
+        let causes = result.as_ref().err().map(|halt| ErrorReport(halt).to_string()).unwrap_or_default();
+        let severity = Severity::High;
+        self.journal.fault(&Fault { kind, code, message, causes: &causes, user: None, severity });
     }
 
     /// Counts how a record ended.
@@ -345,6 +391,21 @@ impl std::fmt::Display for ErrorReport<'_> {
         }
         Ok(())
     }
+}
+
+/// Whose part it is that a record became a dead letter.
+fn fault_kind(reason: Reason) -> FaultKind {
+    match reason {
+        Reason::ProcessingFailed => FaultKind::System,
+        _ => FaultKind::Validation,
+    }
+}
+
+/// The user whose record it is: the key of most topics.
+fn user_of(record: &RawRecord) -> Option<Uuid> {
+    let topic = Topic::ALL.iter().find(|topic| record.position.topic.ends_with(topic.name()))?;
+    let key = record.key.as_deref().filter(|_| topic.spec().is_keyed_by_user())?;
+    Uuid::parse_str(std::str::from_utf8(key).ok()?).ok()
 }
 
 pub(crate) fn envelope<T>(payload: T, record: &RawRecord) -> Envelope<T> {

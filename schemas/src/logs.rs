@@ -288,6 +288,13 @@ pub fn collection(name: &str) -> Option<&'static Collection> {
     COLLECTIONS.iter().copied().find(|collection| collection.name == name)
 }
 
+/// The field for what an operator says of a document that somebody has to act on; `None` where documents of a collection are not resolved.
+#[must_use]
+pub fn notes_field(collection: &Collection) -> Option<&'static str> {
+    let has = |field: &str| collection.fields.iter().any(|(name, _)| *name == field);
+    ["resolution_notes", "admin_notes"].into_iter().find(|field| has(field))
+}
+
 /// A document's ObjectId: the first 12 bytes of SHA-256(event id's 16 bytes, collection, then `/n` for the n-th document
 /// of the event, n > 0): a redelivery gives the same id again.
 #[must_use]

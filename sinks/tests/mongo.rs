@@ -160,6 +160,39 @@ async fn written_twice_or_twice_in_one_batch_a_document_is_there_once() {
 }
 
 #[tokio::test]
+async fn what_is_said_of_an_error_stays_said_in_whichever_order_it_comes_and_however_often() {
+    let (config, sink, database) = fresh().await;
+    let logs = config.logs().await.unwrap();
+    let error = |n| event("error_logs", n, &json!({ "module": "m", "resolved": false, "severity": "high" }));
+    sink.write(&envelopes([error(1), error(2), error(3)])).await.unwrap();
+    let collection = schemas::logs::collection("error_logs").unwrap();
+    let unresolved = logs.unresolved(collection, 10).await.unwrap();
+    assert_eq!(unresolved.len(), 3);
+    let records: Vec<ActivityLogged> = unresolved[..2]
+        .iter()
+        .map(|finding| finding.resolution(collection, "the disk was full").unwrap())
+        .collect();
+    sink.write(&envelopes(records.clone())).await.unwrap();
+    let resolved =
+        |of: Vec<sinks::mongo::Finding>| of.into_iter().map(|finding| finding.id).collect::<Vec<_>>();
+    let left = [unresolved[2].id.clone()];
+    assert_eq!(resolved(logs.unresolved(collection, 10).await.unwrap()), left);
+    // Everything once more, and into an empty database the other way round.
+    sink.write(&envelopes([error(1), error(2), error(3)])).await.unwrap();
+    let again = logs.finding(collection, &unresolved[0].id).await.unwrap().unwrap();
+    let mut expected = unresolved[0].fields.clone();
+    (expected["resolved"], expected["resolution_notes"]) = (json!(true), json!("the disk was full"));
+    assert_eq!(again.fields, expected);
+    database.collection::<Document>("error_logs").delete_many(doc! {}).await.unwrap();
+    sink.write(&envelopes(records)).await.unwrap();
+    sink.write(&envelopes([error(1), error(2), error(3)])).await.unwrap();
+    assert_eq!(logs.finding(collection, &again.id).await.unwrap().unwrap().fields, expected);
+    assert_eq!(resolved(logs.unresolved(collection, 10).await.unwrap()), left);
+    assert!(logs.finding(collection, "no id").await.unwrap().is_none());
+    database.drop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_document_that_does_not_fit_stops_its_batch_by_name_before_anything_is_written() {
     let (_, sink, database) = fresh().await;
     let good = event("error_logs", 1, &json!({ "module": "m" }));

@@ -1,23 +1,18 @@
 //! A person leaves: what they said and were known by is planted in every store, and none holds it afterwards, nor after a rebuild.
 
-use futures::TryStreamExt as _;
 use harness::deployment::RoleSpec;
-use mongodb::bson::Document;
 use runtime::snapshot;
 use schemas::events::{Event as _, RewardCancelled, UserErased};
 use schemas::ids::{RewardId, UploadId};
 use schemas::topic::Topic;
 use serde_json::json;
-use sinks::mongo::MongoConfig;
 use uuid::Uuid;
 
+use crate::search::{self, Mark};
 use crate::world::World;
 
-/// What is planted: a name for it, and what is searched for.
-type Marks = Vec<(&'static str, String)>;
-
 /// Plants marks in the account of the world's driver; the upload that has them, decided.
-fn plant(world: &mut World, marks: &Marks) -> Uuid {
+fn plant(world: &mut World, marks: &[Mark]) -> Uuid {
     let mark = |name: &str| marks.iter().find(|(of, _)| *of == name).unwrap().1.clone();
     let profile = json!({
         "username": mark("name"), "email": mark("email"), "profile_image": format!("https://images.example/{}", mark("image")),
@@ -42,51 +37,24 @@ fn plant(world: &mut World, marks: &Marks) -> Uuid {
 }
 
 /// Every place that holds a mark, in clear or as digits of bytes.
-fn found(world: &World, marks: &Marks) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut search = |place: &str, text: &str| {
-        let text = text.to_lowercase();
-        let holds = marks.iter().filter(|(_, mark)| text.contains(mark) || text.contains(&hex::encode(mark)));
-        found.extend(holds.map(|(name, _)| format!("{name} in {place}: {text}")));
-    };
+fn found(world: &World, marks: &[Mark]) -> Vec<String> {
     let tables = world.rows(
         "select string_agg(format('select t::text from %I t where t::text ~* %%L', table_name), ' union all ')
          from information_schema.tables where table_schema = current_schema() and table_type = 'BASE TABLE'",
     );
     // Every mark has this in it.
     let pattern = format!("{}|{}", &marks[0].1[5..], hex::encode(&marks[0].1[5..]));
-    for row in world.rows(&tables[0].replace("%L", &format!("'{pattern}'"))) {
-        search("a table", &row);
-    }
-    for topic in Topic::ALL {
-        for record in snapshot::read(&world.kafka, &world.topic(topic)).unwrap() {
-            let payload = record.payload.as_deref().unwrap_or_default();
-            search(topic.name(), &String::from_utf8_lossy(payload));
-        }
-    }
-    for document in documents(world) {
-        search("MongoDB", &document);
-    }
-    for (role, ..) in world.deployment.roles() {
-        search(&role, &std::fs::read_to_string(world.deployment.log_file(&role)).unwrap());
-    }
-    found
+    let rows = world.rows(&tables[0].replace("%L", &format!("'{pattern}'")));
+    let rows = rows.iter().flat_map(|row| search::marked("a table", row, marks));
+    rows.chain(search::in_topics(world, marks))
+        .chain(search::in_documents(world, marks))
+        .chain(search::in_logs(world, marks))
+        .collect()
 }
 
-/// Every document of the log collections.
-fn documents(world: &World) -> Vec<String> {
-    let (uri, database) = world.mongodb();
-    let config = MongoConfig { uri: uri.into(), database, timeout: std::time::Duration::from_secs(20) };
-    world.block_on(async {
-        let database = config.database().await.unwrap();
-        let mut documents = Vec::new();
-        for collection in schemas::logs::COLLECTIONS {
-            let found = database.collection::<Document>(collection.name).find(Document::new()).await.unwrap();
-            let found: Vec<Document> = found.try_collect().await.unwrap();
-            documents.extend(found.iter().map(|document| format!("{}: {document}", collection.name)));
-        }
-        documents
-    })
+/// Whether a document of the log collections is about the upload.
+fn is_logged(world: &World, upload: Uuid) -> bool {
+    search::documents(world).iter().any(|(_, document)| document.to_string().contains(&upload.to_string()))
 }
 
 fn photos(world: &World) -> usize {
@@ -123,9 +91,9 @@ fn world() -> World {
     World::start("erasure", &roles.collect::<Vec<_>>(), None)
 }
 
-fn marks() -> Marks {
+fn marks() -> Vec<Mark> {
     let unique = Uuid::now_v7().simple().to_string();
-    let mut marks: Marks = ["name", "email", "image", "vehicle", "file", "notes"]
+    let mut marks: Vec<Mark> = ["name", "email", "image", "vehicle", "file", "notes"]
         .map(|name| {
             let end = if name == "email" { "@example.org" } else { "" };
             (name, format!("{name}-{unique}{end}"))
@@ -140,9 +108,7 @@ fn marks() -> Marks {
 fn after_an_erasure_no_store_holds_what_a_person_said_and_a_rebuild_brings_nothing_back() {
     let (mut world, marks) = (world(), marks());
     let upload = plant(&mut world, &marks);
-    world.until("documents about the upload", |world| {
-        documents(world).iter().any(|document| document.contains(&upload.to_string())).then_some(())
-    });
+    world.until("documents about the upload", |world| is_logged(world, upload).then_some(()));
     assert_eq!(photos(&world), 1);
     let before = found(&world, &marks);
     for (name, _) in &marks {
@@ -181,7 +147,7 @@ fn after_an_erasure_no_store_holds_what_a_person_said_and_a_rebuild_brings_nothi
     let none = Vec::<String>::new();
     assert_eq!(found(&world, &marks), none);
     assert_eq!(photos(&world), 0);
-    assert!(documents(&world).iter().all(|document| !document.contains(&upload.to_string())));
+    assert!(!is_logged(&world, upload));
     assert_eq!(
         world.rows("select concat_ws(': ', state, reason) from payouts"),
         ["cancelled: cancelled: account_erased"]

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod account;
 mod conformance;
 mod erasure;
 mod forwarder;
 mod next_release;
+mod search;
 mod world;
 
 use std::collections::BTreeMap;

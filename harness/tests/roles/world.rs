@@ -29,6 +29,9 @@ use uuid::Uuid;
 /// Longest wait for anything; a role starts in two seconds and a photo takes under one.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// What the driver's requests are made with.
+const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
+
 /// One world at a time: six processes each are enough for two cores.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -55,15 +58,21 @@ pub struct World {
 impl World {
     /// Roles up to the granted reward.
     pub fn start(name: &str, roles: &[RoleSpec], registry: Option<&str>) -> Self {
-        Self::start_on(name, roles, registry, &[])
+        let settings = registry.map(|registry| ("SCHEMA_REGISTRY_URL", registry));
+        Self::start_on(name, roles, settings.as_slice(), &[])
     }
 
     /// Every role, with contracts of its own on the node: the driver has a wallet and is paid.
     pub fn start_paying(name: &str) -> Self {
-        Self::start_on(name, &RoleSpec::every_role(), None, &[Part::Thor])
+        Self::start_paying_with(name, &[])
     }
 
-    fn start_on(name: &str, roles: &[RoleSpec], registry: Option<&str>, more: &[Part]) -> Self {
+    /// The same with further settings.
+    pub fn start_paying_with(name: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_on(name, &RoleSpec::every_role(), settings, &[Part::Thor])
+    }
+
+    fn start_on(name: &str, roles: &[RoleSpec], more_settings: &[(&str, &str)], more: &[Part]) -> Self {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local");
@@ -78,9 +87,7 @@ impl World {
         settings.push(("DATABASE_URL".into(), url.clone()));
         settings.push(("MILESTREAM_MONGODB__DATABASE".into(), database));
         settings.push(("MILESTREAM_KAFKA__TOPIC_PREFIX".into(), prefix.clone()));
-        if let Some(registry) = registry {
-            settings.push(("SCHEMA_REGISTRY_URL".into(), registry.to_owned()));
-        }
+        settings.extend(more_settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let chain = more.contains(&Part::Thor).then(|| {
             let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contracts");
             runtime.block_on(LocalChain::deploy(&stack, &work, &folder)).unwrap()
@@ -196,19 +203,22 @@ impl World {
 
     /// The same under a file's name; the sample's own where it is empty.
     pub fn post_named(&mut self, name: &str, claimed: Option<&str>) -> Uuid {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/photos");
-        let sample = readable(&folder);
-        let mut photo = sample.photo(&folder, chrono::Utc::now()).unwrap();
-        photo.bytes = with_comment(&photo.bytes, &Uuid::now_v7().to_string()).unwrap();
+        let mut photo = unique_sample();
         photo.claimed_mileage = claimed.map(str::to_owned);
-        photo.vehicle_id = None;
-        photo.captured_at = None;
         if !name.is_empty() {
             name.clone_into(&mut photo.file_name);
         }
         match self.runtime.block_on(self.client.post(&self.token, &photo)).unwrap() {
             Posted::Accepted { upload_id, .. } => upload_id,
             Posted::Refused { status, code, detail } => panic!("refused with {status} {code}: {detail}"),
+        }
+    }
+
+    /// Posts a photo that is refused: status and code.
+    pub fn refused_sample(&self) -> (u16, String) {
+        match self.runtime.block_on(self.client.post(&self.token, &unique_sample())).unwrap() {
+            Posted::Accepted { upload_id, .. } => panic!("{upload_id} was accepted"),
+            Posted::Refused { status, code, .. } => (status, code),
         }
     }
 
@@ -235,21 +245,33 @@ impl World {
         posted.collect()
     }
 
-    /// The driver.
     /// A folder that goes with the stack.
     pub fn folder(&self) -> &Path {
         self.stack.folder()
     }
 
+    /// The driver.
     pub fn user(&self) -> Uuid {
         self.user
     }
 
     /// A request of the driver's: status and body.
     pub fn http(&self, method: &str, path: &str, body: Option<&serde_json::Value>) -> (u16, String) {
+        self.http_as(&self.token, method, path, body)
+    }
+
+    /// The same of whoever has a token.
+    pub fn http_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> (u16, String) {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
         let url = format!("{}{path}", self.deployment.gateway_url());
-        let mut request = reqwest::Client::new().request(method, url).bearer_auth(&self.token);
+        let mut request =
+            reqwest::Client::new().request(method, url).bearer_auth(token).header("user-agent", AGENT);
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
@@ -353,6 +375,14 @@ impl World {
         self.deployment.stop();
         self.stack.stop();
     }
+}
+
+/// A photo that is read with certainty, with bytes of its own.
+fn unique_sample() -> Photo {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/photos");
+    let photo = readable(&folder).photo(&folder, chrono::Utc::now()).unwrap();
+    let bytes = with_comment(&photo.bytes, &Uuid::now_v7().to_string()).unwrap();
+    Photo { bytes, vehicle_id: None, captured_at: None, ..photo }
 }
 
 fn readable(folder: &Path) -> Sample {

@@ -13,7 +13,8 @@ use warp::reply::Response;
 const REQUEST_HEADERS: HeaderValue =
     HeaderValue::from_static("authorization, content-type, idempotency-key, last-event-id, traceparent");
 /// Headers that a page may read, beside those that every page may.
-const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static("location, retry-after, www-authenticate");
+const RESPONSE_HEADERS: HeaderValue =
+    HeaderValue::from_static("location, retry-after, www-authenticate, x-request-id");
 /// Seconds for which a browser keeps the response to a preflight: what most of them keep at most.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 

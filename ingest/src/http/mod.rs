@@ -13,6 +13,7 @@ pub(crate) mod places;
 pub mod problem;
 pub(crate) mod reply;
 pub(crate) mod request;
+pub(crate) mod request_id;
 pub(crate) mod router;
 pub(crate) mod server;
 pub(crate) mod shares;

@@ -9,6 +9,7 @@ use bytes::Buf;
 use futures::Stream;
 use percent_encoding::percent_decode_str;
 use tokio::sync::Mutex;
+use uuid::Uuid;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::http::header::{ALLOW, EXPECT, HeaderValue};
@@ -22,16 +23,22 @@ use super::handler::Route;
 use super::operation::Operation;
 use super::problem::{ApiError, METHOD_NOT_ALLOWED, NOT_FOUND};
 use super::request::{Provide, Request};
+use super::request_id::{self, numbered};
 use crate::auth::address::Peer;
-use crate::auth::admission::Admission;
+use crate::auth::admission::{Admission, Caller};
 use crate::config::Timeouts;
 use crate::metrics::GatewayMetrics;
 
 /// What metrics call a request that no route took.
 const UNMATCHED: &str = "unmatched";
 
-/// Records a fault of ours beside the log.
-pub(crate) type OnFault = Arc<dyn Fn(&ApiError) + Send + Sync>;
+/// Records what is served, beside log and metrics.
+pub(crate) trait Recorder: Send + Sync {
+    /// A fault of ours, and whose request met it, where that is known.
+    fn fault(&self, error: &ApiError, user: Option<Uuid>);
+    /// A request that a route has responded to.
+    fn call(&self, route: &'static str, status: StatusCode, took: Duration);
+}
 
 /// The dispatcher.
 pub(crate) struct Router<S>(Arc<Inner<S>>);
@@ -42,7 +49,7 @@ struct Inner<S> {
     paths: matchit::Router<Vec<(Route<S>, Operation)>>,
     timeouts: Timeouts,
     metrics: GatewayMetrics,
-    on_fault: OnFault,
+    recorder: Arc<dyn Recorder>,
 }
 
 /// A request before its route is known.
@@ -67,7 +74,7 @@ impl<S: Provide<Arc<Admission>> + Clone + Send + Sync + 'static> Router<S> {
         table: Vec<Route<S>>,
         timeouts: Timeouts,
         metrics: GatewayMetrics,
-        on_fault: OnFault,
+        recorder: Arc<dyn Recorder>,
     ) -> Self {
         let mut by_path: BTreeMap<&str, Vec<(Route<S>, Operation)>> = BTreeMap::new();
         for route in table {
@@ -81,7 +88,7 @@ impl<S: Provide<Arc<Admission>> + Clone + Send + Sync + 'static> Router<S> {
                 tracing::error!(path, error = %error, "a route is left out");
             }
         }
-        Self(Arc::new(Inner { dependencies, paths, timeouts, metrics, on_fault }))
+        Self(Arc::new(Inner { dependencies, paths, timeouts, metrics, recorder }))
     }
 
     /// As warp's filter; it takes every request.
@@ -99,7 +106,7 @@ impl<S: Provide<Arc<Admission>> + Clone + Send + Sync + 'static> Router<S> {
                 let (origin, asks_beforehand) = (cors.allowed(&headers), is_preflight(&method, &headers));
                 async move {
                     let head = Head { method, path, headers, peer, query };
-                    let mut response = router.serve(head, body).await;
+                    let mut response = numbered(router.serve(head, body)).await;
                     cors.add(origin, asks_beforehand, &mut response);
                     response
                 }
@@ -115,14 +122,16 @@ impl<S: Provide<Arc<Admission>> + Clone + Send + Sync + 'static> Router<S> {
         let begun = Instant::now();
         let body = Arc::new(Mutex::new(Body::new(body, &self.0.timeouts)));
         let expects = head.headers.contains_key(EXPECT);
-        let mut counted = true;
+        let (mut counted, mut user) = (true, None);
         let (label, result) = match self.find(&head.method, head.path.as_str()) {
             Ok((route, operation, path)) => {
                 let Head { headers, peer, query, .. } = head;
                 let extensions = Extensions::new();
                 let mut request = Request { headers, peer, query, path, body: body.clone(), extensions };
                 counted = route.counted;
-                let result = match route.admit(&self.0.dependencies, &mut request).await {
+                let admitted = route.admit(&self.0.dependencies, &mut request).await;
+                user = request.extensions.get::<Caller>().map(|caller| caller.user.0);
+                let result = match admitted {
                     Ok(()) => (route.call)(self.0.dependencies.clone(), request).await,
                     Err(error) => Err(error),
                 };
@@ -133,7 +142,7 @@ impl<S: Provide<Arc<Admission>> + Clone + Send + Sync + 'static> Router<S> {
             }
             Err(Miss::Method(path, allow)) if head.method == Method::OPTIONS => (path, Ok(allowed(&allow))),
             Err(Miss::Method(_, allow)) => {
-                let mut response = self.refuse(UNMATCHED, METHOD_NOT_ALLOWED.error());
+                let mut response = self.refuse(UNMATCHED, METHOD_NOT_ALLOWED.error(), None);
                 response.headers_mut().extend(allowed(&allow).headers().clone());
                 (UNMATCHED, Ok(response))
             }
@@ -143,7 +152,7 @@ impl<S: Provide<Arc<Admission>> + Clone + Send + Sync + 'static> Router<S> {
             Ok(response) => response,
             Err(error) => {
                 discard(&body, self.0.timeouts.drain, expects).await;
-                self.refuse(label, error)
+                self.refuse(label, error, user)
             }
         };
         if counted {
@@ -167,18 +176,19 @@ impl<S: Provide<Arc<Admission>> + Clone + Send + Sync + 'static> Router<S> {
         }
     }
 
-    fn count(&self, label: &str, response: &Response, took: Duration) {
+    fn count(&self, label: &'static str, response: &Response, took: Duration) {
         let metrics = &self.0.metrics;
         metrics.http_requests.with_label_values(&[label, response.status().as_str()]).inc();
         metrics.http_seconds.with_label_values(&[label]).observe(took.as_secs_f64());
+        self.0.recorder.call(label, response.status(), took);
     }
 
     /// The problem document; a fault of ours is logged and recorded.
-    fn refuse(&self, label: &str, error: ApiError) -> Response {
+    fn refuse(&self, label: &str, error: ApiError, user: Option<Uuid>) -> Response {
         // Being busy or in maintenance is no fault; what has a cause is.
         if std::error::Error::source(&error).is_some() {
-            tracing::error!(route = label, code = error.code(), error = %error.causes(), "request failed");
-            (self.0.on_fault)(&error);
+            tracing::error!(route = label, request_id = %request_id::current(), code = error.code(), error = %error.causes(), "request failed");
+            self.0.recorder.fault(&error, user);
         } else {
             tracing::debug!(route = label, code = error.code(), "request refused");
         }

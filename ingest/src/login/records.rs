@@ -13,6 +13,7 @@ use crate::http::problem::{
     ACCOUNT_LOCKED, ApiError, CHALLENGE_EXPIRED, CHALLENGE_USED, INTERNAL, REFRESH_INVALID, REFRESH_REUSED,
     SIGNATURE_REFUSED, STALE_CERTIFICATE, WRONG_DOMAIN,
 };
+use crate::http::request_id;
 
 /// Who did something, and from where, as far as it is known.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ pub(crate) struct Trace {
 
 impl Trace {
     pub(crate) fn new(action: &'static str, address: IpAddr, agent: Option<String>) -> Self {
-        let metadata = json!({});
+        let metadata = json!({ "request_id": request_id::current() });
         Self { action, user: None, wallet: None, address, agent, session_duration: None, metadata }
     }
 

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::auth::admission::Caller;
+use crate::http::request_id;
 
 /// A change.
 pub(crate) struct Change<'a> {
@@ -27,7 +28,7 @@ impl Change<'_> {
         caller: &Caller,
         now: Micros,
     ) -> Result<(), sqlx::Error> {
-        let request = Uuid::now_v7();
+        let request = request_id::current();
         let details = json!({
             "target": self.target, "before": self.before, "after": self.after, "request_id": request, "via": "api",
             "principal": caller.user,
@@ -36,7 +37,7 @@ impl Change<'_> {
             "insert into system_audit_logs (id, user_id, action, module, action_details, ip_address, user_agent, timestamp,
                severity) values ($1, $2, $3, $4, $5, $6, $7, $8, 'info')",
         )
-        .bind(natural(&format!("{request}/{}/0", self.action)))
+        .bind(natural(&format!("{request}/{}/{}", self.action, self.target)))
         .bind(caller.user.0)
         .bind(self.action)
         .bind(self.module)

@@ -13,6 +13,7 @@ mod api_keys;
 mod config;
 mod contracts;
 mod dead_letters;
+mod findings;
 mod flags;
 mod group;
 mod keys;
@@ -126,6 +127,12 @@ pub enum Command {
     /// Flags and maintenance, which running roles take up within seconds.
     #[command(subcommand)]
     Flags(flags::Flags),
+    /// Errors that somebody has to act on: `error_logs`.
+    #[command(subcommand)]
+    Errors(findings::Findings),
+    /// What those who watch over security should see: `security_events`.
+    #[command(subcommand)]
+    SecurityEvents(findings::Findings),
     /// Wallets of users.
     #[command(subcommand)]
     Wallet(wallet::Wallet),
@@ -170,6 +177,8 @@ impl Command {
             Self::Sessions(sessions) => sessions.run(config).await,
             Self::Limits(limits) => limits.run(config).await,
             Self::Flags(flags) => flags.run(config).await,
+            Self::Errors(findings) => findings.run(config, findings::ERRORS).await,
+            Self::SecurityEvents(findings) => findings.run(config, findings::SECURITY_EVENTS).await,
             Self::Wallet(wallet) => wallet.run(config).await,
             Self::Read(photos) => read::run(photos),
             Self::Config(command) => command.run(config),

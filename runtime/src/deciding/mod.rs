@@ -90,6 +90,16 @@ enum BatchError {
     Halt(Halt),
 }
 
+impl BatchError {
+    /// What failed; a repeat that the unique keys have found did not, and a lost fence is no fault of the database.
+    fn failure(&self) -> Option<&dyn Error> {
+        match self {
+            Self::Retryable(error) if !is_taken(error) => Some(error),
+            Self::Retryable(_) | Self::Halt(_) => None,
+        }
+    }
+}
+
 impl From<FenceError> for BatchError {
     fn from(error: FenceError) -> Self {
         match error {
@@ -222,8 +232,7 @@ impl<D: Decider> DecidingWorker<D> {
     ) -> Result<Vec<Stored>, BatchError> {
         let started = Instant::now();
         let result = self.decide_and_store(fence, items, look).await;
-        let seconds = started.elapsed().as_secs_f64();
-        self.context.metrics.stage_seconds.with_label_values(&[D::NAME]).observe(seconds);
+        self.context.wrote("decide", started.elapsed(), result.as_ref().err().and_then(BatchError::failure));
         result
     }
 

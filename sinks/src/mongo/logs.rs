@@ -30,6 +30,10 @@ impl MongoConfig {
 }
 
 impl MongoLogs {
+    pub(super) fn documents(&self, collection: &Collection) -> mongodb::Collection<Document> {
+        self.0.collection(collection.name)
+    }
+
     /// Removes every document about a user: those that name them, one of their uploads or one of their wallets. Returns how many. It may
     /// be repeated; what the sink writes later is there again.
     ///
@@ -85,7 +89,7 @@ fn filters(user: UserId, uploads: &[Uuid], wallets: &[String]) -> Vec<(&'static 
     filters
 }
 
-fn json(value: Bson) -> Value {
+pub(super) fn json(value: Bson) -> Value {
     match value {
         Bson::String(text) => Value::String(text),
         Bson::Boolean(value) => Value::Bool(value),

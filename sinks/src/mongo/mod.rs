@@ -2,7 +2,14 @@
 
 mod config;
 mod document;
+mod findings;
 mod logs;
 mod service;
 mod sink;
-pub use {config::MongoConfig, logs::MongoLogs, service::is_retryable, sink::MongoSink};
+pub use {
+    config::MongoConfig,
+    findings::{Finding, ResolutionError},
+    logs::MongoLogs,
+    service::is_retryable,
+    sink::MongoSink,
+};

@@ -8,7 +8,7 @@ use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mongodb::options::IndexOptions;
 use mongodb::{Database, IndexModel};
 use runtime::{SinkError, StageError};
-use schemas::logs::{COLLECTIONS, Collection};
+use schemas::logs::{COLLECTIONS, Collection, notes_field};
 
 /// The collection or database exists already.
 const NAMESPACE_EXISTS: i32 = 48;
@@ -38,8 +38,41 @@ pub fn is_retryable(error: &Error) -> bool {
     }
 }
 
+/// Writes documents, each once however often it comes.
+pub(super) async fn store(
+    database: &Database,
+    collection: &Collection,
+    documents: &[Document],
+) -> Result<(), SinkError> {
+    if notes_field(collection).is_none() {
+        return insert(database, collection, documents).await;
+    }
+    for document in documents {
+        merge(database, collection, document).await?;
+    }
+    Ok(())
+}
+
+/// Writes a document of two records, what was found and what was said of it later, in whichever order they come: each sets its own
+/// fields, and what was found is unresolved only where nothing says otherwise.
+async fn merge(database: &Database, collection: &Collection, document: &Document) -> Result<(), SinkError> {
+    let (mut fields, mut new) = (document.clone(), Document::new());
+    let id = fields.remove("_id");
+    if !fields.get_bool("resolved").is_ok_and(|resolved| resolved) {
+        fields.remove("resolved");
+        new.insert("resolved", false);
+    }
+    let mut update = doc! { "$set": fields };
+    if !new.is_empty() {
+        update.insert("$setOnInsert", new);
+    }
+    let documents = database.collection::<Document>(collection.name);
+    let merged = documents.update_one(doc! { "_id": id }, update).upsert(true).await;
+    merged.map(drop).or_else(|error| outcome(collection, error))
+}
+
 /// Inserts documents that are not there yet; the others are done already.
-pub(super) async fn insert(
+async fn insert(
     database: &Database,
     collection: &Collection,
     documents: &[Document],

@@ -1,4 +1,4 @@
-//! Takes batches: one insert a collection.
+//! Takes batches: one insert a collection, but for documents that are resolved later.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ impl Sink for MongoSink {
             documents.entry(collection.name).or_insert((collection, Vec::new())).1.push(document);
         }
         for (collection, documents) in documents.values() {
-            service::insert(&self.database, collection, documents).await?;
+            service::store(&self.database, collection, documents).await?;
         }
         Ok(())
     }
