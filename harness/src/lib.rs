@@ -10,6 +10,7 @@ pub mod flow_bench;
 pub mod gateway_bench;
 pub mod idle_bench;
 pub mod local_chain;
+pub mod login_bench;
 pub mod measure;
 pub mod memory_bench;
 pub mod memory_soak;

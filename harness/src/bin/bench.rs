@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 use devstack::{Part, Stack};
 use harness::runtime_bench::{AGAINST_RAW, Arm, Bar, Size};
 use harness::{
-    books_bench, flow_bench, gateway_bench, idle_bench, memory_bench, memory_soak, payout_bench,
+    books_bench, flow_bench, gateway_bench, idle_bench, login_bench, memory_bench, memory_soak, payout_bench,
     reading_bench, rebuild_bench, runtime_bench,
 };
 
@@ -42,6 +42,9 @@ struct Arguments {
     /// Photos of a round of `reading`; a round of `gateway` has ten times as many.
     #[arg(long, default_value_t = 80)]
     photos: usize,
+    /// Logins of a round of `login`.
+    #[arg(long, default_value_t = 2_000)]
+    logins: usize,
     /// The program that `gateway` measures, for a comparison of releases; this build's where none is named.
     #[arg(long)]
     program: Option<PathBuf>,
@@ -66,6 +69,8 @@ enum Name {
     Rebuild,
     /// What an upload costs the gateway, Postgres and Kafka, beside a bare handler with the same promises to the disk.
     Gateway,
+    /// What signing in costs the gateway, beside bare recovery of a signer; and what the check of a token costs.
+    Login,
     /// Rewards settled a second, beside raw transactions of the same shape; and the gas of a reward by the size of the batch.
     Payout,
     /// Where an upload's time goes, from 202 to the confirmed payment.
@@ -115,6 +120,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         Name::Gateway => {
             return gateway_bench::run(arguments.program.as_deref(), arguments.photos * 10, arguments.rounds);
         }
+        Name::Login => return login_bench::run(arguments.logins, arguments.rounds),
         Name::Reading => {
             let stack = Stack::start(root, &tell)?;
             let good = reading_bench::run(&stack, arguments.photos, arguments.rounds)?;
