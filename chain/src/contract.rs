@@ -11,7 +11,8 @@ use alloy_sol_types::SolCall;
 use crate::abi::{Apps, Passport, Refusal, RewardsPool, Token, Voting, account, word};
 use crate::amount::Wei;
 use crate::id::{Address, AppId};
-use crate::node::{CallOutcome, Node, NodeError, Revision};
+use crate::node::{CallOutcome, Node, NodeError, Revision, Simulation};
+use crate::tx::Clause;
 
 /// Why a read gave no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +66,29 @@ pub struct Contract<'a> {
     address: Address,
     at: Revision,
     notes: Option<Notes>,
+}
+
+/// What accounts hold of a token, in their order, asked for at once; up to the first of whom the contract says nothing.
+///
+/// # Errors
+/// As [`Node::simulate`].
+pub async fn token_balances(
+    node: &Node,
+    token: Address,
+    of: &[Address],
+    at: Revision,
+) -> Result<Vec<Wei>, NodeError> {
+    let call =
+        |of: &Address| Clause::call(token, Token::balanceOfCall { account: account(*of) }.abi_encode());
+    let clauses: Vec<Clause> = of.iter().map(call).collect();
+    let simulation =
+        Simulation { clauses: &clauses, caller: Address::default(), gas_payer: None, gas: None, at };
+    let outcomes = node.simulate(&simulation).await?;
+    let balance = |outcome: &CallOutcome| {
+        let returned = Token::balanceOfCall::abi_decode_returns_validate(&outcome.data);
+        returned.ok().filter(|_| !outcome.reverted).map(Wei)
+    };
+    Ok(outcomes.iter().map_while(balance).collect())
 }
 
 impl<'a> Contract<'a> {

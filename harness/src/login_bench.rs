@@ -129,14 +129,14 @@ struct Bench {
 impl Bench {
     fn new(deployment: &Deployment, stack: &Stack) -> Result<Self> {
         let gateway = deployment.gateway_url();
-        let domain = gateway.trim_start_matches("http://").to_owned();
+        let host = url::Url::parse(&gateway)?.host_str().map(str::to_owned);
         let wallets = (0..DRIVERS).map(|n| Signer::from_hex(&key_of(driver_id(&format!("login-{n}")))));
         let jwks = deployment.environment().iter().rev().find(|(key, _)| key == "MILESTREAM_KEYS__JWKS_FILE");
         let (_, jwks) = jwks.context("the file of public keys")?;
         let role = deployment.roles().into_iter().find(|(name, ..)| name == "ingest");
         Ok(Self {
             http: reqwest::Client::new(),
-            domain,
+            domain: host.context("the gateway's host")?,
             wallets: wallets.collect::<Result<_, _>>()?,
             keys: KeySet::from_jwks(&std::fs::read_to_string(jwks)?)?,
             gateway_pid: role.and_then(|(_, _, pid)| pid).context("the gateway's process")?,

@@ -167,8 +167,9 @@ impl Source for NetworkRows {
         let later = |error: sqlx::Error| SourceError::Later(format!("postgres: {error}"));
         let rewind = rewinds::newest(&self.pool, self.genesis).await.map_err(later)?;
         match Network::load(&self.pool, self.genesis, LIMITS).await {
-            Ok(Network { pool, app, urls, nodes, .. }) => {
-                Ok(Settings { watching: Watching { watched: Watched { pool, app }, rewind }, urls, nodes })
+            Ok(Network { pool, app, token, urls, nodes, .. }) => {
+                let watched = Watched { pool, app };
+                Ok(Settings { watching: Watching { watched, token, rewind }, urls, nodes })
             }
             Err(NetworkError::Postgres(error)) => Err(later(error)),
             Err(error) => Err(SourceError::Operator(error.to_string())),

@@ -276,6 +276,9 @@ pub struct ChainLog {
     pub topics: Vec<String>,
     /// Data, hex.
     pub data: String,
+    /// Of a transfer of B3TR: what the receiver holds after this block, in wei; none where the node did not say.
+    #[serde(default)]
+    pub balance_after_wei: Option<String>,
 }
 
 /// A transaction in a block that has to do with our app: one that calls the reward pool for it, or makes the pool emit a log

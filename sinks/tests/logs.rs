@@ -30,5 +30,6 @@ pub fn distributed(place: (i32, i32), receiver: &str, amount: u128, proof: &str)
         address: POOL.into(),
         topics: vec![topic::REWARD_DISTRIBUTED.to_string(), APP.into(), padded(receiver), padded(SIGNER)],
         data: amount_and_text(amount, proof),
+        balance_after_wei: None,
     }
 }

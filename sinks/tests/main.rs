@@ -6,6 +6,7 @@ mod analytics;
 mod analytics_oracle;
 mod analytics_rebuild;
 mod analytics_stories;
+mod balances;
 mod data_map;
 mod erased;
 mod logs;

@@ -35,6 +35,7 @@ pub fn transactions(
                 address: log.event.address.to_string(),
                 topics: log.event.topics.iter().map(ToString::to_string).collect(),
                 data: format!("0x{}", hex::encode(&log.event.data)),
+                balance_after_wei: None,
             });
         }
     }

@@ -8,6 +8,7 @@
 //! Nodes are looked at by polling. A block comes every 10 s, so a look every 2 s (the default of `watch.poll_ms`) finds it after
 //! 1 s on average; a subscription would only wake the same look up.
 
+mod balances;
 mod batches;
 pub mod blocks;
 mod error;

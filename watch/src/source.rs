@@ -1,9 +1,10 @@
 //! What operators have set: which nodes are asked, and which transactions are posted.
 
-use chain::Node;
+use chain::contract::token_balances;
 use chain::follow::BlockSource;
 use chain::health::Heads;
 use chain::node::{NodeError, Revision};
+use chain::{Address, BlockId, Node, Wei};
 
 use crate::steps::Watched;
 
@@ -11,11 +12,31 @@ use crate::steps::Watched;
 pub trait Chain: BlockSource + Heads {
     /// Height up to which blocks are final.
     fn finalized(&self) -> impl Future<Output = Result<u32, NodeError>> + Send;
+
+    /// What accounts hold of a token after a block, in their order, as far as the contract says it. A chain that does not know says
+    /// nothing.
+    fn token_balances(
+        &self,
+        _token: Address,
+        _of: &[Address],
+        _at: BlockId,
+    ) -> impl Future<Output = Result<Vec<Wei>, NodeError>> + Send {
+        async { Ok(Vec::new()) }
+    }
 }
 
 impl Chain for Node {
     async fn finalized(&self) -> Result<u32, NodeError> {
         Ok(self.block(Revision::Finalized).await?.map_or(0, |block| block.number))
+    }
+
+    async fn token_balances(
+        &self,
+        token: Address,
+        of: &[Address],
+        at: BlockId,
+    ) -> Result<Vec<Wei>, NodeError> {
+        token_balances(self, token, of, Revision::Id(at)).await
     }
 }
 
@@ -33,6 +54,8 @@ pub struct Rewind {
 pub struct Watching {
     /// Which transactions are posted.
     pub watched: Watched,
+    /// B3TR, whose receivers' balances are told; none where no operator has named it.
+    pub token: Option<Address>,
     /// The newest order to tell blocks again.
     pub rewind: Option<Rewind>,
 }

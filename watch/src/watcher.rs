@@ -17,6 +17,7 @@ use schemas::payouts::{ChainBatch, ChainStep, StepOutcome};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::balances;
 use crate::batches::batches;
 use crate::error::{Remedy, WatchError};
 use crate::gateway::Gateway;
@@ -346,9 +347,10 @@ impl<G: Gateway> Watcher<G> {
         if !steps.is_empty() {
             let (genesis, now) = (self.config.genesis.to_string(), self.clock.now());
             let numbered = (seq + 1..).zip(&steps);
-            let told: Vec<ChainStep> = numbered
+            let mut told: Vec<ChainStep> = numbered
                 .map(|(seq, step)| chain_step(step, seq, (&genesis, finalized), &watching.watched, now))
                 .collect();
+            balances::add(chain, &mut told, watching.token).await;
             self.post_all(&told, |range| {
                 let checkpoint = follower.checkpoint_after(&steps[range]);
                 follower.commit(checkpoint.clone());
@@ -410,7 +412,8 @@ impl<G: Gateway> Watcher<G> {
         let blocks = blocks?;
         let genesis = self.config.genesis.to_string();
         let place = (genesis.as_str(), finalized);
-        let told = retell::steps(&blocks, &checkpoint, (seq, place), &watching.watched, self.clock.now());
+        let mut told = retell::steps(&blocks, &checkpoint, (seq, place), &watching.watched, self.clock.now());
+        balances::add(chain, &mut told, watching.token).await;
         self.post_all(&told, |range| retell::told(&checkpoint, due, &blocks[range])).await?;
         Ok(blocks.len())
     }

@@ -137,7 +137,7 @@ async fn watching<T>(
     // The preferred node refuses connections: port 1 is not in use.
     let dead = Node::new("http://127.0.0.1:1", Some(config.genesis), Limits::default()).unwrap();
     let source = Fixed(Settings {
-        watching: Watching { watched, rewind: None },
+        watching: Watching { watched, token: None, rewind: None },
         urls: vec!["dead".to_owned(), "alive".to_owned()],
         nodes: vec![dead, node(Some(config.genesis))],
     });

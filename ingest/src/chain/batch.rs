@@ -158,8 +158,7 @@ fn transaction_fault(tx: &ChainTransaction) -> Option<&'static str> {
     if !is_hash(&tx.id) || !is_address(&tx.origin) || !is_address(&tx.gas_payer) {
         return Some("a transaction's id, origin or gas_payer is not 0x and lower-case hex of its length");
     }
-    let wei = tx.paid_wei.bytes().all(|byte| byte.is_ascii_digit());
-    if !wei || !(1..=WEI_DIGITS).contains(&tx.paid_wei.len()) {
+    if !is_wei(&tx.paid_wei) {
         return Some("paid_wei is no whole number of at most 38 digits");
     }
     if tx.index < 0 || tx.gas_used < 0 {
@@ -175,9 +174,18 @@ fn log_fault(log: &ChainLog) -> Option<&'static str> {
     if log.clause_index < 0 || log.log_index < 0 {
         return Some("a log's clause_index or log_index is negative");
     }
+    let balance = log.balance_after_wei.as_deref().unwrap_or("0");
+    if !is_wei(balance) {
+        return Some("balance_after_wei is no whole number of at most 38 digits");
+    }
     let topics = log.topics.len() <= TOPICS && log.topics.iter().all(|topic| is_hash(topic));
     let hex = is_address(&log.address) && topics && is_hex(&log.data) && log.data.len().is_multiple_of(2);
     (!hex).then_some("a log's address, topics or data is not 0x and lower-case hex of its length")
+}
+
+/// A whole number of a bounded number of digits.
+fn is_wei(text: &str) -> bool {
+    (1..=WEI_DIGITS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn is_hash(text: &str) -> bool {

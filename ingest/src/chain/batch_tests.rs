@@ -30,7 +30,14 @@ fn headers(time: &str, signature: &str) -> HeaderMap {
 
 fn log() -> ChainLog {
     let address = format!("0x{}", "ab".repeat(20));
-    ChainLog { clause_index: 0, log_index: 0, address, topics: vec![hash(3)], data: "0x00".into() }
+    ChainLog {
+        clause_index: 0,
+        log_index: 0,
+        address,
+        topics: vec![hash(3)],
+        data: "0x00".into(),
+        balance_after_wei: None,
+    }
 }
 
 fn transaction() -> ChainTransaction {

@@ -61,6 +61,7 @@ fn adopted(seq: i64) -> ChainStep {
                 address: format!("0x{:040x}", 2),
                 topics: vec![hash(7), hash(8)],
                 data: "0x".to_owned(),
+                balance_after_wei: None,
             }],
         }],
     })

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, query};
 use uuid::Uuid;
 
+use super::balances;
 use super::event::UploadEvent;
 use super::writer::{WriteError, Writer, picked};
 use crate::database::{Table, column};
@@ -102,6 +103,7 @@ async fn steps(tx: &mut PgConnection, steps: &[&ChainStep]) -> sqlx::Result<()> 
     .bind(column(&blocks, |(_, block)| block.clone()))
     .execute(&mut *tx)
     .await?;
+    balances::follow(tx, &blocks).await?;
     settle(tx, &hashes).await
 }
 
@@ -224,6 +226,9 @@ fn row(block: &BlockAdopted, found: &ChainTransaction, log: &ChainLog) -> EventR
     let mut data = json!({"topics": log.topics, "data": log.data});
     if let Some(event) = &decoded {
         data["decoded"] = decoded_json(event);
+        if let Some(balance) = &log.balance_after_wei {
+            data["decoded"]["balance_after_wei"] = balance.as_str().into();
+        }
     }
     EventRow {
         id: natural(&format!("{}:{}:{}:{clause}:{index}", block.genesis_id, block.block.id, found.id)),

@@ -50,7 +50,14 @@ fn undone(seq: i64) -> ChainStep {
 }
 
 fn log(topics: Vec<String>, data: &str) -> ChainLog {
-    ChainLog { clause_index: 2, log_index: 5, address: POOL.into(), topics, data: data.into() }
+    ChainLog {
+        clause_index: 2,
+        log_index: 5,
+        address: POOL.into(),
+        topics,
+        data: data.into(),
+        balance_after_wei: None,
+    }
 }
 
 /// The row of a log alone in its block.
@@ -167,7 +174,7 @@ proptest! {
     fn any_log_makes_a_row_and_none_a_panic(
         address: String, topics in prop::collection::vec(any::<String>(), 0..5), data: String, text: String,
     ) {
-        let row = row_of(ChainLog { clause_index: 0, log_index: 0, address, topics: topics.clone(), data });
+        let row = row_of(ChainLog { clause_index: 0, log_index: 0, address, topics: topics.clone(), data, balance_after_wei: None });
         prop_assert_eq!(row.kind, "Unknown");
         prop_assert_eq!(row.signature.as_ref(), topics.first());
         reward_id(&text);

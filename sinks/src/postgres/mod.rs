@@ -1,6 +1,7 @@
 //! The `postgres` sink: the topics become the tables that state what is known of uploads, rewards, payments, the chain and the models
 //! that read photos.
 
+mod balances;
 mod chain_events;
 mod config;
 mod erased;

@@ -25,7 +25,7 @@ use crate::{
 };
 
 const WATCHING: Watching =
-    Watching { watched: Watched { pool: Address([1; 20]), app: AppId([2; 32]) }, rewind: None };
+    Watching { watched: Watched { pool: Address([1; 20]), app: AppId([2; 32]) }, token: None, rewind: None };
 
 fn id(number: u32, salt: u32) -> BlockId {
     let mut bytes = [0; 32];

@@ -8,7 +8,11 @@ use crate::Rewind;
 const OTHER: AppId = AppId([9; 32]);
 
 fn rewinding(order: i64, to: u32) -> Watching {
-    Watching { watched: Watched { app: OTHER, ..WATCHING.watched }, rewind: Some(Rewind { order, to }) }
+    Watching {
+        watched: Watched { app: OTHER, ..WATCHING.watched },
+        token: None,
+        rewind: Some(Rewind { order, to }),
+    }
 }
 
 /// Heights of the blocks of which a transaction was told, in order, each told again or not.

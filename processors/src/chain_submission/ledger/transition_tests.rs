@@ -132,6 +132,7 @@ fn log(transaction: &Transaction, clause: usize) -> ChainLog {
             word(SIGNER),
         ],
         data,
+        balance_after_wei: None,
     }
 }
 

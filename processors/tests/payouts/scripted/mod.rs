@@ -261,6 +261,7 @@ pub fn logs(tx: &SignedTx) -> Vec<ChainLog> {
                     64,
                     text_tail(&proof)
                 ),
+                balance_after_wei: None,
             }
         })
         .collect()
