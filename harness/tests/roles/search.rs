@@ -28,7 +28,9 @@ pub fn in_topics(world: &World, marks: &[Mark]) -> Vec<String> {
             let headers = record.headers.iter().filter_map(|(_, value)| value.as_deref());
             let parts = record.key.as_deref().into_iter().chain(record.payload.as_deref()).chain(headers);
             for part in parts {
-                found.extend(marked(topic.name(), &String::from_utf8_lossy(part), marks));
+                // A mark may be digits of what stands there as bytes.
+                let text = format!("{} {}", String::from_utf8_lossy(part), hex::encode(part));
+                found.extend(marked(topic.name(), &text, marks));
             }
         }
     }
