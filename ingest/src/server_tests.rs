@@ -214,8 +214,13 @@ async fn unknown_routes_methods_and_missing_tokens_are_problem_documents() {
         assert!(response.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {response}");
         assert!(response.contains(&format!("\"code\":\"{code}\"")), "{request}: {response}");
         assert!(response.contains("application/problem+json"), "{response}");
+        assert!(response.contains("\r\nx-request-id: "), "{response}");
     }
-    assert!(running.outbound.sent().is_empty());
+    let sent = running.outbound.sent();
+    assert!(
+        sent.iter().all(|record| record.topic.ends_with("activity.logs")),
+        "how long it took, and nothing else: {sent:?}"
+    );
 }
 
 #[tokio::test]
