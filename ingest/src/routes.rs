@@ -96,6 +96,22 @@ fn accounts() -> Vec<Route<Gateway>> {
 }
 
 /// Photos, and what becomes of them.
+        post("/v1/vehicles/{id}/transfers", PERSON, "Offer a vehicle to its next owner", me::transfers::offer)
+            .description(
+                "To whoever signs in with this wallet, for seven days. Nothing changes until they accept it; one offer at a time.",
+            )
+            .refuses(me::transfers::OFFER_REFUSALS),
+        get("/v1/transfers", PERSON, "Vehicles that you offer or are offered, newest first", me::transfers::list),
+        post("/v1/transfers/{id}/accept", PERSON, "Become the owner of a vehicle", me::transfers::accept)
+            .description(
+                "Its verified readings come with it: your first photo is what your distance is counted from, and shows no less than they do. \
+                 Accepting again gives the same response.",
+            )
+            .refuses(me::transfers::ACCEPT_REFUSALS),
+        post("/v1/transfers/{id}/decline", PERSON, "Decline a vehicle", me::transfers::decline)
+            .refuses(me::transfers::END_REFUSALS),
+        delete("/v1/transfers/{id}", PERSON, "Take an offer back", me::transfers::cancel)
+            .refuses(me::transfers::END_REFUSALS),
 fn photos() -> Vec<Route<Gateway>> {
     vec![
         post("/v1/uploads", ACCOUNT, "Send a photo of an odometer", uploads::post::post)

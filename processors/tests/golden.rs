@@ -98,6 +98,7 @@ fn corrected(event: &ReadingCorrected) -> Value {
         last_at: accepted_at,
         last_upload_id: event.decided.header.upload_id,
         recent,
+        owner: event.decided.header.user_id,
     };
     let mut overtaken = newest.clone();
     overtaken.recent.push(verified(accepted_at.0 + 1, 50_500, false));
@@ -124,6 +125,7 @@ fn fraud_check(example: &Example) -> Value {
         last_at: Micros(event.header.accepted_at.0 - 10 * 86_400_000_000),
         last_upload_id: UploadId(Uuid::from_u128(1)),
         recent: Vec::new(),
+        owner: event.header.user_id,
     };
     let outcome = |vehicle: Option<&VehicleState>| {
         let judgement = judge(&event, vehicle, &Rules::current());

@@ -3,6 +3,7 @@
 
 mod corrections;
 mod limits;
+mod owners;
 mod payouts;
 mod pictures;
 mod plans;
@@ -103,7 +104,7 @@ impl Database {
         sqlx::query_scalar(
             "select jsonb_build_object(
                 'decisions', (select jsonb_agg(to_jsonb(d) order by d.record_offset) from decisions d),
-                'vehicles', (select jsonb_agg(to_jsonb(v) order by v.vehicle_id, v.user_id) from vehicle_readings v),
+                'vehicles', (select jsonb_agg(to_jsonb(v) order by v.vehicle_id) from vehicle_readings v),
                 'upto', (select jsonb_agg(s.decided_upto) from stage_offsets s))",
         )
         .fetch_one(&self.pool)

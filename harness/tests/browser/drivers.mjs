@@ -63,6 +63,14 @@ await walk(async (person) => {
   await page.press("Add vehicle", "dialog");
   await page.shows("Blue van");
   await look(page, "vehicles");
+  await page.press("Hand over");
+  await page.type("Their wallet", `0x${"1".repeat(40)}`);
+  await look(page, "vehicle-offer");
+  await page.press("Hand over", "dialog");
+  await page.shows("Offered to 0x1111…1111");
+  await look(page, "vehicles-offered");
+  await page.press("Take back");
+  await page.until(`!document.body.innerText.includes("Changing hands")`, "the offer to be taken back");
 
   await page.press("Photos");
   await page.shows("Choose a photo");

@@ -39,6 +39,13 @@ pub(super) const STORES: &[Store] = &[
         rows: "select vehicle_id::text as key, to_jsonb(r) as row from vehicle_readings r where user_id = $1",
     },
     Store {
+        name: "vehicle_transfers",
+        holds: "vehicles that you offered, and those that were offered to you and that you answered",
+        rows: "select id::text as key, to_jsonb(t) - '{from_user,to_user}'::text[]
+                 || jsonb_build_object('offered_by_you', from_user = $1) as row
+               from vehicle_transfers t where from_user = $1 or to_user = $1",
+    },
+    Store {
         name: "user_sessions",
         holds: "where you signed in, without the hashes of your tokens",
         rows: "select id::text as key, to_jsonb(s) - '{session_token,refresh_token}'::text[] as row

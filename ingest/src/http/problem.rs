@@ -86,6 +86,11 @@ problems! {
     EMAIL_TAKEN = 409, "email_taken", "Address taken", "the e-mail address is another account's";
     ERASURE_DUE = 410, "erasure_due", "Too late", "the time to keep the account is over: it is being erased";
     VEHICLE_LIMIT = 409, "vehicle_limit", "Too many vehicles", "an account has 50 vehicles at most: retire one that is driven no more";
+    TRANSFER_NOT_FOUND = 404, "transfer_not_found", "Transfer not found", "there is no such offer of yours or to you";
+    TRANSFER_OPEN = 409, "transfer_open", "Offered already", "the vehicle is offered to somebody already: take that back first";
+    TRANSFER_OVER = 409, "transfer_over", "The offer is over", "the offer was answered or taken back, or has expired: its owner may offer the vehicle again";
+    VEHICLE_UNDECIDED = 409, "vehicle_undecided", "A photo is not decided", "a photo of the vehicle is not decided yet: accept it when that is";
+    DEFAULT_VEHICLE = 409, "default_vehicle", "The account's own vehicle", "photos that name no vehicle belong to this one, which stays with its account";
     // Long enough for an operator's switch; clients poll this, so not shorter.
     MAINTENANCE = 503, "maintenance", "Maintenance", "changes are paused for maintenance", retry_after: 120;
     LIVE_UPDATES_OFF = 503, "live_updates_off", "No live updates", "no event stream is served at the moment: ask for the upload's status", retry_after: 60;

@@ -4,6 +4,7 @@
 pub(crate) mod audit;
 pub(crate) mod preferences;
 pub(crate) mod profile;
+pub(crate) mod transfers;
 pub(crate) mod vehicles;
 pub(crate) mod wallets;
 

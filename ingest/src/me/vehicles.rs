@@ -27,14 +27,14 @@ pub(crate) const ADD_REFUSALS: &[Problem] = &[INVALID_FIELD, VEHICLE_LIMIT];
 /// What a change can be refused for.
 pub(crate) const CHANGE_REFUSALS: &[Problem] = &[INVALID_FIELD];
 /// Vehicles of an account that are not retired: a small fleet.
-const MOST: i64 = 50;
+pub(super) const MOST: i64 = 50;
 /// Characters of a name.
 const NAME_MAX: usize = 100;
 const UNITS: [&str; 2] = ["km", "miles"];
 
 /// A vehicle's id.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct OwnVehicle(Uuid);
+pub(crate) struct OwnVehicle(pub(super) Uuid);
 
 impl FromStr for OwnVehicle {
     type Err = uuid::Error;
@@ -54,13 +54,13 @@ impl PathParameter for OwnVehicle {
 
 /// A vehicle's row.
 #[derive(Clone, Debug, FromRow)]
-struct Row {
+pub(super) struct Row {
     id: Uuid,
     kind: String,
     unit: Option<String>,
     name: Option<String>,
     created_at: DateTime<Utc>,
-    retired_at: Option<DateTime<Utc>>,
+    pub(super) retired_at: Option<DateTime<Utc>>,
 }
 
 /// A vehicle of yours
@@ -249,7 +249,8 @@ pub(crate) async fn change(
     Ok(Json(after.document()))
 }
 
-async fn find(tx: &mut PgConnection, caller: &Caller, vehicle: Uuid) -> Result<Row, ApiError> {
+/// The caller's vehicle, its row locked.
+pub(super) async fn find(tx: &mut PgConnection, caller: &Caller, vehicle: Uuid) -> Result<Row, ApiError> {
     let found: Option<Row> = sqlx::query_as(
         "select id, kind, unit, name, created_at, retired_at from vehicles where id = $1 and user_id = $2 for update",
     )

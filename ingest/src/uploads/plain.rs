@@ -4,7 +4,8 @@
 //! The event is encoded before, with the first holder that was seen, and is stored only where that is still the holder: one that names
 //! none inserts its own into `photo_first_holders` under its unique key. Two drivers who post one photo at the same moment both have
 //! events that say "first"; the second waits at the unique key for the first, finds another holder, and is not stored. Rows are locked in
-//! the order of a reservation (idempotency key, first holder, counts, photo), each table's by its key. Of two gateways' batches that
+//! the order of a reservation (idempotency key, vehicle, first holder, counts, photo), each table's by its key. The vehicle's row is shared:
+//! one that changes hands meanwhile is another's when the statement goes on. Of two gateways' batches that
 //! still wait for each other's first holders, one ends at its limit, and each of its requests takes the transaction.
 //!
 //! Photos are counted by user and by vehicle in the same statement. Where one of them has all that it may have, or several of the batch
@@ -25,7 +26,7 @@ use super::counts::{Allowed, window_start};
 /// Milliseconds that the statement waits for a row that another transaction has locked: what is behind it waits as well.
 const LOCK_MS: &str = "1000";
 
-/// Keys, holders, counts and photos in that order; tells of what it stored whether something of its user was unpublished before.
+/// Keys, vehicles, holders, counts and photos in that order; tells of what it stored whether something of its user was unpublished before.
 const RESERVE: &str = "with bounded as materialized (select set_config('lock_timeout', $9, true)),
      asked as materialized (
        select asked.* from bounded,
@@ -40,7 +41,8 @@ const RESERVE: &str = "with bounded as materialized (select set_config('lock_tim
        returning k.user_id, k.key, k.image_hash
      ), free as materialized (
        select asked.* from asked left join taken using (user_id, key)
-       where asked.key is null or taken.image_hash = asked.image_hash
+         join vehicles v on v.id = asked.vehicle_id and v.user_id = asked.user_id
+       where asked.key is null or taken.image_hash = asked.image_hash for share of v
      ), held as (
        insert into photo_first_holders as f (image_hash, user_id, upload_id, published_at)
        select image_hash, user_id, upload_id, reserved_at from free where holder = upload_id order by image_hash
@@ -73,8 +75,8 @@ const RESERVE: &str = "with bounded as materialized (select set_config('lock_tim
      ), waiting as materialized (
        select distinct user_id from photo_hashes where published_at is null and user_id = any($1)
      ), stored as (
-       insert into photo_hashes (user_id, image_hash, upload_id, event_id, event, reserved_at)
-       select user_id, image_hash, upload_id, event_id, event, reserved_at from allowed order by user_id, image_hash
+       insert into photo_hashes (user_id, image_hash, upload_id, event_id, event, reserved_at, vehicle_id)
+       select user_id, image_hash, upload_id, event_id, event, reserved_at, vehicle_id from allowed order by user_id, image_hash
        on conflict (user_id, image_hash) do nothing
        returning upload_id, user_id
      )

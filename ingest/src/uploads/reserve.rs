@@ -283,7 +283,7 @@ async fn look_and_make(
            on conflict (user_id) do nothing returning key
          )
          select coalesce((select kind from made_vehicle),
-                         (select kind from vehicles where id = $2 and user_id = $1)) as kind,
+                         (select kind from vehicles where id = $2 and user_id = $1 for share)) as kind,
                 coalesce((select key from made_key), (select key from user_keys where user_id = $1)) as key,
                 u.is_active, u.created_at, u.verification_level::text as verification_level,
                 (select w.id from user_wallets w where w.user_id = u.id and w.is_primary) as wallet_id,
@@ -371,11 +371,11 @@ async fn store(
     failed: Option<UploadId>,
 ) -> Result<bool, sqlx::Error> {
     let written = sqlx::query(
-        "insert into photo_hashes as p (user_id, image_hash, upload_id, event_id, event, reserved_at)
-         values ($1, $2, $3, $4, $5, $6)
+        "insert into photo_hashes as p (user_id, image_hash, upload_id, event_id, event, reserved_at, vehicle_id)
+         values ($1, $2, $3, $4, $5, $6, $8)
          on conflict (user_id, image_hash) do update set upload_id = excluded.upload_id,
            event_id = excluded.event_id, event = excluded.event, reserved_at = excluded.reserved_at,
-           published_at = null
+           published_at = null, vehicle_id = excluded.vehicle_id
          where p.upload_id = $7",
     )
     .bind(wanted.question.user.0)
@@ -385,6 +385,7 @@ async fn store(
     .bind(bytes)
     .bind(header.accepted_at.to_utc())
     .bind(failed.map(|id| id.0))
+    .bind(header.vehicle_id.0)
     .execute(tx)
     .await?;
     Ok(written.rows_affected() == 1)

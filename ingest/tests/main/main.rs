@@ -27,5 +27,6 @@ mod support;
 mod timers;
 mod together;
 mod tokens;
+mod transfers;
 mod uploads;
 mod wallets;

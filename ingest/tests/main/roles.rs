@@ -52,9 +52,11 @@ async fn object(bench: &Bench, path: &str, owner: UserId) -> String {
                 .unwrap()
                 .to_string()
         }
-        "/v1/vehicles/{id}" => {
-            let made = bench.json("POST", "/v1/vehicles", &token, &json!({})).await.json();
-            made["vehicle_id"].as_str().unwrap().to_owned()
+        "/v1/vehicles/{id}" | "/v1/vehicles/{id}/transfers" => vehicle(bench, &token).await,
+        // What its owner takes back, and what is offered to whoever answers.
+        "/v1/transfers/{id}" => offer(bench, owner, UserId(Uuid::now_v7())).await,
+        "/v1/transfers/{id}/accept" | "/v1/transfers/{id}/decline" => {
+            offer(bench, UserId(Uuid::now_v7()), owner).await
         }
         "/v1/notices/{id}/send" => crate::notices::told(bench, owner).await.to_string(),
         "/v1/sessions/{id}" => {
@@ -73,9 +75,33 @@ async fn object(bench: &Bench, path: &str, owner: UserId) -> String {
     }
 }
 
+async fn vehicle(bench: &Bench, token: &str) -> String {
+    let made = bench.json("POST", "/v1/vehicles", token, &json!({})).await.json();
+    made["vehicle_id"].as_str().unwrap().to_owned()
+}
+
+/// An offer of a vehicle of one person's to a wallet of another's.
+async fn offer(bench: &Bench, from: UserId, to: UserId) -> String {
+    let address = format!("0x{}", hex::encode(rand::random::<[u8; 20]>()));
+    token(bench, to, Role::Driver).await;
+    ingest::wallets::add_wallet(&bench.pool, SCHEMAS(), to, &address, "testnet", SystemClock.now())
+        .await
+        .unwrap();
+    let proven = "update user_wallets set verified_at = now() where user_id = $1";
+    sqlx::query(proven).bind(to.0).execute(&bench.pool).await.unwrap();
+    let token = token(bench, from, Role::Driver).await;
+    let path = format!("/v1/vehicles/{}/transfers", vehicle(bench, &token).await);
+    let offered = bench.json("POST", &path, &token, &json!({ "address": address })).await.json();
+    offered["transfer_id"].as_str().unwrap().to_owned()
+}
+
 async fn call(bench: &Bench, method: &str, path: &str, token: &str) -> Response {
     // What a change must hold, so that whose object it is decides.
-    let body = if path.starts_with("/v1/wallets/") { json!({ "is_primary": true }) } else { json!({}) };
+    let body = match path {
+        path if path.starts_with("/v1/wallets/") => json!({ "is_primary": true }),
+        path if path.ends_with("/transfers") => json!({ "address": format!("0x{}", "1".repeat(40)) }),
+        _ => json!({}),
+    };
     bench.json(&method.to_ascii_uppercase(), path, token, &body).await
 }
 

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use clap::builder::NonEmptyStringValueParser;
 use processors::fraud_check::corrections::correct;
-use processors::fraud_check::state::{Vehicles, key_of};
+use processors::fraud_check::state::Vehicles;
 use runtime::clock::{Clock as _, SystemClock};
 use runtime::outbox::OutboxRows;
 use runtime::registry::{Registry, SchemaSource as _};
@@ -99,7 +99,7 @@ impl Uploads {
         let event = ReadingCorrected::of(decided, correction);
         let mut tx = pool.begin().await?;
         // As it would be decided now; what the vehicle's readings are by then, the decider knows.
-        let key = key_of(&event.decided.header);
+        let key = event.decided.header.vehicle_id;
         let vehicles = Vehicles::load(&mut tx, &BTreeSet::from([key])).await?;
         ensure!(correct(&event, vehicles.get(&key)).is_some(), Refused::BelowOlder(*mileage));
         let mut rows = OutboxRows::created_at(Utc::now());

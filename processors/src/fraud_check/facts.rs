@@ -2,8 +2,9 @@
 
 use rust_decimal::Decimal;
 use schemas::events::{Candidate, OdometerRead, Unit};
-use schemas::ids::{Micros, UploadId};
+use schemas::ids::{Micros, UploadId, UserId};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::neighbours::{Late, Verified};
 use super::rules::Rules;
@@ -12,7 +13,7 @@ use super::rules::Rules;
 /// miles are exact; a tenth of a mile is rounded by less than half a millimetre, and differences still add up.
 pub(super) const KM_SCALE: u32 = 6;
 
-/// The last verified reading of a vehicle under one owner.
+/// The last verified reading of a vehicle. It stays with the vehicle when that changes hands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VehicleState {
     /// Last verified reading, kilometres, to the millimetre.
@@ -31,6 +32,13 @@ pub struct VehicleState {
     /// evidence: the decisions that verified them say the same.
     #[serde(skip)]
     pub recent: Vec<Verified>,
+    /// Whose upload the newest verified one was. No part of the evidence, which its next owner may see: the event has it.
+    #[serde(skip, default = "nobody")]
+    pub owner: UserId,
+}
+
+fn nobody() -> UserId {
+    UserId(Uuid::nil())
 }
 
 /// The unit of a photo of a vehicle: the one that the photo shows, else the one that the vehicle's photos have shown, else kilometres.
@@ -124,6 +132,12 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Whether it begins what somebody drives the vehicle: the first verified reading of all, or the first of another owner than the last
+    /// one's. Nobody is paid for what lies before it.
+    pub fn is_baseline(&self) -> bool {
+        self.vehicle.is_none_or(|vehicle| self.late.is_none() && vehicle.owner != self.event.header.user_id)
+    }
+
     /// Whether what comes late lies between its neighbours.
     pub fn fits(&self, late: &Late) -> bool {
         let digit_km = self.chosen.as_ref().map(|chosen| last_digit(chosen.value) * self.unit.in_km());
@@ -153,6 +167,7 @@ impl<'a> Facts<'a> {
             last_at: self.vehicle.map_or(self.read_at, |before| before.last_at.max(self.read_at)),
             last_upload_id: self.event.header.upload_id,
             recent,
+            owner: self.event.header.user_id,
         })
     }
 }

@@ -15,9 +15,10 @@ use super::facts::{KM_SCALE, VehicleState, last_digit};
 use super::input::FraudInput;
 use super::neighbours::{Late, Verified};
 use super::reviews::{Opened, Told};
-use super::state::{Vehicles, key_of};
+use super::state::Vehicles;
 
-/// The vehicle after a decision, from what the decision says of it; as it was where nothing was verified.
+/// The vehicle after a decision, from what the decision says of it; as it was where nothing was verified. The records of two owners of a
+/// vehicle stand in two partitions, and come here in any order: what was accepted later leads, and the highest reading never falls.
 ///
 /// # Errors
 /// [`StageError`] where the decision does not hold the state that it led to.
@@ -33,16 +34,18 @@ pub fn after(
         .map_err(|error| StageError::new("the vehicle after a decision", error))?;
     let accepted_at = decided.header.accepted_at;
     let mut recent = vehicle.map(|vehicle| vehicle.recent.clone()).unwrap_or_default();
-    match Late::of(&recent, accepted_at) {
-        Some(late) => {
-            let km = (mileage * decided.unit.in_km()).round_dp(KM_SCALE);
-            if late.holds(km, last_digit(mileage) * decided.unit.in_km()) {
-                late.insert(&mut recent, accepted_at, km);
-            }
+    let highest_km = vehicle.map_or(after.highest_km, |vehicle| vehicle.highest_km.max(after.highest_km));
+    if let (Some(late), Some(vehicle)) = (Late::of(&recent, accepted_at), vehicle) {
+        let km = (mileage * decided.unit.in_km()).round_dp(KM_SCALE);
+        if late.holds(km, last_digit(mileage) * decided.unit.in_km()) {
+            late.insert(&mut recent, accepted_at, km);
         }
-        None => Verified::newest(&mut recent, accepted_at, after.last_km, vehicle.is_none()),
+        let unit_shown = after.unit_shown.or(vehicle.unit_shown);
+        return Ok(Some(VehicleState { highest_km, unit_shown, recent, ..vehicle.clone() }));
     }
-    Ok(Some(VehicleState { recent, ..after }))
+    Verified::newest(&mut recent, accepted_at, after.last_km, signals["vehicle_before"].is_null());
+    let owner = decided.header.user_id;
+    Ok(Some(VehicleState { highest_km, recent, owner, ..after }))
 }
 
 fn signals(decided: &UploadDecided) -> Result<Value, StageError> {
@@ -59,11 +62,11 @@ impl Refolds for FraudCheck {
         let header =
             |recorded: &Recorded<FraudInput, UploadDecided>| recorded.record.payload.header().clone();
         let mut vehicles =
-            Vehicles::load(tx, &batch.iter().map(|one| key_of(&header(one))).collect()).await?;
+            Vehicles::load(tx, &batch.iter().map(|one| header(one).vehicle_id).collect()).await?;
         let mut drivers = Drivers::load(tx, &batch.iter().map(|one| header(one).user_id).collect()).await?;
         let (mut decisions, mut opened) = (Vec::with_capacity(batch.len()), Opened::default());
         for Recorded { record, output } in batch {
-            let key = key_of(record.payload.header());
+            let key = record.payload.header().vehicle_id;
             let (next, reason) = match (&record.payload, output) {
                 (FraudInput::Read(event), Some(decided)) => {
                     let evidence = signals(decided)?;

@@ -30,12 +30,13 @@ pub struct Judgement {
     pub final_mileage: Option<Decimal>,
     /// Confidence of the chosen candidate, cut to two decimals; a person leaves it.
     pub confidence: Option<Decimal>,
-    /// The verified mileage before it in the order of acceptance, in `unit`, two decimals; null for a first reading.
+    /// The vehicle's verified mileage before it in the order of acceptance, whoever owned it then, in `unit`, two decimals; null for a
+    /// first reading.
     pub previous: Option<Decimal>,
     /// Kilometres to be paid: above the highest verified reading; zero for a baseline and for what comes late. Set exactly where
     /// verified.
     pub distance_km: Option<Decimal>,
-    /// Whether this is the vehicle's first verified reading.
+    /// Whether this is the first verified reading of the vehicle, or of the vehicle under this owner.
     pub baseline: bool,
     /// Every check with value, threshold and weight, and the vehicle before and after: a JSON object.
     pub signals: serde_json::Value,
@@ -52,9 +53,10 @@ pub fn judge(event: &OdometerRead, vehicle: Option<&VehicleState>, rules: &Rules
     let against = decided_by.and_then(|signal| signal.against.clone());
     let verified = against.is_none();
     let next_state = facts.next_state().filter(|_| verified);
+    let paid_from = vehicle.filter(|_| !facts.is_baseline());
     let distance_km = next_state
         .as_ref()
-        .map(|next| vehicle.map_or(Decimal::ZERO, |before| next.highest_km - before.highest_km));
+        .map(|next| paid_from.map_or(Decimal::ZERO, |before| next.highest_km - before.highest_km));
     Judgement {
         verdict: against.as_ref().map_or(Verdict::Verified, |against| against.verdict),
         reason: against.as_ref().map(|against| against.reason),
@@ -68,7 +70,7 @@ pub fn judge(event: &OdometerRead, vehicle: Option<&VehicleState>, rules: &Rules
             .map(|confidence| confidence.round_dp_with_strategy(2, RoundingStrategy::ToZero)),
         previous: facts.previous,
         distance_km,
-        baseline: verified && vehicle.is_none(),
+        baseline: verified && facts.is_baseline(),
         signals: json!({
             "rules": rules.version,
             "decided_by": decided_by.map(|signal| signal.name),

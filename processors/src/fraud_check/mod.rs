@@ -30,7 +30,7 @@ use self::input::FraudInput;
 use self::judge::{Judgement, judge};
 use self::reviews::{Opened, Told};
 use self::rules::Rules;
-use self::state::{Vehicles, key_of};
+use self::state::Vehicles;
 use crate::photos::processing_failed;
 
 /// Decides about uploads.
@@ -61,13 +61,13 @@ impl Decider for FraudCheck {
         tx: &mut PgConnection,
         batch: &[Envelope<FraudInput>],
     ) -> Result<Vec<Decision<UploadDecided>>, StageError> {
-        let keys = batch.iter().map(|record| key_of(record.payload.header())).collect();
+        let keys = batch.iter().map(|record| record.payload.header().vehicle_id).collect();
         let mut vehicles = Vehicles::load(tx, &keys).await?;
         let users = batch.iter().map(|record| record.payload.header().user_id).collect();
         let mut drivers = Drivers::load(tx, &users).await?;
         let (mut decisions, mut opened) = (Vec::with_capacity(batch.len()), Opened::default());
         for record in batch {
-            let (started, key) = (self.clock.now(), key_of(record.payload.header()));
+            let (started, key) = (self.clock.now(), record.payload.header().vehicle_id);
             let event = match &record.payload {
                 FraudInput::Read(event) => event,
                 FraudInput::Corrected(event) => {

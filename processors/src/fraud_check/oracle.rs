@@ -7,9 +7,8 @@ use schemas::ids::UploadId;
 
 use super::judge::{Judgement, judge};
 use super::rules::Rules;
-use super::state::key_of;
 
-/// Folds [`judge`] over records in the order of their topic, one partition after another. A repeated upload is decided
+/// Folds [`judge`] over records in the order of their topic, one partition after another, where no vehicle changes hands. A repeated upload is decided
 /// by its first record, as the effect `verdict:UPLOAD` has it, and by the first that a person has decided; others are left out.
 pub fn fold<'a>(
     records: impl IntoIterator<Item = &'a OdometerRead>,
@@ -21,9 +20,9 @@ pub fn fold<'a>(
         if !decided.insert((event.header.upload_id, event.review.is_some())) {
             continue;
         }
-        let judgement = judge(event, vehicles.get(&key_of(&event.header)), rules);
+        let judgement = judge(event, vehicles.get(&event.header.vehicle_id), rules);
         if let Some(next) = &judgement.next_state {
-            vehicles.insert(key_of(&event.header), next.clone());
+            vehicles.insert(event.header.vehicle_id, next.clone());
         }
         judgements.push((event.header.upload_id, judgement));
     }

@@ -56,6 +56,7 @@ fn vehicle(last: &str, unit: Unit) -> VehicleState {
         last_at: Micros(good().stamp.captured_at.unwrap().0 - 10 * DAY_US),
         last_upload_id: UploadId(Uuid::from_u128(1)),
         recent: Vec::new(),
+        owner: good().header.user_id,
     }
 }
 
@@ -307,6 +308,8 @@ mod corpus;
 mod corrections;
 #[path = "late_tests.rs"]
 mod late;
+#[path = "owner_tests.rs"]
+mod owner;
 #[path = "review_tests.rs"]
 mod review;
 #[path = "unit_tests.rs"]

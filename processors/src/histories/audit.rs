@@ -6,10 +6,9 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use rust_decimal::Decimal;
 use schemas::events::{LimitType, Verdict};
-use schemas::ids::RewardId;
+use schemas::ids::{RewardId, VehicleId};
 
 use super::world::{Earning, Outcome, REWARDS, World};
-use crate::fraud_check::state::VehicleKey;
 
 /// A vehicle's readings so far, kilometres.
 #[derive(Clone, Copy)]
@@ -22,7 +21,7 @@ struct Driven {
 /// The books of somebody who sees outcomes alone.
 #[derive(Default)]
 pub(super) struct Audit {
-    driven: BTreeMap<VehicleKey, Driven>,
+    driven: BTreeMap<VehicleId, Driven>,
     granted: BTreeMap<RewardId, Decimal>,
     cancelled: BTreeSet<RewardId>,
 }
@@ -31,10 +30,10 @@ impl Audit {
     /// Notes an outcome, and looks at everything.
     pub fn of(&mut self, world: &World, outcome: Option<&Outcome>) -> Result<(), TestCaseError> {
         match outcome {
-            Some(Outcome::Decided { key, read_km, distance_km, earned, .. }) => {
+            Some(Outcome::Decided { vehicle, read_km, distance_km, earned, .. }) => {
                 prop_assert_eq!(read_km.is_some(), distance_km.is_some());
                 if let (Some(km), Some(paid)) = (read_km, distance_km) {
-                    self.drove(*key, *km, *paid)?;
+                    self.drove(*vehicle, *km, *paid)?;
                 }
                 if let Some(earning) = earned {
                     self.earned(earning)?;
@@ -51,8 +50,9 @@ impl Audit {
     }
 
     /// The distance paid for a vehicle never exceeds its newest minus its first verified reading.
-    fn drove(&mut self, key: VehicleKey, km: Decimal, paid: Decimal) -> Result<(), TestCaseError> {
-        let driven = self.driven.entry(key).or_insert(Driven { first: km, newest: km, paid: Decimal::ZERO });
+    fn drove(&mut self, vehicle: VehicleId, km: Decimal, paid: Decimal) -> Result<(), TestCaseError> {
+        let driven =
+            self.driven.entry(vehicle).or_insert(Driven { first: km, newest: km, paid: Decimal::ZERO });
         driven.newest = driven.newest.max(km);
         driven.paid += paid;
         prop_assert!(paid >= Decimal::ZERO);

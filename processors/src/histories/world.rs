@@ -6,14 +6,13 @@ use std::sync::LazyLock;
 
 use rust_decimal::Decimal;
 use schemas::events::{LimitCharge, OdometerRead, RewardCancelled, RewardPart, Verdict};
-use schemas::ids::{Micros, RewardId, UploadId, UserId};
+use schemas::ids::{Micros, RewardId, UploadId, UserId, VehicleId};
 
 use super::drawn::Record;
 use crate::fraud_check::drivers::DriverWeeks;
 use crate::fraud_check::facts::VehicleState;
 use crate::fraud_check::judge::judge;
 use crate::fraud_check::rules::Rules;
-use crate::fraud_check::state::{VehicleKey, key_of};
 use crate::limit_check::books::{Books, Charge};
 use crate::limit_check::grant::{Budgets, grant};
 use crate::limit_check::policy::Policy;
@@ -40,7 +39,7 @@ enum Effect {
 /// The state of every stage.
 #[derive(Clone, Default)]
 pub(super) struct World {
-    vehicles: BTreeMap<VehicleKey, VehicleState>,
+    vehicles: BTreeMap<VehicleId, VehicleState>,
     weeks: BTreeMap<UserId, DriverWeeks>,
     pub budgets: Budgets,
     books: Books,
@@ -78,7 +77,7 @@ impl std::fmt::Debug for World {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Outcome {
     Decided {
-        key: VehicleKey,
+        vehicle: VehicleId,
         verdict: Verdict,
         /// Kilometres, where verified.
         read_km: Option<Decimal>,
@@ -121,17 +120,17 @@ impl World {
         if !self.effects.insert(effect) {
             return None;
         }
-        let key = key_of(&event.header);
-        let mut judgement = judge(event, self.vehicles.get(&key), &Rules::current());
+        let vehicle = event.header.vehicle_id;
+        let mut judgement = judge(event, self.vehicles.get(&vehicle), &Rules::current());
         if judgement.verdict == Verdict::Review {
             self.doubtful.insert(upload);
         }
         if let Some(next) = judgement.next_state.take() {
-            self.vehicles.insert(key, next);
+            self.vehicles.insert(vehicle, next);
         }
         let in_km = |mileage: Decimal| (mileage * judgement.unit.in_km()).round_dp(6);
         Some(Outcome::Decided {
-            key,
+            vehicle,
             verdict: judgement.verdict,
             read_km: judgement.final_mileage.map(in_km),
             distance_km: judgement.distance_km,
