@@ -42,6 +42,8 @@ pub struct GatewayConfig {
     pub development_wallets: Vec<DevelopmentWallet>,
     /// From a person's asking to be erased until it is done; they may take it back.
     pub erasure_grace: Duration,
+    /// From a person's asking for another wallet to be paid to until it is; they may take it back.
+    pub wallet_cooling: Duration,
 }
 
 /// How the watcher of a chain is known.
@@ -72,6 +74,7 @@ impl GatewayConfig {
             vehicles_must_be_registered: true,
             development_wallets: Vec::new(),
             erasure_grace: Duration::from_secs(14 * 86_400),
+            wallet_cooling: Duration::from_secs(86_400),
         }
     }
 }

@@ -133,6 +133,7 @@ impl Gateway {
                 pool: pool.clone(),
                 clock: clock.clone(),
                 erasure_grace: config.erasure_grace,
+                wallet_cooling: config.wallet_cooling,
             }),
             photos,
             admission,

@@ -36,6 +36,7 @@ mod schema_ids;
 mod serve;
 mod uploads;
 
+pub use accounts::primary::replace_due as replace_wallets;
 pub use accounts::{token, users, wallets};
 pub use auth::{api_keys, keys};
 pub use config::GatewayConfig;

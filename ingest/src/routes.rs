@@ -85,6 +85,10 @@ fn accounts() -> Vec<Route<Gateway>> {
             .refuses(login::proof::REFUSALS)
             .refuses(login::sign_in::REFUSALS),
         patch("/v1/wallets/{id}", PERSON, "Have rewards paid to this wallet", me::wallets::change)
+            .description(
+                "After a cooling time, in which you are told of it and can take it back; rewards of photos that were accepted until then \
+                 go to the wallet before.",
+            )
             .refuses(me::wallets::CHANGE_REFUSALS),
         delete("/v1/wallets/{id}", PERSON, "Remove a wallet", me::wallets::remove)
             .refuses(me::wallets::REMOVE_REFUSALS),
@@ -92,10 +96,6 @@ fn accounts() -> Vec<Route<Gateway>> {
         post("/v1/vehicles", PERSON, "Add a vehicle", me::vehicles::add).refuses(me::vehicles::ADD_REFUSALS),
         patch("/v1/vehicles/{id}", PERSON, "Change or retire a vehicle", me::vehicles::change)
             .refuses(me::vehicles::CHANGE_REFUSALS),
-    ]
-}
-
-/// Photos, and what becomes of them.
         post("/v1/vehicles/{id}/transfers", PERSON, "Offer a vehicle to its next owner", me::transfers::offer)
             .description(
                 "To whoever signs in with this wallet, for seven days. Nothing changes until they accept it; one offer at a time.",
@@ -112,6 +112,10 @@ fn accounts() -> Vec<Route<Gateway>> {
             .refuses(me::transfers::END_REFUSALS),
         delete("/v1/transfers/{id}", PERSON, "Take an offer back", me::transfers::cancel)
             .refuses(me::transfers::END_REFUSALS),
+    ]
+}
+
+/// Photos, and what becomes of them.
 fn photos() -> Vec<Route<Gateway>> {
     vec![
         post("/v1/uploads", ACCOUNT, "Send a photo of an odometer", uploads::post::post)

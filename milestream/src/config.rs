@@ -11,6 +11,7 @@ mod reviews;
 mod sections;
 mod signing;
 mod system;
+mod wallets;
 
 use std::path::Path;
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub use self::sections::{
 };
 pub use self::signing::{GasPayer, Signer, Signing};
 pub use self::system::System;
+pub use self::wallets::Wallets;
 
 /// Variables by the names that other programs use, and the keys that they set.
 pub const FAMILIAR_NAMES: [(&str, &str); 11] = [
@@ -75,6 +77,8 @@ pub struct Config {
     pub ingest: Ingest,
     /// What drivers drive.
     pub vehicles: Vehicles,
+    /// Where rewards go.
+    pub wallets: Wallets,
     /// What waits for a person.
     pub reviews: Reviews,
     /// What is kept about people.
@@ -167,6 +171,7 @@ impl Config {
         self.system.check()?;
         self.reviews.check()?;
         self.privacy.check()?;
+        self.wallets.check()?;
         if let Err(error) = Url::parse(&self.photos.url) {
             return refuse("photos.url", format!("{error}: write file:///folder, s3://…, gs://… or az://…"));
         }

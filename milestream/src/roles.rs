@@ -322,6 +322,7 @@ fn gateway_config(config: &Config) -> Result<GatewayConfig> {
     gateway.timeouts.body_total = Duration::from_millis(section.body_timeout_ms);
     gateway.reviews = config.reviews.rules();
     gateway.erasure_grace = config.privacy.erasure_grace();
+    gateway.wallet_cooling = config.wallets.cooling();
     gateway.chain = payments::access(config)?;
     gateway.rates = config.first_rates();
     Ok(gateway)

@@ -38,8 +38,11 @@ struct Dependencies {
 
 /// The jobs: name, interval, function.
 fn jobs(with: &Dependencies) -> Vec<Job> {
-    let mut jobs =
-        vec![job("review_time_out", MINUTE, with, review_time_out), job("erase", HOUR, with, erase)];
+    let mut jobs = vec![
+        job("review_time_out", MINUTE, with, review_time_out),
+        job("replace_wallets", MINUTE, with, replace_wallets),
+        job("erase", HOUR, with, erase),
+    ];
     // Without a network nothing is paid.
     if !with.config.chain.genesis_id.trim().is_empty() {
         jobs.push(job("reconcile", HOUR, with, reconcile));
@@ -65,6 +68,11 @@ where
 async fn review_time_out(with: Dependencies, now: Micros) -> Result<u64, JobError> {
     let time_out = with.config.reviews.time_out();
     Ok(ingest::expire_reviews(&with.pool, with.odometer_read, now, time_out).await?)
+}
+
+/// Has those wallets paid to whose cooling time is over.
+async fn replace_wallets(with: Dependencies, now: Micros) -> Result<u64, JobError> {
+    Ok(ingest::replace_wallets(&with.pool, now).await?)
 }
 
 /// Takes people out of every store who have asked for it.

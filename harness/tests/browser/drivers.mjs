@@ -148,15 +148,19 @@ await walk(async (person) => {
   await page.press("Keep my account");
   await page.shows("Your account stays.");
 
-  // Another wallet, which rewards go to from now on; one of somebody else is refused.
+  // Another wallet, which rewards go to from tomorrow on, or not after all; one of somebody else is refused.
   await page.press("Add wallet");
   await page.press("Rita, a reviewer", "dialog");
   await page.shows("The wallet is another account's.");
   await look(page, "wallet-add");
   await page.press("Ben", "dialog");
   await page.press("Pay to this one");
-  await page.until(`document.querySelector("[aria-labelledby=of-wallets] li").innerText.includes("Rewards go here")`, "the newest wallet to be the one");
+  await look(page, "account-wallet-pay");
+  await page.press("Pay to this one", "dialog");
+  await page.until(`document.querySelector("[aria-labelledby=of-wallets] li").innerText.includes("Rewards go here from")`, "the newest wallet to be the one from tomorrow on");
   await look(page, "account-wallets");
+  await page.press("Take back");
+  await page.until(`!document.querySelector("[aria-labelledby=of-wallets] li").innerText.includes("Rewards go here from")`, "the wallet before to stay");
 
   // Without a network the page says so, and goes on by itself.
   await page.send("Network.emulateNetworkConditions", { offline: true, latency: 0, downloadThroughput: 0, uploadThroughput: 0 });

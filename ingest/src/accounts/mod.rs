@@ -1,6 +1,7 @@
-//! Accounts: their tokens, sessions, wallets and preferences.
+//! Accounts: their tokens, sessions, wallets, which of them is paid to, and preferences.
 
 pub(crate) mod preferences;
+pub mod primary;
 pub(crate) mod session;
 pub mod token;
 pub mod users;

@@ -18,6 +18,7 @@ const STATEMENTS: &[&str] = &[
     "update vehicle_transfers t set to_address = null, outcome = coalesce(outcome, 'cancelled'), ended_at = coalesce(ended_at, $2)
         where to_address is not null and (from_user = $1 or to_user = $1 or exists (
             select from user_wallets w where w.user_id = $1 and w.wallet_address = t.to_address))",
+    "delete from wallet_changes where user_id = $1",
     // A claim names its wallet, and the books name the claim: the row stays without its address.
     "delete from user_wallets w where user_id = $1
         and not exists (select from reward_claims c where c.wallet_id = w.id)",

@@ -29,6 +29,11 @@ pub(super) const STORES: &[Store] = &[
         rows: "select id::text as key, to_jsonb(w) as row from user_wallets w where user_id = $1",
     },
     Store {
+        name: "wallet_changes",
+        holds: "the wallet that is to be paid to, and from when on",
+        rows: "select wallet_id::text as key, to_jsonb(c) as row from wallet_changes c where user_id = $1",
+    },
+    Store {
         name: "vehicles",
         holds: "your vehicles",
         rows: "select id::text as key, to_jsonb(v) as row from vehicles v where user_id = $1",

@@ -80,7 +80,7 @@ problems! {
     WALLET_TAKEN = 409, "wallet_taken", "Another account's wallet", "the wallet is another account's";
     WALLET_NOT_FOUND = 404, "wallet_not_found", "Wallet not found", "there is no such wallet of yours";
     WALLET_UNPROVEN = 409, "wallet_unproven", "Wallet has not signed", "the wallet has never signed: add it by its signature first";
-    WALLET_IS_PRIMARY = 409, "wallet_is_primary", "The primary wallet", "rewards are paid to this wallet: make another one the primary wallet first";
+    WALLET_IS_PRIMARY = 409, "wallet_is_primary", "The primary wallet", "rewards are paid to this wallet: have another one become the primary wallet first";
     WALLET_IN_USE = 409, "wallet_in_use", "Payments wait", "payments to this wallet are on their way: remove it when they have arrived";
     LAST_WALLET = 409, "last_wallet", "The last wallet", "this is the wallet that you sign in with: add another one first";
     EMAIL_TAKEN = 409, "email_taken", "Address taken", "the e-mail address is another account's";

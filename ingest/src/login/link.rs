@@ -1,5 +1,7 @@
-//! Linking a further wallet to an account, by its signature; and what is recorded when one is removed.
+//! Linking a further wallet to an account, by its signature; and what is recorded when one is removed, or is to be paid to.
 
+use schemas::ids::EventId;
+use schemas::logs::LogDocument as _;
 use sqlx::{PgConnection, PgTransaction};
 use uuid::Uuid;
 
@@ -10,7 +12,7 @@ use super::proof::Proof;
 use super::records::Trace;
 use super::sign_in::prove_wallet;
 use crate::auth::admission::Caller;
-use crate::http::problem::{ApiError, CHALLENGE_EXPIRED};
+use crate::http::problem::{ApiError, CHALLENGE_EXPIRED, INTERNAL};
 use crate::outbox::announce;
 
 impl SignIn {
@@ -61,6 +63,25 @@ impl SignIn {
         let log = trace.clone().with("network", network.label).success(now)?;
         announce(&mut tx, self.schemas.activity_logged, &log, now).await?;
         Ok((tx, id))
+    }
+
+    /// Records that another wallet is to become the primary one, of which its owner is told.
+    pub(crate) async fn warn_of_wallet_change(
+        &self,
+        tx: &mut PgConnection,
+        caller: &Caller,
+        agent: Option<String>,
+        address: &str,
+    ) -> Result<(), ApiError> {
+        let now = self.clock.now();
+        let mut trace = Trace::new("wallet_change", caller.address, agent);
+        trace.user = Some(caller.user);
+        trace.wallet = address.parse().ok();
+        let event = trace.event("wallet_change", "medium");
+        let record =
+            event.activity(EventId(Uuid::now_v7()), 0, now).map_err(|error| INTERNAL.caused_by(error))?;
+        announce(tx, self.schemas.activity_logged, &record, now).await?;
+        Ok(())
     }
 
     /// Records that a wallet was removed.

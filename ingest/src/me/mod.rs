@@ -1,4 +1,4 @@
-//! `/v1/me` and what belongs to an account: preferences, wallets and vehicles. Each change is in the audit log, with the values before and
+//! `/v1/me` and what belongs to an account: preferences, wallets, vehicles and their transfers. Each change is in the audit log, with the values before and
 //! after.
 
 pub(crate) mod audit;
@@ -21,6 +21,8 @@ pub(crate) struct Account {
     pub(crate) clock: Arc<dyn Clock>,
     /// From asking to be erased until it is done.
     pub(crate) erasure_grace: Duration,
+    /// From asking for another primary wallet until it is that.
+    pub(crate) wallet_cooling: Duration,
 }
 
 /// A member of a change that may be null: left out and null are different things.

@@ -4,7 +4,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::Account;
 use super::audit::Change;
+use crate::accounts::primary;
 use crate::auth::admission::{Agent, Caller};
 use crate::http::problem::{
     ApiError, INVALID_FIELD, LAST_WALLET, Problem, WALLET_IN_USE, WALLET_IS_PRIMARY, WALLET_NOT_FOUND,
@@ -62,6 +63,7 @@ struct Row {
     verified_at: Option<DateTime<Utc>>,
     balance: Option<Decimal>,
     created_at: DateTime<Utc>,
+    primary_from: Option<DateTime<Utc>>,
 }
 
 /// A wallet of yours
@@ -73,6 +75,9 @@ pub(crate) struct WalletDocument {
     network: String,
     /// Whether rewards are paid to it
     is_primary: bool,
+    /// When rewards are paid to it in place of the wallet before; null where that is not asked for
+    #[schema(format = DateTime)]
+    primary_from: Option<String>,
     /// When it signed last; null where an operator linked it
     #[schema(format = DateTime)]
     verified_at: Option<String>,
@@ -86,7 +91,8 @@ pub(crate) struct WalletDocument {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WalletChange {
-    /// true: rewards of photos that are accepted from now on are paid to it
+    /// true: some time from now on (a day where nothing else is set) rewards are paid to it, until then to the wallet before; on that
+    /// wallet, or with false on this one: not after all
     is_primary: bool,
 }
 
@@ -97,6 +103,7 @@ impl Row {
             address: self.wallet_address.clone(),
             network: self.network.clone(),
             is_primary: self.is_primary,
+            primary_from: self.primary_from.map(instant),
             verified_at: self.verified_at.map(instant),
             balance: self.balance,
             created_at: instant(self.created_at),
@@ -108,7 +115,8 @@ impl Row {
 macro_rules! columns {
     () => {
         "id, wallet_address, network::text as network, coalesce(is_primary, false) as is_primary, verified_at, balance,
-         coalesce(created_at, to_timestamp(0)) as created_at"
+         coalesce(created_at, to_timestamp(0)) as created_at,
+         (select c.due_at from wallet_changes c where c.wallet_id = user_wallets.id) as primary_from"
     };
 }
 
@@ -181,9 +189,10 @@ pub(crate) async fn add(
     Ok(Json(row.document()))
 }
 
-/// `PATCH /v1/wallets/{id}`: makes it the primary one.
+/// `PATCH /v1/wallets/{id}`: has it become the primary one, after the cooling time; or takes that back.
 pub(crate) async fn change(
     Dependency(account): Dependency<Arc<Account>>,
+    Dependency(sign_in): Dependency<Arc<SignIn>>,
     caller: Caller,
     Agent(agent): Agent,
     Path(WalletId(wallet)): Path<WalletId>,
@@ -192,46 +201,77 @@ pub(crate) async fn change(
     let now = account.clock.now();
     let mut tx = account.pool.begin().await?;
     let row = find(&mut tx, &caller, wallet).await?;
-    if !change.is_primary {
-        let detail = "the field is_primary is not usable: make another wallet the primary one instead";
-        return Err(INVALID_FIELD.because(detail).field("is_primary"));
-    }
-    if row.is_primary {
-        return Ok(Json(row.document()));
-    }
-    if row.verified_at.is_none() {
-        return Err(WALLET_UNPROVEN.error());
-    }
-    let before: Option<Uuid> = sqlx::query_scalar(
-        "update user_wallets set is_primary = false, updated_at = $2 where user_id = $1 and is_primary returning id",
-    )
-    .bind(caller.user.0)
-    .bind(now.to_utc())
-    .fetch_optional(&mut *tx)
-    .await?;
-    sqlx::query("update user_wallets set is_primary = true, updated_at = $2 where id = $1")
-        .bind(wallet)
-        .bind(now.to_utc())
-        .execute(&mut *tx)
-        .await?;
-    sqlx::query("update users set wallet_address = $2, is_verified = true, updated_at = $3 where id = $1")
-        .bind(caller.user.0)
-        .bind(&row.wallet_address)
-        .bind(now.to_utc())
-        .execute(&mut *tx)
-        .await?;
+    let step = match (change.is_primary, row.is_primary, row.primary_from) {
+        (true, true, _) | (false, false, Some(_)) => Step::TakeBack,
+        (true, false, Some(_)) => return Ok(Json(row.document())),
+        (true, false, None) if row.verified_at.is_none() => return Err(WALLET_UNPROVEN.error()),
+        (true, false, None) => Step::Request,
+        (false, _, _) => {
+            let detail =
+                "the field is_primary is not usable: have another wallet become the primary one instead";
+            return Err(INVALID_FIELD.because(detail).field("is_primary"));
+        }
+    };
+    let changed = match step {
+        Step::TakeBack => taken_back(&mut tx, &caller).await?,
+        Step::Request => {
+            let due_at =
+                now.to_utc() + TimeDelta::from_std(account.wallet_cooling).unwrap_or(TimeDelta::days(30));
+            sign_in.warn_of_wallet_change(&mut tx, &caller, agent.clone(), &row.wallet_address).await?;
+            Some(requested(&mut tx, &caller, wallet, (now.to_utc(), due_at)).await?)
+        }
+    };
+    let Some((before, after)) = changed else { return Ok(Json(row.document())) };
     let record = Change {
         module: "wallets",
         action: "wallet.set_primary",
         target: wallet,
-        before: json!({ "primary": before }),
-        after: json!({ "primary": wallet }),
+        before,
+        after,
         agent: agent.as_deref(),
     };
     record.record(&mut tx, &caller, now).await?;
     let row = find(&mut tx, &caller, wallet).await?;
     tx.commit().await?;
     Ok(Json(row.document()))
+}
+
+/// What a change comes to.
+enum Step {
+    /// Another wallet is to become the primary one.
+    Request,
+    /// None is.
+    TakeBack,
+}
+
+/// Requests a change, or makes it where there is nothing to wait for; what is audited.
+async fn requested(
+    tx: &mut PgConnection,
+    caller: &Caller,
+    wallet: Uuid,
+    (now, due_at): (DateTime<Utc>, DateTime<Utc>),
+) -> Result<(Value, Value), sqlx::Error> {
+    let before: Option<Uuid> =
+        sqlx::query_scalar("select id from user_wallets where user_id = $1 and is_primary")
+            .bind(caller.user.0)
+            .fetch_optional(&mut *tx)
+            .await?;
+    if before.is_none() || due_at <= now {
+        primary::take_back(tx, caller.user.0).await?;
+        primary::set(tx, caller.user.0, wallet, now).await?;
+        return Ok((json!({ "primary": before }), json!({ "primary": wallet })));
+    }
+    primary::request(tx, caller.user.0, wallet, (now, due_at)).await?;
+    Ok((
+        json!({ "primary": before }),
+        json!({ "primary": before, "requested": wallet, "due_at": instant(due_at) }),
+    ))
+}
+
+/// Takes a request back; what is audited, where there was one.
+async fn taken_back(tx: &mut PgConnection, caller: &Caller) -> Result<Option<(Value, Value)>, sqlx::Error> {
+    let requested = primary::take_back(tx, caller.user.0).await?;
+    Ok(requested.map(|requested| (json!({ "requested": requested }), Value::Null)))
 }
 
 /// `DELETE /v1/wallets/{id}`. The row stays, marked, since payments name it.
@@ -261,6 +301,9 @@ pub(crate) async fn remove(
     }
     if row.is_primary {
         return Err(WALLET_IS_PRIMARY.error());
+    }
+    if row.primary_from.is_some() {
+        primary::take_back(&mut tx, caller.user.0).await?;
     }
     sqlx::query("update user_wallets set removed_at = $2, updated_at = $2 where id = $1")
         .bind(wallet)

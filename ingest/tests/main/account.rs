@@ -17,24 +17,25 @@ async fn link_challenge(bench: &Bench, token: &str, wallet: &Signer) -> Value {
     response.json()
 }
 
-async fn add(bench: &Bench, token: &str, wallet: &Signer) -> Response {
+/// Adds a wallet by its signature.
+pub async fn add(bench: &Bench, token: &str, wallet: &Signer) -> Response {
     let challenge = link_challenge(bench, token, wallet).await;
     bench.json("POST", "/v1/wallets", token, &typed(&challenge, wallet)).await
 }
 
 /// Address and whether it is primary, newest first.
-async fn wallets(bench: &Bench, token: &str) -> Vec<(String, bool)> {
+pub async fn wallets(bench: &Bench, token: &str) -> Vec<(String, bool)> {
     let list = bench.get("/v1/wallets", token).await.json();
     let wallets = list["items"].as_array().unwrap().iter();
     wallets.map(|w| (w["address"].as_str().unwrap().to_owned(), w["is_primary"].as_bool().unwrap())).collect()
 }
 
-fn path(wallet: &Value) -> String {
+pub fn path(wallet: &Value) -> String {
     format!("/v1/wallets/{}", wallet["wallet_id"].as_str().unwrap())
 }
 
 /// Actions of the audit log with what was before and after.
-async fn audited(bench: &Bench) -> Vec<(String, Value, Value)> {
+pub async fn audited(bench: &Bench) -> Vec<(String, Value, Value)> {
     sqlx::query_as(
         "select action, action_details -> 'before', action_details -> 'after' from system_audit_logs
          where user_id is not null and ip_address = '127.0.0.1' order by timestamp, id",

@@ -29,4 +29,5 @@ mod together;
 mod tokens;
 mod transfers;
 mod uploads;
+mod wallet_changes;
 mod wallets;

@@ -13,8 +13,13 @@ use crate::support::{Bench, Response};
 /// A solo network's genesis block.
 pub const GENESIS: &str = "0x00000000bb55405beed90df9fea5acdb1cb7caba61b0d7513395f42efd30e558";
 
-/// A gateway where people sign in.
+/// A gateway where people sign in, and change their wallets at once.
 pub async fn bench() -> Bench {
+    bench_with(|config| config.wallet_cooling = std::time::Duration::ZERO).await
+}
+
+/// The same with other settings.
+pub async fn bench_with(change: impl FnOnce(&mut ingest::GatewayConfig)) -> Bench {
     Bench::start_with(|config| {
         let secret = "s".repeat(32).into();
         config.chain = Some(ingest::config::ChainAccess { genesis_id: GENESIS.into(), secret });
@@ -23,6 +28,7 @@ pub async fn bench() -> Bench {
         config.rates.api_per_user = ingest::config::Rate::new(10_000, std::time::Duration::from_secs(60));
         config.rates.api_per_address = ingest::config::Rate::new(10_000, std::time::Duration::from_secs(60));
         config.timeouts.stream = std::time::Duration::from_millis(50);
+        change(config);
     })
     .await
 }

@@ -96,6 +96,13 @@ fn words(kind: &str, document: &Value) -> (&'static str, String) {
             "A photo goes to a person",
             format!("A person looks at the photo.\r\nUpload: {}", text("upload_id")),
         ),
+        "security_event" if document["event_type"] == "wallet_change" => (
+            "Another wallet is to be paid",
+            "Somebody who has signed in as you has asked for your rewards to be paid to another wallet of your account. They are, after \
+             some time; until then they are paid to the wallet before.\r\nIf this was not you, take it back on the page of your account, \
+             and end your sessions there."
+                .to_owned(),
+        ),
         "security_event" => (
             "Something happened to your account",
             format!(

@@ -47,12 +47,18 @@ function wallets(app, place, changed) {
         await send(method, path, body);
         await changed();
       };
-      const sub = [wallet.balance && A.balance(T.b3tr(wallet.balance)), !wallet.verified_at && A.unproven].filter(Boolean).join(" · ");
+      const sub = [
+        wallet.balance && A.balance(T.b3tr(wallet.balance)),
+        wallet.primary_from && A.primaryFrom(T.when(wallet.primary_from)),
+        !wallet.verified_at && A.unproven,
+      ].filter(Boolean).join(" · ");
+      const pay = () => ask(A.makePrimaryTitle, el("p", {}, A.makePrimaryText), A.makePrimary, () => act("PATCH", { is_primary: true }));
       return el("li", {}, el("div", { class: "row" },
         el("span", { class: "row-main" }, el("code", { class: "row-title", title: wallet.address }, T.short(wallet.address)), sub ? el("span", { class: "row-sub" }, sub) : null),
         el("span", { class: "row-side actions" },
           wallet.is_primary ? badge({ text: A.primary, tone: "good" }) : [
-            wallet.verified_at ? button(A.makePrimary, () => act("PATCH", { is_primary: true })) : null,
+            wallet.primary_from ? button(A.notPrimary, () => act("PATCH", { is_primary: false })) : null,
+            wallet.verified_at && !wallet.primary_from ? button(A.makePrimary, pay) : null,
             button(A.remove, () => ask(A.removeTitle, el("p", {}, A.removeText), A.remove, () => act("DELETE"), "danger"), "quiet"),
           ])));
     };
