@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chain::node::Node;
 use secrecy::SecretString;
 
 pub use crate::auth::address::{ForwardedBy, Proxies, ProxyError};
@@ -40,6 +41,8 @@ pub struct GatewayConfig {
     pub vehicles_must_be_registered: bool,
     /// Wallets that the gateway signs for, for whoever asks: on a developer's machine alone. [`crate::Gateway`] has none on mainnet.
     pub development_wallets: Vec<DevelopmentWallet>,
+    /// The node that is asked about wallets that are contracts (EIP-1271); none where only keys sign.
+    pub contract_wallets: Option<Node>,
     /// From a person's asking to be erased until it is done; they may take it back.
     pub erasure_grace: Duration,
     /// From a person's asking for another wallet to be paid to until it is; they may take it back.
@@ -73,6 +76,7 @@ impl GatewayConfig {
             chain: None,
             vehicles_must_be_registered: true,
             development_wallets: Vec::new(),
+            contract_wallets: None,
             erasure_grace: Duration::from_secs(14 * 86_400),
             wallet_cooling: Duration::from_secs(86_400),
         }

@@ -26,6 +26,7 @@ use crate::http::problem::ApiError;
 use crate::http::request::Provide;
 use crate::http::shares::Shares;
 use crate::live::LiveSettings;
+use crate::login::contract::ContractWallets;
 use crate::login::development::allowed_on;
 use crate::login::{Network, SignIn, domains};
 use crate::me::Account;
@@ -259,6 +260,7 @@ fn sign_in(
         log,
         signer: dependencies.signer.clone(),
         admission,
+        contracts: config.contract_wallets.clone().map(ContractWallets::new),
         domains: domains(&config.base_url, &config.cors_origins),
         development_wallets: allowed_on(network.as_ref(), config.development_wallets.clone()),
         network,

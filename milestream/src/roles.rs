@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use chain::node::{Limits, Node};
 use ingest::config::{DevelopmentWallet, GatewayConfig};
 use ingest::metrics::GatewayMetrics;
 use ingest::{Dependencies, Gateway, HeaderCheck, LiveError, TokenSigner};
@@ -19,6 +20,7 @@ use runtime::settings::SettingError;
 use runtime::skips::Skips;
 use runtime::{Engine, EngineConfig};
 use schemas::events::ActivityLogged;
+use secrecy::ExposeSecret as _;
 use sinks::analytics::AnalyticsSink;
 use sinks::notices::{Deliverer, NoticeMetrics};
 use sinks::postgres::{PostgresConfig, PostgresStartError};
@@ -38,6 +40,9 @@ pub const SINKS: [&str; 4] = ["postgres", "mongo", "analytics", "notices"];
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest photos that a gateway holds in memory at once, where nothing is set.
 const PHOTOS_IN_MEMORY: u64 = 16;
+/// Bounds of a call about a wallet that is a contract: somebody waits for it, and the response is a word.
+const CONTRACT_LIMITS: Limits =
+    Limits { connect: Duration::from_secs(1), call: Duration::from_secs(3), body: 64 * 1024 };
 /// Pause between two attempts to start a role whose database does not respond yet.
 const START_AGAIN: Duration = Duration::from_secs(2);
 
@@ -324,8 +329,20 @@ fn gateway_config(config: &Config) -> Result<GatewayConfig> {
     gateway.erasure_grace = config.privacy.erasure_grace();
     gateway.wallet_cooling = config.wallets.cooling();
     gateway.chain = payments::access(config)?;
+    gateway.contract_wallets = contract_node(config)?;
     gateway.rates = config.first_rates();
     Ok(gateway)
+}
+
+/// The node that is asked about wallets that are contracts; none where none is set.
+fn contract_node(config: &Config) -> Result<Option<Node>> {
+    let url = config.ingest.node_url.expose_secret();
+    if url.is_empty() {
+        return Ok(None);
+    }
+    let genesis = payments::genesis(config)?
+        .context("ingest.node_url: chain.genesis_id says of which network it is")?;
+    Node::new(url, Some(genesis), CONTRACT_LIMITS).map(Some).context("ingest.node_url")
 }
 
 /// The sink that writes down what is to be told, and beside it who tells it.

@@ -72,6 +72,8 @@ problems! {
     WRONG_DOMAIN = 401, "wrong_domain", "Another domain", "the certificate is for another domain", challenge: WALLET;
     STALE_CERTIFICATE = 401, "stale_certificate", "Certificate too old", "the certificate was signed before the challenge or in the future: look at the device's clock", challenge: WALLET;
     SIGNATURE_REFUSED = 401, "signature_refused", "Signature not valid", "the signature is not the wallet's under this challenge", challenge: WALLET;
+    CONTRACT_WALLET_UNSUPPORTED = 422, "contract_wallet_unsupported", "Contracts do not sign here", "the signature is not that of a key, and wallets that are contracts (EIP-1271) are not served here: sign with another wallet";
+    NODE_UNAVAILABLE = 503, "node_unavailable", "No node responds", "the node that knows wallets which are contracts does not respond", retry_after: 5;
     REGISTRATIONS_CLOSED = 403, "registrations_closed", "No new accounts", "no new account is made at the moment: only wallets that have one sign in";
     SIGN_IN_DELAYED = 429, "sign_in_delayed", "Too many attempts", "too many attempts in vain";
     REFRESH_INVALID = 401, "refresh_invalid", "Refresh token not valid", "the refresh token is not valid: sign in again", challenge: WALLET;

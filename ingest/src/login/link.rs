@@ -47,12 +47,13 @@ impl SignIn {
         let network = self.network()?;
         let now = self.clock.now();
         Lockout::new(&self.pool, caller.address, None).check(caller.address, now.to_utc()).await?;
-        let mut tx = self.pool.begin().await?;
-        let challenge = Challenge::find(&mut tx, proof.challenge_id()).await?;
+        let mut connection = self.pool.acquire().await?;
+        let challenge = Challenge::find(&mut connection, proof.challenge_id()).await?;
+        drop(connection);
         trace.wallet = challenge.as_ref().map(Challenge::address);
         let challenge = challenge.ok_or_else(|| CHALLENGE_EXPIRED.error())?;
-        let wallet =
-            proof.check(&challenge, Purpose::LinkWallet(caller.user), &network.genesis_id, now.to_utc())?;
+        let wallet = self.signer(proof, &challenge, Purpose::LinkWallet(caller.user), trace).await?;
+        let mut tx = self.pool.begin().await?;
         challenge.consume(&mut tx, now.to_utc()).await?;
         // So that two first wallets cannot both be the primary one.
         sqlx::query("select from users where id = $1 for update")

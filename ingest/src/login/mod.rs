@@ -1,9 +1,10 @@
 //! Signing in with a wallet. A client asks for a challenge (`challenge`), has the wallet sign it as a certificate or as typed data
-//! (`proof`), and gets an access token of minutes and a refresh token (`sign_in`, `tokens`), which it changes for new ones (`refresh`)
+//! (`proof`, and `contract` where the wallet is one), and gets an access token of minutes and a refresh token (`sign_in`, `tokens`), which it changes for new ones (`refresh`)
 //! until it signs out (`sessions`). Attempts in vain are slowed down (`lockout`) and recorded (`records`). `link` adds a
 //! further wallet to an account in the same way.
 
 pub(crate) mod challenge;
+pub(crate) mod contract;
 pub(crate) mod development;
 pub(crate) mod jwks;
 mod link;
@@ -22,6 +23,7 @@ use runtime::clock::Clock;
 use schemas::payouts::network_label;
 use sqlx::PgPool;
 
+use self::contract::ContractWallets;
 use self::development::DevelopmentWallet;
 use crate::activity::ActivityLog;
 use crate::auth::admission::Admission;
@@ -40,6 +42,8 @@ pub(crate) struct SignIn {
     pub(crate) admission: Arc<Admission>,
     /// The network whose wallets sign; none where none is configured.
     pub(crate) network: Option<Network>,
+    /// Who is asked about wallets that are contracts; nobody where no node is set.
+    pub(crate) contracts: Option<ContractWallets>,
     /// Hosts that wallets may sign for: the gateway's own first, then those of other origins whose pages may read its responses.
     pub(crate) domains: Vec<String>,
     /// Wallets that the gateway signs for; none but on a developer's machine.

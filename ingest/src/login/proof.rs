@@ -1,5 +1,5 @@
-//! A wallet's signature under a challenge: a certificate (VIP-192), or typed data (EIP-712). Smart accounts, which have no key of their own
-//! (EIP-1271), are not asked.
+//! A wallet's signature under a challenge: a certificate (VIP-192), or typed data (EIP-712). A wallet that is a contract signs the same
+//! (EIP-1271): `contract` asks it.
 
 use chain::certificate::{Certificate, IDENTIFICATION, Payload};
 use chain::{Address, Signature};
@@ -8,9 +8,12 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::SignIn;
 use super::challenge::{Challenge, Purpose};
+use super::records::Trace;
 use crate::http::problem::{
-    ApiError, CHALLENGE_EXPIRED, CHALLENGE_USED, Problem, SIGNATURE_REFUSED, STALE_CERTIFICATE, WRONG_DOMAIN,
+    ApiError, BUSY, CHALLENGE_EXPIRED, CHALLENGE_USED, CONTRACT_WALLET_UNSUPPORTED, NODE_UNAVAILABLE,
+    Problem, SIGNATURE_REFUSED, STALE_CERTIFICATE, WRONG_DOMAIN,
 };
 
 /// A wallet's clock may differ from ours by this much.
@@ -19,8 +22,18 @@ const SKEW: TimeDelta = TimeDelta::minutes(1);
 const MILLISECONDS_FROM: i64 = 100_000_000_000;
 
 /// What a proof can be refused for.
-pub(crate) const REFUSALS: &[Problem] =
-    &[CHALLENGE_EXPIRED, CHALLENGE_USED, WRONG_DOMAIN, STALE_CERTIFICATE, SIGNATURE_REFUSED];
+pub(crate) const REFUSALS: &[Problem] = &[
+    CHALLENGE_EXPIRED,
+    CHALLENGE_USED,
+    WRONG_DOMAIN,
+    STALE_CERTIFICATE,
+    SIGNATURE_REFUSED,
+    CONTRACT_WALLET_UNSUPPORTED,
+    NODE_UNAVAILABLE,
+    BUSY,
+];
+/// Bytes of a signature, at most: a contract's may be several keys', or a passkey's with all that it covers.
+const SIGNATURE_MAX: usize = 4096;
 
 /// What the wallet signed
 #[derive(Deserialize, ToSchema)]
@@ -31,8 +44,8 @@ pub(crate) enum Proof {
     /// The challenge's typed data
     Eip712 {
         challenge_id: Uuid,
-        /// 0x and 130 hex digits: r, s and v (0 or 1), s in the lower half of the order
-        #[schema(max_length = 132)]
+        /// 0x and 130 hex digits: r, s and v (0 or 1), s in the lower half of the order; a contract's (EIP-1271) may have 8,192
+        #[schema(max_length = 8194)]
         signature: String,
     },
 }
@@ -49,8 +62,8 @@ pub(crate) struct SignedCertificate {
     /// When it was signed, in seconds since 1970 (or milliseconds, as some wallets write)
     timestamp: i64,
     signer: String,
-    /// 0x and 130 hex digits: r, s and v (0 or 1), s in the lower half of the order
-    #[schema(max_length = 132)]
+    /// 0x and 130 hex digits: r, s and v (0 or 1), s in the lower half of the order; a contract's (EIP-1271) may have 8,192
+    #[schema(max_length = 8194)]
     signature: String,
 }
 
@@ -79,17 +92,17 @@ impl Proof {
         *challenge_id
     }
 
-    /// The wallet's address, where this is its signature of the challenge, in time.
+    /// What was signed of the challenge, in time, by whichever wallet; whose signature it is has to be looked at.
     ///
     /// # Errors
     /// One of [`REFUSALS`].
-    pub(crate) fn check(
+    fn signed(
         &self,
         challenge: &Challenge,
         purpose: Purpose,
         genesis_id: &str,
         now: DateTime<Utc>,
-    ) -> Result<Address, ApiError> {
+    ) -> Result<Signed, ApiError> {
         // One for something else is none at all here; one of another network was left by another configuration.
         if !challenge.is_for(purpose) || challenge.genesis_id != genesis_id {
             return Err(CHALLENGE_EXPIRED.error());
@@ -101,19 +114,78 @@ impl Proof {
             return Err(CHALLENGE_EXPIRED.error());
         }
         let wallet = challenge.address();
-        match self {
-            Self::Certificate { certificate, .. } => certificate.check(challenge, wallet, now)?,
-            Self::Eip712 { signature, .. } => {
-                let hash = challenge.typed_data().signing_hash();
-                read_signature(signature)?.verify(&hash, wallet).map_err(refused)?;
+        let (hash, signature) = match self {
+            Self::Certificate { certificate, .. } => {
+                (certificate.signing_hash(challenge, wallet, now)?, &certificate.signature)
             }
+            Self::Eip712 { signature, .. } => (challenge.typed_data().signing_hash(), signature),
+        };
+        Ok(Signed { wallet, hash, signature: read_signature(signature)? })
+    }
+
+    /// The wallet's address, where this is the signature of its key.
+    #[cfg(test)]
+    fn check(
+        &self,
+        challenge: &Challenge,
+        purpose: Purpose,
+        genesis_id: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Address, ApiError> {
+        let signed = self.signed(challenge, purpose, genesis_id, now)?;
+        signed.is_by_key()?;
+        Ok(signed.wallet)
+    }
+}
+
+/// A signature, and of what and whose it should be.
+struct Signed {
+    wallet: Address,
+    hash: [u8; 32],
+    signature: Vec<u8>,
+}
+
+impl Signed {
+    fn is_by_key(&self) -> Result<(), ApiError> {
+        let signature = Signature::try_from(self.signature.as_slice()).map_err(refused)?;
+        signature.verify(&self.hash, self.wallet).map_err(refused)
+    }
+}
+
+impl SignIn {
+    /// The address of the wallet that signed the challenge: by its key, or as a contract says.
+    ///
+    /// # Errors
+    /// One of [`REFUSALS`].
+    pub(super) async fn signer(
+        &self,
+        proof: &Proof,
+        challenge: &Challenge,
+        purpose: Purpose,
+        trace: &mut Trace,
+    ) -> Result<Address, ApiError> {
+        let (genesis_id, now) = (&self.network()?.genesis_id, self.clock.now().to_utc());
+        let signed = proof.signed(challenge, purpose, genesis_id, now)?;
+        let Err(refusal) = signed.is_by_key() else { return Ok(signed.wallet) };
+        let Some(contracts) = &self.contracts else {
+            let may_be_a_keys = signed.signature.len() <= chain::signer::SIGNATURE_LEN;
+            return Err(if may_be_a_keys { refusal } else { CONTRACT_WALLET_UNSUPPORTED.error() });
+        };
+        if !contracts.accept(signed.wallet, &signed.hash, &signed.signature).await? {
+            return Err(refusal);
         }
-        Ok(wallet)
+        *trace = trace.clone().with("method", "eip1271");
+        Ok(signed.wallet)
     }
 }
 
 impl SignedCertificate {
-    fn check(&self, challenge: &Challenge, wallet: Address, now: DateTime<Utc>) -> Result<(), ApiError> {
+    fn signing_hash(
+        &self,
+        challenge: &Challenge,
+        wallet: Address,
+        now: DateTime<Utc>,
+    ) -> Result<[u8; 32], ApiError> {
         if self.domain != challenge.domain {
             return Err(WRONG_DOMAIN.because(format!("the certificate is not for {}", challenge.domain)));
         }
@@ -134,7 +206,7 @@ impl SignedCertificate {
             signer: wallet,
             timestamp: self.timestamp,
         };
-        certificate.verify(&read_signature(&self.signature)?).map_err(refused)
+        Ok(certificate.signing_hash())
     }
 
     /// Signed after the challenge was issued and not in the future, by a clock that may be a little wrong.
@@ -153,12 +225,13 @@ fn refused(why: impl std::fmt::Display) -> ApiError {
     SIGNATURE_REFUSED.because(format!("the signature is not valid: {why}"))
 }
 
-/// `0x` and 130 hex digits of either case.
-fn read_signature(text: &str) -> Result<Signature, ApiError> {
+/// `0x` and hex digits of either case.
+fn read_signature(text: &str) -> Result<Vec<u8>, ApiError> {
     let digits = text.strip_prefix("0x").ok_or_else(|| refused("a signature starts with 0x"))?;
-    let mut bytes = [0; chain::signer::SIGNATURE_LEN];
-    hex::decode_to_slice(digits, &mut bytes).map_err(|_| refused("a signature is 0x and 130 hex digits"))?;
-    Ok(Signature(bytes))
+    if digits.len() > 2 * SIGNATURE_MAX {
+        return Err(refused(format!("a signature has at most {SIGNATURE_MAX} bytes")));
+    }
+    hex::decode(digits).map_err(|_| refused("a signature is 0x and 130 hex digits"))
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ impl SignIn {
         let lockout = Lockout::new(&self.pool, trace.address, trace.wallet);
         lockout.check(trace.address, now.to_utc()).await?;
         let challenge = challenge.ok_or_else(|| CHALLENGE_EXPIRED.error())?;
-        let wallet = proof.check(&challenge, Purpose::SignIn, &network.genesis_id, now.to_utc())?;
+        let wallet = self.signer(proof, &challenge, Purpose::SignIn, trace).await?;
 
         // The signature is the wallet's own: what others try in its name does not count.
         self.admission.take(Key::LoginWallet(wallet))?;

@@ -8,6 +8,7 @@ mod appeals;
 mod bad_input;
 mod chain;
 mod claims;
+mod contract_wallets;
 mod development;
 mod kafka;
 mod limits;

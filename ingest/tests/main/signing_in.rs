@@ -2,7 +2,7 @@
 
 use chain::certificate::{Certificate, Payload};
 use chain::typed_data::Member;
-use chain::{Signer, TypedData};
+use chain::{Address, Signer, TypedData};
 use chrono::Utc;
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -40,7 +40,12 @@ pub fn wallet() -> Signer {
 }
 
 pub async fn challenge(bench: &Bench, wallet: &Signer) -> Value {
-    let request = json!({ "address": wallet.address().checksummed() });
+    challenge_of(bench, wallet.address()).await
+}
+
+/// The challenge for whoever signs as an address.
+pub async fn challenge_of(bench: &Bench, address: Address) -> Value {
+    let request = json!({ "address": address.checksummed() });
     let response = bench.json("POST", "/v1/auth/challenge", "", &request).await;
     assert_eq!(response.status, 200, "{response:?}");
     assert!(response.head.contains("cache-control: no-store"), "{}", response.head);

@@ -132,6 +132,10 @@ pub struct Ingest {
     /// A JSON file of wallets that the gateway signs for, a list of `{"name", "key"}`: whoever asks is signed in with them, so that this
     /// is for a developer's machine. Refused on mainnet. Empty: none.
     pub development_wallets_file: String,
+    /// A Thor node of the network that is asked about wallets that are contracts (EIP-1271) when they sign in. Empty: only keys sign in.
+    #[serde(serialize_with = "redacted")]
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub node_url: SecretString,
     /// Origins whose pages may read responses, e.g. `https://app.example`; the gateway's own need not be named.
     pub cors_origins: Vec<String>,
     /// Requests a user may make in a minute, as `milestream migrate` sets it at first; `milestream limits set` changes it.
@@ -338,6 +342,7 @@ impl Default for Ingest {
             forwarded_header: "x-forwarded-for".into(),
             cors_origins: Vec::new(),
             development_wallets_file: String::new(),
+            node_url: SecretString::default(),
             requests_per_user_per_minute: 120,
             requests_per_address_per_minute: 300,
             uploads_per_user_per_day: 20,
