@@ -109,9 +109,9 @@ fn accounts() -> Vec<Route<Gateway>> {
             )
             .refuses(me::transfers::ACCEPT_REFUSALS),
         post("/v1/transfers/{id}/decline", PERSON, "Decline a vehicle", me::transfers::decline)
-            .refuses(me::transfers::END_REFUSALS),
+            .refuses(me::transfers::ANSWER_REFUSALS),
         delete("/v1/transfers/{id}", PERSON, "Take an offer back", me::transfers::cancel)
-            .refuses(me::transfers::END_REFUSALS),
+            .refuses(me::transfers::ANSWER_REFUSALS),
     ]
 }
 

@@ -34,7 +34,7 @@ pub(crate) const OFFER_REFUSALS: &[Problem] =
 pub(crate) const ACCEPT_REFUSALS: &[Problem] =
     &[TRANSFER_OVER, VEHICLE_UNDECIDED, VEHICLE_RETIRED, VEHICLE_LIMIT];
 /// What declining, or taking back, can be refused for.
-pub(crate) const END_REFUSALS: &[Problem] = &[TRANSFER_OVER];
+pub(crate) const ANSWER_REFUSALS: &[Problem] = &[TRANSFER_OVER];
 /// How long an offer stands: over a week-end and the days in which a car is sold.
 const LIFE: TimeDelta = TimeDelta::days(7);
 /// A photo that nobody has decided for longer than this never will be: its record is a dead letter. It holds nobody up.
@@ -266,7 +266,7 @@ pub(crate) async fn accept(
     if retired.ok_or_else(|| TRANSFER_OVER.error())? {
         return Err(VEHICLE_RETIRED.error());
     }
-    if !end(&mut tx, &row, ("accepted", Some(caller.user.0)), now.to_utc()).await? {
+    if !close(&mut tx, &row, ("accepted", Some(caller.user.0)), now.to_utc()).await? {
         return Err(TRANSFER_OVER.error());
     }
     if is_undecided(&mut tx, &row, now.to_utc()).await? {
@@ -306,7 +306,7 @@ pub(crate) async fn decline(
         return Ok(Json(row.document(now.to_utc())));
     }
     let open = row.is_open(now.to_utc());
-    if !open || !end(&mut tx, &row, ("declined", Some(caller.user.0)), now.to_utc()).await? {
+    if !open || !close(&mut tx, &row, ("declined", Some(caller.user.0)), now.to_utc()).await? {
         return Err(TRANSFER_OVER.error());
     }
     record(&account, &mut tx, &caller, agent.as_deref(), &row, "declined").await?;
@@ -332,7 +332,7 @@ pub(crate) async fn cancel(
         return Ok(NoContent);
     }
     let open = row.is_open(now.to_utc());
-    if !open || !end(&mut tx, &row, ("cancelled", None), now.to_utc()).await? {
+    if !open || !close(&mut tx, &row, ("cancelled", None), now.to_utc()).await? {
         return Err(TRANSFER_OVER.error());
     }
     record(&account, &mut tx, &caller, agent.as_deref(), &row, "cancelled").await?;
@@ -351,8 +351,8 @@ async fn answered(
     if row.is_own && row.to_user != Some(caller.user.0) { Err(TRANSFER_NOT_FOUND.error()) } else { Ok(row) }
 }
 
-/// Ends an open one; false where somebody else was faster.
-async fn end(
+/// Closes an open one; false where somebody else was faster.
+async fn close(
     tx: &mut PgConnection,
     row: &Row,
     (outcome, answered_by): (&str, Option<Uuid>),

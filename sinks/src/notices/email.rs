@@ -121,3 +121,19 @@ fn words(kind: &str, document: &Value) -> (&'static str, String) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn that_another_wallet_is_to_be_paid_is_said_in_words_and_names_none() {
+        let (subject, text) =
+            words("security_event", &json!({ "event_type": "wallet_change", "severity": "medium" }));
+        assert_eq!(subject, "Another wallet is to be paid");
+        assert!(text.contains("until then they are paid to the wallet before"), "{text}");
+        assert!(text.contains("take it back on the page of your account"), "{text}");
+    }
+}
