@@ -103,6 +103,17 @@ pub struct FirstHolder {
     pub user_id: UserId,
 }
 
+/// What a driver wants to earn at most, B3TR. It lowers budgets and never raises one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersonalLimits {
+    /// In a day.
+    pub daily: Option<Decimal>,
+    /// In a week.
+    pub weekly: Option<Decimal>,
+    /// In a month.
+    pub monthly: Option<Decimal>,
+}
+
 /// What was true at acceptance and later decisions need.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
@@ -134,4 +145,8 @@ pub struct Stamp {
     pub config_revision: i64,
     /// Who published this photo first; null where this upload is the first.
     pub first_holder: Option<FirstHolder>,
+    /// B3TR that rewards come to together before they are claimed by themselves; null where each is.
+    pub min_claim: Option<Decimal>,
+    /// What the driver wants to earn at most; null where there is no limit.
+    pub personal_limits: Option<PersonalLimits>,
 }

@@ -3,8 +3,10 @@
 use std::str::FromStr as _;
 
 use rust_decimal::Decimal;
+use schemas::events::PersonalLimits as Stamped;
 use schemas::ids::{Micros, UserId, natural};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use url::Url;
@@ -42,7 +44,7 @@ pub(crate) struct Notifications {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Channel {
     enabled: bool,
-    /// An e-mail address or an https URL, where the account's own does not serve
+    /// An https URL; of e-mail your own proven address, or nothing: e-mails go nowhere else
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     to: Option<String>,
@@ -93,13 +95,13 @@ pub(crate) struct Privacy {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RewardPreferences {
     /// Whether a reward is paid without being claimed
-    auto_claim: bool,
-    /// B3TR, a decimal: less is not claimed by itself
+    pub(crate) auto_claim: bool,
+    /// B3TR, a decimal: rewards wait until they come to so much together before they are claimed by themselves; you can claim them before
     min_claim: String,
     personal_limits: PersonalLimits,
 }
 
-/// B3TR that you want to earn at most, decimals; null where there is no limit
+/// B3TR that you want to earn at most in a day, week and month of UTC, decimals; null where there is no limit of your own
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PersonalLimits {
@@ -118,6 +120,30 @@ impl Default for Dashboard {
 impl Default for RewardPreferences {
     fn default() -> Self {
         Self { auto_claim: true, min_claim: "0".to_owned(), personal_limits: PersonalLimits::default() }
+    }
+}
+
+impl RewardPreferences {
+    /// Those of `user_preferences`; those of the beginning for what cannot be read.
+    pub(crate) fn of_row(document: Option<&Value>) -> Self {
+        let Some(document) = document else { return Self::default() };
+        Self::deserialize(document).unwrap_or_else(|_| Self {
+            auto_claim: document["auto_claim"].as_bool().unwrap_or(true),
+            ..Self::default()
+        })
+    }
+
+    /// B3TR that rewards come to before they are claimed by themselves; none where each is.
+    pub(crate) fn min_claim(&self) -> Option<Decimal> {
+        amount(&self.min_claim).filter(|least| !least.is_zero())
+    }
+
+    /// What is earned at most; none where there is no limit.
+    pub(crate) fn personal_limits(&self) -> Option<Stamped> {
+        let PersonalLimits { daily, weekly, monthly } = &self.personal_limits;
+        let [daily, weekly, monthly] = [daily, weekly, monthly].map(|text| text.as_deref().and_then(amount));
+        let stamped = Stamped { daily, weekly, monthly };
+        (stamped != Stamped::default()).then_some(stamped)
     }
 }
 
@@ -208,13 +234,13 @@ impl Preferences {
         }
         let rewards = &self.reward_preferences;
         let limits = &rewards.personal_limits;
-        for (name, amount) in [
+        for (name, text) in [
             ("min_claim", Some(&rewards.min_claim)),
             ("personal_limits.daily", limits.daily.as_ref()),
             ("personal_limits.weekly", limits.weekly.as_ref()),
             ("personal_limits.monthly", limits.monthly.as_ref()),
         ] {
-            if amount.is_some_and(|amount| !is_amount(amount)) {
+            if text.is_some_and(|text| amount(text).is_none()) {
                 let wanted =
                     "a decimal from 0 to below 10,000,000,000 with at most 8 decimal places is wanted";
                 return Err(unusable(format!("reward_preferences.{name}"), wanted));
@@ -264,16 +290,17 @@ fn is_language(text: &str) -> bool {
         })
 }
 
-fn is_amount(text: &str) -> bool {
-    // Digits and a point: no sign and no exponent.
-    text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
-        && Decimal::from_str(text)
-            .is_ok_and(|amount| amount < AMOUNT_END && amount.scale() <= AMOUNT_DECIMALS)
+/// The amount of a text of digits and a point: no sign and no exponent.
+fn amount(text: &str) -> Option<Decimal> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let amount = plain.then(|| Decimal::from_str(text).ok()).flatten();
+    let amount = amount.filter(|amount| *amount < AMOUNT_END && amount.scale() <= AMOUNT_DECIMALS);
+    amount.map(|amount| amount.normalize())
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

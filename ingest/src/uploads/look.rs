@@ -47,7 +47,8 @@ pub(crate) struct Facts {
     pub(crate) created_at: DateTime<Utc>,
     pub(crate) verification_level: String,
     pub(crate) wallet_id: Option<Uuid>,
-    pub(crate) wants_claim: bool,
+    /// As `RewardPreferences` reads it.
+    pub(crate) reward_preferences: Option<Value>,
     pub(crate) revision: Option<i64>,
     pub(crate) flags: Option<Value>,
 }
@@ -120,7 +121,7 @@ struct Row {
     created_at: Option<DateTime<Utc>>,
     verification_level: Option<String>,
     wallet_id: Option<Uuid>,
-    wants_claim: bool,
+    reward_preferences: Option<Value>,
     revision: Option<i64>,
     flags: Option<Value>,
     #[sqlx(flatten)]
@@ -154,7 +155,7 @@ impl Row {
             created_at,
             verification_level,
             wallet_id: self.wallet_id,
-            wants_claim: self.wants_claim,
+            reward_preferences: self.reward_preferences,
             revision: self.revision,
             flags: self.flags,
         });
@@ -185,7 +186,7 @@ pub(crate) async fn look(pool: &PgPool, questions: &[Question]) -> Result<Vec<Se
                 f.user_id as holder_user, f.upload_id as holder_upload,
                 v.kind, s.key, u.is_active, u.created_at, u.verification_level::text as verification_level,
                 (select w.id from user_wallets w where w.user_id = u.id and w.is_primary) as wallet_id,
-                coalesce((r.reward_preferences ->> 'auto_claim')::boolean, true) as wants_claim,
+                r.reward_preferences,
                 c.revision, c.feature_flags as flags,
                 n.window_start as user_window, n.taken as user_taken, m.window_start as vehicle_window, m.taken as vehicle_taken
          from unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[]) with ordinality

@@ -26,6 +26,7 @@ use super::counts::{Allowed, count};
 use super::form::FormFields;
 use super::look::{Facts, Question, Reserved, Seen, look, vehicle_not_found};
 use super::plain::{Plain, Stored, reserve_plain};
+use crate::accounts::preferences::RewardPreferences;
 use crate::batches::Batches;
 use crate::http::problem::{ApiError, BUSY, IDEMPOTENCY_KEY_REUSED, INTERNAL};
 
@@ -287,7 +288,7 @@ async fn look_and_make(
                 coalesce((select key from made_key), (select key from user_keys where user_id = $1)) as key,
                 u.is_active, u.created_at, u.verification_level::text as verification_level,
                 (select w.id from user_wallets w where w.user_id = u.id and w.is_primary) as wallet_id,
-                coalesce((p.reward_preferences ->> 'auto_claim')::boolean, true) as wants_claim,
+                p.reward_preferences,
                 c.revision, c.feature_flags as flags
          from users u left join user_preferences p on p.user_id = u.id
            left join lateral (select revision, feature_flags from system_config
@@ -319,6 +320,7 @@ fn seal(wanted: &Wanted<'_>, upload_id: UploadId, key: Option<&[u8]>) -> Result<
 fn stamp(wanted: &Wanted<'_>, upload_id: UploadId, facts: &Facts) -> Result<Stamp, ApiError> {
     // A flag that is not there is on, as the data map's defaults for these two say.
     let on = |flag: &str| facts.flags.as_ref().and_then(|flags| flags[flag].as_bool()).unwrap_or(true);
+    let rewards = RewardPreferences::of_row(facts.reward_preferences.as_ref());
     Ok(Stamp {
         claimed_mileage: wanted.form.mileage,
         claimed_unit: wanted.form.unit,
@@ -326,7 +328,7 @@ fn stamp(wanted: &Wanted<'_>, upload_id: UploadId, facts: &Facts) -> Result<Stam
         original_filename: seal(wanted, upload_id, facts.key.as_deref())?,
         account_active: facts.is_active,
         account_created_at: facts.created_at.into(),
-        auto_claim: facts.wants_claim && on("auto_claim"),
+        auto_claim: rewards.auto_claim && on("auto_claim"),
         auto_accept: on("ai_verification"),
         verification_level: facts.verification_level.clone(),
         wallet_id: facts.wallet_id,
@@ -334,6 +336,8 @@ fn stamp(wanted: &Wanted<'_>, upload_id: UploadId, facts: &Facts) -> Result<Stam
         region: "ZZ".to_owned(),
         config_revision: facts.revision.unwrap_or(0),
         first_holder: None,
+        min_claim: rewards.min_claim(),
+        personal_limits: rewards.personal_limits(),
     })
 }
 

@@ -3,6 +3,8 @@
 use chain::Signer;
 use chrono::Utc;
 use futures::future::join_all;
+use rust_decimal::Decimal;
+use schemas::events::PersonalLimits;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -107,8 +109,13 @@ async fn preferences_are_put_in_as_a_whole_and_decide_over_the_next_photo() {
     assert_eq!((stored.status, stored.json()), (200, preferences.clone()));
     assert_eq!(bench.get("/v1/preferences", access(&tokens)).await.json(), preferences);
     bench.post(access(&tokens), &Form::photo(&jpeg(2))).await;
-    let claims: Vec<bool> = bench.kafka.events().iter().map(|event| event.stamp.auto_claim).collect();
-    assert_eq!(claims, [true, false]);
+    let events = bench.kafka.events();
+    let stamped = events
+        .iter()
+        .map(|event| (event.stamp.auto_claim, event.stamp.min_claim, event.stamp.personal_limits));
+    let daily = PersonalLimits { daily: Some(30.into()), ..PersonalLimits::default() };
+    let wanted = [(true, None, None), (false, Some(Decimal::new(25, 1)), Some(daily))];
+    assert_eq!(stamped.collect::<Vec<_>>(), wanted);
     let mut bad = preferences.clone();
     bad["reward_preferences"]["personal_limits"]["daily"] = json!("-1");
     let refused = put(&bad).await.assert_problem(422, "invalid_field");

@@ -15,7 +15,7 @@ use super::corrected;
 use super::ledger::outbox::{Outbox, Schemas};
 use super::ledger::publish::Publisher;
 use super::ledger::rows::{self, IncidentCause, Transaction, Which};
-use super::ledger::transition::{CONFIRMATIONS, Change, Claim, granted};
+use super::ledger::transition::{CONFIRMATIONS, Change, Claim, gathered, granted};
 use super::metrics::PayoutMetrics;
 
 /// A record of the topics.
@@ -135,8 +135,22 @@ impl PayoutConsumer {
             return Ok(());
         };
         payout.genesis_id = Some(self.genesis_id.clone());
+        let mut gathering = if event.stamp.auto_claim {
+            let of = (payout.user_id, self.genesis_id.as_str());
+            rows::gathering(tx, of).await.map_err(StageError::from)?
+        } else {
+            Vec::new()
+        };
+        let together = gathered(&mut payout, &mut gathering, now.to_utc());
+        // Granted again it changes nothing, for itself and for the others.
         if rows::insert_payout(tx, &payout).await.map_err(StageError::from)? {
             self.publisher().payout(&payout, now.to_utc(), outbox)?;
+            if together && !gathering.is_empty() {
+                rows::update_payouts(tx, &gathering).await.map_err(StageError::from)?;
+                for other in &gathering {
+                    self.publisher().payout(other, now.to_utc(), outbox)?;
+                }
+            }
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ pub type BudgetKey = (UserId, LimitType, Micros);
 /// A row of `reward_limits`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// `limit_amount`: the policy's at the last charge, never below `current`.
+    /// `limit_amount`: the policy's at the last charge, or the driver's own where that is lower; never below `current`.
     pub limit: Decimal,
     /// `current_amount`: what was charged and not refunded.
     pub current: Decimal,
@@ -63,6 +63,8 @@ struct Met {
     period: Period,
     limit: Decimal,
     current: Decimal,
+    /// Whether the driver's own limit is the lower one.
+    is_own: bool,
 }
 
 impl Met {
@@ -83,7 +85,8 @@ pub fn grant(event: &RewardCalculated, budgets: &mut Budgets, policy: &Policy, a
         let period = Period::of(limit_type, event.header.accepted_at);
         let current =
             budgets.get(&(user, limit_type, period.start)).map_or(Decimal::ZERO, |budget| budget.current);
-        Met { limit_type, period, limit: policy.limit(limit_type).max(current), current }
+        let (limit, is_own) = policy.limited(limit_type, event.stamp.personal_limits);
+        Met { limit_type, period, limit: limit.max(current), current, is_own }
     });
     let [first, others @ ..] = &met;
     let tightest =
@@ -155,8 +158,9 @@ fn charge(budgets: &mut Budgets, user: UserId, met: &Met, amount: Decimal, at: M
 
 fn sentence(tightest: &Met, calculated: Decimal) -> String {
     format!(
-        "the {} budget of {} B3TR had {} B3TR left for the {} B3TR earned; it begins anew at {}",
+        "the {} {} of {} B3TR had {} B3TR left for the {} B3TR earned; it begins anew at {}",
         tightest.limit_type.label(),
+        if tightest.is_own { "limit that the driver has set" } else { "budget" },
         tightest.limit.normalize(),
         tightest.room().normalize(),
         calculated.normalize(),

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Datelike as _, Days, Months, NaiveDate, NaiveTime, Utc};
 use rust_decimal::Decimal;
-use schemas::events::LimitType;
+use schemas::events::{LimitType, PersonalLimits};
 use schemas::ids::Micros;
 
 /// What happens to a reward that a budget does not hold whole.
@@ -39,6 +39,22 @@ impl Policy {
             LimitType::Daily => self.daily,
             LimitType::Weekly => self.weekly,
             LimitType::Monthly => self.monthly,
+        }
+    }
+
+    /// The budget of a type for somebody who wants to earn so much at most, and whether that is what counts: it lowers a budget and never
+    /// raises one.
+    #[must_use]
+    pub fn limited(&self, limit_type: LimitType, personal: Option<PersonalLimits>) -> (Decimal, bool) {
+        let budget = self.limit(limit_type);
+        let own = personal.and_then(|personal| match limit_type {
+            LimitType::Daily => personal.daily,
+            LimitType::Weekly => personal.weekly,
+            LimitType::Monthly => personal.monthly,
+        });
+        match own {
+            Some(own) if own < budget => (own.max(Decimal::ZERO), true),
+            _ => (budget, false),
         }
     }
 }

@@ -17,6 +17,8 @@ use super::policy::{OverBudget, Period, Policy};
 use super::state::keys_of;
 use crate::reward_rules::Rulebook;
 
+mod personal;
+
 /// 2026-03-02T00:00:00Z: a Monday, so that its day, week and the day's month begin within two days.
 const MONDAY: i64 = 1_772_409_600_000_000;
 const HOUR: i64 = 3_600_000_000;

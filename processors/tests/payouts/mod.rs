@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod ends;
+mod gathered;
 mod later;
 mod lost;
 mod rebuilt;

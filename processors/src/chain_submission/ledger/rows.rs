@@ -186,6 +186,24 @@ pub async fn payouts(tx: &mut PgConnection, reward_ids: &[Uuid]) -> sqlx::Result
     .await
 }
 
+/// Payouts of a user that are claimed by themselves and do not come to enough for it yet, locked in one order; those whose reading was
+/// corrected are not paid.
+pub async fn gathering(
+    tx: &mut PgConnection,
+    (user_id, genesis_id): (Uuid, &str),
+) -> sqlx::Result<Vec<Payout>> {
+    sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        "select {PAYOUT} from payouts p where user_id = $1 and state = 'waiting' and claimed_at is null
+            and (stamp ->> 'auto_claim')::boolean and coalesce(genesis_id, $2) = $2
+            and not exists (select 1 from payout_corrections c where c.reward_id = p.reward_id)
+         order by reward_id for update"
+    )))
+    .bind(user_id)
+    .bind(genesis_id)
+    .fetch_all(tx)
+    .await
+}
+
 /// Payouts of a network that are ready at `now`, the longest waiting first; those of accounts that are held wait, and those whose reading
 /// was corrected are not paid.
 pub async fn ready(

@@ -14,6 +14,7 @@ use chain::Wei;
 use chain::abi::{ContractEvent, Refusal};
 use chain::node::Event as Log;
 use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
 use schemas::events::{
     AttemptState, BlockAdopted, ChainTransaction, PayoutState, RewardClaimed, RewardGranted,
 };
@@ -28,6 +29,9 @@ use super::rows::{Payout, Transaction};
 
 /// Blocks on top of its own after which a payment counts as made: the advice of the Thor wiki, two minutes.
 pub const CONFIRMATIONS: i64 = 12;
+
+/// Wei of a B3TR.
+const WEI: Decimal = Decimal::from_parts(2_808_348_672, 232_830_643, 0, false, 0);
 
 /// Entries of a transaction's history that are kept.
 const HISTORY: usize = 64;
@@ -71,7 +75,7 @@ pub fn granted(
         state: PayoutState::Waiting,
         strikes: 0,
         max_retries: 3,
-        claimed_at: event.stamp.auto_claim.then(|| event.header.occurred_at.to_utc()),
+        claimed_at: claims_itself(event).then(|| event.header.occurred_at.to_utc()),
         reason: None,
         revision: 0,
         splits: 0,
@@ -88,6 +92,29 @@ pub fn granted(
     }
     payout.settle_wait(now);
     Ok(Some(payout))
+}
+
+/// Whether a grant alone comes to what the driver wants to be claimed by itself.
+fn claims_itself(event: &RewardGranted) -> bool {
+    event.stamp.auto_claim && event.stamp.min_claim.is_none_or(|least| event.granted >= least)
+}
+
+/// Claims a new payout and those that gather, where they come together to what was stamped into the new one; false where they do not. What
+/// was stamped into the others does not count: a driver who lowers it is paid by the next photo.
+pub fn gathered(newest: &mut Payout, gathering: &mut [Payout], now: DateTime<Utc>) -> bool {
+    let at = newest.header.occurred_at.to_utc();
+    let sum: Decimal = gathering.iter().map(|payout| payout.amount_wei).sum();
+    let least = newest.stamp.min_claim.unwrap_or_default();
+    let enough = least.checked_mul(WEI).is_some_and(|least| newest.amount_wei + sum >= least);
+    if !newest.stamp.auto_claim || !enough {
+        return false;
+    }
+    newest.claim_by_itself(at, now);
+    for payout in gathering {
+        payout.claim_by_itself(at, now);
+        payout.revision += 1;
+    }
+    true
 }
 
 impl Payout {
@@ -109,6 +136,11 @@ impl Payout {
         true
     }
 
+    fn claim_by_itself(&mut self, at: DateTime<Utc>, now: DateTime<Utc>) {
+        self.claimed_at = Some(self.claimed_at.unwrap_or(at));
+        self.settle_wait(now);
+    }
+
     fn take(&mut self, claim: Claim) {
         self.claimed_at = Some(self.claimed_at.unwrap_or(claim.at));
         // What was stamped at acceptance stays; a claim supplies a missing wallet.
@@ -119,6 +151,9 @@ impl Payout {
     fn settle_wait(&mut self, now: DateTime<Utc>) {
         let missing = match (self.claimed_at, self.wallet_id) {
             (Some(_), Some(_)) => None,
+            (None, _) if self.stamp.auto_claim => Some(
+                "below_min_claim: what waits does not come to what the driver wants to be claimed by itself",
+            ),
             (None, _) => Some("unclaimed: the driver has not asked for the reward yet"),
             (_, None) => Some("no_wallet: the driver has no wallet yet"),
         };

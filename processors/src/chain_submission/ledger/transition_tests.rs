@@ -193,6 +193,55 @@ fn a_grant_without_claim_or_wallet_waits_and_the_claim_supplies_what_is_missing(
 }
 
 #[test]
+fn rewards_below_what_the_driver_wants_wait_until_they_come_to_it_together() {
+    let small = |n, least: Option<i64>| {
+        let mut event = grant(n);
+        event.stamp.min_claim = least.map(Decimal::from);
+        granted(&event, None, at(0)).unwrap().unwrap()
+    };
+    // Each is 3.2445 B3TR.
+    let (mut first, mut second, mut third) = (small(1, Some(7)), small(2, Some(7)), small(3, Some(7)));
+    assert!(!gathered(&mut first, &mut [], at(1)));
+    assert_eq!((first.state, first.claimed_at), (PayoutState::Waiting, None));
+    assert!(first.reason.as_deref().unwrap().starts_with("below_min_claim: "));
+    let mut waiting = [first];
+    assert!(!gathered(&mut second, &mut waiting, at(2)));
+    let [first] = waiting;
+    let mut waiting = [first, second];
+    assert!(gathered(&mut third, &mut waiting, at(3)), "9.7335 B3TR are 7");
+    for payout in waiting.iter().chain([&third]) {
+        assert_eq!((payout.state, payout.ready_at, &payout.reason), (PayoutState::Ready, Some(at(3)), &None));
+        assert!(payout.claimed_at.is_some());
+    }
+    assert_eq!(waiting.map(|payout| payout.revision), [1, 1]);
+    assert_eq!(third.revision, 0);
+
+    // One that comes to it alone is claimed at once, and takes what waits along, as does one of somebody who wants nothing to wait.
+    for least in [Some(3), None] {
+        let (mut newest, mut waiting) = (small(4, least), [small(5, Some(1_000_000))]);
+        assert_eq!(newest.state, PayoutState::Ready);
+        assert!(gathered(&mut newest, &mut waiting, at(4)));
+        assert_eq!(waiting[0].state, PayoutState::Ready);
+    }
+
+    // By hand it is claimed whatever it comes to, also before it is granted.
+    let claim = Claim { wallet_id: Uuid::from_u128(9), at: at(5) };
+    let mut by_hand = small(6, Some(7));
+    assert!(by_hand.claimed(claim, at(6)));
+    assert_eq!(by_hand.state, PayoutState::Ready);
+    let mut event = grant(7);
+    event.stamp.min_claim = Some(Decimal::from(7));
+    assert_eq!(granted(&event, Some(claim), at(6)).unwrap().unwrap().state, PayoutState::Ready);
+
+    // What is claimed by hand alone gathers nothing.
+    event.stamp.auto_claim = false;
+    let mut manual = granted(&event, None, at(7)).unwrap().unwrap();
+    assert!(manual.reason.as_deref().unwrap().starts_with("unclaimed: "));
+    let mut waiting = [small(8, Some(1))];
+    assert!(!gathered(&mut manual, &mut waiting, at(8)));
+}
+
+#[test]
 fn the_twelfth_block_on_top_makes_a_payment_paid_and_a_final_block_makes_it_final() {
     let mut transaction = included(2);
     for head in 11..22 {
