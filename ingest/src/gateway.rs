@@ -133,6 +133,7 @@ impl Gateway {
             account: Arc::new(Account {
                 pool: pool.clone(),
                 clock: clock.clone(),
+                live: live.clone(),
                 erasure_grace: config.erasure_grace,
                 wallet_cooling: config.wallet_cooling,
             }),

@@ -55,6 +55,15 @@ fn accounts() -> Vec<Route<Gateway>> {
     vec![
         get("/v1/me", PERSON, "Your account", me::profile::show),
         patch("/v1/me", PERSON, "Change your account", me::profile::change).refuses(me::profile::REFUSALS),
+        post("/v1/me/email/code", PERSON, "Have a code sent to your e-mail address", me::email::ask)
+            .description(
+                "Six digits that are good for ten minutes and five tries; one that was sent before is good no more. One a minute, and a few a \
+                 day.",
+            )
+            .refuses(me::email::CODE_REFUSALS),
+        post("/v1/me/email/proof", PERSON, "Prove your e-mail address by the code that was sent to it", me::email::prove)
+            .description("E-mails go to proven addresses alone. An account with a proven address and a wallet that has signed is verified.")
+            .refuses(me::email::PROOF_REFUSALS),
         delete("/v1/me", PERSON, "Have your account erased, with all that is kept about you", erasure::ask).description(
             "Some days later, when `erasure_due_at` has come; until then nothing changes and `/v1/me/keep` takes it back. What was paid \
              stays in the books under a number that leads to nobody.",

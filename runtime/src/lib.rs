@@ -21,6 +21,7 @@ pub mod letters;
 pub mod lookup;
 pub mod metrics;
 pub mod offsets;
+pub mod one_time;
 pub mod ops;
 mod outbound;
 pub mod outbox;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::Utc;
 use runtime::metrics::Metrics;
+use runtime::one_time::OneTimeCode;
 use runtime::{Clock as _, ManualClock, Sink as _};
 use schemas::codec;
 use schemas::events::{ActivityLogged, Event as _, Verdict};
@@ -131,7 +132,8 @@ impl World {
 
     async fn prefers(&self, preferences: Value) {
         sqlx::query(
-            "with u as (insert into users (id, email) values ($1, 'ada' || left($1::text, 8) || '@example.org') on conflict do nothing)
+            "with u as (insert into users (id, email, email_verified_at)
+                         values ($1, 'ada' || left($1::text, 8) || '@example.org', now()) on conflict do nothing)
              insert into user_preferences (id, user_id, notification_preferences, updated_at) values ($1, $1, $2, $3)
              on conflict (user_id) do update set notification_preferences = excluded.notification_preferences,
                updated_at = excluded.updated_at",
@@ -159,7 +161,10 @@ impl World {
     }
 
     fn deliverer(&self, config: NoticesConfig) -> Deliverer {
-        let metrics = NoticeMetrics::register(&Metrics::new().unwrap().exporter).unwrap();
+        self.counting(config, NoticeMetrics::register(&Metrics::new().unwrap().exporter).unwrap())
+    }
+
+    fn counting(&self, config: NoticesConfig, metrics: NoticeMetrics) -> Deliverer {
         Deliverer::new((self.schema.pool.clone(), 1), config, self.clock.clone(), metrics).unwrap()
     }
 
@@ -175,6 +180,24 @@ impl World {
         let UploadEvent::Decided(mut event) = self.story.decided(verdict, reason) else { unreachable!() };
         event.header.occurred_at = self.clock.now();
         NoticeEvent::Decided(Box::new(event))
+    }
+
+    async fn run(&self, sql: &'static str) {
+        sqlx::query(sql).execute(&self.schema.pool).await.unwrap();
+    }
+
+    /// As the gateway leaves the row.
+    async fn asks_for_a_code(&self) {
+        sqlx::query(
+            "insert into email_codes (user_id, window_start, asked, asked_at, due_at) values ($1, $2, 1, $2, $2)
+             on conflict (user_id) do update set asked_at = $2, due_at = $2, attempts = 0, last_error = null,
+               code_hash = null, salt = null, expires_at = null",
+        )
+        .bind(self.story.header.user_id.0)
+        .bind(self.clock.now().to_utc())
+        .execute(&self.schema.pool)
+        .await
+        .unwrap();
     }
 
     fn later(&self, us: i64) {
@@ -301,7 +324,8 @@ async fn a_receiver_that_fails_for_a_day_is_told_nothing_more_until_its_owner_sa
     let receiver = Receiver::new().await;
     let to = format!("http://{}/", receiver.address);
     let world = World::new(3, webhook(&to, &["upload_settled"])).await;
-    let deliverer = world.deliverer(world.config(None, true));
+    let metrics = NoticeMetrics::register(&Metrics::new().unwrap().exporter).unwrap();
+    let deliverer = world.counting(world.config(None, true), metrics.clone());
     world.tell(vec![world.decided(Verdict::Rejected)]).await;
     let fail = async || {
         let (sent, ()) =
@@ -323,6 +347,7 @@ async fn a_receiver_that_fails_for_a_day_is_told_nothing_more_until_its_owner_sa
         world.rows("select disabled_at is not null as off from notice_failures").await,
         json!([{ "off": true }])
     );
+    assert_eq!(metrics.disabled.with_label_values(&["webhook"]).get(), 1);
     // A new one is not even tried.
     let again = World { story: Story::new(3, 2), ..world };
     again.tell(vec![again.decided(Verdict::Verified)]).await;
@@ -425,6 +450,129 @@ async fn a_paid_reward_is_told_by_mail_to_the_accounts_address_and_a_refusal_is_
         logs.iter().map(|log| (log["service_name"].clone(), log["success"].clone())).collect();
     assert_eq!(outcomes, [false, true, true].map(|success| (json!("smtp"), json!(success))));
     assert!(logs.iter().all(|log| !log.to_string().contains("example.org")), "{logs:?}");
+    world.schema.drop().await;
+}
+
+/// The code in what a mail client has said.
+fn code_in(said: &str) -> OneTimeCode {
+    let line = said.lines().find_map(|line| line.strip_prefix("Your code: "));
+    OneTimeCode::typed(line.unwrap_or_else(|| panic!("{said}"))).unwrap()
+}
+
+/// Off but for e-mails about rewards and accounts.
+fn by_mail(to: Option<&str>) -> Value {
+    let off = json!({ "enabled": false, "events": [] });
+    let mut email = json!({ "enabled": true, "events": ["reward_paid", "security_event", "upload_settled"] });
+    if let Some(to) = to {
+        email["to"] = json!(to);
+    }
+    json!({ "email": email, "sms": off, "push": off, "webhook": off })
+}
+
+#[tokio::test]
+async fn nothing_but_a_code_is_sent_to_an_address_that_is_not_proven() {
+    let server = Receiver::new().await;
+    let world = World::new(7, by_mail(None)).await;
+    let deliverer = world.deliverer(world.config(Some(server.address), false));
+    let given_up = async |why: &str| {
+        assert_eq!(deliverer.round().await.unwrap(), 1);
+        let rows = world.rows("select last_error from notice_deliveries where given_up_at is not null").await;
+        let told = rows[0]["last_error"].as_str().unwrap();
+        assert!(told.starts_with("not_proven: ") && told.contains(why), "{rows}");
+    };
+    world.run("update users set email_verified_at = null").await;
+    world.tell(vec![world.decided(Verdict::Verified)]).await;
+    given_up("by a code").await;
+    // The account's own address is proven, and the preferences name another one.
+    world.run("update users set email_verified_at = now()").await;
+    world.prefers(by_mail(Some("somebody.else@example.net"))).await;
+    world.run("update notice_deliveries set given_up_at = null, due_at = created_at").await;
+    given_up("of the preferences").await;
+    let nobody = tokio::time::timeout(Duration::ZERO, server.listener.accept()).await;
+    assert!(nobody.is_err(), "nobody came");
+    // The same address in other letters is the account's.
+    let own = format!("ADA{}@Example.org", &world.story.header.user_id.to_string()[..8]);
+    world.prefers(by_mail(Some(&own))).await;
+    world.run("update notice_deliveries set given_up_at = null, due_at = created_at").await;
+    let (sent, said) = tokio::join!(deliverer.round(), server.mail("250 ok"));
+    assert_eq!(sent.unwrap(), 1);
+    assert!(said.contains("Subject: Your photo is decided"), "{said}");
+    world.schema.drop().await;
+}
+
+#[tokio::test]
+async fn a_code_is_drawn_as_it_is_sent_and_kept_as_its_hash_alone() {
+    let server = Receiver::new().await;
+    let world = World::new(8, by_mail(None)).await;
+    world.run("update users set email_verified_at = null").await;
+    world.asks_for_a_code().await;
+    let deliverer = world.deliverer(world.config(Some(server.address), false));
+    // The server refuses at first: another code is drawn for the second attempt.
+    let (sent, _) = tokio::join!(deliverer.round(), server.mail("451 later"));
+    assert_eq!(sent.unwrap(), 1);
+    let refused =
+        world.rows("select code_hash, last_error, due_at is not null as waits from email_codes").await;
+    assert_eq!(
+        (&refused[0]["last_error"], &refused[0]["waits"]),
+        (&json!("refused: the mail server refuses with 451"), &json!(true))
+    );
+    assert_eq!(deliverer.round().await.unwrap(), 0, "it waits");
+    world.later(20_000_000);
+    let (sent, said) = tokio::join!(deliverer.round(), server.mail("250 ok"));
+    assert_eq!(sent.unwrap(), 1);
+    let address = format!("ada{}@example.org", &world.story.header.user_id.to_string()[..8]);
+    for part in
+        [&format!("RCPT TO:<{address}>"), "Subject: Your code", "good for ten minutes", "https://m.example/"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let code = code_in(&said);
+    assert!(!said.lines().any(|line| line.starts_with("Subject") && line.contains(code.expose())));
+    let (salt, hash): (Vec<u8>, Vec<u8>) = sqlx::query_as("select salt, code_hash from email_codes")
+        .fetch_one(&world.schema.pool)
+        .await
+        .unwrap();
+    assert!(code.proves(&address, &salt, &hash));
+    let kept = world.rows("select * from email_codes").await;
+    assert_ne!(kept[0]["code_hash"], refused[0]["code_hash"]);
+    assert_eq!(
+        (&kept[0]["due_at"], &kept[0]["last_error"], &kept[0]["tries"]),
+        (&json!(null), &json!(null), &json!(0))
+    );
+    // Sent once; neither the table nor the log has the code or the address.
+    assert_eq!(deliverer.round().await.unwrap(), 0);
+    let logs = world.logs().await;
+    let outcomes: Vec<_> =
+        logs.iter().map(|log| (log["success"].clone(), log["retry_count"].clone())).collect();
+    assert_eq!(outcomes, [(json!(false), json!(0)), (json!(true), json!(1))]);
+    assert_eq!(logs[1]["request_data"]["summary"], "email_code");
+    let all = format!("{logs:?} {kept}");
+    assert!(!all.contains(code.expose()) && !all.contains("example.org"), "{all}");
+    world.schema.drop().await;
+}
+
+#[tokio::test]
+async fn a_code_that_cannot_be_sent_is_given_up_with_the_reason() {
+    let world = World::new(9, by_mail(None)).await;
+    world.run("update users set email_verified_at = null").await;
+    let why = async |deliverer: Deliverer| {
+        assert_eq!(deliverer.round().await.unwrap(), 1);
+        let rows = world.rows("select due_at, code_hash, last_error from email_codes").await;
+        assert_eq!((&rows[0]["due_at"], &rows[0]["code_hash"]), (&json!(null), &json!(null)));
+        rows[0]["last_error"].as_str().unwrap().split(':').next().unwrap().to_owned()
+    };
+    let with_server = || world.deliverer(world.config(Some(([127, 0, 0, 1], 1).into()), false));
+    world.asks_for_a_code().await;
+    assert_eq!(why(world.deliverer(world.config(None, false))).await, "no_server");
+    world.asks_for_a_code().await;
+    world.later(600_000_000);
+    assert_eq!(why(with_server()).await, "too_late");
+    world.asks_for_a_code().await;
+    world.run("update users set email_verified_at = now()").await;
+    assert_eq!(why(with_server()).await, "proven");
+    world.asks_for_a_code().await;
+    world.run("update users set email = null").await;
+    assert_eq!(why(with_server()).await, "no_target");
     world.schema.drop().await;
 }
 

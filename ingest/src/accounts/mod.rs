@@ -1,5 +1,6 @@
-//! Accounts: their tokens, sessions, wallets, which of them is paid to, and preferences.
+//! Accounts: their tokens, sessions, wallets, which of them is paid to, preferences, and how far they are verified.
 
+pub(crate) mod level;
 pub(crate) mod preferences;
 pub mod primary;
 pub(crate) mod session;

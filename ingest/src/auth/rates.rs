@@ -73,6 +73,8 @@ pub struct Rates {
     pub login_per_wallet: Rate,
     /// Exports of all that is kept about a user: each reads all of their photos.
     pub exports_per_user: Rate,
+    /// Codes that are sent to a user's e-mail address, counted in Postgres for all gateways; a window begins with its first code.
+    pub email_codes_per_user: Rate,
 }
 
 impl Default for Rates {
@@ -89,6 +91,7 @@ impl Default for Rates {
             login_per_address: Rate::new(20, minute * 5),
             login_per_wallet: Rate::new(10, minute * 5),
             exports_per_user: Rate::new(4, day),
+            email_codes_per_user: Rate::new(5, day),
         }
     }
 }
@@ -104,7 +107,7 @@ pub struct Limit {
 }
 
 /// Every limit.
-pub const LIMITS: [Limit; 9] = [
+pub const LIMITS: [Limit; 10] = [
     Limit { route: "api", by: "per_user", rate: |rates| &mut rates.api_per_user },
     Limit { route: "api", by: "per_address", rate: |rates| &mut rates.api_per_address },
     Limit { route: "uploads", by: "per_user", rate: |rates| &mut rates.uploads_per_user },
@@ -114,6 +117,7 @@ pub const LIMITS: [Limit; 9] = [
     Limit { route: "login", by: "per_address", rate: |rates| &mut rates.login_per_address },
     Limit { route: "login", by: "per_wallet", rate: |rates| &mut rates.login_per_wallet },
     Limit { route: "exports", by: "per_user", rate: |rates| &mut rates.exports_per_user },
+    Limit { route: "email_codes", by: "per_user", rate: |rates| &mut rates.email_codes_per_user },
 ];
 
 impl Limit {

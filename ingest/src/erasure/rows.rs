@@ -10,6 +10,7 @@ const STATEMENTS: &[&str] = &[
     // What they signed in with. Used refresh tokens go with their session.
     "delete from user_sessions where user_id = $1",
     "delete from api_keys where user_id = $1",
+    "delete from email_codes where user_id = $1",
     "delete from wallet_challenges c where (user_id = $1 or exists (
         select from user_wallets w where w.user_id = $1 and w.wallet_address = c.wallet_address))",
     "delete from sign_in_failures where key in (

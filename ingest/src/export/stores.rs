@@ -62,6 +62,11 @@ pub(super) const STORES: &[Store] = &[
         rows: "select id::text as key, to_jsonb(k) - 'key_hash' as row from api_keys k where user_id = $1",
     },
     Store {
+        name: "email_codes",
+        holds: "when a code was sent to your e-mail address last, without the code",
+        rows: "select user_id::text as key, to_jsonb(c) - '{code_hash,salt}'::text[] as row from email_codes c where user_id = $1",
+    },
+    Store {
         name: "uploads",
         holds: "your photos' particulars, the mileage that was read, and how well it could be read",
         rows: "select u.id::text as key, to_jsonb(u) - '{status_rank}'::text[] || jsonb_build_object(

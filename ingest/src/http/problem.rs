@@ -86,6 +86,10 @@ problems! {
     WALLET_IN_USE = 409, "wallet_in_use", "Payments wait", "payments to this wallet are on their way: remove it when they have arrived";
     LAST_WALLET = 409, "last_wallet", "The last wallet", "this is the wallet that you sign in with: add another one first";
     EMAIL_TAKEN = 409, "email_taken", "Address taken", "the e-mail address is another account's";
+    NO_EMAIL = 409, "no_email", "No e-mail address", "your account has no e-mail address: put one in first";
+    EMAIL_PROVEN = 409, "email_proven", "Proven already", "your e-mail address is proven already";
+    EMAIL_CODE_EXPIRED = 409, "email_code_expired", "No code is good", "no code is good now: it was used, tried five times, sent ten minutes ago or to another address; ask for a new one";
+    EMAIL_CODE_WRONG = 422, "email_code_wrong", "Another code", "the code is not the one that was sent";
     ERASURE_DUE = 410, "erasure_due", "Too late", "the time to keep the account is over: it is being erased";
     VEHICLE_LIMIT = 409, "vehicle_limit", "Too many vehicles", "an account has 50 vehicles at most: retire one that is driven no more";
     TRANSFER_NOT_FOUND = 404, "transfer_not_found", "Transfer not found", "there is no such offer of yours or to you";

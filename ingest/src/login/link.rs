@@ -11,6 +11,7 @@ use super::lockout::Lockout;
 use super::proof::Proof;
 use super::records::Trace;
 use super::sign_in::prove_wallet;
+use crate::accounts::level::raise;
 use crate::auth::admission::Caller;
 use crate::http::problem::{ApiError, CHALLENGE_EXPIRED, INTERNAL};
 use crate::outbox::announce;
@@ -61,6 +62,7 @@ impl SignIn {
             .execute(&mut *tx)
             .await?;
         let id = prove_wallet(&mut tx, caller.user, wallet, network, now).await?;
+        raise(&mut tx, self.schemas.account_changed, caller.user, now).await?;
         let log = trace.clone().with("network", network.label).success(now)?;
         announce(&mut tx, self.schemas.activity_logged, &log, now).await?;
         Ok((tx, id))

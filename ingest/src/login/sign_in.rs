@@ -15,6 +15,7 @@ use super::proof::Proof;
 use super::records::{Trace, error_message};
 use super::tokens::{Tokens, make};
 use super::{Network, SignIn};
+use crate::accounts::level::raise;
 use crate::accounts::session::NewSession;
 use crate::accounts::token::account;
 use crate::accounts::wallets::{WalletError, ensure_linked};
@@ -114,6 +115,7 @@ impl SignIn {
     ) -> Result<Role, ApiError> {
         account(tx, self.schemas, user, now).await?;
         prove_wallet(tx, user, wallet, network, now).await?;
+        raise(tx, self.schemas.account_changed, user, now).await?;
         let role: String = sqlx::query_scalar(
             "update users set last_login_at = $2, updated_at = $2 where id = $1 returning role",
         )

@@ -25,14 +25,15 @@ const NAME: std::ops::RangeInclusive<usize> = 3..=100;
 
 /// An account's row.
 #[derive(Clone, Debug, FromRow)]
-struct Row {
+pub(super) struct Row {
     id: Uuid,
     username: Option<String>,
     email: Option<String>,
+    pub(super) email_verified: bool,
     profile_image: Option<String>,
     wallet_address: Option<String>,
     role: String,
-    verification_level: String,
+    pub(super) verification_level: String,
     is_verified: bool,
     total_mileage: Decimal,
     total_rewards: Decimal,
@@ -48,6 +49,8 @@ pub(crate) struct Profile {
     user_id: Uuid,
     username: Option<String>,
     email: Option<String>,
+    /// Whether a code has shown that the address is yours; e-mails go to one that is alone
+    email_verified: bool,
     profile_image: Option<String>,
     /// Where rewards are paid to
     wallet_address: Option<String>,
@@ -79,7 +82,7 @@ pub(crate) struct ProfileChange {
     #[serde(default)]
     #[schema(min_length = 3, max_length = 100)]
     username: Option<String>,
-    /// Kept in lower case; null takes it away
+    /// Kept in lower case; null takes it away. Another address is not proven: ask for a code
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, max_length = 254)]
     email: Option<Option<String>>,
@@ -90,12 +93,13 @@ pub(crate) struct ProfileChange {
 }
 
 impl Row {
-    fn document(self) -> Profile {
+    pub(super) fn document(self) -> Profile {
         let instant = crate::queries::payout::instant;
         Profile {
             user_id: self.id,
             username: self.username,
             email: self.email,
+            email_verified: self.email_verified,
             profile_image: self.profile_image,
             wallet_address: self.wallet_address,
             role: self.role,
@@ -111,9 +115,10 @@ impl Row {
     }
 }
 
-async fn find(connection: &mut PgConnection, caller: &Caller) -> Result<Row, ApiError> {
+pub(super) async fn find(connection: &mut PgConnection, caller: &Caller) -> Result<Row, ApiError> {
     let row = sqlx::query_as(
-        "select u.*, u.verification_level::text as verification_level, e.due_at as erasure_due_at
+        "select u.*, u.verification_level::text as verification_level, u.email_verified_at is not null as email_verified,
+           e.due_at as erasure_due_at
          from users u left join erasures e on e.user_id = u.id where u.id = $1",
     )
     .bind(caller.user.0)

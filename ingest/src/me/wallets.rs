@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::Account;
 use super::audit::Change;
+use crate::accounts::level::raise;
 use crate::accounts::primary;
 use crate::auth::admission::{Agent, Caller};
 use crate::http::problem::{
@@ -198,8 +199,8 @@ pub(crate) async fn change(
     Path(WalletId(wallet)): Path<WalletId>,
     JsonBody(change): JsonBody<WalletChange>,
 ) -> Result<Json<WalletDocument>, ApiError> {
-    let now = account.clock.now();
-    let mut tx = account.pool.begin().await?;
+    let now = sign_in.clock.now();
+    let mut tx = sign_in.pool.begin().await?;
     let row = find(&mut tx, &caller, wallet).await?;
     let step = match (change.is_primary, row.is_primary, row.primary_from) {
         (true, true, _) | (false, false, Some(_)) => Step::TakeBack,
@@ -218,7 +219,10 @@ pub(crate) async fn change(
             let due_at =
                 now.to_utc() + TimeDelta::from_std(account.wallet_cooling).unwrap_or(TimeDelta::days(30));
             sign_in.warn_of_wallet_change(&mut tx, &caller, agent.clone(), &row.wallet_address).await?;
-            Some(requested(&mut tx, &caller, wallet, (now.to_utc(), due_at)).await?)
+            let change = requested(&mut tx, &caller, wallet, (now.to_utc(), due_at)).await?;
+            // Where there was none it is the primary one by now.
+            raise(&mut tx, sign_in.schemas.account_changed, caller.user, now).await?;
+            Some(change)
         }
     };
     let Some((before, after)) = changed else { return Ok(Json(row.document())) };

@@ -40,7 +40,7 @@ macro_rules! sources {
 /// Everything below a release.
 pub(super) const SOURCES: &[Source] = sources! {
     CSS: "base.css" "drivers.css" "proof.css" "review.css";
-    SCRIPT: "api.js" "account.js" "drivers.js" "dom.js" "photos.js" "rewards.js" "sign_in.js" "texts.js" "vehicles.js" "review.js";
+    SCRIPT: "api.js" "account.js" "drivers.js" "dom.js" "notices.js" "photos.js" "rewards.js" "sign_in.js" "texts.js" "vehicles.js" "review.js";
     SVG: "icon.svg";
 };
 

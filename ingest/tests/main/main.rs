@@ -10,6 +10,7 @@ mod chain;
 mod claims;
 mod contract_wallets;
 mod development;
+mod email;
 mod kafka;
 mod limits;
 mod live;

@@ -16,8 +16,9 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::codes;
 use super::config::{NoticesConfig, WEBHOOKS};
-use super::email::{Mailer, SmtpError};
+use super::email::{Mail, Mailer, SmtpError};
 use super::reach::Reach;
 use super::service::{self, Delivery};
 use super::webhook::{Webhook, WebhookError};
@@ -33,7 +34,10 @@ runtime::metrics! {
     /// What is counted of notices.
     pub struct NoticeMetrics {
         /// `delivered`, `failed` (and sent again later), `given_up`.
+        /// A code that proves an address counts as the channel `email_code`.
         notices: Counter["channel", "outcome"] = "milestream_notices_total", "Attempts to tell somebody something, by how they ended";
+        /// After a day of failures.
+        disabled: Counter["channel"] = "milestream_notice_channels_disabled_total", "Ways of telling somebody that are used no more after a day of failures";
     }
 }
 
@@ -91,7 +95,8 @@ impl Deliverer {
         }
     }
 
-    /// Sends what is due now, once each; how many were taken. Dropped at any point it leaves what a crash there would leave.
+    /// Sends what is due now, once each, codes before notices, since somebody waits for them; how many were taken. Dropped at any point it
+    /// leaves what a crash there would leave.
     ///
     /// # Errors
     /// Postgres'.
@@ -99,8 +104,12 @@ impl Deliverer {
         if !Switches::load(&self.pool).await?.is_on(Flag::Notifications) {
             return Ok(0);
         }
+        let codes = codes::take(&self.pool, self.clock.now().to_utc(), LEASE, ROUND).await?;
+        for outcome in join_all(codes.iter().map(|asked| self.prove(asked))).await {
+            outcome?;
+        }
         let taken = service::take(&self.pool, self.clock.now().to_utc(), LEASE, ROUND).await?;
-        let count = taken.len();
+        let count = codes.len() + taken.len();
         for outcome in join_all(taken.iter().map(|delivery| self.deliver(delivery))).await {
             outcome?;
         }
@@ -119,15 +128,18 @@ impl Deliverer {
                 return Ok(());
             }
         };
-        let log = self.log(delivery, &attempt, started.elapsed(), now)?;
+        let log = self.log((delivery.id, delivery.attempts), &attempt, started.elapsed(), now)?;
         match attempt.outcome {
             Ok(_) => {
                 service::delivered(&self.pool, delivery, log, now.to_utc()).await?;
                 counted("delivered");
             }
             Err(why) => {
-                let over = service::failed(&self.pool, delivery, (&why, log), now.to_utc()).await?;
-                counted(if over { "given_up" } else { "failed" });
+                let failed = service::failed(&self.pool, delivery, (&why, log), now.to_utc()).await?;
+                counted(if failed.given_up { "given_up" } else { "failed" });
+                if failed.disabled {
+                    self.metrics.disabled.with_label_values(&[&delivery.channel]).inc();
+                }
             }
         }
         Ok(())
@@ -147,15 +159,49 @@ impl Deliverer {
             return Ok(self.webhook(delivery, (target, secret), now).await);
         }
         let mailer = self.mailer.as_ref().ok_or("no_server: no e-mail is sent here")?;
-        let to =
-            target.or(delivery.email.as_deref()).ok_or("no_target: the account has no e-mail address")?;
-        Ok(self.email(mailer, delivery, to).await)
+        let to = delivery.email.as_deref().ok_or("no_target: the account has no e-mail address")?;
+        // Anybody can put anybody's address in: what has not shown that it is the owner's is written to with a code alone.
+        if !delivery.email_proven {
+            return Err("not_proven: the account's e-mail address is not proven by a code yet");
+        }
+        if target.is_some_and(|target| !target.eq_ignore_ascii_case(to)) {
+            return Err(
+                "not_proven: the address of the preferences is not the account's, which alone can be proven",
+            );
+        }
+        Ok(self.email(mailer, (Mail::notice(delivery), &delivery.kind), to).await)
     }
 
-    async fn email(&self, mailer: &Mailer, delivery: &Delivery, to: &str) -> Attempt {
-        let outcome = mailer.send(delivery, to).await.map_err(|error| error.to_string());
-        let request = json!({ "method": "SMTP", "url": self.config.smtp.as_ref().map(|smtp| host(&smtp.url)), "summary": delivery.kind });
+    async fn email(&self, mailer: &Mailer, (mail, summary): (Mail, &str), to: &str) -> Attempt {
+        let outcome = mailer.send(mail, to).await.map_err(|error| error.to_string());
+        let request = json!({ "method": "SMTP", "url": self.config.smtp.as_ref().map(|smtp| host(&smtp.url)), "summary": summary });
         Attempt { service: "smtp", request, outcome }
+    }
+
+    /// Draws a code, keeps its hash, and sends it. A code that is sent again is another one: the one before is known to nobody here.
+    async fn prove(&self, asked: &codes::Asked) -> Result<(), StageError> {
+        let now = self.clock.now();
+        let counted = |outcome| self.metrics.notices.with_label_values(&["email_code", outcome]).inc();
+        let sendable = asked.address(now.to_utc()).and_then(|to| {
+            let mailer = self.mailer.as_ref().ok_or("no_server: no e-mail is sent here")?;
+            Ok((mailer, to))
+        });
+        let (mailer, to) = match sendable {
+            Ok(sendable) => sendable,
+            Err(why) => {
+                codes::give_up(&self.pool, asked, why).await?;
+                counted("given_up");
+                return Ok(());
+            }
+        };
+        let Some(code) = codes::draw(&self.pool, asked, to, now.to_utc()).await? else { return Ok(()) };
+        let (id, started) = (Uuid::now_v7(), Instant::now());
+        let attempt = self.email(mailer, (Mail::code(id, &code), "email_code"), to).await;
+        let log = self.log((id, asked.attempts), &attempt, started.elapsed(), now)?;
+        let sent = attempt.outcome.is_ok();
+        codes::sent(&self.pool, asked, (attempt.outcome.err(), log), now.to_utc()).await?;
+        counted(if sent { "delivered" } else { "failed" });
+        Ok(())
     }
 
     async fn webhook(&self, delivery: &Delivery, (target, secret): (&str, &[u8]), now: Micros) -> Attempt {
@@ -178,7 +224,7 @@ impl Deliverer {
 
     fn log(
         &self,
-        delivery: &Delivery,
+        (request, attempts): (Uuid, i32),
         attempt: &Attempt,
         took: Duration,
         now: Micros,
@@ -186,13 +232,13 @@ impl Deliverer {
         let document = IntegrationLog {
             integration_type: "external_api".to_owned(),
             service_name: attempt.service.to_owned(),
-            request_id: delivery.id.to_string(),
+            request_id: request.to_string(),
             request_data: attempt.request.clone(),
             response_data: attempt.outcome.as_ref().map_or(json!({}), |status| json!({ "status": status })),
             response_time: took.as_secs_f64() * 1_000.0,
             success: attempt.outcome.is_ok(),
             error_details: attempt.outcome.as_ref().err().cloned(),
-            retry_count: i64::from(delivery.attempts - 1).min(10),
+            retry_count: i64::from(attempts - 1).min(10),
         };
         let id = EventId(Uuid::now_v7());
         let record = document.activity(id, 0, now).map_err(|error| StageError::new("a document", error))?;

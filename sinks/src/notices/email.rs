@@ -6,8 +6,10 @@ use lettre::message::header::ContentType;
 use lettre::message::{Mailbox, Message};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+use runtime::one_time::OneTimeCode;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::config::Smtp;
 use super::service::Delivery;
@@ -31,6 +33,31 @@ pub(super) struct Mailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
     public_url: String,
+}
+
+/// An e-mail. It is not printed: it holds an address, and may hold a code.
+pub(super) struct Mail {
+    id: Uuid,
+    subject: &'static str,
+    text: String,
+}
+
+impl Mail {
+    /// A notice.
+    pub(super) fn notice(delivery: &Delivery) -> Self {
+        let (subject, text) = words(&delivery.kind, &delivery.document);
+        Self { id: delivery.id, subject, text: format!("{text}\r\n\r\nYour account, and what you are told:") }
+    }
+
+    /// A code that proves the address that it is sent to.
+    pub(super) fn code(id: Uuid, code: &OneTimeCode) -> Self {
+        let text = format!(
+            "Your code: {}\r\n\r\nIt shows that this address is yours, and is good for ten minutes. If you have not asked for it, somebody \
+             has put your address into their account: without the code nothing is sent to you there.\r\n\r\nWhere to type it:",
+            code.expose()
+        );
+        Self { id, subject: "Your code", text }
+    }
 }
 
 /// Why an e-mail was not taken.
@@ -59,14 +86,13 @@ impl Mailer {
     }
 
     /// Sends it; the server's code where it has taken it.
-    pub(super) async fn send(&self, delivery: &Delivery, to: &str) -> Result<u16, EmailError> {
-        let (subject, text) = words(&delivery.kind, &delivery.document);
-        let text = format!("{text}\r\n\r\nYour account, and what you are told: {}/\r\n", self.public_url);
+    pub(super) async fn send(&self, mail: Mail, to: &str) -> Result<u16, EmailError> {
+        let text = format!("{} {}/\r\n", mail.text, self.public_url);
         let message = Message::builder()
             .from(self.from.clone())
             .to(to.parse().map_err(|_| EmailError::Unusable)?)
-            .message_id(Some(format!("<{}@{}>", delivery.id, self.from.email.domain())))
-            .subject(subject)
+            .message_id(Some(format!("<{}@{}>", mail.id, self.from.email.domain())))
+            .subject(mail.subject)
             .header(ContentType::TEXT_PLAIN)
             .body(text)
             .map_err(|_| EmailError::Unusable)?;

@@ -1,6 +1,7 @@
 //! The `notices` sink: what happens to uploads, rewards and accounts is told to people, as they prefer it. `sink` writes rows of
 //! `notice_deliveries`, and [`Deliverer`] sends them: at least once, each under an id by which a receiver knows one that comes twice.
 
+mod codes;
 mod config;
 mod deliver;
 mod email;

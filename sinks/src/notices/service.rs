@@ -101,9 +101,11 @@ pub(super) struct Delivery {
     pub(super) attempts: i32,
     /// Whether its receiver still wants it this way, and it is in use.
     pub(super) wanted: bool,
-    /// Where it goes to, where that is not the account's own address.
+    /// Where the preferences want it to go to.
     pub(super) target: Option<String>,
+    /// The account's address, and whether a code has proven it.
     pub(super) email: Option<String>,
+    pub(super) email_proven: bool,
     /// What its webhook is signed with.
     pub(super) secret: Option<Vec<u8>>,
 }
@@ -123,7 +125,8 @@ pub(super) async fn take(
            update notice_deliveries d set due_at = $2, attempts = d.attempts + 1 from due where d.id = due.id
            returning d.id, d.user_id, d.channel, d.kind, d.document, d.occurred_at, d.created_at, d.attempts
          )
-         select t.*, p.notification_preferences #>> array[t.channel, 'to'] as target, u.email, s.secret,
+         select t.*, p.notification_preferences #>> array[t.channel, 'to'] as target,
+                u.email, u.email_verified_at is not null as email_proven, s.secret,
                 coalesce((p.notification_preferences #>> array[t.channel, 'enabled'])::boolean, false)
                   and (f.disabled_at is null or f.disabled_at < p.updated_at) as wanted
          from taken t left join users u on u.id = t.user_id left join user_preferences p on p.user_id = t.user_id
@@ -178,14 +181,21 @@ pub(super) async fn give_up(
     Ok(())
 }
 
+/// What became of a notice that has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub(super) given_up: bool,
+    /// With this failure its receiver is told nothing more in this way.
+    pub(super) disabled: bool,
+}
+
 /// Marks a failure: the notice is sent again later, or given up after a day; a way of telling that has failed for a day is used no more.
-/// Whether it was given up.
 pub(super) async fn failed(
     pool: &PgPool,
     delivery: &Delivery,
     (why, log): (&str, OutboxRows),
     now: DateTime<Utc>,
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<Failed> {
     let over = now - delivery.created_at >= DAY;
     let mut tx = pool.begin().await?;
     sqlx::query(
@@ -200,19 +210,20 @@ pub(super) async fn failed(
     .bind(delivery.attempts)
     .execute(&mut *tx)
     .await?;
-    sqlx::query(
+    let disabled: Option<bool> = sqlx::query_scalar(
         "insert into notice_failures as f (user_id, channel, failing_since) values ($1, $2, $3)
-         on conflict (user_id, channel) do update set disabled_at = coalesce(f.disabled_at, case when f.failing_since <= $4 then $3 end)",
+         on conflict (user_id, channel) do update set disabled_at = coalesce(f.disabled_at, case when f.failing_since <= $4 then $3 end)
+         returning disabled_at = $3",
     )
     .bind(delivery.user_id)
     .bind(&delivery.channel)
     .bind(now)
     .bind(now - DAY)
-    .execute(&mut *tx)
+    .fetch_one(&mut *tx)
     .await?;
     log.insert(&mut tx).await?;
     tx.commit().await?;
-    Ok(over)
+    Ok(Failed { given_up: over, disabled: disabled.unwrap_or(false) })
 }
 
 /// Wait after so many attempts.

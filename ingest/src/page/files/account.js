@@ -2,6 +2,7 @@
 
 import { all, download, get, send } from "./api.js";
 import { ask, badge, button, el, field, fill, notify, option, tick } from "./dom.js";
+import { deliveries, noticesForm } from "./notices.js";
 import { setAutomatic } from "./rewards.js";
 import { linkChoices } from "./sign_in.js";
 import { T } from "./texts.js";
@@ -12,8 +13,8 @@ const section = (id, title, more, ...parts) =>
   el("section", { class: "card", "aria-labelledby": id }, el("div", { class: "title" }, el("h2", { id }, title), more), parts);
 
 // A form that saves with a button of its own.
-function saving(parts, save) {
-  const submit = el("button", { type: "submit", class: "primary" }, T.save);
+function saving(parts, save, text = T.save, done = T.saved) {
+  const submit = el("button", { type: "submit", class: "primary" }, text);
   const form = el("form", {}, parts, el("div", { class: "actions start" }, submit));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -21,7 +22,7 @@ function saving(parts, save) {
     submit.setAttribute("aria-disabled", "true");
     try {
       await save();
-      notify(T.saved);
+      notify(done);
     } catch (error) {
       notify(T.problem(error), true);
     } finally {
@@ -34,8 +35,29 @@ function saving(parts, save) {
 function profile(me) {
   const name = el("input", { value: me.username ?? "", minLength: 3, maxLength: 100, required: true, autocomplete: "nickname" });
   const email = el("input", { type: "email", value: me.email ?? "", maxLength: 254, autocomplete: "email" });
-  return saving([field(A.name, name), field(A.email, email, A.emailHint)], () =>
-    send("PATCH", "/v1/me", { username: name.value.trim(), email: email.value.trim() || null }));
+  const proof = el("div", {});
+  const show = (one) => proof.replaceChildren(...emailProof(one, show));
+  show(me);
+  const saved = saving([field(A.name, name), field(A.email, email, A.emailHint)], async () =>
+    show(await send("PATCH", "/v1/me", { username: name.value.trim(), email: email.value.trim() || null })));
+  return [saved, proof];
+}
+
+// Whether the address is proven, and proving it by the code that is sent to it.
+function emailProof(me, show) {
+  if (!me.email) return [];
+  if (me.email_verified) return [el("p", {}, badge({ text: A.emailProven, tone: "good" }))];
+  const code = el("input", { inputMode: "numeric", autocomplete: "one-time-code", pattern: "[0-9]{6}", maxLength: 6, required: true });
+  const form = saving([field(A.code, code, A.codeHint(me.email))], async () =>
+    show(await send("POST", "/v1/me/email/proof", { code: code.value.trim() })), A.prove, A.emailProven);
+  form.hidden = true;
+  const ask = button(A.sendCode, async () => {
+    await send("POST", "/v1/me/email/code");
+    form.hidden = false;
+    code.focus();
+    notify(A.codeSent);
+  });
+  return [el("p", { class: "hint" }, A.emailUnproven), el("div", { class: "actions start" }, ask), form];
 }
 
 function wallets(app, place, changed) {
@@ -97,15 +119,27 @@ export function applyTheme(theme) {
   else document.documentElement.dataset.theme = theme;
 }
 
+// All preferences are put in at once: what another form of the page has put in before is in `held`.
+const put = async (held, wanted) => Object.assign(held, await send("PUT", "/v1/preferences", wanted));
+
+const amount = (value) => el("input", { value: value ?? "", inputMode: "decimal", pattern: "[0-9]+([.][0-9]{1,8})?", maxLength: 20, autocomplete: "off" });
+
 // What is kept of somebody's preferences and has no effect yet is not offered; it stays as it is.
 function preferences(held) {
+  const { min_claim, personal_limits } = held.reward_preferences;
+  const least = amount(min_claim === "0" ? "" : min_claim);
+  const limits = Object.keys(A.limits).map((name) => ({ name, input: amount(personal_limits[name]) }));
   const auto = tick(A.autoClaim, held.reward_preferences.auto_claim, A.autoClaimHint);
   const theme = el("select", {}, Object.entries(A.themes).map(([value, text]) => option(value, text, value === held.dashboard_settings.theme)));
-  return saving([auto.row, field(A.theme, theme)], async () => {
+  const own = el("fieldset", {}, el("legend", {}, A.ownLimits), el("p", { class: "hint" }, A.ownLimitsHint),
+    limits.map(({ name, input }) => field(A.limits[name], input)));
+  return saving([auto.row, field(A.minClaim, least, A.minClaimHint), own, field(A.theme, theme)], async () => {
     const wanted = structuredClone(held);
     wanted.reward_preferences.auto_claim = auto.input.checked;
+    wanted.reward_preferences.min_claim = least.value.trim() || "0";
+    for (const { name, input } of limits) wanted.reward_preferences.personal_limits[name] = input.value.trim() || null;
     wanted.dashboard_settings.theme = theme.value;
-    Object.assign(held, await send("PUT", "/v1/preferences", wanted));
+    await put(held, wanted);
     setAutomatic(held.reward_preferences.auto_claim);
     applyTheme(held.dashboard_settings.theme);
   });
@@ -140,7 +174,7 @@ function kept(me, changed) {
 }
 
 export function accountView(app, signal) {
-  const [ofProfile, ofWallets, ofSessions, ofPreferences, ofData] = [0, 1, 2, 3, 4].map(() => el("div", {}));
+  const [ofProfile, ofWallets, ofSessions, ofPreferences, ofNotices, ofTold, ofData] = [0, 1, 2, 3, 4, 5, 6].map(() => el("div", {}));
   const reloadWallets = async () => {
     await wallets(app, ofWallets, reloadWallets);
     notify(T.saved);
@@ -167,7 +201,19 @@ export function accountView(app, signal) {
   showKept();
   wallets(app, ofWallets, reloadWallets);
   sessions(ofSessions);
-  fill(ofPreferences, async () => preferences(await get("/v1/preferences", { signal })));
+  // One copy for both forms: asked for once, and again where that went wrong.
+  let asked = null;
+  const held = () => (asked ??= get("/v1/preferences", { signal }).catch((error) => {
+    asked = null;
+    throw error;
+  }));
+  fill(ofPreferences, async () => preferences(await held()));
+  const showNotices = () => fill(ofNotices, async () => {
+    const known = await held();
+    return noticesForm(known, { put: (wanted) => put(known, wanted), form: saving, again: showNotices });
+  });
+  showNotices();
+  deliveries(ofTold, signal);
   return [
     el("h1", {}, A.title),
     el("div", { class: "cards" },
@@ -175,6 +221,8 @@ export function accountView(app, signal) {
       section("of-sessions", A.sessions, null, ofSessions),
       section("of-profile", A.profile, null, ofProfile),
       section("of-preferences", A.preferences, null, ofPreferences),
+      section("of-notices", T.notices.title, null, ofNotices),
+      section("of-told", T.notices.told, null, ofTold),
       section("of-data", A.data, null, ofData)),
   ];
 }
