@@ -7,6 +7,7 @@ use processors::chain_submission::metrics::PayoutMetrics;
 use processors::chain_submission::reconcile::ReconcileMetrics;
 use runtime::metrics::{Declared, Kind, Metrics};
 use runtime::timers::TimerMetrics;
+use sinks::notices::NoticeMetrics;
 use watch::metrics::WatchMetrics;
 
 use crate::dashboard::{Dashboard, DataSource, Panel, Query, Target};
@@ -33,6 +34,7 @@ pub fn catalogue() -> Vec<Declared> {
         WatchMetrics::DECLARED,
         TimerMetrics::DECLARED,
         ReconcileMetrics::DECLARED,
+        NoticeMetrics::DECLARED,
     ];
     let by_name: BTreeMap<_, _> = sets.into_iter().flatten().map(|metric| (metric.name, *metric)).collect();
     by_name.into_values().collect()

@@ -10,6 +10,7 @@ use processors::chain_submission::reconcile::{ReconcileMetrics, Report};
 use runtime::health::Health;
 use runtime::metrics::Metrics;
 use runtime::timers::TimerMetrics;
+use sinks::notices::NoticeMetrics;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use watch::metrics::WatchMetrics;
@@ -31,6 +32,7 @@ struct Sets {
     watch: WatchMetrics,
     timers: TimerMetrics,
     reconcile: ReconcileMetrics,
+    notices: NoticeMetrics,
 }
 
 /// Serves `/metrics` until the task is aborted.
@@ -45,6 +47,7 @@ pub async fn serve() -> (SocketAddr, JoinHandle<()>) {
         watch: WatchMetrics::register(&exporter).unwrap(),
         timers: TimerMetrics::register(&exporter).unwrap(),
         reconcile: ReconcileMetrics::register(&exporter).unwrap(),
+        notices: NoticeMetrics::register(&exporter).unwrap(),
         engine,
     };
     let server = warp::serve(runtime::ops::routes(Health::default(), exporter.clone())).incoming(listener);
@@ -66,7 +69,7 @@ pub async fn serve() -> (SocketAddr, JoinHandle<()>) {
 impl Sets {
     /// Only what a panel asks for by a value of a label, or draws a rate or quantile of, needs a line here.
     fn count_with_values_that_panels_ask_for(&self) {
-        let Self { engine, gateway, payouts, watch, timers, reconcile } = self;
+        let Self { engine, gateway, payouts, watch, timers, reconcile, notices } = self;
         for row in processors::pipeline::STAGES {
             let topic = row.inputs[0].name();
             engine.consumed.with_label_values(&[row.name, topic]).inc();
@@ -78,6 +81,10 @@ impl Sets {
         timers.seconds.with_label_values(&["review_time_out"]).observe(0.02);
         timers.runs.with_label_values(&["review_time_out", "done"]).inc();
         timers.acted.with_label_values(&["review_time_out"]).inc();
+        for outcome in ["delivered", "failed", "given_up"] {
+            notices.notices.with_label_values(&["email", outcome]).inc();
+        }
+        notices.disabled.with_label_values(&["webhook"]).inc();
         reconcile.show(&Report::default(), 1_700_000_000);
         gateway.http_requests.with_label_values(&["/v1/uploads", "202"]).inc();
         gateway.http_seconds.with_label_values(&["/v1/uploads"]).observe(0.02);
