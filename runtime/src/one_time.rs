@@ -1,7 +1,7 @@
 //! Codes of six digits, by which somebody shows that they read what is sent to an address.
 //!
-//! There are a million of them, so that a plain hash would be no secret to whoever reads it. What is kept is PBKDF2-HMAC-SHA256 with a salt:
-//! trying all of them takes a core 10^6 x 30 ms, eight hours, and a code is good for ten minutes.
+//! There are a million of them, so that a plain hash would be no secret to whoever reads it. What is kept is PBKDF2-HMAC-SHA256 with a
+//! salt: trying all of them takes a core 10^6 x 30 ms, eight hours, and a code is good for ten minutes.
 
 use std::num::NonZeroU32;
 

@@ -3,7 +3,7 @@
 import { utimesSync, copyFileSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { assert, DESK, gateway, look, PHONE, photo, signIn, walk } from "./steps.mjs";
+import { assert, DESK, gateway, look, mailed, PHONE, photo, signIn, walk } from "./steps.mjs";
 
 const NORA = "Nora, who is new";
 
@@ -51,8 +51,38 @@ await walk(async (person) => {
   await page.press("Account");
   await page.shows("Pay rewards without my claiming them");
   await page.press("Pay rewards without my claiming them\nIt holds for photos that you send from then on.");
+  await page.type("A month", "250");
   await page.press("Save", "[aria-labelledby=of-preferences]");
   await page.shows("Saved.");
+
+  // The address is proven by the code that is sent to it.
+  await page.type("E-mail", "nora@example.org");
+  await page.press("Save", "[aria-labelledby=of-profile]");
+  await page.shows("This address is not proven yet");
+  await page.press("Send me a code");
+  await page.shows("A code is on its way to you.");
+  const code = await mailed(/^Your code: ([0-9]{6})$/m);
+  await page.type("Code", code === "000000" ? "000001" : "000000");
+  await page.press("Prove this address");
+  await page.shows("The code is not the one that was sent");
+  await page.type("Code", code);
+  await look(page, "account-code");
+  await page.press("Prove this address");
+  await page.shows("This address is proven.");
+
+  // Told by mail, and by a webhook to where none may go; its secret is shown once.
+  const [byMail, byHook] = ["first", "last"].map((which) => `[aria-labelledby=of-notices] fieldset:${which}-of-type`);
+  await page.press("Send me e-mails, to the proven address of my profile", byMail);
+  await page.press("A photo is decided", byMail);
+  await page.press("Send webhooks", byHook);
+  await page.type("Address of the webhook", "https://localhost:1/hook");
+  await page.press("A photo is decided", byHook);
+  await page.press("Save", "[aria-labelledby=of-notices]");
+  await page.shows("Saved.");
+  await page.press("New secret");
+  await page.shows("whsec_");
+  await look(page, "webhook-secret");
+  await page.press("I have kept it");
 
   await page.press("Vehicles");
   await page.shows("No vehicles yet");
@@ -83,8 +113,9 @@ await walk(async (person) => {
   await page.shows("Ready to claim");
   await look(page, "photos");
 
+  // 333 km, and 5 % more for a proven address.
   await page.press("Rewards");
-  await page.shows("3.33 B3TR");
+  await page.shows("3.4965 B3TR");
   await look(page, "rewards-to-claim");
   await page.press("Claim");
   await page.shows("Claimed. The payment follows shortly.");
@@ -130,7 +161,17 @@ await walk(async (person) => {
   await signIn(other, NORA);
   await page.press("Account");
   await page.shows("End session");
+  await page.shows("unreachable: its address is not public");
   await look(page, "account");
+
+  // What was told: by mail it has come, by webhook it waits; the webhook is sent again and removed.
+  await mailed(/^Subject: (Your photo is decided)/m);
+  await page.shows("Delivered");
+  await page.press("Send now", "[aria-labelledby=of-told]");
+  await page.shows("It is sent in a moment.");
+  await page.press("Remove webhook");
+  await page.shows("The webhook is removed.");
+  await page.until(`!document.body.innerText.includes("Remove webhook")`, "the webhook to be gone");
   await page.press("End session");
   await page.shows("The session has ended.");
   await other.press("Rewards");

@@ -14,6 +14,10 @@ use harness::{Deployment, RoleSpec, sample_wallets};
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
+use crate::mail::MailServer;
+
+mod mail;
+
 /// What distributions call the browser.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
@@ -26,7 +30,7 @@ fn browser() -> PathBuf {
 }
 
 /// Every role, with a chain, a database and topics of its own, where photos may name registered vehicles only.
-fn start(stack: &Stack, runtime: &tokio::runtime::Runtime, root: &Path) -> Deployment {
+fn start(stack: &Stack, runtime: &tokio::runtime::Runtime, root: &Path, mails: &MailServer) -> Deployment {
     let unique = format!("pages-{}", Uuid::now_v7().simple());
     let folder = make_folder(&stack.folder().join(&unique)).unwrap();
     let database = unique.replace('-', "_");
@@ -48,6 +52,8 @@ fn start(stack: &Stack, runtime: &tokio::runtime::Runtime, root: &Path) -> Deplo
     settings.push(("MILESTREAM_VEHICLES__MUST_BE_REGISTERED".into(), "true".into()));
     // So that the second photo of a vehicle asks for two people.
     settings.push(("MILESTREAM_REVIEWS__SECOND_PERSON_ABOVE_KM".into(), "100".into()));
+    settings.push(("MILESTREAM_NOTICES__SMTP_URL".into(), format!("smtp://{}", mails.address)));
+    settings.push(("MILESTREAM_NOTICES__FROM".into(), "Milestream <notices@example.org>".into()));
     settings.push(sample_wallets::write(&folder).unwrap());
     let logs = stack.logs().join("pages");
     let program = sibling_binary("milestream").unwrap();
@@ -63,13 +69,14 @@ fn start(stack: &Stack, runtime: &tokio::runtime::Runtime, root: &Path) -> Deplo
 }
 
 /// Runs the steps of a file beside this one.
-fn walk(steps: &str, deployment: &Deployment, axe: &Path, pictures: &Path) {
+fn walk(steps: &str, deployment: &Deployment, (axe, mails): (&Path, &MailServer), pictures: &Path) {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let output = Command::new("node")
         .arg(here.join("tests/browser").join(steps))
         .env("BROWSER", browser())
         .env("GATEWAY", deployment.gateway_url())
         .env("AXE", axe)
+        .env("MAILS", &mails.file)
         .env("PICTURES", pictures)
         .env("PHOTOS", here.join("../examples/photos"))
         .output()
@@ -85,9 +92,10 @@ fn a_driver_is_paid_and_reviewers_decide_on_pages_without_a_barrier() {
     let axe = devstack::axe(&make_folder(&root).unwrap()).unwrap();
     let stack = Stack::start_with(&root, &[Part::Thor], &|line| eprintln!("{line}")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let deployment = start(&stack, &runtime, &root);
+    let mails = MailServer::start(&make_folder(&root.join("logs")).unwrap());
+    let deployment = start(&stack, &runtime, &root, &mails);
     let pictures = make_folder(&root.join("logs/pages-pictures")).unwrap();
-    walk("drivers.mjs", &deployment, &axe, &pictures);
-    walk("reviewers.mjs", &deployment, &axe, &pictures);
+    walk("drivers.mjs", &deployment, (&axe, &mails), &pictures);
+    walk("reviewers.mjs", &deployment, (&axe, &mails), &pictures);
     deployment.stop();
 }

@@ -7,9 +7,19 @@ import { Browser, DESK, PHONE } from "./browser.mjs";
 
 export { assert, DESK, PHONE };
 
-const { BROWSER, GATEWAY, AXE, PICTURES, PHOTOS } = process.env;
+const { BROWSER, GATEWAY, AXE, MAILS, PICTURES, PHOTOS } = process.env;
 export const gateway = GATEWAY;
 export const photo = (name) => join(PHOTOS, name);
+
+// The part of a mail that a pattern finds, once one has come.
+export async function mailed(pattern) {
+  for (let looks = 0; looks < 300; looks += 1) {
+    const found = readFileSync(MAILS, "utf8").match(pattern);
+    if (found) return found[1];
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new Error(`no mail has come: ${pattern}`);
+}
 
 const axe = readFileSync(AXE, "utf8");
 // Levels A and AA of WCAG 2.0, 2.1 and 2.2.

@@ -266,6 +266,7 @@ async fn once_its_time_has_come_no_row_holds_what_a_person_said_or_was_known_by(
         json!({ "username": "planted-name", "email": "planted@example.org", "profile_image": image }),
     )
     .await;
+    send("POST", "/v1/me/email/code", json!({})).await;
     send("POST", "/v1/vehicles", json!({ "name": "planted-vehicle" })).await;
     let file = Form::default().part("photo", "; filename=\"planted-file.jpg\"", &jpeg(1));
     let headers = "user-agent: planted-agent\r\nidempotency-key: planted-key\r\n";
@@ -292,6 +293,9 @@ async fn once_its_time_has_come_no_row_holds_what_a_person_said_or_was_known_by(
     for mark in marks {
         assert_eq!(tables_with(&bench, mark).await, Vec::<String>::new(), "{mark} is left");
     }
+    let codes: i64 =
+        sqlx::query_scalar("select count(*) from email_codes").fetch_one(&bench.pool).await.unwrap();
+    assert_eq!(codes, 0);
     bench.get("/v1/me", token).await.assert_problem(403, "account_locked");
     let tombstone = bench.kafka.records("accounts.changed").pop().unwrap();
     assert_eq!((tombstone.key.as_deref(), tombstone.payload), (Some(user.to_string().as_bytes()), None));

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 /// For how long a code is good, and for how long it is tried to be sent: whoever asked has gone by then.
 const GOOD: TimeDelta = TimeDelta::minutes(10);
-/// Wait after a failure: somebody waits in front of a page.
+/// Wait after the first failure, since somebody waits in front of a page; it grows by as much with each further one.
 const WAIT: TimeDelta = TimeDelta::seconds(20);
 
 /// A code that was asked for. It is not printed: it holds an address.
@@ -61,7 +61,8 @@ pub(super) async fn take(
     .await
 }
 
-/// Draws a code for an address and keeps its hash; none where the account has asked for another one meanwhile.
+/// Draws a code for an address and keeps its hash; none where the account has asked for another one meanwhile. Tries that were made with
+/// the code before count on: a mail server that refuses gives nobody more of them.
 pub(super) async fn draw(
     pool: &PgPool,
     asked: &Asked,
@@ -72,7 +73,7 @@ pub(super) async fn draw(
     let drawn = tokio::task::spawn_blocking(move || (code.digest(&to), code)).await;
     let (digest, code) = drawn.map_err(|error| StageError::new("a code", error))?;
     let kept = sqlx::query(
-        "update email_codes set code_hash = $3, salt = $4, expires_at = $5, tries = 0 where user_id = $1 and asked_at = $2",
+        "update email_codes set code_hash = $3, salt = $4, expires_at = $5 where user_id = $1 and asked_at = $2",
     )
     .bind(asked.user_id)
     .bind(asked.asked_at)
@@ -95,7 +96,7 @@ pub(super) async fn sent(
     sqlx::query("update email_codes set due_at = $3, last_error = $4 where user_id = $1 and asked_at = $2")
         .bind(asked.user_id)
         .bind(asked.asked_at)
-        .bind(why_not.as_ref().map(|_| now + WAIT))
+        .bind(why_not.as_ref().map(|_| now + WAIT * asked.attempts))
         .bind(why_not)
         .execute(&mut *tx)
         .await?;

@@ -150,6 +150,7 @@ export const T = {
 
   // Why, in a few words; the gateway says what to do about it.
   reasons: {
+    below_min_claim: "Waits for more",
     unsupported_format: "Not a photo",
     truncated_image: "Photo cut off",
     too_dark: "Too dark",
