@@ -12,7 +12,7 @@ use processors::chain_submission::reconcile::{self as books, Finding, ReconcileM
 use runtime::clock::SystemClock;
 use runtime::timers::{Job, TimerMetrics, Timers};
 use runtime::{Engine, timers::JobError};
-use schemas::events::{ActivityLogged, OdometerRead, PayoutUpdated, RewardCancelled, UserErased};
+use schemas::events::{AccountChanged, ActivityLogged, OdometerRead, PayoutUpdated, RewardCancelled, UserErased};
 use schemas::ids::Micros;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,8 @@ struct Dependencies {
     pool: PgPool,
     /// The registry's id of `OdometerRead`.
     odometer_read: u32,
+    /// That of `AccountChanged`.
+    account_changed: u32,
     eraser: Eraser,
     reconcile: ReconcileMetrics,
 }
@@ -72,7 +74,7 @@ async fn review_time_out(with: Dependencies, now: Micros) -> Result<u64, JobErro
 
 /// Has those wallets paid to whose cooling time is over.
 async fn replace_wallets(with: Dependencies, now: Micros) -> Result<u64, JobError> {
-    Ok(ingest::replace_wallets(&with.pool, now).await?)
+    Ok(ingest::replace_wallets(&with.pool, with.account_changed, now).await?)
 }
 
 /// Takes people out of every store who have asked for it.
@@ -124,6 +126,7 @@ pub async fn run(config: &Config, engine: &Engine, pool: PgPool, stop: Cancellat
         config: Arc::new(config.clone()),
         pool: pool.clone(),
         odometer_read,
+        account_changed: engine.schema_id::<AccountChanged>().await?,
         eraser,
         reconcile: ReconcileMetrics::register(&engine.metrics.exporter)?,
     };

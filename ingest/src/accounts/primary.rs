@@ -3,10 +3,13 @@
 //! somebody's session for an hour is paid in their place. Nothing else moves `user_wallets.is_primary` from one wallet to another.
 
 use chrono::{DateTime, Utc};
-use schemas::ids::{Micros, natural};
+use schemas::ids::{Micros, UserId, natural};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
+
+use super::level::raise;
+use crate::outbox::OutboxError;
 
 /// Changes of one look: the next finds the others.
 const PORTION: i64 = 100;
@@ -73,10 +76,11 @@ pub(crate) async fn take_back(tx: &mut PgConnection, user: Uuid) -> Result<Optio
 
 /// Makes those wallets the primary ones whose cooling time is over; how many. Of an account that is locked or held by then the change
 /// lapses, as does that to a wallet which its owner has removed: whoever unlocks an account does not thereby have another paid.
+/// `account_changed` is the registry's id.
 ///
 /// # Errors
-/// Postgres'.
-pub async fn replace_due(pool: &PgPool, now: Micros) -> Result<u64, sqlx::Error> {
+/// [`OutboxError`].
+pub async fn replace_due(pool: &PgPool, account_changed: u32, now: Micros) -> Result<u64, OutboxError> {
     let due: Vec<Uuid> = sqlx::query_scalar(
         "select user_id from wallet_changes where due_at <= $1 order by due_at, user_id limit $2",
     )
@@ -86,16 +90,17 @@ pub async fn replace_due(pool: &PgPool, now: Micros) -> Result<u64, sqlx::Error>
     .await?;
     let mut replaced = 0;
     for user in due {
-        replaced += u64::from(replace(pool, user, now.to_utc()).await?);
+        replaced += u64::from(replace(pool, account_changed, UserId(user), now).await?);
     }
     Ok(replaced)
 }
 
-async fn replace(pool: &PgPool, user: Uuid, now: DateTime<Utc>) -> Result<bool, sqlx::Error> {
+async fn replace(pool: &PgPool, account_changed: u32, user: UserId, at: Micros) -> Result<bool, OutboxError> {
+    let (UserId(id), now) = (user, at.to_utc());
     let mut tx = pool.begin().await?;
     let in_order: bool =
         sqlx::query_scalar("select is_active and held_at is null from users where id = $1 for update")
-            .bind(user)
+            .bind(id)
             .fetch_one(&mut *tx)
             .await?;
     // Taken back, or asked for anew, since it was looked for.
@@ -104,13 +109,17 @@ async fn replace(pool: &PgPool, user: Uuid, now: DateTime<Utc>) -> Result<bool, 
          where c.user_id = $1 and c.due_at <= $2 and w.id = c.wallet_id
          returning c.wallet_id, c.requested_at, w.removed_at is null and w.verified_at is not null",
     )
-    .bind(user)
+    .bind(id)
     .bind(now)
     .fetch_optional(&mut *tx)
     .await?;
     let Some((wallet, requested_at, usable)) = change else { return Ok(false) };
     let done = in_order && usable;
-    let before = if done { set(&mut tx, user, wallet, now).await? } else { None };
+    let mut before = None;
+    if done {
+        before = set(&mut tx, id, wallet, now).await?;
+        raise(&mut tx, account_changed, user, at).await?;
+    }
     let (before, after) = match done {
         true => (json!({ "primary": before }), json!({ "primary": wallet })),
         false => (json!({ "requested": wallet }), Value::Null),
