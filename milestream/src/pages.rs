@@ -56,7 +56,10 @@ fn section(out: &mut String, path: &str, command: &Command) {
         for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
             section(out, &format!("{path} {}", below.get_name()), below);
         }
-        return;
+        // One that does something by itself as well has arguments of its own.
+        if arguments(command).all(Arg::is_global_set) {
+            return;
+        }
     }
     writeln!(out, "\n## `{path}`\n\n{about}").unwrap();
     let mut arguments = arguments(command).filter(|arg| !arg.is_global_set()).peekable();

@@ -18,6 +18,7 @@ pub mod pipeline;
 #[cfg(test)]
 mod properties;
 pub mod quality_check;
+pub mod replay;
 pub mod reward_calculation;
 pub mod reward_rules;
 mod workers;

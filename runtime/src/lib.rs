@@ -37,6 +37,7 @@ pub mod registry;
 pub mod replay;
 pub mod retry;
 pub mod settings;
+pub mod shadow;
 pub mod signature;
 pub mod sinking;
 pub mod skips;
@@ -48,6 +49,7 @@ pub mod switches;
 pub mod timers;
 pub mod topics;
 mod watchdog;
+pub mod window;
 pub mod worker;
 
 #[cfg(test)]

@@ -222,7 +222,7 @@ impl Refold<'_> {
         let records = self.read(&partition.place.topic, Ranges::from([(of, (from, upto))])).await?;
         let mut events = Vec::with_capacity(records.len());
         for record in &records {
-            events.push(self.decoded::<D::In>(record).await?);
+            events.push(decoded::<D::In>(self.schemas, record).await?);
         }
         let wanted = events.iter().flatten().map(|event| derived(event.payload.id(), D::NAME, 0)).collect();
         let mut outputs = self.outputs::<D::Out>(partition, wanted).await?;
@@ -290,20 +290,6 @@ impl Refold<'_> {
         Ok(())
     }
 
-    /// The typed event of a record; none where it does not decode.
-    async fn decoded<E: FromRecord>(&self, record: &RawRecord) -> Result<Option<Envelope<E>>, RefoldError> {
-        let Ok((id, datum)) = codec::unframe(record.payload.as_deref().unwrap_or_default()) else {
-            return Ok(None);
-        };
-        let schema = match self.schemas.schema(id).await {
-            Ok(schema) => schema,
-            Err(error @ RegistryError::Unavailable(_)) => return Err(error.into()),
-            Err(_) => return Ok(None),
-        };
-        let event = E::from_record(&schema, id, datum).and_then(Result::ok);
-        Ok(event.map(|event| envelope(event, record)))
-    }
-
     /// What was published first under these event ids.
     async fn outputs<O: Event>(
         &self,
@@ -330,7 +316,7 @@ impl Refold<'_> {
             })
         });
         while let Some(record) = records.recv().await {
-            let Some(output) = self.decoded::<O>(&record).await? else { continue };
+            let Some(output) = decoded::<O>(self.schemas, &record).await? else { continue };
             let id = output.payload.event_id();
             if wanted.remove(&id) {
                 partition.outputs_from = record.position.offset;
@@ -372,6 +358,26 @@ impl Refold<'_> {
         });
         Ok(joined(read.await)??)
     }
+}
+
+/// The typed event of a record; none where it does not decode.
+///
+/// # Errors
+/// [`RegistryError::Unavailable`].
+pub async fn decoded<E: FromRecord>(
+    schemas: &dyn SchemaSource,
+    record: &RawRecord,
+) -> Result<Option<Envelope<E>>, RegistryError> {
+    let Ok((id, datum)) = codec::unframe(record.payload.as_deref().unwrap_or_default()) else {
+        return Ok(None);
+    };
+    let schema = match schemas.schema(id).await {
+        Ok(schema) => schema,
+        Err(error @ RegistryError::Unavailable(_)) => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let event = E::from_record(&schema, id, datum).and_then(Result::ok);
+    Ok(event.map(|event| envelope(event, record)))
 }
 
 fn joined<T>(result: Result<T, tokio::task::JoinError>) -> Result<T, RefoldError> {

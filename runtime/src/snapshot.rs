@@ -69,6 +69,21 @@ pub fn since(kafka: &ClientConfig, topic: &str, timestamp_ms: i64) -> Result<Ran
     Ok(ranges)
 }
 
+/// What stands on a topic from one time up to another, in milliseconds by Kafka's timestamps: from the first record at or after the one up
+/// to the first at or after the other. Blocks.
+///
+/// # Errors
+/// Kafka's, where it does not respond within a minute.
+pub fn between(kafka: &ClientConfig, topic: &str, from_ms: i64, to_ms: i64) -> Result<Ranges, KafkaError> {
+    let ends = since(kafka, topic, to_ms)?;
+    let mut ranges = since(kafka, topic, from_ms)?;
+    for (partition, (low, high)) in &mut ranges {
+        // A partition that is new since has nothing of that time.
+        *high = ends.get(partition).map_or(*low, |(end, _)| (*end).max(*low));
+    }
+    Ok(ranges)
+}
+
 /// A consumer at the beginning of every partition. It joins no group and stores no offset: the group's name is only what
 /// librdkafka asks for.
 ///

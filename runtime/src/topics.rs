@@ -123,7 +123,7 @@ impl Layout {
         Topic::ALL.iter().map(|topic| self.specification(*topic)).collect()
     }
 
-    fn specification(&self, topic: Topic) -> Specification {
+    pub(crate) fn specification(&self, topic: Topic) -> Specification {
         let spec = topic.spec();
         Specification {
             name: format!("{}{}", self.prefix, topic.name()),
@@ -149,16 +149,16 @@ fn segments(retention_ms: i64) -> Option<(&'static str, String)> {
 }
 
 /// A topic as it should be.
-struct Specification {
-    name: String,
+pub(crate) struct Specification {
+    pub(crate) name: String,
     partitions: i32,
     replication: i32,
     settings: Vec<(&'static str, String)>,
 }
 
-type Admin = AdminClient<DefaultClientContext>;
+pub(crate) type Admin = AdminClient<DefaultClientContext>;
 
-fn options() -> AdminOptions {
+pub(crate) fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT))
 }
 
@@ -190,7 +190,7 @@ pub async fn apply(
     Ok(set)
 }
 
-async fn create(admin: &Admin, specification: &Specification) -> Result<(), TopicsError> {
+pub(crate) async fn create(admin: &Admin, specification: &Specification) -> Result<(), TopicsError> {
     let replication = TopicReplication::Fixed(specification.replication);
     let mut topic = NewTopic::new(&specification.name, specification.partitions, replication);
     for (name, value) in &specification.settings {

@@ -7,7 +7,7 @@ use super::service;
 use crate::config::Config;
 use crate::{database, system_config};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// Brings the tables up to date, with the reading service that is part of the program and what operators set while roles run; several at
 /// once take turns under the migrator's lock.

@@ -28,6 +28,7 @@ mod read;
 mod rebuild;
 mod reconcile;
 mod records;
+mod replay;
 mod restore;
 mod rules;
 mod service;
@@ -87,6 +88,7 @@ pub enum Command {
     /// Restore what the database alone holds, from topics and chain, after it was lost.
     #[command(subcommand)]
     Restore(restore::Restore),
+    Replay(Box<replay::Replay>),
     /// Take away what is old and what no promise rests on. Safe beside running roles; run it daily.
     Prune(prune::Prune),
     /// Keys: the one that signs bearer tokens, and the distributor's.
@@ -163,6 +165,7 @@ impl Command {
             Self::DeadLetters(letters) => letters.run(config).await,
             Self::Rebuild => rebuild::run(config).await,
             Self::Restore(restore) => restore.run(config).await,
+            Self::Replay(replay) => replay.run(config).await,
             Self::Prune(prune) => prune.run(config).await,
             Self::Keys(keys) => keys.run(config).await,
             Self::Token(token) => token.run(config).await,

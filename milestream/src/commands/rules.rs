@@ -62,7 +62,10 @@ impl Rules {
 }
 
 /// The rules of a file, and its text.
-fn read(file: &Path) -> Result<(RewardRules, String)> {
+///
+/// # Errors
+/// With every fault and its line.
+pub fn read(file: &Path) -> Result<(RewardRules, String)> {
     let name = file.display();
     let size = std::fs::metadata(file).with_context(|| format!("{name}"))?.len();
     if size > FILE_MAX {

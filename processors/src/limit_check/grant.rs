@@ -120,6 +120,18 @@ pub fn grant(event: &RewardCalculated, budgets: &mut Budgets, policy: &Policy, a
     })
 }
 
+/// Charges what was granted before, as its event says; the rest of the period's charges are these budgets' own.
+pub fn recharge(budgets: &mut Budgets, user: UserId, charges: &[LimitCharge], at: Micros) {
+    for LimitCharge { limit_type, period_start, period_end, limit_amount, amount, .. } in charges {
+        let current =
+            budgets.get(&(user, *limit_type, *period_start)).map_or(Decimal::ZERO, |budget| budget.current);
+        let period = Period { start: *period_start, end: *period_end };
+        // No budget is smaller than what was charged to it.
+        let limit = (*limit_amount).max(current + amount);
+        charge(budgets, user, &Met { limit_type: *limit_type, period, limit, current }, *amount, at);
+    }
+}
+
 fn charge_of(met: &Met, amount: Decimal) -> LimitCharge {
     LimitCharge {
         limit_type: met.limit_type,

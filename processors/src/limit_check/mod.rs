@@ -3,6 +3,7 @@
 //! refunded to the periods that were charged, whichever of the two records is first.
 
 pub mod books;
+mod follow;
 pub mod grant;
 pub mod policy;
 mod refold;

@@ -1,0 +1,55 @@
+-- What a replay keeps beside the stages' own tables, in its shadow schema. None of it is in the live schema.
+
+-- What was asked for, and how far it is.
+create table if not exists replay (
+    only boolean primary key default true check (only),
+    -- The window, the stages and the file of rules: whoever starts the replay again has to ask for the same.
+    spec jsonb not null,
+    -- Offsets in uploads.received, and how many uploads stand there.
+    cut jsonb,
+    accepted bigint,
+    begun_at timestamptz not null,
+    copied_at timestamptz,
+    finished_at timestamptz
+);
+
+-- What was recorded of the drivers with an upload in the window, as it stands on the topics. `what` is reading, decided, calculated,
+-- cancelled or granted.
+create table if not exists replay_records (
+    what text not null,
+    partition integer not null,
+    record_offset bigint not null,
+    event_id uuid not null,
+    user_id uuid not null,
+    timestamp_ms bigint not null,
+    in_window boolean not null,
+    record bytea not null,
+    primary key (what, partition, record_offset)
+);
+create index if not exists replay_records_event_idx on replay_records (event_id);
+create index if not exists replay_records_cancelled_idx on replay_records (user_id, record_offset) where what = 'cancelled';
+
+-- Per partition of uploads.readings: every record below it is done.
+create table if not exists replay_progress (
+    partition integer primary key,
+    done_upto bigint not null
+);
+
+-- What may happen once and has: one verdict, one grant and one refund.
+create table if not exists replay_effects (
+    effect text primary key
+);
+
+-- Of each record of the window: what was recorded of it, and what the replay has made of it.
+create table if not exists replay_outcomes (
+    effect text primary key,
+    partition integer not null,
+    record_offset bigint not null,
+    upload_id uuid not null,
+    user_id uuid not null,
+    accepted_at timestamptz not null,
+    recorded jsonb not null,
+    replayed jsonb not null,
+    differs boolean not null
+);
+create index if not exists replay_outcomes_differs_idx on replay_outcomes (partition, record_offset) where differs;
