@@ -4,35 +4,26 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod own;
+#[path = "own/world.rs"]
+mod world;
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use devstack::Stack;
-use harness::deployment::{Deployment, RoleSpec};
-use rdkafka::config::ClientConfig;
+use harness::deployment::RoleSpec;
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use runtime::registry::{Registry, RegistryConfig};
-use runtime::{offsets, snapshot, stored};
+use runtime::stored;
 use rust_decimal::Decimal;
-use schemas::codec;
 use schemas::events::{
-    Correction, Event, OdometerRead, ReadingCorrected, Review, RewardCancelled, RewardGranted, UploadDecided,
-    Verdict,
+    Correction, OdometerRead, ReadingCorrected, RewardCancelled, RewardGranted, UploadDecided, Verdict,
 };
-use schemas::ids::{EventId, Micros, UploadId, UserId, VehicleId, derived};
+use schemas::ids::{Micros, UserId, derived};
 use schemas::topic::Topic;
 use serde_json::{Value, json};
-use sqlx::PgPool;
-use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use own::Own;
+use world::{TIMEOUT, World, photo, reviewed};
 
-/// Longest wait for anything.
-const TIMEOUT: Duration = Duration::from_secs(180);
-/// The stages that decide, and the one between them.
-const STAGES: [&str; 3] = ["fraud_check", "reward_calculation", "limit_check"];
 /// What those that decide remember.
 const TABLES: [&str; 9] = [
     "stage_offsets",
@@ -46,101 +37,12 @@ const TABLES: [&str; 9] = [
     "limit_refunds",
 ];
 
-/// Topics, a database and roles of the test's own.
-struct World {
-    runtime: Runtime,
-    stack: Stack,
-    deployment: Deployment,
-    prefix: String,
-    pool: PgPool,
-    registry: Registry,
-}
-
 impl World {
-    fn new() -> Self {
-        let Own { runtime, stack, deployment, prefix, pool } = Own::prepare("restored");
-        let registry = Registry::new(&RegistryConfig::open(stack.schema_registry_url())).unwrap();
-        Self { runtime, stack, deployment, prefix, pool, registry }
-    }
-
-    fn kafka(&self) -> ClientConfig {
-        let mut kafka = ClientConfig::new();
-        kafka.set("bootstrap.servers", self.stack.kafka_brokers());
-        kafka.set("partitioner", "murmur2_random");
-        kafka
-    }
-
-    fn name(&self, topic: Topic) -> String {
-        format!("{}{}", self.prefix, topic.name())
-    }
-
-    /// Publishes events in order, as a stage does.
-    fn publish<E: Event>(&self, events: &[E]) {
-        let (topic, id) =
-            (self.name(E::TOPIC), self.runtime.block_on(self.registry.id_of::<E>(&self.prefix)).unwrap());
-        self.runtime.block_on(async {
-            let producer: FutureProducer = self.kafka().create().unwrap();
-            for event in events {
-                let (key, payload) = (event.key(), codec::encode(id, event).unwrap());
-                producer.send(FutureRecord::to(&topic).key(&key).payload(&payload), TIMEOUT).await.unwrap();
-            }
-        });
-    }
-
-    /// What stands on a topic, of one type.
-    fn events<E: Event>(&self) -> Vec<E> {
-        let records = snapshot::read(&self.kafka(), &self.name(E::TOPIC)).unwrap();
-        let decoded = records.iter().filter_map(|record| {
-            let (id, datum) = codec::unframe(record.payload.as_deref().unwrap()).unwrap();
-            codec::decode(E::schema(), id, datum).ok()
-        });
-        decoded.collect()
-    }
-
-    fn start(&mut self) {
-        for stage in STAGES {
-            self.deployment.start(RoleSpec::stage(stage, "a")).unwrap();
-        }
-    }
-
-    /// Waits until nothing is left to decide.
-    fn settle(&mut self) {
-        let inputs = [Topic::UploadsReadings, Topic::UploadsDecided, Topic::RewardsCalculated];
-        let until = Instant::now() + TIMEOUT;
-        // Each stage feeds the next: none has anything to do where that holds twice.
-        let mut quiet = 0;
-        while quiet < 2 {
-            assert!(Instant::now() < until, "the stages do not come to an end");
-            let idle = STAGES.iter().zip(inputs).all(|(stage, topic)| {
-                let (kafka, group) = (self.kafka(), format!("{}{stage}", self.prefix));
-                let shown = offsets::show(&kafka, &group, vec![self.name(topic)]);
-                let shown = self.runtime.block_on(shown).unwrap();
-                shown.iter().all(|place| place.lag() == 0)
-            });
-            quiet = if idle { quiet + 1 } else { 0 };
-            std::thread::park_timeout(Duration::from_millis(300));
-        }
-    }
-
-    fn stop(&mut self) {
-        for stage in STAGES {
-            self.deployment.terminate(&format!("{stage}-a"), Duration::from_secs(20)).unwrap();
-        }
-    }
-
-    fn execute(&self, sql: String) {
-        self.runtime.block_on(sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&self.pool)).unwrap();
-    }
-
     /// Ends reviews as the gateway does with the records that are published here in its place.
     fn end_reviews(&self) {
         let sql = "update reviews set reviewer_id = '00000000-0000-0000-0000-000000000009', decided_at = accepted_at + interval '1 microsecond',
             decision = jsonb_build_object('decision', 'approve', 'mileage', record->'reading'->'best'->>'value', 'unit', null)";
         self.execute(sql.to_owned());
-    }
-
-    fn number(&self, sql: &'static str) -> i64 {
-        self.runtime.block_on(sqlx::query_scalar(sql).fetch_one(&self.pool)).unwrap()
     }
 
     /// Everything that deciding stages remember, but for who holds a partition, when a row was stored, and the documents beside a decision.
@@ -176,43 +78,6 @@ impl World {
             })
             .collect()
     }
-}
-
-/// The `n`-th photo of a driver's car, 40 km and a day after the one before; every fifth is hard to read.
-fn photo(driver: u128, n: i64) -> OdometerRead {
-    let text = include_str!("../../schemas/examples/uploads.readings/normal-km.json");
-    let mut example: Value = serde_json::from_str(text).unwrap();
-    let mut event: OdometerRead = serde_json::from_value(example["event"].take()).unwrap();
-    let id = Uuid::from_u128(driver * 1_000_000 + u128::try_from(n).unwrap());
-    event.header.event_id = EventId(id);
-    event.header.upload_id = UploadId(id);
-    event.header.user_id = UserId(Uuid::from_u128(driver));
-    event.header.vehicle_id = VehicleId(Uuid::from_u128(driver + 500));
-    event.header.accepted_at.0 += n * 86_400_000_000;
-    (event.stamp.captured_at, event.stamp.claimed_mileage) = (None, None);
-    let reading = event.reading.as_mut().unwrap();
-    let first = &mut reading.candidates[0];
-    first.value = Decimal::from(50_000 + n * 40);
-    if n % 5 == 4 {
-        first.confidence = Decimal::new(41, 2);
-    }
-    reading.best = Some(first.clone());
-    event
-}
-
-/// What a person has decided about it.
-fn reviewed(photo: &OdometerRead) -> OdometerRead {
-    let mut record = photo.clone();
-    record.header.event_id = derived(record.header.event_id, "review", 0);
-    record.review = Some(Review {
-        reviewer_id: UserId(Uuid::from_u128(9)),
-        decided_at: Micros(photo.header.accepted_at.0 + 1),
-        mileage: photo.reading.as_ref().and_then(|reading| Some(reading.best.as_ref()?.value)),
-        unit: None,
-        reason: None,
-        notes: None,
-    });
-    record
 }
 
 /// Some days of all drivers; photos that wait for a person are decided, and every photo comes twice.
@@ -310,7 +175,7 @@ fn killed_midway(world: &World) {
 
 #[test]
 fn a_database_of_an_hour_before_is_folded_up_to_what_was_published_and_nothing_is_decided_twice() {
-    let mut world = World::new();
+    let mut world = World::new("restored");
     let users = "insert into users (id) select ('00000000-0000-0000-0000-' || lpad(to_hex(n), 12, '0'))::uuid from generate_series(1, 12) n";
     world.execute(users.to_owned());
     world.start();
@@ -374,7 +239,7 @@ fn a_database_of_an_hour_before_is_folded_up_to_what_was_published_and_nothing_i
 
 #[test]
 fn an_operator_lowers_a_verified_reading_and_is_told_why_where_that_cannot_be() {
-    let mut world = World::new();
+    let mut world = World::new("restored");
     world.execute("insert into users (id) values ('00000000-0000-0000-0000-000000000001')".to_owned());
     world.start();
     let photos = [photo(1, 0), photo(1, 1), photo(1, 4)];

@@ -2,7 +2,7 @@
 
 -- What was asked for, and how far it is.
 create table if not exists replay (
-    only boolean primary key default true check (only),
+    singleton boolean primary key default true check (singleton),
     -- The window, the stages and the file of rules: whoever starts the replay again has to ask for the same.
     spec jsonb not null,
     -- Offsets in uploads.received, and how many uploads stand there.

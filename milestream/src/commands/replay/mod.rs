@@ -48,8 +48,19 @@ struct Asked {
     /// Records that are read and decided a second at most. Without it there is no bound.
     #[arg(long, value_name = "RECORDS")]
     rate: Option<NonZeroU32>,
-    #[command(flatten)]
-    files: Files,
+    // Not as `Files`: clap finds no optional arguments that hold others.
+    /// Write the report as JSON, too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the report as a page, too.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+impl Asked {
+    fn files(&self) -> Files {
+        Files { json: self.json.clone(), html: self.html.clone() }
+    }
 }
 
 /// Where a report goes besides.

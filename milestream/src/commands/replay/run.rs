@@ -49,7 +49,7 @@ pub async fn run(config: &Config, asked: &Asked) -> Result<()> {
     drop(connection);
     if standing.finished_at.is_some() {
         eprintln!("replay {} has come to its end before", asked.into);
-        return show::report(config, &asked.into, &asked.files).await;
+        return show::report(config, &asked.into, &asked.files()).await;
     }
     let registry = Registry::new(&config.registry_client())?;
     let kafka = config.kafka_client();
@@ -79,7 +79,7 @@ pub async fn run(config: &Config, asked: &Asked) -> Result<()> {
     let deciding = |done: i64, total: i64| told.tell("decided", done.unsigned_abs(), total.unsigned_abs());
     Drive::new(places, (&cut, spec.steps), book, &clock).run(&mut pace, &deciding).await?;
     tables::finished(&mut *shadow.acquire().await?, clock.now()).await?;
-    show::report(config, &asked.into, &asked.files).await
+    show::report(config, &asked.into, &asked.files()).await
 }
 
 /// What is asked for, held against what can be; with the rules of a file.
