@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::deployment::RoleSpec;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use runtime::snapshot;
@@ -256,6 +257,71 @@ fn with_another_rate(world: &World) {
     assert!(wanted.iter().all(|(upload, granted)| of(upload) == granted * Decimal::TWO));
 }
 
+/// Payouts of the petrol cars' rewards of the window, as `chain_submission` makes them; one is paid. Returns what is open, B3TR.
+fn owed(world: &World) -> Decimal {
+    let wanted = rewards(world);
+    let grants: Vec<RewardGranted> = world.events();
+    let mut open = Decimal::ZERO;
+    for (at, grant) in
+        grants.iter().filter(|grant| wanted.contains_key(&grant.header.upload_id.to_string())).enumerate()
+    {
+        let state = if at == 0 { "paid" } else { "waiting" };
+        open += if at == 0 { Decimal::ZERO } else { grant.granted };
+        let insert = sqlx::query(
+            "insert into payouts (reward_id, user_id, amount_wei, state, header, stamp, updated_at)
+             values ($1, $2, $3 * 1000000000000000000::numeric, $4, $5, $6, now())",
+        )
+        .bind(grant.reward_id.0)
+        .bind(grant.header.user_id.0)
+        .bind(grant.granted)
+        .bind(state)
+        .bind(serde_json::to_value(&grant.header).unwrap())
+        .bind(serde_json::to_value(&grant.stamp).unwrap());
+        world.runtime.block_on(insert.execute(&world.pool)).unwrap();
+    }
+    open
+}
+
+/// B3TR that all drivers are charged for, by the day.
+fn charged(world: &World) -> Decimal {
+    let sum = "select coalesce(sum(current_amount), 0) from reward_limits where limit_type = 'daily'";
+    world.runtime.block_on(sqlx::query_scalar(sum).fetch_one(&world.pool)).unwrap()
+}
+
+/// With a rate of nothing for petrol, which is carried over into the books.
+fn promoted(world: &mut World) {
+    let (path, rules_file) = file(world, "free.toml");
+    std::fs::write(&path, RULES.replace("\"1\"", "\"3\"").replace("\"0.01\"", "\"0\"")).unwrap();
+    let promote = ["replay", "promote", "free", "--reason", "the rate was wrong"].map(str::to_owned);
+    refused(world, &promote, "there is no replay free");
+    let report = told(world, &replay("free", &["--rules", &rules_file])).unwrap();
+    let (wanted, open) = (rewards(world), owed(world));
+    let total: Decimal = wanted.values().sum();
+    let says = format!("promoting it cancels {} rewards of {} B3TR", wanted.len(), total.normalize());
+    assert!(report.contains(&says), "{report}");
+
+    let before = charged(world);
+    world.deployment.start(RoleSpec::ingest()).unwrap();
+    refused(world, &promote, "1 rewards are not cancelled: what is signed or paid stays");
+    let cancelled = i64::try_from(wanted.len()).unwrap() - 1;
+    assert_eq!(world.number("select count(*) from payouts where state = 'cancelled'"), cancelled);
+    assert_eq!(world.number("select count(*) from payouts where state = 'paid'"), 1);
+    assert_eq!(
+        world.number("select count(*) from system_audit_logs where action = 'replay.promote'"),
+        cancelled
+    );
+    let until = Instant::now() + TIMEOUT;
+    // One was cancelled before, by an operator.
+    while world.number("select count(*) from limit_refunds") < cancelled + 1 {
+        assert!(Instant::now() < until, "the cancellations do not arrive");
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+    assert_eq!(before - charged(world), open, "the books move by what the report says, but for what is paid");
+    refused(world, &promote, "1 rewards are not cancelled");
+    world.settle();
+    assert_eq!(before - charged(world), open, "and once");
+}
+
 fn what_cannot_be_is_refused(world: &World) {
     let with = |arguments: &[&str]| -> Vec<String> { arguments.iter().map(|&one| one.to_owned()).collect() };
     let (early, late) = (instant(4), instant(10));
@@ -323,8 +389,11 @@ fn a_window_decided_again_beside_live_traffic_differs_in_nothing_and_by_another_
     let listed = told(&world, &["replay", "list"].map(str::to_owned)).unwrap();
     assert_eq!(listed.lines().count(), 3, "{listed}");
     assert!(listed.lines().any(|line| line.starts_with("same ") && line.ends_with("0 differ")), "{listed}");
-    assert_eq!(shadows(&world).0.len(), 9);
-    for name in ["same", "rewards", "dearer"] {
+    promoted(&mut world);
+    let after = told(&world, &replay("after", &[])).unwrap();
+    assert!(after.contains(&format!("{decisions} decisions compared: 0 differ")), "{after}");
+    assert_eq!(shadows(&world).0.len(), 15);
+    for name in ["same", "rewards", "dearer", "free", "after"] {
         told(&world, &["replay", "drop", name].map(str::to_owned)).unwrap();
     }
     let until = Instant::now() + TIMEOUT;

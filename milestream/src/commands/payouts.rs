@@ -111,14 +111,7 @@ impl Payouts {
 
 impl Target {
     async fn carry_out(&self, config: &Config, order: &Order, action: &'static str) -> Result<()> {
-        let registry = Registry::new(&config.registry_client())?;
-        let prefix = &config.kafka.topic_prefix;
-        let schemas = Schemas {
-            payout_updated: registry.id_of::<PayoutUpdated>(prefix).await?,
-            activity_logged: registry.id_of::<ActivityLogged>(prefix).await?,
-            reward_cancelled: registry.id_of::<RewardCancelled>(prefix).await?,
-        };
-        let publisher = Publisher { schemas, gas_ceiling: 0 };
+        let publisher = publisher(config).await?;
         let mut tx = database::pool(config)?.begin().await?;
         let now = SystemClock.now().to_utc();
         let done = operate::carry_out(&mut tx, &publisher, self.reward, (order, &self.reason), now).await?;
@@ -130,6 +123,21 @@ impl Target {
         println!("{} {}", self.reward, after["state"].as_str().unwrap_or_default());
         Ok(())
     }
+}
+
+/// By which an order is published.
+///
+/// # Errors
+/// The registry's.
+pub async fn publisher(config: &Config) -> Result<Publisher> {
+    let registry = Registry::new(&config.registry_client())?;
+    let prefix = &config.kafka.topic_prefix;
+    let schemas = Schemas {
+        payout_updated: registry.id_of::<PayoutUpdated>(prefix).await?,
+        activity_logged: registry.id_of::<ActivityLogged>(prefix).await?,
+        reward_cancelled: registry.id_of::<RewardCancelled>(prefix).await?,
+    };
+    Ok(Publisher { schemas, gas_ceiling: 0 })
 }
 
 /// Prints payouts, one per line, and unresolved incidents.

@@ -8,6 +8,7 @@ pub mod drive;
 mod items;
 pub mod outcome;
 pub mod pace;
+pub mod promote;
 pub mod publish;
 pub mod report;
 pub mod sheets;

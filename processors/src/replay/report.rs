@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::items::Item;
 use super::outcome::Outcome;
+use super::promote::Act;
 use super::spec::Steps;
 use super::tables::{Standing, standing};
 
@@ -24,9 +25,9 @@ pub(super) async fn store(
         items.map(|item| (item, item.recorded.outcome(steps), item.replayed.outcome(steps))).collect();
     let header = |item: &Item| item.reading.payload.header().clone();
     query(
-        "insert into replay_outcomes (effect, partition, record_offset, upload_id, user_id, accepted_at, recorded, replayed, differs)
+        "insert into replay_outcomes (effect, partition, record_offset, upload_id, user_id, accepted_at, recorded, replayed, differs, cancels)
          select * from unnest($1::text[], $2::int[], $3::bigint[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::jsonb[], $8::jsonb[],
-            $9::bool[])",
+            $9::bool[], $10::bool[])",
     )
     .bind(rows.iter().map(|(item, ..)| item.reading.payload.effect()).collect::<Vec<_>>())
     .bind(rows.iter().map(|(item, ..)| item.reading.position.partition).collect::<Vec<_>>())
@@ -37,6 +38,11 @@ pub(super) async fn store(
     .bind(rows.iter().map(|(_, recorded, _)| Json(recorded)).collect::<Vec<_>>())
     .bind(rows.iter().map(|(.., replayed)| Json(replayed)).collect::<Vec<_>>())
     .bind(rows.iter().map(|(_, recorded, replayed)| recorded != replayed).collect::<Vec<_>>())
+    .bind(
+        rows.iter()
+            .map(|(_, recorded, replayed)| Act::of(recorded, replayed) == Act::Cancel)
+            .collect::<Vec<_>>(),
+    )
     .execute(connection)
     .await
     .map(drop)
@@ -69,6 +75,10 @@ pub struct Summary {
     pub granted_recorded: Decimal,
     /// B3TR that the replay grants.
     pub granted_replayed: Decimal,
+    /// Rewards that promoting it cancels, those included that it has.
+    pub cancels: i64,
+    /// B3TR that were granted for them.
+    pub cancels_granted: Decimal,
 }
 
 /// A decision that differs.
@@ -86,6 +96,8 @@ pub struct Difference {
     pub recorded: Outcome,
     /// What the replay made of it.
     pub replayed: Outcome,
+    /// What promoting it does, or why it does nothing.
+    pub promotion: String,
 }
 
 impl Difference {
@@ -104,7 +116,8 @@ pub async fn summary(connection: &mut PgConnection, name: &str) -> sqlx::Result<
     let Standing { spec, cut, finished_at, .. } = standing(connection).await?;
     let row = query(
         "select count(*) as compared, count(distinct upload_id) as decided, count(*) filter (where differs) as differences,
-            coalesce(sum((recorded->>'granted')::numeric), 0) as recorded, coalesce(sum((replayed->>'granted')::numeric), 0) as replayed
+            coalesce(sum((recorded->>'granted')::numeric), 0) as recorded, coalesce(sum((replayed->>'granted')::numeric), 0) as replayed,
+            count(*) filter (where cancels) as cancels, coalesce(sum((recorded->>'granted')::numeric) filter (where cancels), 0) as cancels_granted
          from replay_outcomes",
     )
     .fetch_one(connection)
@@ -122,6 +135,8 @@ pub async fn summary(connection: &mut PgConnection, name: &str) -> sqlx::Result<
         differences: row.try_get("differences")?,
         granted_recorded: row.try_get::<Decimal, _>("recorded")?.normalize(),
         granted_replayed: row.try_get::<Decimal, _>("replayed")?.normalize(),
+        cancels: row.try_get("cancels")?,
+        cancels_granted: row.try_get::<Decimal, _>("cancels_granted")?.normalize(),
     })
 }
 
@@ -139,13 +154,16 @@ pub async fn differences<E: From<sqlx::Error>>(
     )
     .fetch(connection);
     while let Some(row) = rows.try_next().await? {
+        let recorded = row.try_get::<Json<Outcome>, _>("recorded")?.0;
+        let replayed = row.try_get::<Json<Outcome>, _>("replayed")?.0;
         take(&Difference {
             effect: row.try_get("effect")?,
             upload_id: row.try_get("upload_id")?,
             user_id: row.try_get("user_id")?,
             accepted_at: row.try_get("accepted_at")?,
-            recorded: row.try_get::<Json<Outcome>, _>("recorded")?.0,
-            replayed: row.try_get::<Json<Outcome>, _>("replayed")?.0,
+            promotion: Act::of(&recorded, &replayed).told().to_owned(),
+            recorded,
+            replayed,
         })?;
     }
     Ok(())

@@ -66,13 +66,20 @@ impl<W: Write> Sheet<W> {
                 for (what, was, is) in difference.each() {
                     writeln!(self.out, "{} {what}: {was} -> {is}", difference.effect)?;
                 }
-                Ok(())
+                writeln!(self.out, "{} promoted: {}", difference.effect, difference.promotion)
             }
             Form::Json => write!(self.out, "{separator}\n{}", json!(difference)),
             Form::Html => {
                 for (what, was, is) in difference.each() {
-                    let cells =
-                        [&difference.effect, &difference.user_id.to_string(), &accepted, what, &was, &is];
+                    let cells = [
+                        &difference.effect,
+                        &difference.user_id.to_string(),
+                        &accepted,
+                        what,
+                        &was,
+                        &is,
+                        &difference.promotion,
+                    ];
                     write!(self.out, "<tr>")?;
                     for cell in cells {
                         write!(self.out, "<td>{}</td>", escaped(cell))?;
@@ -105,7 +112,7 @@ const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8
 <style>body{font:14px/1.4 sans-serif;margin:2em}table{border-collapse:collapse}td,th{border:1px solid #999;padding:.2em .5em;text-align:left}\
 </style>";
 const TABLE: &str = "<table><thead><tr><th>decision</th><th>driver</th><th>accepted</th><th>what</th><th>recorded</th>\
-<th>replayed</th></tr></thead><tbody>\n";
+<th>replayed</th><th>promoted</th></tr></thead><tbody>\n";
 
 /// The summary in sentences.
 fn lines(summary: &Summary) -> Vec<String> {
@@ -124,6 +131,12 @@ fn lines(summary: &Summary) -> Vec<String> {
             (summary.granted_replayed - summary.granted_recorded).normalize()
         ),
     ];
+    if summary.cancels > 0 {
+        let (rewards, granted) = (summary.cancels, summary.cancels_granted);
+        lines.push(format!(
+            "promoting it cancels {rewards} rewards of {granted} B3TR, where no transaction pays them"
+        ));
+    }
     if !summary.is_finished {
         lines.push(
             "it has not come to its end: started again with what it was begun with, it goes on".to_owned(),

@@ -50,6 +50,10 @@ create table if not exists replay_outcomes (
     accepted_at timestamptz not null,
     recorded jsonb not null,
     replayed jsonb not null,
-    differs boolean not null
+    differs boolean not null,
+    -- Whether promoting it cancels the reward, and when that was done.
+    cancels boolean not null,
+    promoted_at timestamptz
 );
 create index if not exists replay_outcomes_differs_idx on replay_outcomes (partition, record_offset) where differs;
+create index if not exists replay_outcomes_cancels_idx on replay_outcomes (effect) where cancels;

@@ -10,6 +10,7 @@ use sqlx::types::chrono::DateTime;
 use uuid::Uuid;
 
 use super::outcome::Outcome;
+use super::promote::Act;
 use super::report::{Difference, Summary};
 use super::sheets::{Form, Sheet};
 use super::spec::{Cut, Name, Step, Steps};
@@ -81,7 +82,8 @@ fn a_report_tells_each_thing_that_differs_as_text_as_json_and_as_a_page_that_run
         upload_id: Uuid::from_u128(1),
         user_id: Uuid::from_u128(2),
         accepted_at: DateTime::from_timestamp_micros(0).unwrap(),
-        recorded: verified,
+        recorded: verified.clone(),
+        promotion: Act::of(&verified, &more).told().to_owned(),
         replayed: more,
     };
     let summary = Summary {
@@ -97,6 +99,8 @@ fn a_report_tells_each_thing_that_differs_as_text_as_json_and_as_a_page_that_run
         differences: 1,
         granted_recorded: Decimal::new(4, 1),
         granted_replayed: Decimal::new(8, 1),
+        cancels: 0,
+        cancels_granted: Decimal::ZERO,
     };
     let written = |form| {
         let mut sheet = Sheet::begin(form, Vec::new(), &summary).unwrap();
@@ -107,7 +111,7 @@ fn a_report_tells_each_thing_that_differs_as_text_as_json_and_as_a_page_that_run
     let text = written(Form::Text);
     assert!(text.contains("3 uploads, 2 of them decided; 2 decisions compared: 1 differ"), "{text}");
     assert!(text.contains("granted B3TR: 0.4 recorded, 0.8 replayed, +0.4"), "{text}");
-    assert!(text.ends_with("</script> granted: 0.4 -> 0.8\n"), "{text}");
+    assert!(text.contains("</script> granted: 0.4 -> 0.8\n"), "{text}");
     let json: Value = serde_json::from_str(&written(Form::Json)).unwrap();
     assert_eq!(json["differences"].as_array().map(Vec::len), Some(2));
     assert_eq!(json["differences"][0]["replayed"]["granted"], json!("0.8"));
@@ -117,4 +121,28 @@ fn a_report_tells_each_thing_that_differs_as_text_as_json_and_as_a_page_that_run
         "{html}"
     );
     assert!(!html.contains("http://") && !html.contains("https://") && html.ends_with("</html>\n"), "{html}");
+}
+
+#[test]
+fn promoting_cancels_what_nothing_would_be_granted_for_any_more_and_changes_nothing_else() {
+    let of = |granted: Option<i64>| Outcome {
+        verdict: Some("verified".to_owned()),
+        mileage: Some(Decimal::from(50_040)),
+        distance_km: Some(Decimal::from(40)),
+        granted: granted.map(Decimal::from),
+        ..Outcome::default()
+    };
+    let act = |was: &Outcome, is: &Outcome| Act::of(was, is);
+    assert_eq!(act(&of(Some(4)), &of(None)), Act::Cancel);
+    assert_eq!(act(&of(Some(4)), &of(Some(0))), Act::Cancel);
+    let nothing =
+        |was: &Outcome, is: &Outcome, why: &str| assert!(act(was, is).told().contains(why), "{why}");
+    nothing(&of(Some(4)), &of(Some(3)), "cancelled whole or not at all");
+    nothing(&of(Some(4)), &of(Some(5)), "never raised");
+    nothing(&of(None), &of(Some(5)), "never raised");
+    nothing(&of(Some(0)), &of(None), "no amount moves");
+    let rejected = Outcome { verdict: Some("rejected".to_owned()), ..Outcome::default() };
+    nothing(&of(Some(4)), &rejected, "changed by a person");
+    let lower = Outcome { mileage: Some(Decimal::from(50_030)), ..of(None) };
+    nothing(&of(Some(4)), &lower, "milestream uploads correct");
 }

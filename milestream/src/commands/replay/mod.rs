@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use chrono::{DateTime, Utc};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use processors::replay::spec::{Name, Steps};
 use sqlx::pool::PoolConnection;
@@ -12,6 +13,7 @@ use sqlx::{PgPool, Postgres};
 
 use crate::config::Config;
 
+mod promote;
 mod run;
 mod show;
 
@@ -86,6 +88,16 @@ enum Which {
         #[command(flatten)]
         files: Files,
     },
+    /// Carry over into the books what can be: a reward for which nothing would be granted any more is cancelled whole, where no transaction
+    /// pays it, and its budgets get back what it was charged. What is paid or signed stays, nothing is raised, and no verdict is changed:
+    /// the report says of each difference what becomes of it.
+    Promote {
+        /// Its name.
+        name: Name,
+        /// Why, for the audit log.
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+        reason: String,
+    },
     /// Take its schema and topics away.
     Drop {
         /// Its name.
@@ -99,6 +111,7 @@ impl Replay {
         match (&self.which, &self.asked) {
             (Some(Which::List), _) => show::list(config).await,
             (Some(Which::Report { name, files }), _) => show::report(config, name, files).await,
+            (Some(Which::Promote { name, reason }), _) => promote::promote(config, name, reason).await,
             (Some(Which::Drop { name }), _) => show::drop(config, name).await,
             (None, Some(asked)) => run::run(config, asked).await,
             (None, None) => bail!("name a window: --from, --to and --into"),

@@ -76,7 +76,8 @@ pub async fn drop(config: &Config, name: &Name) -> Result<()> {
     Ok(())
 }
 
-async fn known(live: &PgPool, name: &Name) -> Result<()> {
+/// Refuses a name that no replay has.
+pub async fn known(live: &PgPool, name: &Name) -> Result<()> {
     let table: Option<String> = sqlx::query_scalar("select to_regclass($1)::text")
         .bind(format!("{}.replay", name.schema()))
         .fetch_one(live)
