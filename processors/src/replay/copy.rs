@@ -101,14 +101,14 @@ impl Copy<'_> {
         while let Some(record) = records.recv().await {
             let record = record?;
             read += 1;
+            pace.take(1).await;
             let user_id = driver(&record).filter(|driver| wanted.drivers.contains(driver));
-            if let Some(user_id) = user_id.filter(|_| !wanted.given_up.contains(&record.position)) {
-                pace.take(1).await;
-                if let Some(event) = decoded::<E>(self.schemas, &record).await? {
-                    let (what, event_id) = event.payload.kept_as();
-                    let in_window = wanted.cut.holds(event.payload.header().root);
-                    kept.push(Kept { what, event_id, user_id, in_window, record });
-                }
+            if let Some(user_id) = user_id.filter(|_| !wanted.given_up.contains(&record.position))
+                && let Some(event) = decoded::<E>(self.schemas, &record).await?
+            {
+                let (what, event_id) = event.payload.kept_as();
+                let in_window = wanted.cut.holds(event.payload.header().root);
+                kept.push(Kept { what, event_id, user_id, in_window, record });
             }
             if kept.len() == BATCH {
                 tables::keep(&mut *self.shadow.acquire().await?, &kept).await?;

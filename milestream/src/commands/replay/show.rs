@@ -28,8 +28,13 @@ pub async fn list(config: &Config) -> Result<()> {
     for schema in schemas {
         let shadow = database::pool_of(config, &schema)?;
         let name = schema.strip_prefix(SCHEMA_PREFIX).unwrap_or(&schema);
-        let Summary { from, to, stages, compared, differences, is_finished, .. } =
-            report::summary(&mut *shadow.acquire().await?, name).await?;
+        // One that was killed before it had noted what it was asked for.
+        let summary = report::summary(&mut *shadow.acquire().await?, name).await;
+        if matches!(summary, Err(sqlx::Error::RowNotFound)) {
+            println!("{name} not begun");
+            continue;
+        }
+        let Summary { from, to, stages, compared, differences, is_finished, .. } = summary?;
         let end = if is_finished { "finished" } else { "not finished" };
         println!(
             "{name} {} {} {stages} {end}: {compared} compared, {differences} differ",
