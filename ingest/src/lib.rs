@@ -45,6 +45,7 @@ pub use gateway::{Dependencies, Gateway};
 pub use http::problem;
 pub use keys::{KeySet, Role, SigningKey, TokenSigner};
 pub use live::{LiveError, check as check_live_settings};
+pub use outbox::OutboxError;
 pub use reviews::{ExpireError, expire as expire_reviews};
 pub use schema_ids::SchemaIds;
 pub use serve::serve;

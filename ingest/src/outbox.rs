@@ -10,7 +10,7 @@ use crate::http::problem::{ApiError, INTERNAL};
 
 /// Why an event was not announced.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OutboxError {
+pub enum OutboxError {
     /// It does not encode: a bug of ours.
     #[error(transparent)]
     Codec(#[from] CodecError),

@@ -12,7 +12,9 @@ use processors::chain_submission::reconcile::{self as books, Finding, ReconcileM
 use runtime::clock::SystemClock;
 use runtime::timers::{Job, TimerMetrics, Timers};
 use runtime::{Engine, timers::JobError};
-use schemas::events::{AccountChanged, ActivityLogged, OdometerRead, PayoutUpdated, RewardCancelled, UserErased};
+use schemas::events::{
+    AccountChanged, ActivityLogged, OdometerRead, PayoutUpdated, RewardCancelled, UserErased,
+};
 use schemas::ids::Micros;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::account::{add, audited, path, wallets};
 use crate::signing_in::{access, bench_with, signed_in, wallet};
-use crate::support::{Bench, Form, Response, jpeg};
+use crate::support::{Bench, Form, Response, SCHEMAS, jpeg};
 
 const HOUR_US: i64 = 3_600_000_000;
 
@@ -94,13 +94,13 @@ async fn another_wallet_is_paid_to_when_its_cooling_time_is_over_and_its_owner_i
         (&json!("wallet_change"), &json!("medium"), &driver.tokens["user_id"], &json!("127.0.0.1"))
     );
 
-    assert_eq!(replace_wallets(&bench.pool, later(23)).await.unwrap(), 0);
+    assert_eq!(replace_wallets(&bench.pool, SCHEMAS().account_changed, later(23)).await.unwrap(), 0);
     assert_eq!(driver.primary().await, driver.first["address"]);
-    assert_eq!(replace_wallets(&bench.pool, later(24)).await.unwrap(), 1);
+    assert_eq!(replace_wallets(&bench.pool, SCHEMAS().account_changed, later(24)).await.unwrap(), 1);
     assert_eq!(driver.primary().await, second["address"]);
     assert_eq!(driver.stamped(2).await, id(second));
     assert_eq!(driver.waiting().await, [json!(null), json!(null), json!(null)]);
-    assert_eq!(replace_wallets(&bench.pool, later(48)).await.unwrap(), 0, "once");
+    assert_eq!(replace_wallets(&bench.pool, SCHEMAS().account_changed, later(48)).await.unwrap(), 0, "once");
     let audits: Vec<Value> = audited(bench)
         .await
         .into_iter()
@@ -126,7 +126,7 @@ async fn a_change_is_taken_back_on_either_wallet_or_by_removing_the_new_one_and_
         assert_eq!(driver.change(second, true).await.status, 200);
         let back = driver.change(taken_back.0, taken_back.1).await;
         assert_eq!((back.status, &back.json()["primary_from"]), (200, &json!(null)), "{back:?}");
-        assert_eq!(replace_wallets(pool, later(48)).await.unwrap(), 0);
+        assert_eq!(replace_wallets(pool, SCHEMAS().account_changed, later(48)).await.unwrap(), 0);
     }
     assert_eq!(driver.change(second, true).await.status, 200);
     let token = access(&driver.tokens);
@@ -140,7 +140,7 @@ async fn a_change_is_taken_back_on_either_wallet_or_by_removing_the_new_one_and_
     assert_eq!(waiting[1], json!(null));
     assert!(waiting[0].as_str() > first_asked[1].as_str(), "its day begins anew: {waiting:?}");
     assert_eq!(remove(third).await.status, 204);
-    assert_eq!(replace_wallets(pool, later(48)).await.unwrap(), 0);
+    assert_eq!(replace_wallets(pool, SCHEMAS().account_changed, later(48)).await.unwrap(), 0);
     assert_eq!(driver.primary().await, driver.first["address"]);
 }
 
@@ -154,9 +154,9 @@ async fn a_change_lapses_where_the_account_is_locked_or_held_when_it_is_due() {
     ] {
         assert_eq!(driver.change(&driver.others[0], true).await.status, 200);
         sqlx::query(shut).execute(pool).await.unwrap();
-        assert_eq!(replace_wallets(pool, later(25)).await.unwrap(), 0);
+        assert_eq!(replace_wallets(pool, SCHEMAS().account_changed, later(25)).await.unwrap(), 0);
         sqlx::query(open).execute(pool).await.unwrap();
-        assert_eq!(replace_wallets(pool, later(48)).await.unwrap(), 0);
+        assert_eq!(replace_wallets(pool, SCHEMAS().account_changed, later(48)).await.unwrap(), 0);
         assert_eq!(driver.primary().await, driver.first["address"]);
     }
 }
