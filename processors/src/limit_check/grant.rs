@@ -128,7 +128,8 @@ pub fn recharge(budgets: &mut Budgets, user: UserId, charges: &[LimitCharge], at
         let period = Period { start: *period_start, end: *period_end };
         // No budget is smaller than what was charged to it.
         let limit = (*limit_amount).max(current + amount);
-        charge(budgets, user, &Met { limit_type: *limit_type, period, limit, current }, *amount, at);
+        let met = Met { limit_type: *limit_type, period, limit, current, is_own: false };
+        charge(budgets, user, &met, *amount, at);
     }
 }
 

@@ -102,7 +102,7 @@ impl Rows {
     async fn read(pool: &sqlx::PgPool) -> Self {
         let network = Network::load(pool, GENESIS, chain::health::LIMITS).await.unwrap();
         let Network { urls, nodes, pool, app, .. } = network;
-        let watching = Watching { watched: Watched { pool, app }, rewind: None };
+        let watching = Watching { watched: Watched { pool, app }, token: None, rewind: None };
         Self(watch::Settings { watching, urls, nodes })
     }
 }
