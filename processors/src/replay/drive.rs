@@ -1,6 +1,6 @@
-//! Goes through what was recorded, in the order of `uploads.readings`: what belongs to the window is decided by the stages as they are live,
-//! and everything before, between and behind it has the effect on their state that was recorded. A batch is one transaction in the shadow
-//! schema, so that a replay that is killed goes on where it was.
+//! Goes through what was recorded, in the order of `uploads.readings`: what belongs to the window is decided by the stages as they are
+//! live, and everything before, between and behind it has the effect on their state that was recorded. A batch is one transaction in the
+//! shadow schema, so that a replay that is killed goes on where it was.
 
 use std::collections::HashSet;
 use std::sync::Arc;

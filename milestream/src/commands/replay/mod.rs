@@ -17,9 +17,9 @@ mod promote;
 mod run;
 mod show;
 
-/// Decide a stretch of time again, beside live traffic: what was accepted in it comes to the stages as it was recorded, on the state that was
-/// recorded before it, and what they make of it is written to a schema and topics of its own. Prints what differs from what was decided
-/// then. One that is interrupted goes on when it is started again with the same arguments.
+/// Decide a stretch of time again, beside live traffic: what was accepted in it comes to the stages as it was recorded, on the state that
+/// was recorded before it, and what they make of it is written to a schema and topics of its own. Prints what differs from what was
+/// decided then. One that is interrupted goes on when it is started again with the same arguments.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Replay {
