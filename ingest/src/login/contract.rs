@@ -1,6 +1,6 @@
-//! Wallets that are contracts (EIP-1271): a smart account has no key of its own and says itself whose signatures it takes for its own. It is
-//! asked by a call at a node that is tried out and not sent. Only where a signature is not that of a key is anybody asked: whoever signs
-//! with a key waits for no node.
+//! Wallets that are contracts (EIP-1271): a smart account has no key of its own and says itself whose signatures it takes for its own.
+//! It is asked by a call at a node that is tried out and not sent. Only where a signature is not that of a key is anybody asked: whoever
+//! signs with a key waits for no node.
 
 use chain::node::{Node, Revision, Simulation};
 use chain::{Address, Clause};

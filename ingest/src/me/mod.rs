@@ -1,6 +1,5 @@
 //! `/v1/me` and what belongs to an account: its e-mail address, preferences, wallets, vehicles and their transfers. Each change is in the
-//! audit log, with the values before and
-//! after.
+//! audit log, with the values before and after.
 
 pub(crate) mod audit;
 pub(crate) mod email;

@@ -4,9 +4,9 @@
 //! The event is encoded before, with the first holder that was seen, and is stored only where that is still the holder: one that names
 //! none inserts its own into `photo_first_holders` under its unique key. Two drivers who post one photo at the same moment both have
 //! events that say "first"; the second waits at the unique key for the first, finds another holder, and is not stored. Rows are locked in
-//! the order of a reservation (idempotency key, vehicle, first holder, counts, photo), each table's by its key. The vehicle's row is shared:
-//! one that changes hands meanwhile is another's when the statement goes on. Of two gateways' batches that
-//! still wait for each other's first holders, one ends at its limit, and each of its requests takes the transaction.
+//! the order of a reservation (idempotency key, vehicle, first holder, counts, photo), each table's by its key. The vehicle's row is
+//! shared: one that changes hands meanwhile is another's when the statement goes on. Of two gateways' batches that still wait for each
+//! other's first holders, one ends at its limit, and each of its requests takes the transaction.
 //!
 //! Photos are counted by user and by vehicle in the same statement. Where one of them has all that it may have, or several of the batch
 //! are one more than that, nothing is stored and the transaction tells which; what a subject of such a pair was counted for here stays

@@ -8,8 +8,9 @@ use schemas::ids::UploadId;
 use super::judge::{Judgement, judge};
 use super::rules::Rules;
 
-/// Folds [`judge`] over records in the order of their topic, one partition after another, where no vehicle changes hands. A repeated upload is decided
-/// by its first record, as the effect `verdict:UPLOAD` has it, and by the first that a person has decided; others are left out.
+/// Folds [`judge`] over records in the order of their topic, one partition after another: of a vehicle that changes hands in the order of
+/// its decisions. A repeated upload is decided by its first record, as the effect `verdict:UPLOAD` has it, and by the first that a person
+/// has decided; others are left out.
 pub fn fold<'a>(
     records: impl IntoIterator<Item = &'a OdometerRead>,
     rules: &Rules,
