@@ -49,7 +49,7 @@ function transferRow(app, transfer, changed) {
   const other = transfer.offered_by_you ? transfer.to_address : transfer.from_address;
   const name = app.vehicles.find(({ vehicle_id }) => vehicle_id === transfer.vehicle_id)?.name ?? T.vehicles.kinds[transfer.kind];
   const whom = transfer.offered_by_you ? T.vehicles.offeredTo(T.short(other)) : T.vehicles.offeredBy(other ? T.short(other) : T.vehicles.somebody);
-  return el("li", {}, el("div", { class: "row" },
+  return el("li", {}, el("div", { class: "row wraps" },
     el("span", { class: "row-main" },
       el("span", { class: "row-title" }, name),
       el("span", { class: "row-sub", title: other ?? "" }, [whom, T.vehicles.until(T.day(transfer.expires_at))].join(" · "))),
@@ -68,7 +68,7 @@ function row(vehicle, changed) {
     await changed();
   };
   const sub = [T.vehicles.kinds[vehicle.kind], T.vehicles.units[vehicle.unit ?? ""], T.vehicles.since(T.day(vehicle.created_at))];
-  return el("li", {}, el("div", { class: "row" },
+  return el("li", {}, el("div", { class: "row wraps" },
     el("span", { class: "row-main" },
       el("span", { class: "row-title" }, vehicle.name ?? T.photos.unnamed),
       el("span", { class: "row-sub" }, sub.join(" · "))),
