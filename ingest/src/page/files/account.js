@@ -35,7 +35,7 @@ function saving(parts, save, text = T.save, done = T.saved) {
 function profile(me) {
   const name = el("input", { value: me.username ?? "", minLength: 3, maxLength: 100, required: true, autocomplete: "nickname" });
   const email = el("input", { type: "email", value: me.email ?? "", maxLength: 254, autocomplete: "email" });
-  const proof = el("div", {});
+  const proof = el("div", { class: "stack" });
   const show = (one) => proof.replaceChildren(...emailProof(one, show));
   show(me);
   const saved = saving([field(A.name, name), field(A.email, email, A.emailHint)], async () =>
@@ -174,7 +174,7 @@ function kept(me, changed) {
 }
 
 export function accountView(app, signal) {
-  const [ofProfile, ofWallets, ofSessions, ofPreferences, ofNotices, ofTold, ofData] = [0, 1, 2, 3, 4, 5, 6].map(() => el("div", {}));
+  const [ofProfile, ofWallets, ofSessions, ofPreferences, ofNotices, ofTold, ofData] = [0, 1, 2, 3, 4, 5, 6].map(() => el("div", { class: "stack" }));
   const reloadWallets = async () => {
     await wallets(app, ofWallets, reloadWallets);
     notify(T.saved);
