@@ -1,5 +1,5 @@
-//! What receivers of B3TR hold after a block: it stands with each transfer, so that whoever reads the blocks needs no node. A balance is for
-//! people to look at: where the node does not say it, the block is told without it.
+//! What receivers of B3TR hold after a block: it stands with each transfer, so that whoever reads the blocks needs no node. A balance is
+//! for people to look at: where the node does not say it, the block is told without it.
 
 use std::time::Duration;
 

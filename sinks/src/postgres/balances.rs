@@ -1,5 +1,5 @@
-//! What wallets hold, as the newest transfer to each says that counts: `user_wallets.balance` and `last_sync_at`. A block that is undone gives
-//! back what the transfer before it said.
+//! What wallets hold, as the newest transfer to each says that counts: `user_wallets.balance` and `last_sync_at`. A block that is undone
+//! gives back what the transfer before it said.
 
 use schemas::payouts::is_mainnet;
 use sqlx::{PgConnection, query};
