@@ -5,6 +5,7 @@
 
 pub mod books_bench;
 pub mod client;
+pub mod decide_bench;
 pub mod deployment;
 pub mod flow_bench;
 pub mod gateway_bench;

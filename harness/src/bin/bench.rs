@@ -8,8 +8,8 @@ use clap::{Parser, ValueEnum};
 use devstack::{Part, Stack};
 use harness::runtime_bench::{AGAINST_RAW, Arm, Bar, Size};
 use harness::{
-    books_bench, flow_bench, gateway_bench, idle_bench, login_bench, memory_bench, memory_soak, payout_bench,
-    reading_bench, rebuild_bench, runtime_bench,
+    books_bench, decide_bench, flow_bench, gateway_bench, idle_bench, login_bench, memory_bench, memory_soak,
+    payout_bench, reading_bench, rebuild_bench, runtime_bench,
 };
 
 /// Measures Milestream against something named, in one run.
@@ -45,9 +45,12 @@ struct Arguments {
     /// Logins of a round of `login`.
     #[arg(long, default_value_t = 2_000)]
     logins: usize,
-    /// The program that `gateway` measures, for a comparison of releases; this build's where none is named.
+    /// The program that `gateway` and `decide` measure, for a comparison of releases; this build's where none is named.
     #[arg(long)]
     program: Option<PathBuf>,
+    /// Seconds of `decide`.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
     /// Minutes of `memory`.
     #[arg(long, default_value_t = 60)]
     minutes: u32,
@@ -65,6 +68,8 @@ enum Name {
     Reading,
     /// The stages that decide and the sinks on Postgres, beside a bare insert of their rows, on small and on large tables.
     Books,
+    /// What deciding costs, and the time from a reading to its granted reward at 500 readings a second.
+    Decide,
     /// Events a second of a rebuild.
     Rebuild,
     /// What an upload costs the gateway, Postgres and Kafka, beside a bare handler with the same promises to the disk.
@@ -120,6 +125,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         Name::Gateway => {
             return gateway_bench::run(arguments.program.as_deref(), arguments.photos * 10, arguments.rounds);
         }
+        Name::Decide => return decide_bench::run(arguments.program.as_deref(), arguments.seconds),
         Name::Login => return login_bench::run(arguments.logins, arguments.rounds),
         Name::Reading => {
             let stack = Stack::start(root, &tell)?;
