@@ -17,6 +17,8 @@ use runtime::snapshot;
 use schemas::codec;
 use schemas::events::{Event, OdometerRead, RewardGranted};
 use schemas::ids::UploadId;
+use sqlx::{Connection as _, PgConnection};
+use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use crate::books_bench::events::Events;
@@ -47,9 +49,12 @@ pub fn run(program: Option<&Path>, seconds: u64) -> Result<bool> {
     let tell = |line: &str| eprintln!("bench: {line}");
     let stack = Stack::start_own(Path::new(".local"), &[Part::Postgres, Part::Kafka, Part::Registry], &tell)?;
     let bench = Bench::prepare(&stack, program)?;
-    bench.publish(&Events::new(0, WARM_UP)?)?;
+    let warm_up = Events::new(0, WARM_UP)?;
+    bench.open_accounts(&warm_up)?;
+    bench.publish(&warm_up)?;
     bench.granted(WARM_UP)?;
     let events = Events::new(1_000_000, RATE * seconds)?;
+    bench.open_accounts(&events)?;
     println!("{} readings at {RATE} a second", events.count());
     let before = bench.cpu(&stack)?;
     bench.publish(&events)?;
@@ -76,6 +81,8 @@ struct Bench {
     prefix: String,
     /// The registry's id of `OdometerRead`.
     schema: u32,
+    database: String,
+    runtime: Runtime,
 }
 
 impl Bench {
@@ -99,7 +106,18 @@ impl Bench {
         let mut kafka = ClientConfig::new();
         kafka.set("bootstrap.servers", stack.kafka_brokers());
         let producer = producer(stack.kafka_brokers())?;
-        Ok(Self { deployment, kafka, producer, prefix, schema })
+        let database = stack.database_url().to_owned();
+        Ok(Self { deployment, kafka, producer, prefix, schema, database, runtime })
+    }
+
+    /// Makes the drivers' accounts, as the gateway does before it takes a photo.
+    fn open_accounts(&self, events: &Events) -> Result<()> {
+        self.runtime.block_on(async {
+            let mut connection = PgConnection::connect(&self.database).await?;
+            let insert = "insert into users (id) select unnest($1::uuid[]) on conflict do nothing";
+            sqlx::query(insert).bind(events.users()).execute(&mut connection).await?;
+            Ok(())
+        })
     }
 
     /// Publishes the readings at the rate.
