@@ -1,6 +1,6 @@
 //! What deciding costs, and how long it takes from an accepted reading to the granted reward, at a steady rate: the readings stand on
-//! `uploads.readings` as the reader would have put them there, and `fraud_check`, `reward_calculation` and `limit_check` run as processes of
-//! their own. Times are those of Kafka's records, so that none of the bench's own work is in them.
+//! `uploads.readings` as the reader would have put them there, and `fraud_check`, `reward_calculation` and `limit_check` run as processes
+//! of their own. Times are those of Kafka's records, so that none of the bench's own work is in them.
 
 #![allow(clippy::cast_precision_loss, reason = "counts and milliseconds of a bench are far below 2^52")]
 
