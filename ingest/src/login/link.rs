@@ -27,11 +27,9 @@ impl SignIn {
         agent: Option<String>,
         proof: &Proof,
     ) -> Result<(PgTransaction<'static>, Uuid), ApiError> {
-        let mut trace = Trace::new("wallet_connect", caller.address, agent)
+        let mut trace = Trace::by(caller, "wallet_connect", agent)
             .with("method", proof.method())
-            .with("challenge_id", proof.challenge_id().to_string())
-            .with("session_id", caller.session.to_string());
-        trace.user = Some(caller.user);
+            .with("challenge_id", proof.challenge_id().to_string());
         let linked = self.link(caller, proof, &mut trace).await;
         if let Err(error) = &linked {
             self.refused(error, &trace).await;
@@ -77,8 +75,7 @@ impl SignIn {
         address: &str,
     ) -> Result<(), ApiError> {
         let now = self.clock.now();
-        let mut trace = Trace::new("wallet_change", caller.address, agent);
-        trace.user = Some(caller.user);
+        let mut trace = Trace::by(caller, "wallet_change", agent);
         trace.wallet = address.parse().ok();
         let event = trace.event("wallet_change", "medium");
         let record =
@@ -96,9 +93,7 @@ impl SignIn {
         address: &str,
     ) -> Result<(), ApiError> {
         let now = self.clock.now();
-        let mut trace = Trace::new("wallet_disconnect", caller.address, agent)
-            .with("session_id", caller.session.to_string());
-        trace.user = Some(caller.user);
+        let mut trace = Trace::by(caller, "wallet_disconnect", agent);
         trace.wallet = address.parse().ok();
         let log = trace.success(now)?;
         announce(tx, self.schemas.activity_logged, &log, now).await?;

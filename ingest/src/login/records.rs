@@ -9,6 +9,7 @@ use schemas::logs::{AuthLog, LogDocument as _, SecurityEvent};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::auth::admission::Caller;
 use crate::http::problem::{
     ACCOUNT_LOCKED, ApiError, CHALLENGE_EXPIRED, CHALLENGE_USED, INTERNAL, REFRESH_INVALID, REFRESH_REUSED,
     SIGNATURE_REFUSED, STALE_CERTIFICATE, WRONG_DOMAIN,
@@ -32,6 +33,14 @@ impl Trace {
     pub(crate) fn new(action: &'static str, address: IpAddr, agent: Option<String>) -> Self {
         let metadata = json!({ "request_id": request_id::current() });
         Self { action, user: None, wallet: None, address, agent, session_duration: None, metadata }
+    }
+
+    /// Of somebody who is signed in.
+    pub(crate) fn by(caller: &Caller, action: &'static str, agent: Option<String>) -> Self {
+        let mut trace =
+            Self::new(action, caller.address, agent).with("session_id", caller.session.to_string());
+        trace.user = Some(caller.user);
+        trace
     }
 
     /// Adds to the metadata.

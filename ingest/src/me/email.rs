@@ -115,10 +115,7 @@ pub(crate) async fn prove(
 ) -> Result<Uncached<Profile>, ApiError> {
     let wanted = "the field code is not usable: the six digits of the e-mail are wanted";
     let code = OneTimeCode::typed(&proof.code).ok_or_else(|| INVALID_FIELD.because(wanted).field("code"))?;
-    let mut trace = Trace::new("verification", caller.address, agent.clone())
-        .with("method", "email")
-        .with("session_id", caller.session.to_string());
-    trace.user = Some(caller.user);
+    let trace = Trace::by(&caller, "verification", agent).with("method", "email");
     match tried(&account, &caller, code).await {
         Ok(proven) => settle((&account, &sign_in), &caller, &proven, &trace).await,
         Err(error) => {
