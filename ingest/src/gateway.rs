@@ -8,7 +8,7 @@ use runtime::clock::Clock;
 use runtime::health::Health;
 use runtime::journal::Journal;
 use runtime::producer::Outbound;
-use schemas::events::{ActivityLogged, Event as _, UploadReceived};
+use schemas::events::{Event as _, UploadReceived};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
@@ -183,8 +183,8 @@ fn admission(config: &GatewayConfig, dependencies: &Dependencies, live: Arc<Live
 
 fn activity_log(config: &GatewayConfig, dependencies: &Dependencies) -> ActivityLog {
     let Dependencies { outbound, clock, schemas, pool, .. } = dependencies;
-    let topic = format!("{}{}", config.topic_prefix, ActivityLogged::TOPIC.name());
-    let journal = Journal::new("ingest", outbound.clone(), clock.clone(), topic, schemas.activity_logged);
+    let (prefix, schema) = (&config.topic_prefix, schemas.activity_logged);
+    let journal = Journal::new("ingest", outbound.clone(), clock.clone(), prefix, schema);
     ActivityLog::new(journal.with_pool(pool.clone()), clock.clone())
 }
 

@@ -334,7 +334,7 @@ impl Engine {
         let activity_logs = topic_name::<ActivityLogged>(&self.config.prefix);
         let activity_schema = self.schema_id::<ActivityLogged>().await?;
         let (outbound, clock) = (self.producer.clone(), self.clock.clone());
-        let mut journal = Journal::new(stage, outbound, clock, activity_logs.clone(), activity_schema);
+        let mut journal = Journal::new(stage, outbound, clock, &self.config.prefix, activity_schema);
         if let Some(pool) = pool {
             journal = journal.with_pool(pool.clone());
         }

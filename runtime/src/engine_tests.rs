@@ -120,7 +120,7 @@ async fn dead_letters_and_a_halt_are_errors_that_somebody_must_act_on_and_name_w
     let outbound = Arc::new(MemoryOutbound::default());
     let (mut worker, user) = (picky(&outbound), Uuid::from_u128(7));
     let (clock, schema) = (worker.context.clock.clone(), worker.context.activity_schema);
-    let journal = Journal::new("picky", outbound.clone(), clock, "activity.logs".into(), schema);
+    let journal = Journal::new("picky", outbound.clone(), clock, "", schema);
     worker.context.journal = Arc::new(journal);
     let bad = |topic, key: &str| raw(topic, 0, Some(key.into()), Some(b"\x07".to_vec()));
     worker

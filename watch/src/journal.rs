@@ -4,33 +4,27 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::clock::SystemClock;
 use runtime::connections::Connections;
-use runtime::producer::{Ack, Message, Outbound};
-use schemas::codec;
-use schemas::events::{ActivityLogged, Event as _};
+use runtime::journal;
+use runtime::producer::Outbound;
 use schemas::ids::{EventId, Micros};
-use schemas::logs::{BlockchainConnectionLog, LogDocument as _};
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
-/// Writes documents on the nodes of a network to `activity.logs`. They are not waited for: a log never holds watching up.
+/// Writes documents on the nodes of a network.
 pub struct Journal {
-    outbound: Arc<dyn Outbound>,
-    topic: String,
-    schema: u32,
+    documents: journal::Journal,
     network: String,
     nodes: Connections,
 }
 
 impl Journal {
-    /// A journal on the nodes of a network. `prefix` stands in front of topics, `schema` is the registry's id of [`ActivityLogged`],
+    /// A journal on the nodes of a network. `prefix` stands in front of topics, `schema` is the registry's id of `ActivityLogged`,
     /// `network` is `vechain_mainnet` or `vechain_testnet`.
     #[must_use]
     pub fn new(outbound: Arc<dyn Outbound>, prefix: &str, schema: u32, network: &str) -> Self {
         Self {
-            outbound,
-            topic: format!("{prefix}{}", ActivityLogged::TOPIC.name()),
-            schema,
+            documents: journal::Journal::new("watch", outbound, Arc::new(SystemClock), prefix, schema),
             network: network.to_owned(),
             nodes: Connections::new(network, &[]),
         }
@@ -44,26 +38,14 @@ impl Journal {
     /// Notes how asking a node went: the time that it took, or why it failed.
     pub(crate) fn asked(&mut self, node: usize, outcome: Result<Duration, &dyn Display>, now: Micros) {
         let Some(document) = self.nodes.asked(node, outcome, now) else { return };
-        if let Err(error) = self.send(&document, now) {
-            tracing::warn!(error, "a log document is lost");
-        }
-    }
-
-    fn send(&self, document: &BlockchainConnectionLog, now: Micros) -> Result<(), String> {
-        let event = document.activity(EventId(Uuid::now_v7()), 0, now).map_err(|error| error.to_string())?;
-        let payload = codec::encode(self.schema, &event).map_err(|error| error.to_string())?;
-        let key = event.key();
-        let message =
-            Message { topic: &self.topic, key: Some(key.as_bytes()), payload: Some(&payload), headers: &[] };
-        // Nobody waits for this acknowledgement.
-        let ack = Ack::Waiter(oneshot::channel().0);
-        self.outbound.send(&message, ack).map_err(|_| "the producer did not take it".to_owned())
+        self.documents.log(&document, EventId(Uuid::now_v7()), now);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use runtime::testing::{MemoryOutbound, MemorySchemas};
+    use schemas::events::ActivityLogged;
 
     use super::*;
 

@@ -148,15 +148,16 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// A journal of a role, whose documents go to `topic` under the schema of `ActivityLogged`.
+    /// A journal of a role. `prefix` stands in front of topics, `schema_id` is the registry's of [`ActivityLogged`].
     #[must_use]
     pub fn new(
         module: &'static str,
         outbound: Arc<dyn Outbound>,
         clock: Arc<dyn Clock>,
-        topic: String,
+        prefix: &str,
         schema_id: u32,
     ) -> Self {
+        let topic = format!("{prefix}{}", ActivityLogged::TOPIC.name());
         Self { sender: Some(Sender { outbound, topic, schema_id }), ..Self::silent(module, clock) }
     }
 

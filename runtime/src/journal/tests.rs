@@ -15,7 +15,7 @@ struct Bench {
 fn bench() -> Bench {
     let (outbound, clock) = (Arc::new(MemoryOutbound::default()), Arc::new(ManualClock::default()));
     let schema = MemorySchemas::id_of::<ActivityLogged>();
-    let journal = Journal::new("some_stage", outbound.clone(), clock.clone(), "activity.logs".into(), schema);
+    let journal = Journal::new("some_stage", outbound.clone(), clock.clone(), "", schema);
     Bench { journal, outbound, clock }
 }
 
