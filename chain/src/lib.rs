@@ -9,6 +9,7 @@
 
 pub mod abi;
 pub mod amount;
+pub mod asked;
 pub mod certificate;
 pub mod contract;
 pub mod deploy;
@@ -26,6 +27,7 @@ pub mod tx;
 pub mod typed_data;
 
 pub use amount::{AmountError, Wei};
+pub use asked::{Asked, Observer};
 pub use certificate::Certificate;
 pub use id::{Address, AppId, BlockId, IdError, TxId};
 pub use node::{Node, NodeError};

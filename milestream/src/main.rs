@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 mod audit;
+mod calls;
 mod commands;
 mod config;
 mod database;

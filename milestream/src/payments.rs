@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use chain::health::LIMITS;
-use chain::{BlockId, Node};
+use chain::{BlockId, Node, Observer};
 use ingest::config::ChainAccess;
 use processors::chain_submission::PayoutConfig;
 use processors::chain_submission::network::{Network, NetworkError};
@@ -131,7 +131,12 @@ pub fn access(config: &Config) -> Result<Option<ChainAccess>> {
 ///
 /// # Errors
 /// Where no network is named, or the gateway's address is none.
-pub async fn watch(config: &Config, engine: &Engine, pool: PgPool, stop: CancellationToken) -> Result<()> {
+pub async fn watch(
+    config: &Config,
+    engine: &Engine,
+    (pool, observer): (PgPool, Observer),
+    stop: CancellationToken,
+) -> Result<()> {
     let access = access(config)?.context("chain.genesis_id is empty: name the network to watch")?;
     let genesis: BlockId = access.genesis_id.parse()?;
     let settings = WatcherConfig {
@@ -150,7 +155,7 @@ pub async fn watch(config: &Config, engine: &Engine, pool: PgPool, stop: Cancell
     let watcher = Watcher::new(settings, gateway, Arc::new(SystemClock), &engine.metrics)?
         .with_health(engine.health.clone())
         .with_journal(journal);
-    watcher.run(&NetworkRows { pool, genesis }, stop).await;
+    watcher.run(&NetworkRows { pool, genesis, observer }, stop).await;
     Ok(())
 }
 
@@ -158,6 +163,7 @@ pub async fn watch(config: &Config, engine: &Engine, pool: PgPool, stop: Cancell
 struct NetworkRows {
     pool: PgPool,
     genesis: BlockId,
+    observer: Observer,
 }
 
 impl Source for NetworkRows {
@@ -166,7 +172,8 @@ impl Source for NetworkRows {
     async fn load(&self) -> Result<Settings<Node>, SourceError> {
         let later = |error: sqlx::Error| SourceError::Later(format!("postgres: {error}"));
         let rewind = rewinds::newest(&self.pool, self.genesis).await.map_err(later)?;
-        match Network::load(&self.pool, self.genesis, LIMITS).await {
+        let network = Network::load(&self.pool, self.genesis, LIMITS).await;
+        match network.map(|network| network.observed(Some(&self.observer))) {
             Ok(Network { pool, app, token, urls, nodes, .. }) => {
                 let watched = Watched { pool, app };
                 Ok(Settings { watching: Watching { watched, token, rewind }, urls, nodes })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use chain::Observer;
 use chain::node::{Limits, Node};
 use ingest::config::{DevelopmentWallet, GatewayConfig};
 use ingest::metrics::GatewayMetrics;
@@ -32,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::topics;
 use crate::config::Config;
-use crate::{database, key_files, payments, schema_ids, stores, timers};
+use crate::{calls, database, key_files, payments, schema_ids, stores, timers};
 
 /// The sinks by name.
 pub const SINKS: [&str; 4] = ["postgres", "mongo", "analytics", "notices"];
@@ -125,6 +126,9 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
         let retryable = |error: &SettingError| matches!(error, SettingError::Database(_));
         patiently("postgres", &stop, retryable, || network::choose(&pool, genesis)).await?;
     }
+    let journal = Arc::new(engine.journal("process").await?);
+    journal.tell_of_panics();
+    let observer = calls::of_nodes(journal);
     if roles.gateway || roles.pays() || roles.timers || roles.sinks.contains(&"notices") {
         // The outbox belongs to those who fill it; several relays take turns.
         let (engine, pool) = (engine.clone(), pool.clone());
@@ -134,7 +138,8 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
     }
     if roles.gateway {
         let (config, engine, pool, stop) = (config.clone(), engine.clone(), pool.clone(), stop.clone());
-        tasks.spawn(async move { ("ingest", run_gateway(&config, &engine, pool, stop).await) });
+        let observer = observer.clone();
+        tasks.spawn(async move { ("ingest", run_gateway(&config, &engine, (pool, observer), stop).await) });
     }
     if !roles.stages.is_empty() {
         let photos = stores::photos(config)?.object_store();
@@ -142,6 +147,7 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
         let mut dependencies = processors::dependencies::Dependencies::new(pool.clone(), photos, clock)
             .with_service_keys(config.service_keys())
             .comparing_photos(config.photos.compare)
+            .observing_nodes(observer.clone())
             .with_rules(RuleSource::tables(pool.clone()));
         if let Some(payouts) = payments::config(config)? {
             dependencies = dependencies.with_payouts(payouts);
@@ -159,7 +165,8 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
     }
     if roles.watcher {
         let (config, engine, pool, stop) = (config.clone(), engine.clone(), pool.clone(), stop.clone());
-        tasks.spawn(async move { ("watch", payments::watch(&config, &engine, pool, stop).await) });
+        tasks
+            .spawn(async move { ("watch", payments::watch(&config, &engine, (pool, observer), stop).await) });
     }
     if roles.timers {
         let (config, engine, pool, stop) = (config.clone(), engine.clone(), pool.clone(), stop.clone());
@@ -266,7 +273,12 @@ where
     }
 }
 
-async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: CancellationToken) -> Result<()> {
+async fn run_gateway(
+    config: &Config,
+    engine: &Engine,
+    (pool, observer): (PgPool, Observer),
+    stop: CancellationToken,
+) -> Result<()> {
     let section = &config.ingest;
     let (keys, signing_key) = key_files::read(config)?;
     let signer = TokenSigner::new(signing_key);
@@ -287,7 +299,7 @@ async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: Cance
         .await
         .with_context(|| format!("ingest.listen {}: choose another port or address", section.listen))?;
     tracing::info!(listen = %section.listen, "gateway");
-    let gateway_config = gateway_config(config)?;
+    let gateway_config = gateway_config(config, observer)?;
     let is_retryable = |error: &LiveError| matches!(error, LiveError::Database(_));
     patiently("postgres", &stop, is_retryable, || {
         ingest::check_live_settings(&dependencies.pool, gateway_config.rates)
@@ -301,7 +313,7 @@ async fn run_gateway(config: &Config, engine: &Engine, pool: PgPool, stop: Cance
     Ok(())
 }
 
-fn gateway_config(config: &Config) -> Result<GatewayConfig> {
+fn gateway_config(config: &Config, observer: Observer) -> Result<GatewayConfig> {
     let section = &config.ingest;
     let mut gateway = GatewayConfig::new(&section.public_url);
     gateway.topic_prefix.clone_from(&config.kafka.topic_prefix);
@@ -329,7 +341,7 @@ fn gateway_config(config: &Config) -> Result<GatewayConfig> {
     gateway.erasure_grace = config.privacy.erasure_grace();
     gateway.wallet_cooling = config.wallets.cooling();
     gateway.chain = payments::access(config)?;
-    gateway.contract_wallets = contract_node(config)?;
+    gateway.contract_wallets = contract_node(config)?.map(|node| node.observed(observer));
     gateway.rates = config.first_rates();
     Ok(gateway)
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use chain::Observer;
 use object_store::ObjectStore;
 use providers::vault::Keys;
 use reading::{Reader, ReaderError};
@@ -60,6 +61,7 @@ pub struct Dependencies {
     photos: Photos,
     workers: Workers,
     payouts: Option<PayoutConfig>,
+    observer: Option<Observer>,
     service_keys: Keys,
     compares_photos: bool,
     rules: Arc<RuleSource>,
@@ -76,6 +78,7 @@ impl Dependencies {
             photos: Photos::new(store),
             workers: Workers::default(),
             payouts: None,
+            observer: None,
             service_keys: Keys::default(),
             compares_photos: true,
             rules: Arc::default(),
@@ -87,6 +90,12 @@ impl Dependencies {
     #[must_use]
     pub fn with_payouts(self, payouts: PayoutConfig) -> Self {
         Self { payouts: Some(payouts), ..self }
+    }
+
+    /// The same, whose requests to nodes are told of.
+    #[must_use]
+    pub fn observing_nodes(self, observer: Observer) -> Self {
+        Self { observer: Some(observer), ..self }
     }
 
     /// The same with the keys that open those of reading services; without them the services are left out.
@@ -166,7 +175,8 @@ impl Dependencies {
     /// [`RunError::NoNetwork`] where paying is not configured.
     pub fn chain_submission(&self) -> Result<ChainSubmission, RunError> {
         let config = self.payouts.clone().ok_or(RunError::NoNetwork)?;
-        Ok(ChainSubmission { config, pool: self.pool.clone(), clock: self.clock.clone() })
+        let observer = self.observer.clone();
+        Ok(ChainSubmission { config, pool: self.pool.clone(), clock: self.clock.clone(), observer })
     }
 
     fn photo_context(&self) -> PhotoContext {

@@ -68,6 +68,13 @@ impl Attempt {
         }
     }
 
+    /// Whether a request went out: neither the breaker nor our own budget kept it back. A response with a status always followed one.
+    #[must_use]
+    pub fn was_sent(&self) -> bool {
+        let kept_back = |failure: &Failure| matches!(failure.code.as_str(), "circuit_open" | "rate_limited");
+        self.http_status.is_some() || !self.failure.as_ref().is_some_and(kept_back)
+    }
+
     /// Why the next service was asked, in the words of `fallback_logs.trigger_reason`. `hedged` is that of the next.
     #[must_use]
     pub fn trigger(&self, hedged: bool) -> &'static str {

@@ -326,6 +326,16 @@ impl Engine {
         Ok(())
     }
 
+    /// A journal of what a part of this process calls; waits while the registry is not reachable.
+    ///
+    /// # Errors
+    /// [`RegistryError::Incompatible`].
+    pub async fn journal(&self, module: &'static str) -> Result<Journal, EngineError> {
+        let schema = self.schema_id::<ActivityLogged>().await?;
+        let (outbound, clock) = (self.producer.clone(), self.clock.clone());
+        Ok(Journal::new(module, outbound, clock, &self.config.prefix, schema))
+    }
+
     async fn stage_context(
         &self,
         stage: &'static str,
@@ -333,8 +343,7 @@ impl Engine {
     ) -> Result<StageContext, EngineError> {
         let activity_logs = topic_name::<ActivityLogged>(&self.config.prefix);
         let activity_schema = self.schema_id::<ActivityLogged>().await?;
-        let (outbound, clock) = (self.producer.clone(), self.clock.clone());
-        let mut journal = Journal::new(stage, outbound, clock, &self.config.prefix, activity_schema);
+        let mut journal = self.journal(stage).await?;
         if let Some(pool) = pool {
             journal = journal.with_pool(pool.clone());
         }

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -237,4 +238,45 @@ fn plain_http_is_taken_within_a_private_network_and_refused_beyond_it() {
     {
         assert!(matches!(Node::new(public, None, LIMITS), Err(NodeError::Config(_))), "{public}");
     }
+}
+
+#[test]
+fn each_request_is_told_of_without_what_the_address_keeps_secret() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for body in ["{}", "{\"id\":\"0x00\"}"] {
+            act(json_response(body), listener.accept().unwrap().0);
+        }
+    });
+    let seen = told.clone();
+    let node =
+        Node::new(&format!("http://user:hunter2@{address}/hunter2/?key=hunter2"), None, LIMITS).unwrap();
+    let node = node.observed(Arc::new(move |asked: &Asked<'_>| {
+        let error = asked.error.map(ToString::to_string);
+        seen.lock().unwrap().push(format!(
+            "{} {} {} {:?} {} {} {error:?}",
+            asked.service, asked.method, asked.path, asked.status, asked.received, asked.changes
+        ));
+    }));
+    run(async {
+        node.priority_fee().await.unwrap_err();
+        node.send(&[1]).await.unwrap_err();
+        node.priority_fee().await.unwrap_err();
+    });
+    let told = told.lock().unwrap();
+    assert!(
+        told[0].starts_with(&format!("http://{address} GET fees/priority Some(200) 2 false Some(")),
+        "{told:?}"
+    );
+    assert!(
+        told[1].starts_with(&format!("http://{address} POST transactions Some(200) 13 true Some(")),
+        "{told:?}"
+    );
+    assert!(
+        told[2].starts_with(&format!("http://{address} GET fees/priority None 0 false Some(")),
+        "{told:?}"
+    );
+    assert!(!told.concat().contains("hunter2"), "{told:?}");
 }

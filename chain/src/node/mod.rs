@@ -15,11 +15,11 @@ pub use wire::{
 };
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{Client, Request, RequestBuilder, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -27,11 +27,14 @@ use url::{Host, Url};
 
 use crate::abi::Refusal;
 use crate::amount::Wei;
+use crate::asked::{Asked, Observer};
 use crate::id::{Address, BlockId, TxId};
 use crate::tx::Clause;
 
 /// Names the network, in questions and in responses.
 const GENESIS_HEADER: &str = "x-genesis-id";
+/// Where transactions are posted: the one path whose requests change something.
+const TRANSACTIONS: &str = "transactions";
 
 /// Bounds of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +99,13 @@ pub struct Simulation<'a> {
     pub at: Revision,
 }
 
+/// What was seen of a response, as far as it came.
+#[derive(Default)]
+struct Seen {
+    status: Option<u16>,
+    bytes: usize,
+}
+
 /// A client of one node.
 #[derive(Clone)]
 pub struct Node {
@@ -103,6 +113,7 @@ pub struct Node {
     http: Client,
     body_limit: usize,
     genesis: Option<BlockId>,
+    observer: Option<Observer>,
 }
 
 impl Node {
@@ -142,7 +153,13 @@ impl Node {
             builder = builder.tls_certs_only([]);
         }
         let http = builder.build().map_err(|e| config(&chain_of(&e)))?;
-        Ok(Self { base, http, body_limit: limits.body, genesis })
+        Ok(Self { base, http, body_limit: limits.body, genesis, observer: None })
+    }
+
+    /// The same, which tells of each request that ends. Of one that is no longer waited for nothing is told.
+    #[must_use]
+    pub fn observed(self, observer: Observer) -> Self {
+        Self { observer: Some(observer), ..self }
     }
 
     /// The network's genesis block, whose id names the network and whose last byte is the chain tag.
@@ -198,7 +215,7 @@ impl Node {
             id: TxId,
         }
         let body = json!({ "raw": format!("0x{}", hex::encode(raw)) });
-        let sent: Sent = self.post("transactions", &[], &body).await?;
+        let sent: Sent = self.post(TRANSACTIONS, &[], &body).await?;
         Ok(sent.id)
     }
 
@@ -360,11 +377,36 @@ impl Node {
     }
 
     async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, NodeError> {
-        let response = request.send().await.map_err(unavailable)?;
+        let request = request.build().map_err(unavailable)?;
+        let Some(observer) = &self.observer else {
+            return self.exchange(request, &mut Seen::default()).await;
+        };
+        let (method, path) = (request.method().clone(), self.within(request.url()));
+        let sent = request.body().and_then(|body| body.as_bytes()).map_or(0, <[u8]>::len);
+        let (started, mut seen) = (Instant::now(), Seen::default());
+        let outcome = self.exchange(request, &mut seen).await;
+        observer(&Asked {
+            service: &self.base.origin().ascii_serialization(),
+            method: method.as_str(),
+            path: &path,
+            sent,
+            status: seen.status,
+            received: seen.bytes,
+            took: started.elapsed(),
+            error: outcome.as_ref().err().map(|error| error as &dyn fmt::Display),
+            changes: path == TRANSACTIONS,
+        });
+        outcome
+    }
+
+    async fn exchange<T: DeserializeOwned>(&self, request: Request, seen: &mut Seen) -> Result<T, NodeError> {
+        let response = self.http.execute(request).await.map_err(unavailable)?;
         let status = response.status();
+        seen.status = Some(status.as_u16());
         // A proxy may drop our header; the response's own names the network too.
         let elsewhere = response.headers().get(GENESIS_HEADER).is_some_and(|found| !self.is_network(found));
         let body = self.read(response).await?;
+        seen.bytes = body.len();
         if elsewhere {
             return Err(NodeError::WrongNetwork);
         }
@@ -378,6 +420,11 @@ impl Node {
                 snippet: Snippet::new(&String::from_utf8_lossy(&body)),
             },
         })
+    }
+
+    /// The path of a URL behind that of the node's address, which may carry a token.
+    fn within(&self, url: &Url) -> String {
+        url.path().strip_prefix(self.base.path()).unwrap_or_default().to_owned()
     }
 
     fn is_network(&self, found: &HeaderValue) -> bool {

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chain::signing::SignerLimits;
-use chain::{BlockId, TransactionSigner};
+use chain::{BlockId, Observer, TransactionSigner};
 use runtime::{Clock, Engine, EngineError, snapshot};
 use schemas::events::{ActivityLogged, PaymentsAudited, PayoutUpdated, RewardCancelled, SignatureAnnounced};
 use schemas::topic::Topic;
@@ -83,6 +83,8 @@ pub struct ChainSubmission {
     pub pool: PgPool,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Is told of each request to a node.
+    pub observer: Option<Observer>,
 }
 
 impl ChainSubmission {
@@ -91,7 +93,7 @@ impl ChainSubmission {
     /// # Errors
     /// [`EngineError`].
     pub async fn run(self, engine: &Engine) -> Result<(), EngineError> {
-        let Self { config, pool, clock } = self;
+        let Self { config, pool, clock, observer } = self;
         let metrics = PayoutMetrics::register(&engine.metrics.exporter)?;
         let schemas = Schemas {
             payout_updated: engine.schema_id::<PayoutUpdated>().await?,
@@ -128,6 +130,7 @@ impl ChainSubmission {
                 schemas,
                 clock: clock.clone(),
                 metrics: metrics.clone(),
+                observer: observer.clone(),
             };
             submitter.run(stop.clone()).await;
         };

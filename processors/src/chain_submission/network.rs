@@ -2,7 +2,7 @@
 //! `smart_contracts`.
 
 use chain::node::Limits;
-use chain::{Address, AppId, BlockId, Node, NodeError};
+use chain::{Address, AppId, BlockId, Node, NodeError, Observer};
 use runtime::settings::SettingError;
 use sqlx::PgPool;
 
@@ -120,6 +120,15 @@ impl Network {
 }
 
 impl Network {
+    /// The same, whose nodes tell of each request.
+    #[must_use]
+    pub fn observed(mut self, observer: Option<&Observer>) -> Self {
+        if let Some(observer) = observer {
+            self.nodes = self.nodes.into_iter().map(|node| node.observed(observer.clone())).collect();
+        }
+        self
+    }
+
     /// Whether an address is one of the network's contracts, which could move nothing that it is paid.
     #[must_use]
     pub fn is_contract(&self, address: Address) -> bool {

@@ -6,13 +6,17 @@ use runtime::Envelope;
 use rust_decimal::{Decimal, RoundingStrategy};
 use schemas::events::{ActivityLogged, Candidate, Fault, UploadGraded, UploadHeader};
 use schemas::ids::{Micros, natural};
-use schemas::logs::{AiProcessingLog, AiServiceLog, FallbackLog, ImageQualityLog};
+use schemas::logs::{AiProcessingLog, AiServiceLog, FallbackLog, ImageQualityLog, IntegrationLog};
 use schemas::reason::Reason;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::answers::Answer;
 use super::attempts::is_embedded;
 use crate::documents::{self, Documents, StageRun, sentence};
+
+/// One in so many calls that went well is recorded as an integration (data map's lineage: `integration_logs`).
+const CALLS_ONE_IN: u8 = 10;
 
 /// What there is to report about one upload.
 pub(super) struct UploadFacts<'a> {
@@ -49,6 +53,9 @@ impl UploadFacts<'_> {
             for (ordinal, (index, attempt)) in (0..).zip(self.attempts.iter().enumerate()) {
                 documents.add(ordinal, &self.tried(index, attempt));
                 documents.add(ordinal, &self.call(index, attempt));
+                if self.is_integration(index, attempt) {
+                    documents.add(ordinal, &self.integration(index, attempt));
+                }
             }
             for (ordinal, pair) in (0..).zip(self.attempts.windows(2)) {
                 documents.add(ordinal, &self.switch(&pair[0], &pair[1]));
@@ -61,8 +68,8 @@ impl UploadFacts<'_> {
     }
 
     /// The id of the `index`-th call, from 0.
-    fn request_id(&self, index: usize) -> String {
-        natural(&format!("{}/call/{}", self.header.event_id, index + 1)).to_string()
+    fn call_id(&self, index: usize) -> Uuid {
+        natural(&format!("{}/call/{}", self.header.event_id, index + 1))
     }
 
     fn tried(&self, index: usize, attempt: &Attempt) -> AiProcessingLog {
@@ -89,7 +96,7 @@ impl UploadFacts<'_> {
             fallback_used: index > 0,
             cost_incurred: attempt.cost,
             service_metadata: json!({
-                "request_ids": [self.request_id(index)], "models": attempt.model.split(',').collect::<Vec<_>>(),
+                "request_ids": [self.call_id(index)], "models": attempt.model.split(',').collect::<Vec<_>>(),
                 "hedged": attempt.hedged, "breaker": attempt.breaker,
             }),
         }
@@ -98,7 +105,7 @@ impl UploadFacts<'_> {
     fn call(&self, index: usize, attempt: &Attempt) -> AiServiceLog {
         AiServiceLog {
             service_name: attempt.service.clone(),
-            request_id: self.request_id(index),
+            request_id: self.call_id(index).to_string(),
             upload_id: Some(self.header.upload_id.to_string()),
             request_type: "ocr".to_owned(),
             request_payload: json!({
@@ -115,6 +122,35 @@ impl UploadFacts<'_> {
                 "attempt": 1, "http_status": attempt.http_status, "model": attempt.model,
                 "provider_request_id": attempt.provider_request_id,
             }),
+        }
+    }
+
+    /// Whether the call is recorded as one to a service outside too: where it failed, and one in ten of the others, by its id, so that a
+    /// redelivery gives the same.
+    fn is_integration(&self, index: usize, attempt: &Attempt) -> bool {
+        let called = !is_embedded(attempt) && attempt.was_sent();
+        called && (attempt.failure.is_some() || self.call_id(index).as_bytes()[15] % CALLS_ONE_IN == 0)
+    }
+
+    fn integration(&self, index: usize, attempt: &Attempt) -> IntegrationLog {
+        IntegrationLog {
+            integration_type: "ai_service".to_owned(),
+            service_name: attempt.service.clone(),
+            request_id: self.call_id(index).to_string(),
+            request_data: json!({
+                "method": "POST", "url": attempt.endpoint, "bytes": self.header.file_size,
+                "sha256": self.header.image_hash, "summary": "ocr",
+            }),
+            response_data: attempt
+                .http_status
+                .map_or(json!({}), |status| json!({"status": status, "summary": attempt.outcome()})),
+            response_time: attempt.spent_ms,
+            success: attempt.failure.is_none(),
+            error_details: attempt
+                .failure
+                .as_ref()
+                .map(|failure| format!("{}: {}", failure.code, failure.message)),
+            retry_count: 0,
         }
     }
 

@@ -288,6 +288,7 @@ impl World {
             schemas: schemas(),
             clock,
             metrics: self.metrics.clone(),
+            observer: None,
         }
     }
 

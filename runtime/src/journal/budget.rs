@@ -6,14 +6,15 @@ use std::sync::{Mutex, PoisonError};
 
 use schemas::ids::Micros;
 
-/// Documents of one kind in one minute (data map's lineage: `error_logs`).
-const PER_MINUTE: u32 = 10;
 /// A minute, in microseconds.
 const MINUTE: i64 = 60_000_000;
 
 /// Counts documents by kind and minute. Its size is that of the kinds, which are a closed set.
 #[derive(Debug)]
-pub(super) struct Budget<K>(Mutex<HashMap<K, Count>>);
+pub(super) struct Budget<K> {
+    per_minute: u32,
+    counts: Mutex<HashMap<K, Count>>,
+}
 
 #[derive(Debug, Default)]
 struct Count {
@@ -31,9 +32,10 @@ pub(super) enum Granted {
     After(u64),
 }
 
-impl<K> Default for Budget<K> {
-    fn default() -> Self {
-        Self(Mutex::default())
+impl<K> Budget<K> {
+    /// So many documents of a kind in a minute.
+    pub(super) fn of(per_minute: u32) -> Self {
+        Self { per_minute, counts: Mutex::default() }
     }
 }
 
@@ -41,12 +43,12 @@ impl<K: Eq + Hash> Budget<K> {
     /// Asks for one document.
     pub(super) fn take(&self, kind: K, now: Micros) -> Granted {
         let minute = now.0.div_euclid(MINUTE);
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(kind).or_default();
         if count.minute != minute {
             (count.minute, count.taken) = (minute, 0);
         }
-        if count.taken >= PER_MINUTE {
+        if count.taken >= self.per_minute {
             count.left_out += 1;
             return Granted::No;
         }

@@ -13,8 +13,11 @@ const ONE_IN: u32 = 100;
 /// Longest time between two recorded calls of a name that is called, in microseconds.
 const AT_LEAST_EVERY: i64 = 60_000_000;
 
+/// Failed and slow calls of a name in a minute.
+const NOTEWORTHY_PER_MINUTE: u32 = 10;
+
 /// Counts calls by name. Its size is that of the names, which are a closed set.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Calls {
     passed: Mutex<HashMap<(Operation, &'static str), Passed>>,
     /// Of what is always recorded.
@@ -26,6 +29,12 @@ pub(super) struct Calls {
 struct Passed {
     calls: u32,
     recorded_at: Micros,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self { passed: Mutex::default(), noteworthy: Budget::of(NOTEWORTHY_PER_MINUTE) }
+    }
 }
 
 impl Calls {

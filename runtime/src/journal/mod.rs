@@ -1,9 +1,13 @@
-//! What a role records of itself: `error_logs`, and `system_performance_logs` of its calls. The documents go to Kafka without being
+//! What a role records of itself: `error_logs`, `system_performance_logs` of its calls, and `integration_logs` of those to services outside. The documents go to Kafka without being
 //! waited for: a log never holds work up, and one that is lost is only said in the process' own log.
 
 mod budget;
 mod calls;
+mod outside;
+mod panics;
 mod resources;
+
+pub use outside::{Integration, Outside};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +15,7 @@ use std::time::Duration;
 use schemas::codec;
 use schemas::events::{ActivityLogged, Event as _};
 use schemas::ids::{EventId, Micros};
-use schemas::logs::{ErrorLog, LogDocument, SystemPerformanceLog};
+use schemas::logs::{ErrorLog, IntegrationLog, LogDocument, SystemPerformanceLog};
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::sync::oneshot;
@@ -19,12 +23,15 @@ use uuid::Uuid;
 
 use self::budget::{Budget, Granted};
 use self::calls::Calls;
+use self::outside::Outsides;
 use self::resources::Resources;
 use crate::clock::Clock;
 use crate::outbound::{Ack, Message, Outbound};
 
 /// Longest chain of causes in a document (data map: 8 KiB).
 const CAUSES_BYTES: usize = 8 * 1024;
+/// Faults of a code in a minute (data map's lineage: `error_logs`).
+const FAULTS_PER_MINUTE: u32 = 10;
 
 /// Whose part a fault is: `error_logs.error_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +62,7 @@ impl FaultKind {
 pub enum Severity {
     /// A dead letter or a response of 5xx.
     Medium,
-    /// A partition stands still.
+    /// A partition stands still, or a thread has panicked.
     High,
 }
 
@@ -144,6 +151,7 @@ pub struct Journal {
     sender: Option<Sender>,
     faults: Budget<&'static str>,
     calls: Calls,
+    outsides: Outsides,
     resources: Resources,
 }
 
@@ -168,8 +176,9 @@ impl Journal {
             module,
             clock,
             sender: None,
-            faults: Budget::default(),
+            faults: Budget::of(FAULTS_PER_MINUTE),
             calls: Calls::default(),
+            outsides: Outsides::default(),
             resources: Resources::default(),
         }
     }
@@ -222,6 +231,30 @@ impl Journal {
             resource_usage: self.resources.usage(now),
             metadata,
         });
+    }
+
+    /// Records a call to a service outside where it failed or was to change something, and a sample of the others.
+    pub fn outside(&self, call: Outside<'_>) {
+        if !self.outsides.sampled(&call, self.clock.now()) {
+            return;
+        }
+        self.write(&IntegrationLog {
+            integration_type: call.kind.label().to_owned(),
+            service_name: call.service.into_owned(),
+            request_id: Uuid::now_v7().to_string(),
+            request_data: call.request,
+            response_data: call.response,
+            response_time: call.took.as_secs_f64() * 1_000.0,
+            success: call.error.is_none(),
+            error_details: call.error,
+            // Who repeats a call makes a new one.
+            retry_count: 0,
+        });
+    }
+
+    /// Has every panic of this process recorded here from now on. A process has one such journal.
+    pub fn tell_of_panics(self: &Arc<Self>) {
+        panics::tell(self);
     }
 
     /// Writes a document of its own, now.

@@ -120,3 +120,52 @@ fn a_silent_journal_sends_nothing() {
     journal.fault(&fault("bad_datum"));
     journal.call(&call(1_000, Some("no")));
 }
+
+fn outside(error: Option<&str>, changes: bool) -> Outside<'static> {
+    Outside {
+        kind: Integration::Blockchain,
+        service: "https://node.example".into(),
+        request: json!({ "method": "GET", "url": "https://node.example/blocks/best" }),
+        response: json!({ "status": 200 }),
+        took: Duration::from_millis(5),
+        error: error.map(str::to_owned),
+        changes,
+    }
+}
+
+#[test]
+fn of_calls_outside_those_that_failed_or_changed_something_are_recorded_and_one_read_in_a_hundred() {
+    let bench = bench();
+    (0..=200).for_each(|_| bench.journal.outside(outside(None, false)));
+    assert_eq!(bench.documents().len(), 3);
+    (0..20).for_each(|_| bench.journal.outside(outside(None, true)));
+    (0..20).for_each(|_| bench.journal.outside(outside(Some("it is away"), false)));
+    let documents = bench.documents();
+    assert_eq!(documents.len(), 43);
+    assert_eq!((&documents[3]["success"], &documents[42]["success"]), (&json!(true), &json!(false)));
+    assert_eq!(documents[42]["error_details"], "it is away");
+    assert_eq!(documents[42]["integration_type"], "blockchain");
+}
+
+#[test]
+fn a_service_that_fails_without_end_fills_no_topic() {
+    let bench = bench();
+    (0..4_000).for_each(|_| bench.journal.outside(outside(Some("it is away"), false)));
+    assert_eq!(bench.documents().len(), 3_000);
+    bench.clock.set(Micros(MINUTE));
+    bench.journal.outside(outside(Some("it is away"), false));
+    assert_eq!(bench.documents().len(), 3_001);
+}
+
+#[test]
+fn a_panic_of_any_thread_is_a_fault_that_names_its_place_and_not_what_it_says() {
+    let bench = bench();
+    let journal = Arc::new(bench.journal);
+    journal.tell_of_panics();
+    std::thread::spawn(|| panic!("hunter2")).join().unwrap_err();
+    let documents = recorded(&bench.outbound);
+    let ours = |fault: &&Value| fault["stack_trace"].as_str().unwrap().contains("journal/tests.rs");
+    let fault = documents.iter().find(ours).unwrap();
+    assert_eq!((&fault["error_code"], &fault["severity"]), (&json!("panic"), &json!("high")));
+    assert!(!fault.to_string().contains("hunter2"), "{fault}");
+}

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use chain::health::Health;
 use chain::node::{Advice, NodeError, Rejection};
-use chain::{BlockId, TransactionSigner};
+use chain::{BlockId, Observer, TransactionSigner};
 use runtime::worker::ErrorReport;
 use runtime::{Clock, StageError};
 use schemas::events::AttemptState;
@@ -107,6 +107,8 @@ pub struct Submitter {
     pub clock: Arc<dyn Clock>,
     /// The catalogue.
     pub metrics: PayoutMetrics,
+    /// Is told of each request to a node.
+    pub observer: Option<Observer>,
 }
 
 /// Why a round ended early.

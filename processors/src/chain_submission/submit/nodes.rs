@@ -46,6 +46,7 @@ impl Submitter {
         if memory.network.as_ref().is_none_or(|known| known.read.elapsed() >= RELOAD) {
             let network =
                 Network::load(&self.pool, self.settings.genesis, LIMITS).await.map_err(Obstacle::from)?;
+            let network = network.observed(self.observer.as_ref());
             let kept = memory.network.take().filter(|before| before.network.urls == network.urls);
             let label = network_label(&network.genesis.to_string());
             let states = kept.map_or_else(|| Connections::new(label, &network.urls), |known| known.states);
