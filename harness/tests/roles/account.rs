@@ -226,6 +226,17 @@ fn a_drivers_life_fills_every_field_of_the_account_stores_and_leaves_no_secret_b
         std::thread::park_timeout(std::time::Duration::from_millis(200));
     }
     assert_eq!(missing, Vec::<String>::new(), "of the data map");
+    world.until("every kind of call outside", |world| {
+        let services: Vec<String> = documents(world)
+            .into_iter()
+            .filter(|(collection, _)| *collection == "integration_logs")
+            .filter_map(|(_, document)| document.get_str("integration_type").ok().map(str::to_owned))
+            .collect();
+        ["blockchain", "external_api"]
+            .iter()
+            .all(|kind| services.iter().any(|found| found == kind))
+            .then_some(())
+    });
 
     secrets.extend(operators(&world));
     secrets.extend(
