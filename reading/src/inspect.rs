@@ -11,6 +11,7 @@ use schemas::{
 use crate::format::Format;
 #[cfg(feature = "heic")]
 use crate::heif::{Heif, HeifError};
+use crate::jpeg::{Cut, EOI, SOS, Segment, Segments};
 
 /// The longest side that is decoded; pixels.
 const LONGEST_SIDE: u32 = 12_000;
@@ -222,63 +223,26 @@ enum JpegEnd {
     Cut,
 }
 
-/// Walks the segments (T.81 B.1.1) to EOI. Searching the last bytes would not do: cameras append their own data, and the
+/// Walks the segments to EOI. Searching the last bytes would not do: cameras append their own data, and the
 /// thumbnail inside a cut file has an EOI of its own.
 fn jpeg_end(bytes: &[u8]) -> JpegEnd {
-    const EOI: u8 = 0xD9;
-    const SOS: u8 = 0xDA;
     const PROGRESSIVE: u8 = 0xC2;
     let (mut progressive, mut detailed) = (false, false);
-    let mut at = 2;
-    loop {
-        if at == bytes.len() && progressive && detailed {
-            return JpegEnd::LastScansMissing;
-        }
-        // Any number of fill bytes 0xFF may precede a marker.
-        let Some(marker) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte != 0xFF)) else {
-            return JpegEnd::Cut;
-        };
-        if marker == 0 {
-            return JpegEnd::Cut; // Not a marker where one must be: damaged.
-        }
-        let code = bytes[at + marker];
-        at += marker + 1;
-        match code {
-            EOI => return JpegEnd::Whole,
-            0x01 | 0xD0..=0xD8 => continue, // Markers without a length.
-            _ => progressive |= code == PROGRESSIVE,
-        }
-        let Some([high, low]) = bytes.get(at..at + 2) else {
-            return JpegEnd::Cut;
-        };
-        let header = at;
-        at += usize::from(u16::from_be_bytes([*high, *low])).max(2);
-        if code == SOS {
-            let Some(length) = entropy_coded(bytes.get(at..).unwrap_or_default()) else {
-                return JpegEnd::Cut;
-            };
-            detailed |= is_luma_detail(bytes.get(header..at).unwrap_or_default());
-            at += length;
+    for segment in Segments::of(bytes) {
+        match segment {
+            Err(Cut) => return JpegEnd::Cut,
+            Ok(Segment { code: EOI, .. }) => return JpegEnd::Whole,
+            Ok(Segment { code: SOS, body, .. }) => detailed |= is_luma_detail(body),
+            Ok(Segment { code, .. }) => progressive |= code == PROGRESSIVE,
         }
     }
+    if progressive && detailed { JpegEnd::LastScansMissing } else { JpegEnd::Cut }
 }
 
 /// Whether a scan (T.81 B.2.3: length, one component, its id and tables, first and last coefficient, bits) holds the finest
 /// detail of the first component alone, which is luma.
 fn is_luma_detail(scan: &[u8]) -> bool {
     matches!(scan, [_, _, 1, 0 | 1, _, _, 63, _])
-}
-
-/// The length of entropy-coded data: up to a 0xFF that is neither stuffed (0xFF00) nor a restart marker.
-fn entropy_coded(data: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        at += memchr::memchr(0xFF, data.get(at..)?)?;
-        if !matches!(data.get(at + 1)?, 0x00 | 0xD0..=0xD7 | 0xFF) {
-            return Some(at);
-        }
-        at += 1;
-    }
 }
 
 /// Walks the chunks (length, type, data, CRC) to IEND.

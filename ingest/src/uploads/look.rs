@@ -65,6 +65,8 @@ pub(crate) struct Seen {
     pub(crate) holder: Option<FirstHolder>,
     /// Photos that are accepted already.
     pub(crate) counts: Counts,
+    /// Whether the user wants to keep what the camera wrote beside the picture.
+    pub(crate) keeps_metadata: bool,
     /// None where there is no such account.
     pub(crate) facts: Option<Facts>,
 }
@@ -124,6 +126,7 @@ struct Row {
     reward_preferences: Option<Value>,
     revision: Option<i64>,
     flags: Option<Value>,
+    keeps_metadata: bool,
     #[sqlx(flatten)]
     counts: Counts,
 }
@@ -167,6 +170,7 @@ impl Row {
             holder: holder
                 .map(|(upload, user)| FirstHolder { upload_id: UploadId(upload), user_id: UserId(user) }),
             counts: self.counts,
+            keeps_metadata: self.keeps_metadata,
             facts,
         }
     }
@@ -187,6 +191,7 @@ pub(crate) async fn look(pool: &PgPool, questions: &[Question]) -> Result<Vec<Se
                 v.kind, s.key, u.is_active, u.created_at, u.verification_level::text as verification_level,
                 (select w.id from user_wallets w where w.user_id = u.id and w.is_primary) as wallet_id,
                 r.reward_preferences,
+                coalesce(r.dashboard_settings -> 'privacy' -> 'keep_exif_location' = 'true', false) as keeps_metadata,
                 c.revision, c.feature_flags as flags,
                 n.window_start as user_window, n.taken as user_taken, m.window_start as vehicle_window, m.taken as vehicle_taken
          from unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[]) with ordinality

@@ -1,5 +1,6 @@
 //! `POST /v1/uploads`: read, check, keep, reserve, publish, respond.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -210,7 +211,7 @@ impl Uploads {
         let (bytes, object_key) = (photo.bytes.len(), PhotoStore::key(user, &question.image_hash));
         // Before the reservation: a reserved event may be published at any time, and its photo must be there then. A reservation
         // that fails now leaves a photo without an upload, under a key that the same photo sent again will have.
-        let mime = self.check_and_keep(photo.bytes, &object_key, memory).await?;
+        let mime = self.check_and_keep((photo.bytes, memory), &object_key, seen.keeps_metadata).await?;
         let image_url = self.photos.url_of(&object_key);
         let wanted = Wanted {
             question: &question,
@@ -224,24 +225,26 @@ impl Uploads {
         self.reservations.reserve(&wanted, &seen).await
     }
 
-    /// Checks and keeps a photo; gives its MIME type. The work goes on where the client has gone, and so does its memory.
+    /// Checks and keeps a photo; gives its MIME type. Without the user's consent no place, time or name stays in it. The work goes on where
+    /// the client has gone, and so does its memory.
     async fn check_and_keep(
         &self,
-        bytes: Bytes,
+        (photo, memory): (Bytes, Held),
         object_key: &str,
-        memory: Held,
+        keeps_metadata: bool,
     ) -> Result<&'static str, ApiError> {
-        let (check, photos, photo, key) =
-            (self.check.clone(), self.photos.clone(), bytes.clone(), object_key.to_owned());
+        let (check, photos, key) = (self.check.clone(), self.photos.clone(), object_key.to_owned());
         let work = tokio::task::spawn_blocking(move || {
             let _memory = memory;
             let mime = check.check(&photo).map_err(super::check::refusal)?;
-            Ok::<_, ApiError>((mime, photos.keep_on_disk(&photo, &key)))
+            let photo = if keeps_metadata { photo } else { bare(photo) };
+            let kept = photos.keep_on_disk(&photo, &key);
+            Ok::<_, ApiError>((mime, kept, photo))
         });
         match work.await.map_err(|error| INTERNAL.caused_by(error))?? {
-            (mime, Some(kept)) => kept.map(|()| mime).map_err(ApiError::from),
-            (mime, None) => {
-                self.photos.keep_in_bucket(bytes, object_key).await?;
+            (mime, Some(kept), _) => kept.map(|()| mime).map_err(ApiError::from),
+            (mime, None, photo) => {
+                self.photos.keep_in_bucket(photo, object_key).await?;
                 Ok(mime)
             }
         }
@@ -252,6 +255,15 @@ impl Uploads {
         let events_url = format!("{status_url}/events");
         Accepted { upload_id: upload_id.0, status: "uploaded", status_url, events_url }
     }
+}
+
+/// A photo without what the camera wrote beside the picture.
+fn bare(photo: Bytes) -> Bytes {
+    let bare = match reading::without_metadata(&photo) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(bare) => Some(bare),
+    };
+    bare.map_or(photo, Bytes::from)
 }
 
 /// The client's trace context, if it has the form of version 00.

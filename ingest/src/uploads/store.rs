@@ -1,8 +1,8 @@
 //! The photo store: a local folder, flushed to the disk, or S3, GCS or Azure by URL.
 //!
-//! A photo is whole in memory when it is kept, under `photos/{user_id}/{sha256}`: as received, EXIF included. On a local disk it is
-//! written under `incoming/<uuid>` first and renamed once it is flushed; what a crash leaves there is removed by
-//! [`PhotoStore::sweep`].
+//! A photo is whole in memory when it is kept, under `photos/{user_id}/{sha256}`. That is the hash of the file as it came; what the camera
+//! wrote beside the picture is gone by then, unless its owner wants it kept. On a local disk it is written under `incoming/<uuid>` first
+//! and renamed once it is flushed; what a crash leaves there is removed by [`PhotoStore::sweep`].
 
 use std::collections::HashSet;
 use std::fs;

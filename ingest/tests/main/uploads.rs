@@ -38,7 +38,7 @@ async fn an_upload_is_kept_published_and_its_response_has_its_urls() {
     assert_eq!(header.object_key, format!("photos/{user}/{}", header.image_hash));
     assert!(header.image_url.ends_with(&header.object_key) && header.image_url.starts_with("file:///"));
     assert_eq!(bench.kafka.uploads()[0].key.as_deref(), Some(user.to_string().as_bytes()));
-    assert_eq!(std::fs::read(bench.folder.path().join(&header.object_key)).unwrap(), photo, "as received");
+    assert_eq!(std::fs::read(bench.folder.path().join(&header.object_key)).unwrap(), photo);
     assert_eq!(
         (stamp.claimed_mileage, stamp.claimed_unit),
         (Some(Decimal::new(1_234_560, 2)), Some(Unit::Miles))
@@ -62,6 +62,32 @@ async fn an_upload_is_kept_published_and_its_response_has_its_urls() {
     let metrics = bench.metrics();
     assert!(metrics.contains(r#"milestream_http_requests_total{route="/v1/uploads",status="202"} 1"#));
     assert!(metrics.contains(r#"milestream_http_requests_total{route="/v1/uploads/{id}",status="200"} 1"#));
+}
+
+#[tokio::test]
+async fn a_photo_is_kept_without_what_the_camera_wrote_beside_it_unless_its_owner_wants_that_kept() {
+    const PLACE: &[u8] = b"48.8584 N 2.2945 E";
+    /// A photo with a comment.
+    fn placed(seed: u32) -> Vec<u8> {
+        let photo = jpeg(seed);
+        [&photo[..2], b"\xFF\xFE\0\x14", PLACE, &photo[2..]].concat()
+    }
+    let bench = Bench::start().await;
+    let (_, token) = bench.driver().await;
+    let kept = |at: usize| {
+        let key = bench.kafka.events()[at].header.object_key.clone();
+        std::fs::read(bench.folder.path().join(key)).unwrap()
+    };
+    assert_eq!(bench.post(&token, &Form::photo(&placed(1))).await.status, 202);
+    assert_eq!(kept(0), jpeg(1));
+    let again = bench.post(&token, &Form::photo(&placed(1))).await;
+    assert_eq!((again.status, bench.kafka.events().len()), (200, 1), "known again by the file as it came");
+
+    let mut preferences = bench.get("/v1/preferences", &token).await.json();
+    preferences["dashboard_settings"]["privacy"]["keep_exif_location"] = true.into();
+    assert_eq!(bench.json("PUT", "/v1/preferences", &token, &preferences).await.status, 200);
+    assert_eq!(bench.post(&token, &Form::photo(&placed(2))).await.status, 202);
+    assert_eq!(kept(1), placed(2));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 //! all tiles together have no more bytes than the file has.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::{
     HeifError,
@@ -25,6 +26,9 @@ const MOST_CONFIG: usize = 16 << 10;
 const NCLX: usize = 11;
 /// The most derivations (`iden`) that are followed from the primary item to its picture.
 const MOST_DERIVATIONS: usize = 8;
+
+/// Kinds of items that a picture is made of: coded ones, and those that are derived from others.
+const PICTURES: [&[u8; 4]; 5] = [b"hvc1", b"grid", b"iden", b"iovl", b"tmap"];
 
 /// One coded picture of the file: a tile of the grid, or the whole.
 #[derive(Clone)]
@@ -92,7 +96,51 @@ impl<'a> Container<'a> {
     }
 }
 
+/// The places in the file of what no picture is made of: items of other kinds, and boxes beside `meta` and the pictures' bytes, such as a
+/// motion photo's film.
+///
+/// # Errors
+/// [`HeifError`]
+pub(crate) fn metadata(file: &[u8]) -> Result<Vec<Range<usize>>, HeifError> {
+    let (mut boxes, mut places) = (Cursor(file), Vec::new());
+    while !boxes.is_empty() {
+        let rest = boxes.0;
+        match boxes.next_box() {
+            Ok(IsoBox { kind, .. }) if [b"ftyp", b"mdat"].contains(&&kind) => {}
+            Ok(IsoBox { kind, body }) if &kind == b"meta" => {
+                places.extend(Meta::parse(body)?.beside_pictures(file)?);
+            }
+            Ok(IsoBox { body, .. }) => places.push(place(file, body.0)),
+            // The pictures' bytes may be said to go on behind the end of the file: what is needed of them is there.
+            Err(_) if rest.get(4..8) == Some(b"mdat") => break,
+            Err(_) => {
+                places.push(place(file, rest));
+                break;
+            }
+        }
+    }
+    Ok(places)
+}
+
+/// Where a part of the file lies in it.
+fn place(file: &[u8], part: &[u8]) -> Range<usize> {
+    let from = part.as_ptr().addr() - file.as_ptr().addr();
+    from..from + part.len()
+}
+
 impl<'a> Meta<'a> {
+    /// The places of items that no picture is made of.
+    fn beside_pictures(&self, file: &'a [u8]) -> Result<Vec<Range<usize>>, HeifError> {
+        let (mut places, mut left) = (Vec::new(), file.len());
+        for (item, kind) in &self.kinds {
+            if !PICTURES.contains(&kind) && self.locations.contains_key(item) {
+                let parts = self.bytes(*item, file, &mut left)?;
+                places.extend(parts.into_iter().map(|part| place(file, part)));
+            }
+        }
+        Ok(places)
+    }
+
     fn parse(mut body: Cursor<'a>) -> Result<Self, HeifError> {
         let mut meta = Self::default();
         body.full_box()?;

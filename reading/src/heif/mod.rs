@@ -11,6 +11,7 @@ mod turn;
 
 use std::sync::{Mutex, PoisonError};
 
+pub(crate) use container::metadata;
 use container::{Container, Grid, Tile};
 use image::{RgbImage, imageops};
 
