@@ -100,7 +100,7 @@ fn third_day(days: &mut Days, day: i64, fraud: fn(&mut Days, i64) -> &mut Odomet
     }
 }
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 15] = [
     Kind {
         name: "commutes, a photo a day",
         dishonest: false,
@@ -211,7 +211,20 @@ const KINDS: [Kind; 14] = [
             })
         },
         counted: marked,
-        bar: 900,
+        bar: 990,
+    },
+    Kind {
+        name: "sends a photo of a car that has driven 2,200 to 4,000 km more, a day later",
+        dishonest: true,
+        day: |days, day| {
+            third_day(days, day, |days, day| {
+                let ahead = days.between(22_000, 40_000);
+                let tenths = days.tenths + ahead;
+                days.photo(day, tenths)
+            })
+        },
+        counted: marked,
+        bar: 990,
     },
     Kind {
         name: "sends a file that another account has sent",

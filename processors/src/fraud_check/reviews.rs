@@ -13,10 +13,11 @@ use super::judge::Judgement;
 
 /// What each check counts for fraud where it speaks against an upload: a picture that is there twice more than a number that is hard
 /// to read.
-const RISKS: [(&str, i16); 10] = [
+const RISKS: [(&str, i16); 11] = [
     ("same_pixels", 4),
     ("rollback", 3),
     ("distance_for_time", 3),
+    ("km_a_day", 2),
     ("neighbours", 2),
     ("unit", 2),
     ("claim_difference", 2),
@@ -204,6 +205,6 @@ mod tests {
         );
         assert_eq!(checks(json!({ "same_pixels": against, "confidence": against })), 5);
         assert_eq!(risk(&json!({})), 0);
-        assert_eq!(RISKS.iter().map(|(_, counts)| counts).sum::<i16>(), 20);
+        assert_eq!(RISKS.iter().map(|(_, counts)| counts).sum::<i16>(), 22);
     }
 }

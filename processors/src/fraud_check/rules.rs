@@ -19,6 +19,9 @@ pub struct Rules {
     /// Kilometres that are never held against the speed: an hour's driving that was photographed late, or an odometer
     /// that was read a few units off.
     pub speed_slack_km: Decimal,
+    /// Kilometres a day, on the average of a day or more, from which a person looks: two drivers who take turns day and night at 60 km/h come
+    /// to 1,440.
+    pub km_a_day: Decimal,
     /// Microseconds before acceptance up to which the phone's own time of the photo is believed: 14 days, a holiday
     /// without a network.
     pub captured_back_us: i64,
@@ -38,10 +41,11 @@ impl Rules {
     #[must_use]
     pub const fn current() -> Self {
         Self {
-            version: "2",
+            version: "3",
             auto_accept: reading::AUTO_ACCEPT,
             speed_limit_kmh: Decimal::from_parts(200, 0, 0, false, 0),
             speed_slack_km: Decimal::from_parts(20, 0, 0, false, 0),
+            km_a_day: Decimal::from_parts(1_500, 0, 0, false, 0),
             captured_back_us: 14 * 24 * 60 * MINUTE_US,
             captured_ahead_us: 5 * MINUTE_US,
             claim_slack: Decimal::ONE,

@@ -10,6 +10,8 @@ use super::facts::{Facts, last_digit};
 
 /// Microseconds of an hour.
 const HOUR_US: Decimal = Decimal::from_parts(3_600_000_000, 0, 0, false, 0);
+/// Microseconds of a day.
+const DAY_US: i64 = 24 * 3_600_000_000;
 
 /// How much a check counts: what it can bring about alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +84,7 @@ type Check = fn(&Facts<'_>) -> Option<Signal>;
 pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
     // Of what people have decided only what was given up since has a fault.
     let reviewed: [Check; 5] = [account, fault, person, something_read, speed];
-    let checks: [Check; 16] = [
+    let checks: [Check; 17] = [
         account,
         fault,
         first_holder,
@@ -93,6 +95,7 @@ pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
         neighbours,
         rollback,
         speed,
+        velocity,
         capture_age,
         claim,
         look_alike,
@@ -245,6 +248,26 @@ fn speed(facts: &Facts<'_>) -> Option<Signal> {
     let signal = Signal::new("distance_for_time", Weight::Rejects, value, threshold);
     Some(signal.when(distance_km > possible_km, Verdict::Rejected, Reason::ImpossibleSpeed, || {
         format!("{distance_km} km in {} h, possible {} km", hours.round_dp(2), possible_km.round_dp(1))
+    }))
+}
+
+/// What can be driven in an hour is not driven in every hour of a day. Since the last verified photo by what the odometer showed when;
+/// since earlier ones by their acceptance, where that was a day or more before: photos that were sent together were not taken together.
+fn velocity(facts: &Facts<'_>) -> Option<Signal> {
+    let (vehicle, final_km) = (facts.vehicle.filter(|_| facts.late.is_none())?, facts.final_km?);
+    let accepted = facts.event.header.accepted_at.0;
+    let earlier =
+        vehicle.recent.iter().map(|before| (before.km, accepted.saturating_sub(before.accepted_at.0)));
+    let spans = earlier.filter(|(_, span)| *span >= DAY_US);
+    let spans = spans.chain([(vehicle.last_km, facts.read_at.0.saturating_sub(vehicle.last_at.0))]);
+    let a_day = |(km, span): (Decimal, i64)| {
+        (final_km - km).max(Decimal::ZERO) * Decimal::from(DAY_US) / Decimal::from(span.max(DAY_US))
+    };
+    let most = spans.map(a_day).max()?.round_dp(1);
+    let limit = facts.rules.km_a_day;
+    let signal = Signal::new("km_a_day", Weight::Doubts, most.to_string(), limit.to_string());
+    Some(signal.when(most > limit, Verdict::Review, Reason::ImpossibleSpeed, || {
+        format!("{most} km a day, more than {limit}")
     }))
 }
 

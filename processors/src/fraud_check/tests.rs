@@ -186,7 +186,13 @@ const TABLE: &[(&str, Change, Verdict, Option<Reason>)] = &[
     ),
     ("not moved", |e| reads(e, &[("50001", Some(Unit::Km), "0.97")]), Verdict::Verified, None),
     // Ten days at 200 km/h are 48,000 km, and 20.
-    ("just possible", |e| reads(e, &[("98021", Some(Unit::Km), "0.97")]), Verdict::Verified, None),
+    (
+        "just possible",
+        |e| reads(e, &[("98021", Some(Unit::Km), "0.97")]),
+        Verdict::Review,
+        Some(Reason::ImpossibleSpeed),
+    ),
+    ("1,500 km a day", |e| reads(e, &[("65001", Some(Unit::Km), "0.97")]), Verdict::Verified, None),
     (
         "impossible",
         |e| reads(e, &[("98022", Some(Unit::Km), "0.97")]),
@@ -351,6 +357,53 @@ fn every_check_is_recorded_with_value_threshold_and_weight_also_where_it_was_fin
     assert_eq!(signals["decided_by"], serde_json::Value::Null);
     assert_eq!(signals["vehicle_before"]["last_km"], "50001");
     assert_eq!(signals["vehicle_after"]["last_km"], "50310");
+}
+
+#[test]
+fn a_vehicle_that_drives_more_than_1500_km_a_day_on_average_is_looked_at() {
+    let after = |hours: i64, km: i64| {
+        let mut event = good();
+        event.header.accepted_at.0 += hours * DAY_US / 24;
+        let value = (50_001 + km).to_string();
+        reads(&mut event, &[(&value, Some(Unit::Km), "0.96")]);
+        event.stamp.claimed_mileage = None;
+        event.stamp.captured_at = None;
+        event
+    };
+    let mut before = vehicle("50001", Unit::Km);
+    before.last_at = good().header.accepted_at;
+    let verdict = |event: &OdometerRead| {
+        let judgement = judged(event, Some(&before));
+        (judgement.verdict, judgement.reason)
+    };
+    let looked_at = (Verdict::Review, Some(Reason::ImpossibleSpeed));
+    assert_eq!(verdict(&after(24, 1_500)), (Verdict::Verified, None));
+    assert_eq!(verdict(&after(24, 1_501)), looked_at);
+    assert_eq!(verdict(&after(12, 1_600)), looked_at, "a day's worth in half a day");
+    assert_eq!(verdict(&after(48, 3_000)), (Verdict::Verified, None));
+    // Photos of each day that were sent together are no day's drive.
+    let mut together = after(0, 0);
+    let mut state = before.clone();
+    for day in 0..5 {
+        together = after(9 * 24, 900 * (day + 1));
+        together.header.accepted_at.0 += day;
+        together.stamp.captured_at = Some(Micros(good().header.accepted_at.0 + (day + 1) * DAY_US));
+        let judgement = judged(&together, Some(&state));
+        assert_eq!((day, judgement.verdict), (day, Verdict::Verified));
+        state = judgement.next_state.unwrap();
+    }
+    // What is split into photos of a few hours each comes to the same.
+    let mut split = before.clone();
+    let verdicts: Vec<Verdict> = (1..=9)
+        .map(|photo| {
+            let judgement = judged(&after(5 * photo, 400 * photo), Some(&split));
+            if let Some(next) = judgement.next_state.clone() {
+                split = next;
+            }
+            judgement.verdict
+        })
+        .collect();
+    assert!(verdicts.contains(&Verdict::Review), "{verdicts:?} of {together:?}");
 }
 
 prop_compose! {
