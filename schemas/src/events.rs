@@ -21,7 +21,8 @@ pub use crate::payouts::{
     PayoutTransaction, PayoutUpdated, RewardClaimed,
 };
 pub use crate::rewards::{
-    LimitCharge, LimitType, PartKind, PartName, RewardCalculated, RewardCancelled, RewardGranted, RewardPart,
+    Adjustment, LimitCharge, LimitType, PartKind, PartName, RewardCalculated, RewardCancelled, RewardGranted,
+    RewardPart,
 };
 use crate::shared;
 use crate::topic::Topic;

@@ -257,6 +257,9 @@ pub struct PayoutUpdated {
     pub strikes: i32,
     /// Failures of its own that are allowed.
     pub max_retries: i32,
+    /// The newest [`Adjustment`](crate::events::Adjustment) that the amount has taken, if any.
+    #[serde(default)]
+    pub adjustment: Option<i32>,
     /// When 12 confirmations were seen.
     pub paid_at: Option<Micros>,
     /// Its newest transaction; null before the first is signed.

@@ -90,6 +90,41 @@ pub struct RewardPart {
     pub label: Option<String>,
 }
 
+/// A granted reward is worked out anew, because a replay was promoted. Lowered it is already where this is published; raised it is only once
+/// the budgets have been charged for the difference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adjustment {
+    /// The reward's how many-eth adjustment, from 1: a later one stands above an earlier one.
+    pub number: i32,
+    /// The replay that is promoted.
+    pub promotion: String,
+    /// What the tariff gave until now, B3TR; 0 where no reward was worked out.
+    pub calculated_before: Decimal,
+    /// What is owed until now, B3TR.
+    pub granted_before: Decimal,
+    /// What is to be owed from now on, B3TR on the grid of 1e-8.
+    pub granted: Decimal,
+    /// Why less than the tariff gives.
+    #[serde(default)]
+    pub detail: Option<String>,
+    /// When the replay was promoted.
+    pub adjusted_at: Micros,
+}
+
+impl Adjustment {
+    /// What is decided once: this adjustment of this reward.
+    #[must_use]
+    pub fn effect(&self, reward: RewardId) -> String {
+        format!("adjust:{reward}:{}", self.number)
+    }
+
+    /// Whether more is to be owed.
+    #[must_use]
+    pub fn raises(&self) -> bool {
+        self.granted > self.granted_before
+    }
+}
+
 /// A reward was worked out: at most one an upload, before any budget.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RewardCalculated {
@@ -111,6 +146,9 @@ pub struct RewardCalculated {
     pub parts: Vec<RewardPart>,
     /// The tariff in force at acceptance.
     pub tariff_version: String,
+    /// Set where this works out anew what an earlier record has.
+    #[serde(default)]
+    pub adjustment: Option<Adjustment>,
 }
 
 impl RewardCalculated {
@@ -203,4 +241,7 @@ pub struct RewardGranted {
     pub policy_version: String,
     /// Kilometres that are rewarded, cut to two decimals; none in grants from before it was noted.
     pub distance_km: Option<Decimal>,
+    /// Set where this says anew what is owed.
+    #[serde(default)]
+    pub adjustment: Option<Adjustment>,
 }

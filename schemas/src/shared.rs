@@ -18,7 +18,17 @@ macro_rules! shared {
     };
 }
 
-shared!["UploadHeader", "Stamp", "ImageSize", "FrameQuality", "Fault", "Review", "Correction", "BlockPlace"];
+shared![
+    "UploadHeader",
+    "Stamp",
+    "ImageSize",
+    "FrameQuality",
+    "Fault",
+    "Review",
+    "Correction",
+    "Adjustment",
+    "BlockPlace"
+];
 
 /// An event that another one carries whole.
 const UPLOAD_DECIDED: &str = include_str!("../avro/UploadDecided.avsc");

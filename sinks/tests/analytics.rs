@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use runtime::{Sink as _, SinkError};
 use rust_decimal::Decimal;
-use schemas::events::{LimitCharge, LimitType, PayoutState, Verdict};
+use schemas::events::{Adjustment, LimitCharge, LimitType, PayoutState, Verdict};
 use schemas::ids::Micros;
 use schemas::reason::Reason;
 use sinks::analytics::metrics::Metric;
@@ -202,6 +202,47 @@ async fn rewards_are_counted_at_the_acceptance_and_what_is_cut_by_the_tightest_b
     assert_eq!(values(&schema, "rewards_granted", "day").await, granted);
     let cut = ["01-02 00 {\"limit_type\": \"weekly\"} = 0.0689 (1)", "01-02 00 {} = 0.0689 (1)"];
     assert_eq!(values(&schema, "rewards_cut", "day").await, cut);
+    schema.drop().await;
+}
+
+#[tokio::test]
+async fn an_adjusted_reward_moves_the_numbers_of_its_acceptance_by_the_difference_once() {
+    let schema = Schema::new().await;
+    let sink = sink(&schema).await;
+    let story = story(1, 1, DAY - 1_000_000, ("hybrid", "verified", "DE"));
+    let AnalyticsEvent::Granted(granted) = counted(story.granted(Some(Decimal::new(1, 1)))) else {
+        panic!("a grant");
+    };
+    let adjusted = |number: i32, (before, amount): (i64, i64)| {
+        let mut event = granted.clone();
+        (event.calculated, event.granted) = (Decimal::new(amount, 1), Decimal::new(amount, 1));
+        event.adjustment = Some(Adjustment {
+            number,
+            promotion: "march".to_owned(),
+            calculated_before: if number == 1 { granted.calculated } else { Decimal::new(before, 1) },
+            granted_before: Decimal::new(before, 1),
+            granted: event.granted,
+            detail: None,
+            adjusted_at: Micros(7),
+        });
+        AnalyticsEvent::Granted(event)
+    };
+    let events = [
+        adjusted(2, (5, 2)),
+        counted(story.calculated()),
+        adjusted(1, (1, 5)),
+        AnalyticsEvent::Granted(granted.clone()),
+    ];
+    for event in events.iter().chain(&events) {
+        write(&sink, [event.clone()]).await;
+    }
+    let total = |metric: &'static str| {
+        let schema = &schema;
+        async move { values(schema, metric, "day").await.into_iter().find(|row| row.contains(" {} = ")) }
+    };
+    assert_eq!(total("rewards_granted").await.as_deref(), Some("01-02 00 {} = 0.2 (1)"));
+    assert_eq!(total("rewards_calculated").await.as_deref(), Some("01-02 00 {} = 0.2 (1)"));
+    assert_eq!(total("rewards_cut").await.as_deref(), Some("01-02 00 {} = 0 (0)"));
     schema.drop().await;
 }
 

@@ -169,6 +169,7 @@ impl Payment {
             reason: (revision == 0).then(|| "unclaimed: a sentence".to_owned()),
             strikes: i32::try_from(clause).unwrap(),
             max_retries: 3,
+            adjustment: None,
             paid_at: transaction.as_ref().and_then(|transaction| transaction.confirmed_at),
             transaction,
         }

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use runtime::{Sink as _, SinkError};
 use rust_decimal::Decimal;
-use schemas::events::PayoutState;
-use schemas::ids::natural;
+use schemas::events::{Adjustment, PayoutState, PayoutUpdated, RewardCalculated, RewardGranted};
+use schemas::ids::{Micros, natural};
 use schemas::payouts::transaction_row_id;
 use serde_json::{Value, json};
 use sinks::postgres::UploadEvent;
@@ -366,4 +366,71 @@ fn any_order_and_repetition_of_a_payments_events_gives_the_same_rows() {
         })
         .unwrap();
     runtime.block_on(schema.drop());
+}
+
+#[tokio::test]
+async fn an_adjusted_reward_is_owed_as_its_newest_payout_says_and_worked_out_as_its_newest_adjustment_says() {
+    let payment = one();
+    let cut = payment.cut();
+    let [
+        UploadEvent::Calculated(calculated),
+        UploadEvent::Granted(granted),
+        _,
+        UploadEvent::Paid(ready_to_pay),
+    ] = &cut[..]
+    else {
+        panic!("{cut:?}")
+    };
+    let adjusted = |number: i32, hundredths: i64| -> [UploadEvent; 3] {
+        let amount = Decimal::new(hundredths, 2);
+        let adjustment = Some(Adjustment {
+            number,
+            promotion: "march".to_owned(),
+            calculated_before: calculated.total(),
+            granted_before: granted.granted,
+            granted: amount,
+            detail: None,
+            adjusted_at: Micros(7),
+        });
+        let (base, bonus, tariff_version) = (amount, Decimal::ZERO, format!("tariff {number}"));
+        let again = RewardCalculated {
+            base,
+            bonus,
+            tariff_version,
+            adjustment: adjustment.clone(),
+            ..calculated.clone()
+        };
+        let answer = RewardGranted {
+            calculated: amount,
+            granted: amount,
+            reason: None,
+            detail: None,
+            adjustment,
+            ..granted.clone()
+        };
+        let payout = PayoutUpdated {
+            amount,
+            revision: ready_to_pay.revision + i64::from(number),
+            adjustment: Some(number),
+            ..(**ready_to_pay).clone()
+        };
+        [UploadEvent::Calculated(again), UploadEvent::Granted(answer), UploadEvent::Paid(Box::new(payout))]
+    };
+    let [first, second] = [adjusted(1, 5), adjusted(2, 20)];
+    let forth: Vec<UploadEvent> = cut.iter().cloned().chain(first).chain(second).collect();
+    let back: Vec<UploadEvent> = forth.iter().rev().cloned().collect();
+    let mixed: Vec<UploadEvent> = [6, 0, 9, 2, 4, 7, 1, 5, 3, 8].map(|at| forth[at].clone()).to_vec();
+    for events in [forth, back, mixed] {
+        let (schema, sink) = ready(&payment).await;
+        for event in events.iter().chain(&events) {
+            write(&sink, [event.clone()]).await;
+        }
+        let reward = &schema.rows("rewards").await[0];
+        let row = ["granted_amount", "base_amount", "bonus_amount", "adjustment", "revision"]
+            .map(|name| &reward[name]);
+        assert_eq!(row, [&json!(0.2), &json!(0.2), &json!(0.0), &json!(2), &json!(5)]);
+        assert_eq!(reward["calculation_factors"]["tariff_version"], "tariff 2");
+        assert_eq!(column(&schema, "users", "total_rewards").await, [json!(0.2)]);
+        schema.drop().await;
+    }
 }

@@ -20,6 +20,11 @@ pub struct Own {
 impl Own {
     /// Topics and a database under a new name that begins with this one.
     pub fn prepare(name: &str) -> Self {
+        Self::prepare_with(name, &[])
+    }
+
+    /// The same with settings of the roles, by their variables.
+    pub fn prepare_with(name: &str, more: &[(&str, &str)]) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.local");
         let stack = Stack::start(&root, &|line| eprintln!("{line}")).unwrap();
@@ -33,10 +38,12 @@ impl Own {
             (PgPool::connect(url.as_str()).await.unwrap(), url.to_string())
         });
         let prefix = format!("{unique}.");
-        let settings = vec![
+        let more = more.iter().map(|&(key, value)| (key.to_owned(), value.to_owned()));
+        let mut settings = vec![
             ("DATABASE_URL".to_owned(), url),
             ("MILESTREAM_KAFKA__TOPIC_PREFIX".to_owned(), prefix.clone()),
         ];
+        settings.extend(more);
         let folder = make_folder(&stack.folder().join(&unique)).unwrap();
         let program = PathBuf::from(env!("CARGO_BIN_EXE_milestream"));
         let config = DeploymentConfig { program, logs: stack.logs().join(&unique), folder, settings };

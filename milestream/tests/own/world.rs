@@ -39,7 +39,11 @@ pub struct World {
 
 impl World {
     pub fn new(name: &str) -> Self {
-        let Own { runtime, stack, deployment, prefix, pool } = Own::prepare(name);
+        Self::of(Own::prepare(name))
+    }
+
+    pub fn of(own: Own) -> Self {
+        let Own { runtime, stack, deployment, prefix, pool } = own;
         let registry = Registry::new(&RegistryConfig::open(stack.schema_registry_url())).unwrap();
         Self { runtime, stack, deployment, prefix, pool, registry }
     }

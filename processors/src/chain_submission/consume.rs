@@ -11,12 +11,12 @@ use schemas::events::{BlockAdopted, BlockUndone, Event as _, RewardClaimed, Rewa
 use schemas::topic::Topic;
 use sqlx::{PgConnection, PgPool};
 
-use super::corrected;
 use super::ledger::outbox::{Outbox, Schemas};
 use super::ledger::publish::Publisher;
 use super::ledger::rows::{self, IncidentCause, Transaction, Which};
 use super::ledger::transition::{CONFIRMATIONS, Change, Claim, gathered, granted};
 use super::metrics::PayoutMetrics;
+use super::{adjust, corrected};
 
 /// A record of the topics.
 #[derive(Clone, Debug)]
@@ -122,6 +122,13 @@ impl PayoutConsumer {
         event: &RewardGranted,
         outbox: &mut Outbox,
     ) -> Result<(), SinkError> {
+        let at = self.clock.now().to_utc();
+        if event.adjustment.is_some()
+            && adjust::answered(tx, event, &self.publisher(), (at, &mut *outbox)).await?
+        {
+            return Ok(());
+        }
+        adjust::end(tx, event, None, at).await?;
         let claim = sqlx::query_as::<_, (uuid::Uuid, DateTime<Utc>)>(
             "select wallet_id, claimed_at from payout_claims where reward_id = $1",
         )

@@ -11,6 +11,7 @@
 //!    into its books. Each signature is made known outside of the database before it is stored.
 //! 5. A payment counts as made by the blocks of `chain.events` alone, and an undone block takes that back.
 
+pub mod adjust;
 pub mod blocks;
 pub mod consume;
 pub mod corrected;

@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use runtime::StageError;
+use rust_decimal::Decimal;
 use schemas::events::{AttemptState, PayoutState};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
@@ -61,6 +62,17 @@ pub enum Refused {
         state: PayoutState,
         /// What to do.
         remedy: &'static str,
+    },
+    /// It was asked for more, and the budgets have not answered yet.
+    #[error("an adjustment of it is under way: wait for its end")]
+    Adjusting,
+    /// The replay has met something else than is owed.
+    #[error("{owed} B3TR are owed for it, and the replay has met {met}: replay it again")]
+    Amount {
+        /// B3TR.
+        owed: Decimal,
+        /// B3TR.
+        met: Decimal,
     },
     /// The transaction says nothing of the reward, or is as planned.
     #[error(
@@ -152,13 +164,7 @@ pub async fn carry_out(
     now: DateTime<Utc>,
 ) -> Result<Done, Refused> {
     let mut payout = rows::payout(tx, reward_id).await?.ok_or(Refused::Unknown(reward_id))?;
-    let live: Option<(String, String)> = sqlx::query_as(
-        "select a.tx_id, a.state from payout_attempt_rewards r join payout_attempts a using (tx_id)
-         where r.reward_id = $1 and r.live",
-    )
-    .bind(reward_id)
-    .fetch_optional(&mut *tx)
-    .await?;
+    let live = live(tx, reward_id).await?;
     let next = permit(payout.state, live.as_ref().map(|(id, state)| (id.as_str(), state.as_str())), order)?;
     let stray = match order {
         Order::Paid { tx_id } | Order::Unpaid { tx_id } => Some(stray(tx, tx_id, reward_id).await?),
@@ -196,6 +202,20 @@ pub async fn carry_out(
     rows::update_payout(tx, &payout).await?;
     outbox.store(tx).await?;
     Ok(Done { before, after: summary(&payout) })
+}
+
+/// The transaction that could still pay a reward, with its state.
+///
+/// # Errors
+/// Postgres'.
+pub(super) async fn live(tx: &mut PgConnection, reward_id: Uuid) -> sqlx::Result<Option<(String, String)>> {
+    sqlx::query_as(
+        "select a.tx_id, a.state from payout_attempt_rewards r join payout_attempts a using (tx_id)
+         where r.reward_id = $1 and r.live",
+    )
+    .bind(reward_id)
+    .fetch_optional(tx)
+    .await
 }
 
 /// A transaction that did otherwise than planned, and its clause for the reward.

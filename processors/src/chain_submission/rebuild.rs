@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use chain::node::{NodeError, Revision};
-use chain::{Address, BlockId, Node};
+use chain::{Address, BlockId, Node, Wei};
 use runtime::source::RawRecord;
 use runtime::{Clock, Sink as _, SinkError, StageError};
 use schemas::events::{PayoutState, PayoutUpdated};
@@ -23,7 +23,8 @@ pub use self::sources::{EachRecord, Take, Topics};
 use super::consume::{PayoutConsumer, PayoutInput};
 use super::ledger::outbox::{Outbox, Schemas};
 use super::ledger::publish::Publisher;
-use super::ledger::rows;
+use super::ledger::rows::{self, Payout};
+use super::ledger::transition::decimal;
 use super::metrics::PayoutMetrics;
 use super::network::{Network, NetworkError};
 use super::payments::paying_transactions;
@@ -242,6 +243,7 @@ impl Rebuild<'_> {
                 payout.revision = payout.revision.max(told.revision.saturating_add(LEAP));
                 (payout.strikes, payout.max_retries) = (told.strikes, told.max_retries);
                 payout.wallet_id = told.wallet_id.or(payout.wallet_id);
+                owed_as_told(&mut payout, told);
                 let state = match told.state {
                     PayoutState::Cancelled => Some((PayoutState::Cancelled, told.reason.clone())),
                     PayoutState::Quarantined => Some((PayoutState::Quarantined, told.reason.clone())),
@@ -374,6 +376,17 @@ const UNPROVEN: &str = "unproven: ";
 fn unproven(told: &PayoutUpdated) -> String {
     let by = told.transaction.as_ref().map_or("no transaction", |transaction| transaction.tx_id.as_str());
     format!("{UNPROVEN}it was {} by {by}, which the chain does not show", told.state.label())
+}
+
+/// What is owed is what the newest adjustment says, whether the grants or the payouts know it; beside a transaction it is what that pays.
+fn owed_as_told(payout: &mut Payout, told: &PayoutUpdated) {
+    let told_of = told.adjustment.unwrap_or_default();
+    let in_transaction = matches!(told.state, PayoutState::InFlight | PayoutState::Paid | PayoutState::Final);
+    if (told_of >= payout.adjustment || in_transaction)
+        && let Some(amount) = Wei::from_b3tr(told.amount).ok().and_then(decimal)
+    {
+        (payout.amount_wei, payout.adjustment) = (amount, told_of.max(payout.adjustment));
+    }
 }
 
 /// Who has ever signed, by what is kept outside of the database and by the topics.

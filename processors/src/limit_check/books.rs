@@ -1,5 +1,5 @@
 //! What rewards were charged, and which of them are cancelled: a cancelled reward's charges are refunded once, to the periods that were
-//! charged, whether its grant or its cancellation is decided first.
+//! charged, whether its grant or its cancellation is decided first. One that is adjusted is charged the new amount.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,6 +35,8 @@ pub struct Books {
     charged_now: Vec<RewardId>,
     /// Rewards that this batch refunds and an earlier one charged.
     refunded_now: Vec<RewardId>,
+    /// Rewards whose charge this batch changes and an earlier one has made.
+    adjusted_now: BTreeSet<RewardId>,
     /// Cancellations of this batch.
     cancelled_now: Vec<RewardCancelled>,
 }
@@ -79,6 +81,38 @@ impl Books {
         refunded
     }
 
+    /// What each budget was charged for a reward, whether or not it has it back; none where nothing was charged.
+    #[must_use]
+    pub fn charged(&self, reward: RewardId) -> Option<Decimal> {
+        self.charges.get(&reward)?.first().map(|charge| charge.amount)
+    }
+
+    /// Whether a reward is cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self, reward: RewardId) -> bool {
+        self.cancelled.contains(&reward)
+    }
+
+    /// Sets what a reward is charged, and moves the budgets that do not have it back by the difference.
+    pub fn recharge(&mut self, reward: RewardId, amount: Decimal, budgets: &mut Budgets) {
+        for charge in self.charges.get(&reward).into_iter().flatten().filter(|charge| !charge.refunded) {
+            if let Some(budget) = budgets.get_mut(&charge.key) {
+                budget.current = (budget.current + amount - charge.amount).normalize();
+            }
+        }
+        self.rewrite(reward, amount);
+    }
+
+    /// Sets what a reward is charged, where its budgets are charged for it already.
+    pub(super) fn rewrite(&mut self, reward: RewardId, amount: Decimal) {
+        for charge in self.charges.get_mut(&reward).into_iter().flatten() {
+            charge.amount = amount;
+        }
+        if !self.charged_now.contains(&reward) {
+            self.adjusted_now.insert(reward);
+        }
+    }
+
     fn refund(&mut self, reward: RewardId, budgets: &mut Budgets) -> Decimal {
         let mut refunded = Decimal::ZERO;
         let open = self.charges.get_mut(&reward).into_iter().flatten().filter(|charge| !charge.refunded);
@@ -119,6 +153,7 @@ impl Books {
         .bind(new.iter().map(|charge| charge.refunded).collect::<Vec<_>>())
         .execute(&mut *tx)
         .await?;
+        self.store_adjusted(&mut *tx).await?;
         if self.cancelled_now.is_empty() {
             return Ok(());
         }
@@ -135,6 +170,25 @@ impl Books {
         .bind(cancelled.iter().map(|event| event.reason.clone()).collect::<Vec<_>>())
         .bind(cancelled.iter().map(|event| event.header.event_id.0).collect::<Vec<_>>())
         .bind(cancelled.iter().map(|event| event.header.occurred_at.to_utc()).collect::<Vec<_>>())
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
+
+    async fn store_adjusted(&self, tx: &mut PgConnection) -> Result<(), StageError> {
+        if self.adjusted_now.is_empty() {
+            return Ok(());
+        }
+        let adjusted: Vec<&Charge> =
+            self.all().filter(|charge| self.adjusted_now.contains(&charge.reward_id)).collect();
+        sqlx::query(
+            "update limit_charges c set amount = r.amount
+             from unnest($1::uuid[], $2::text[], $3::numeric[]) as r (reward_id, limit_type, amount)
+             where c.reward_id = r.reward_id and c.limit_type = r.limit_type::reward_limits_limit_type",
+        )
+        .bind(adjusted.iter().map(|charge| charge.reward_id.0).collect::<Vec<_>>())
+        .bind(adjusted.iter().map(|charge| charge.key.1.label()).collect::<Vec<_>>())
+        .bind(adjusted.iter().map(|charge| charge.amount).collect::<Vec<_>>())
         .execute(tx)
         .await?;
         Ok(())

@@ -2,11 +2,12 @@
 //! may have been charged otherwise before, where other rules or other rewards came.
 
 use runtime::{Envelope, StageError};
-use schemas::events::RewardGranted;
+use schemas::events::{RewardCalculated, RewardGranted};
 use schemas::ids::RewardId;
 use sqlx::PgConnection;
 
-use super::grant::recharge;
+use super::books::Books;
+use super::grant::{Budgets, recharge};
 use super::state::{self, keys_of};
 use super::{LimitCheck, LimitInput};
 
@@ -23,12 +24,16 @@ impl LimitCheck {
         let mut books = state::charges(tx, &rewards).await?;
         let keys = records.iter().flat_map(|(record, _)| match &record.payload {
             LimitInput::Calculated(event) => keys_of(event).to_vec(),
-            LimitInput::Cancelled(event) => books.keys_of(event.reward_id),
+            LimitInput::Cancelled(_) => Vec::new(),
         });
+        let keys = keys.chain(rewards.iter().flat_map(|reward| books.keys_of(*reward)));
         let before = state::load(tx, &keys.collect()).await?;
         let mut budgets = before.clone();
         for (record, granted) in records {
             match (&record.payload, granted) {
+                (LimitInput::Calculated(event), Some(granted)) if event.adjustment.is_some() => {
+                    adjusted(event, granted, &mut budgets, &mut books);
+                }
                 (LimitInput::Calculated(event), Some(granted)) if !granted.granted.is_zero() => {
                     let (user, at) = (granted.header.user_id, granted.header.occurred_at);
                     recharge(&mut budgets, user, &granted.charges, at);
@@ -42,5 +47,16 @@ impl LimitCheck {
         }
         state::store(tx, &before, &budgets).await?;
         books.store(tx).await
+    }
+}
+
+/// Charges for a reward what was owed of it after an adjustment; one that was charged nothing is charged like a grant.
+fn adjusted(event: &RewardCalculated, granted: &RewardGranted, budgets: &mut Budgets, books: &mut Books) {
+    let (user, at) = (granted.header.user_id, granted.header.occurred_at);
+    if books.charged(event.reward_id).is_some() {
+        books.recharge(event.reward_id, granted.granted, budgets);
+    } else if !granted.granted.is_zero() {
+        recharge(budgets, user, &granted.charges, at);
+        books.charge(event.reward_id, keys_of(event), granted.granted, budgets);
     }
 }

@@ -58,17 +58,17 @@ pub struct Grant {
 }
 
 /// A budget as one reward meets it.
-struct Met {
+pub(super) struct Met {
     limit_type: LimitType,
     period: Period,
     limit: Decimal,
-    current: Decimal,
+    pub current: Decimal,
     /// Whether the driver's own limit is the lower one.
     is_own: bool,
 }
 
 impl Met {
-    fn room(&self) -> Decimal {
+    pub fn room(&self) -> Decimal {
         (self.limit - self.current).max(Decimal::ZERO)
     }
 }
@@ -81,16 +81,8 @@ pub fn grant(event: &RewardCalculated, budgets: &mut Budgets, policy: &Policy, a
         return None;
     }
     let user = event.header.user_id;
-    let met = LimitType::ALL.map(|limit_type| {
-        let period = Period::of(limit_type, event.header.accepted_at);
-        let current =
-            budgets.get(&(user, limit_type, period.start)).map_or(Decimal::ZERO, |budget| budget.current);
-        let (limit, is_own) = policy.limited(limit_type, event.stamp.personal_limits);
-        Met { limit_type, period, limit: limit.max(current), current, is_own }
-    });
-    let [first, others @ ..] = &met;
-    let tightest =
-        others.iter().fold(first, |least, met| if met.room() < least.room() { met } else { least });
+    let met = meet(event, budgets, policy);
+    let tightest = tightest(&met);
     let amount = match policy.over {
         OverBudget::Nothing if tightest.room() < calculated => Decimal::ZERO,
         _ => calculated.min(tightest.room()),
@@ -107,7 +99,7 @@ pub fn grant(event: &RewardCalculated, budgets: &mut Budgets, policy: &Policy, a
         reason: cut.then_some(Reason::OverLimit),
         detail: cut.then(|| sentence(tightest, calculated)),
         remaining: (tightest.room() - amount).normalize(),
-        charges: met.iter().map(|met| charge_of(met, amount)).collect(),
+        charges: met.iter().map(|met| charge_of(met, amount, met.current + amount)).collect(),
         evidence: json!({
             "policy": policy.version,
             "calculated": calculated,
@@ -118,6 +110,23 @@ pub fn grant(event: &RewardCalculated, budgets: &mut Budgets, policy: &Policy, a
             })).collect::<Vec<_>>(),
         }),
     })
+}
+
+/// The budgets of a reward's periods as it meets them.
+pub(super) fn meet(event: &RewardCalculated, budgets: &Budgets, policy: &Policy) -> [Met; 3] {
+    LimitType::ALL.map(|limit_type| {
+        let period = Period::of(limit_type, event.header.accepted_at);
+        let key = (event.header.user_id, limit_type, period.start);
+        let current = budgets.get(&key).map_or(Decimal::ZERO, |budget| budget.current);
+        let (limit, is_own) = policy.limited(limit_type, event.stamp.personal_limits);
+        Met { limit_type, period, limit: limit.max(current), current, is_own }
+    })
+}
+
+/// The budget with the least room; of equals the shortest.
+pub(super) fn tightest(met: &[Met; 3]) -> &Met {
+    let [first, others @ ..] = met;
+    others.iter().fold(first, |least, met| if met.room() < least.room() { met } else { least })
 }
 
 /// Charges what was granted before, as its event says; the rest of the period's charges are these budgets' own.
@@ -133,20 +142,20 @@ pub fn recharge(budgets: &mut Budgets, user: UserId, charges: &[LimitCharge], at
     }
 }
 
-fn charge_of(met: &Met, amount: Decimal) -> LimitCharge {
+pub(super) fn charge_of(met: &Met, amount: Decimal, current: Decimal) -> LimitCharge {
     LimitCharge {
         limit_type: met.limit_type,
         period_start: met.period.start,
         period_end: met.period.end,
         limit_amount: met.limit.normalize(),
         amount,
-        current_amount: (met.current + amount).normalize(),
+        current_amount: current.normalize(),
     }
 }
 
 /// Charges one budget. A period that is newer than every other becomes the active one, and the older one is active no
 /// more; one that comes late is never active.
-fn charge(budgets: &mut Budgets, user: UserId, met: &Met, amount: Decimal, at: Micros) {
+pub(super) fn charge(budgets: &mut Budgets, user: UserId, met: &Met, amount: Decimal, at: Micros) {
     let (limit_type, start) = (met.limit_type, met.period.start);
     let of_type = (user, limit_type, Micros(i64::MIN))..=(user, limit_type, Micros(i64::MAX));
     let newest = budgets.range(of_type.clone()).all(|((.., other), _)| *other <= start);
@@ -169,7 +178,7 @@ fn charge(budgets: &mut Budgets, user: UserId, met: &Met, amount: Decimal, at: M
     budget.updated_at = budget.updated_at.max(at);
 }
 
-fn sentence(tightest: &Met, calculated: Decimal) -> String {
+pub(super) fn sentence(tightest: &Met, calculated: Decimal) -> String {
     format!(
         "the {} {} of {} B3TR had {} B3TR left for the {} B3TR earned; it begins anew at {}",
         tightest.limit_type.label(),

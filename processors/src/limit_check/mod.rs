@@ -1,7 +1,9 @@
 //! `limit_check`: the one place where a reward is granted. [`grant`](grant::grant) is the decision; the rest carries
 //! budgets in and grants out. A reward is charged to its budgets in the transaction that decides about it, and one that is cancelled is
-//! refunded to the periods that were charged, whichever of the two records is first.
+//! refunded to the periods that were charged, whichever of the two records is first. [`adjust`](adjust::adjust) is the decision about a
+//! reward that is worked out anew.
 
+pub mod adjust;
 pub mod books;
 mod follow;
 pub mod grant;
@@ -13,13 +15,14 @@ use std::sync::Arc;
 
 use runtime::{Clock, Decided, Decider, Decision, Envelope, FromRecord, StageError};
 use schemas::codec::{self, CodecError, RecordSchema};
-use schemas::events::{Event as _, RewardCalculated, RewardCancelled, RewardGranted, Root};
+use schemas::events::{Event as _, RewardCalculated, RewardCancelled, RewardGranted, Root, UploadHeader};
 use schemas::ids::{EventId, Micros, RewardId};
 use schemas::reason::Reason;
 use schemas::topic::Topic;
 use serde_json::json;
 use sqlx::PgConnection;
 
+use self::adjust::adjust;
 use self::books::Books;
 use self::grant::{Budgets, Grant, grant};
 use self::policy::Policy;
@@ -43,13 +46,22 @@ impl LimitCheck {
 /// A record of `rewards.calculated`.
 #[derive(Clone, Debug)]
 pub enum LimitInput {
-    /// A reward to be granted within the budgets.
+    /// A reward to be granted within the budgets, or one that is worked out anew.
     Calculated(Box<RewardCalculated>),
     /// A reward that will not be paid.
     Cancelled(Box<RewardCancelled>),
 }
 
 impl LimitInput {
+    /// The header.
+    #[must_use]
+    pub fn header(&self) -> &UploadHeader {
+        match self {
+            Self::Calculated(event) => &event.header,
+            Self::Cancelled(event) => &event.header,
+        }
+    }
+
     fn reward_id(&self) -> RewardId {
         match self {
             Self::Calculated(event) => event.reward_id,
@@ -90,7 +102,10 @@ impl Decider for LimitCheck {
 
     fn effect_of(&self, event: &LimitInput) -> Option<String> {
         Some(match event {
-            LimitInput::Calculated(event) => format!("grant:{}", event.reward_id),
+            LimitInput::Calculated(event) => match &event.adjustment {
+                Some(adjustment) => adjustment.effect(event.reward_id),
+                None => format!("grant:{}", event.reward_id),
+            },
             LimitInput::Cancelled(event) => format!("refund:{}", event.reward_id),
         })
     }
@@ -117,18 +132,15 @@ impl LimitCheck {
         let mut books = state::charges(tx, &rewards).await?;
         let keys = batch.iter().flat_map(|record| match &record.payload {
             LimitInput::Calculated(event) => keys_of(event).to_vec(),
-            LimitInput::Cancelled(event) => books.keys_of(event.reward_id),
+            LimitInput::Cancelled(_) => Vec::new(),
         });
+        let keys = keys.chain(rewards.iter().flat_map(|reward| books.keys_of(*reward)));
         let before = state::load(tx, &keys.collect()).await?;
         let mut budgets = before.clone();
         let mut decisions = Vec::with_capacity(batch.len());
         for (place, record) in batch.iter().enumerate() {
             let now = now(place);
-            let accepted_at = match &record.payload {
-                LimitInput::Calculated(event) => event.header.accepted_at,
-                LimitInput::Cancelled(event) => event.header.accepted_at,
-            };
-            let policy = &book.in_force(accepted_at).policy;
+            let policy = &book.in_force(record.payload.header().accepted_at).policy;
             decisions.push(match &record.payload {
                 LimitInput::Calculated(event) => {
                     self.granting(record, event, (&mut budgets, &mut books), (policy, now))
@@ -159,25 +171,32 @@ impl LimitCheck {
         (policy, now): (&Policy, Micros),
     ) -> Decision<RewardGranted> {
         let root = Root { partition: record.position.partition, offset: record.position.offset };
-        let granted = grant(event, budgets, policy, now);
-        if let Some(granted) = granted.as_ref().filter(|granted| !granted.amount.is_zero()) {
+        // What was granted by an adjustment alone is not granted a second time.
+        let is_repeated = event.adjustment.is_none() && books.charged(event.reward_id).is_some();
+        let granted = match &event.adjustment {
+            None if is_repeated => None,
+            Some(adjustment) => Some(adjust((event, adjustment), budgets, books, policy, now)),
+            None => grant(event, budgets, policy, now),
+        };
+        let dropped = if is_repeated { Reason::DuplicateEvent } else { Reason::BadDatum };
+        let first =
+            granted.as_ref().filter(|granted| event.adjustment.is_none() && !granted.amount.is_zero());
+        if let Some(granted) = first {
             books.charge(event.reward_id, keys_of(event), granted.amount, budgets);
         }
         Decision {
             effect_id: self.effect_of(&record.payload),
             rules_version: policy.version.clone(),
-            reason: granted.as_ref().map_or(Some(Reason::BadDatum), |granted| granted.reason),
+            reason: granted.as_ref().map_or(Some(dropped), |granted| granted.reason),
             evidence: granted.as_ref().map_or(serde_json::Value::Null, |granted| granted.evidence.clone()),
             logs: Vec::new(),
-            outcome: granted
-                .map(|granted| reward_granted(event, root, granted, policy, now))
-                .ok_or(Reason::BadDatum),
+            outcome: granted.map(|granted| reward_granted(event, root, granted, policy, now)).ok_or(dropped),
         }
     }
 }
 
 /// The event of a grant.
-fn reward_granted(
+pub(crate) fn reward_granted(
     event: &RewardCalculated,
     root: Root,
     grant: Grant,
@@ -196,6 +215,7 @@ fn reward_granted(
         charges: grant.charges,
         policy_version: policy.version.clone(),
         distance_km: Some(event.distance_km),
+        adjustment: event.adjustment.clone(),
     }
 }
 

@@ -166,6 +166,7 @@ impl Recorded for UploadDecided {
 impl Recorded for LimitInput {
     fn kept_as(&self) -> (What, EventId) {
         let what = match self {
+            Self::Calculated(event) if event.adjustment.is_some() => What::Adjusted,
             Self::Calculated(_) => What::Calculated,
             Self::Cancelled(_) => What::Cancelled,
         };
@@ -173,16 +174,14 @@ impl Recorded for LimitInput {
     }
 
     fn header(&self) -> &UploadHeader {
-        match self {
-            Self::Calculated(event) => &event.header,
-            Self::Cancelled(event) => &event.header,
-        }
+        Self::header(self)
     }
 }
 
 impl Recorded for RewardGranted {
     fn kept_as(&self) -> (What, EventId) {
-        (What::Granted, self.event_id())
+        let what = if self.adjustment.is_some() { What::AdjustedGrant } else { What::Granted };
+        (what, self.event_id())
     }
 
     fn header(&self) -> &UploadHeader {

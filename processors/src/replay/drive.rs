@@ -2,18 +2,18 @@
 //! live, and everything before, between and behind it has the effect on their state that was recorded. A batch is one transaction in the
 //! shadow schema, so that a replay that is killed goes on where it was.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use runtime::refold::{Recorded, Refolds as _, decoded};
 use runtime::registry::SchemaSource;
-use runtime::{Clock, Decider as _, Envelope, Processor as _, StageError, Verdict};
-use schemas::events::{RewardCancelled, RewardGranted};
-use schemas::ids::UserId;
+use runtime::{Clock, Decided as _, Decider, Envelope, Processor as _, StageError, Verdict};
+use schemas::events::RewardGranted;
+use schemas::ids::{EventId, UploadId, UserId, derived};
 use sqlx::{PgConnection, PgPool};
 
 use super::ReplayError;
-use super::items::{Item, ids};
+use super::items::{Item, ids, newest};
 use super::pace::Pace;
 use super::publish::Publisher;
 use super::report;
@@ -143,12 +143,27 @@ impl<'a> Drive<'a> {
         let wanted: Vec<_> =
             fresh.iter().flat_map(|reading| ids(runtime::Decided::id(&reading.payload))).collect();
         let recorded = tables::recorded(tx, &wanted).await?;
+        let adjusted = self.adjusted(tx, &fresh).await?;
         let mut items = Vec::with_capacity(fresh.len());
         for reading in fresh {
             let in_window = self.cut.holds(reading.payload.header().root);
-            items.push(Item::new((reading, in_window), &recorded, self.schemas).await?);
+            items.push(Item::new((reading, in_window), (&recorded, &adjusted), self.schemas).await?);
         }
         Ok(items)
+    }
+
+    /// What the rewards of these readings' drivers were adjusted to.
+    async fn adjusted(
+        &self,
+        tx: &mut PgConnection,
+        readings: &[Envelope<<FraudCheck as runtime::Decider>::In>],
+    ) -> Result<HashMap<UploadId, RewardGranted>, ReplayError> {
+        let users: HashSet<UserId> = readings.iter().map(|one| one.payload.header().user_id).collect();
+        let mut adjusted = Vec::new();
+        for record in tables::adjusted(tx, &users).await? {
+            adjusted.extend(decoded::<RewardGranted>(self.schemas, &record).await?.map(|one| one.payload));
+        }
+        Ok(newest(adjusted))
     }
 
     /// `fraud_check`.
@@ -197,23 +212,21 @@ impl<'a> Drive<'a> {
         Ok(())
     }
 
-    /// `limit_check`. A reward that was cancelled has its charge back where the cancellation stood before the driver's next reward.
+    /// `limit_check`. A reward that was cancelled has its charge back where the cancellation stood before the driver's next reward; one
+    /// outside the window that was adjusted is charged otherwise from there on.
     async fn grant(&self, tx: &mut PgConnection, items: &mut [Item]) -> Result<(), ReplayError> {
         if !self.steps.run(Step::LimitCheck) {
             return Ok(());
         }
-        let mut cancelled = self.cancelled(tx, items).await?;
+        let mut changed = self.changed(tx, items).await?;
         let mut turns = Vec::with_capacity(items.len());
         for (at, item) in items.iter().enumerate() {
             let user = item.reading.payload.header().user_id;
             if let Some(below) = item.calculated_at {
-                let before = |one: &Envelope<RewardCancelled>| {
-                    one.payload.header.user_id == user && one.position.offset < below
+                let before = |turn: &mut Turn| {
+                    turn.input.payload.header().user_id == user && turn.input.position.offset < below
                 };
-                for one in cancelled.extract_if(.., |one| before(one)) {
-                    let input = LimitInput::Cancelled(Box::new(one.payload.clone()));
-                    turns.push(Turn { at: None, input: beside(&one, input), recorded: None });
-                }
+                turns.extend(changed.extract_if(.., before));
             }
             let (led, recorded) = if item.in_window {
                 (&item.replayed, None)
@@ -245,24 +258,35 @@ impl<'a> Drive<'a> {
         Ok(())
     }
 
-    /// The cancellations that stood before the last reward of this batch.
-    async fn cancelled(
-        &self,
-        tx: &mut PgConnection,
-        items: &[Item],
-    ) -> Result<Vec<Envelope<RewardCancelled>>, ReplayError> {
+    /// The cancellations and adjustments that stood before the last reward of this batch. What becomes of a reward of the window is this
+    /// replay's to decide: its adjustments are left out.
+    async fn changed(&self, tx: &mut PgConnection, items: &[Item]) -> Result<Vec<Turn>, ReplayError> {
         let Some(below) = items.iter().filter_map(|item| item.calculated_at).max() else {
             return Ok(Vec::new());
         };
         let users: HashSet<UserId> = items.iter().map(|item| item.reading.payload.header().user_id).collect();
-        let mut cancelled = Vec::new();
-        for record in tables::cancelled(tx, &users, below).await? {
-            cancelled.extend(decoded(self.schemas, &record).await?);
+        let mut changed: Vec<Envelope<LimitInput>> = Vec::new();
+        for record in tables::changed(tx, &users, below).await? {
+            changed.extend(decoded(self.schemas, &record).await?);
         }
-        Ok(cancelled)
+        changed.retain(|one| {
+            matches!(one.payload, LimitInput::Cancelled(_)) || !self.cut.holds(one.payload.header().root)
+        });
+        let answer = |one: &Envelope<LimitInput>| derived(one.payload.id(), LimitCheck::NAME, 0);
+        let answers: Vec<EventId> = changed.iter().map(answer).collect();
+        let recorded = tables::recorded(tx, &answers).await?;
+        let mut turns = Vec::with_capacity(changed.len());
+        for input in changed {
+            let granted = match recorded.get(&answer(&input)) {
+                Some(record) => decoded::<RewardGranted>(self.schemas, record).await?.map(|one| one.payload),
+                None => None,
+            };
+            turns.push(Turn { at: None, input, recorded: granted });
+        }
+        Ok(turns)
     }
 
-    /// One grant and one refund a reward.
+    /// One grant, one refund and each adjustment of a reward once.
     async fn once(&self, tx: &mut PgConnection, turns: Vec<Turn>) -> Result<Vec<Turn>, StageError> {
         let effect = |turn: &Turn| self.limit_check.effect_of(&turn.input.payload).unwrap_or_default();
         let effects: Vec<String> = turns.iter().map(effect).collect();

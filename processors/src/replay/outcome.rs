@@ -1,7 +1,7 @@
 //! What became of a record, as far as a driver or the books can tell.
 
 use rust_decimal::Decimal;
-use schemas::events::{RewardCalculated, RewardGranted, UploadDecided};
+use schemas::events::{RewardGranted, UploadDecided};
 use schemas::reason::Reason;
 use serde::{Deserialize, Serialize};
 
@@ -27,12 +27,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Of the events of the stages that are compared.
+    /// Of what the stages that are compared have made; `calculated` is B3TR by the tariff.
     #[must_use]
     pub fn of(
         steps: Steps,
         decided: Option<&UploadDecided>,
-        calculated: Option<&RewardCalculated>,
+        calculated: Option<Decimal>,
         granted: Option<&RewardGranted>,
     ) -> Self {
         let calculated = calculated.filter(|_| steps.run(Step::RewardCalculation));
@@ -44,7 +44,7 @@ impl Outcome {
             reason: decided.and_then(|decided| label(decided.reason)),
             mileage: decided.and_then(|decided| decided.final_mileage).map(plain),
             distance_km: decided.and_then(|decided| decided.distance_km).map(plain),
-            calculated: calculated.map(|calculated| plain(calculated.total())),
+            calculated: calculated.map(plain),
             granted: granted.map(|granted| plain(granted.granted)),
             grant_reason: granted.and_then(|granted| label(granted.reason)),
         }

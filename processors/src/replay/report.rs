@@ -25,9 +25,10 @@ pub(super) async fn store(
         items.map(|item| (item, item.recorded.outcome(steps), item.replayed.outcome(steps))).collect();
     let header = |item: &Item| item.reading.payload.header().clone();
     query(
-        "insert into replay_outcomes (effect, partition, record_offset, upload_id, user_id, accepted_at, recorded, replayed, differs, cancels)
+        "insert into replay_outcomes (effect, partition, record_offset, upload_id, user_id, accepted_at, recorded, replayed, differs, cancels,
+            calculation, grant_detail)
          select * from unnest($1::text[], $2::int[], $3::bigint[], $4::uuid[], $5::uuid[], $6::timestamptz[], $7::jsonb[], $8::jsonb[],
-            $9::bool[], $10::bool[])",
+            $9::bool[], $10::bool[], $11::jsonb[], $12::text[])",
     )
     .bind(rows.iter().map(|(item, ..)| item.reading.payload.effect()).collect::<Vec<_>>())
     .bind(rows.iter().map(|(item, ..)| item.reading.position.partition).collect::<Vec<_>>())
@@ -43,6 +44,15 @@ pub(super) async fn store(
             .map(|(_, recorded, replayed)| Act::of(recorded, replayed) == Act::Cancel)
             .collect::<Vec<_>>(),
     )
+    .bind(
+        rows.iter()
+            .map(|(item, recorded, replayed)| match Act::of(recorded, replayed) {
+                Act::Lower | Act::Raise => item.replayed.calculated.as_ref().map(Json),
+                Act::Cancel | Act::Nothing(_) => None,
+            })
+            .collect::<Vec<_>>(),
+    )
+    .bind(rows.iter().map(|(item, ..)| item.replayed.granted.as_ref()?.detail.clone()).collect::<Vec<_>>())
     .execute(connection)
     .await
     .map(drop)
@@ -79,6 +89,14 @@ pub struct Summary {
     pub cancels: i64,
     /// B3TR that were granted for them.
     pub cancels_granted: Decimal,
+    /// Rewards that promoting it lowers.
+    pub lowers: i64,
+    /// B3TR by which they are lowered together.
+    pub lowers_by: Decimal,
+    /// Rewards that promoting it raises.
+    pub raises: i64,
+    /// B3TR by which they are raised together.
+    pub raises_by: Decimal,
 }
 
 /// A decision that differs.
@@ -114,11 +132,20 @@ impl Difference {
 /// Postgres'.
 pub async fn summary(connection: &mut PgConnection, name: &str) -> sqlx::Result<Summary> {
     let Standing { spec, cut, finished_at, .. } = standing(connection).await?;
+    // As `Act` has it; a replay of a release before says the same by what it has stored.
     let row = query(
-        "select count(*) as compared, count(distinct upload_id) as decided, count(*) filter (where differs) as differences,
+        "with moved as (
+            select *, case when not cancels and (recorded->>'verdict', recorded->>'reason', recorded->>'mileage', recorded->>'distance_km')
+                    is not distinct from (replayed->>'verdict', replayed->>'reason', replayed->>'mileage', replayed->>'distance_km')
+                then coalesce((replayed->>'granted')::numeric, 0) - coalesce((recorded->>'granted')::numeric, 0) else 0 end as moves
+            from replay_outcomes
+         )
+         select count(*) as compared, count(distinct upload_id) as decided, count(*) filter (where differs) as differences,
             coalesce(sum((recorded->>'granted')::numeric), 0) as recorded, coalesce(sum((replayed->>'granted')::numeric), 0) as replayed,
-            count(*) filter (where cancels) as cancels, coalesce(sum((recorded->>'granted')::numeric) filter (where cancels), 0) as cancels_granted
-         from replay_outcomes",
+            count(*) filter (where cancels) as cancels, coalesce(sum((recorded->>'granted')::numeric) filter (where cancels), 0) as cancels_granted,
+            count(*) filter (where moves < 0) as lowers, coalesce(-sum(moves) filter (where moves < 0), 0) as lowers_by,
+            count(*) filter (where moves > 0) as raises, coalesce(sum(moves) filter (where moves > 0), 0) as raises_by
+         from moved",
     )
     .fetch_one(connection)
     .await?;
@@ -137,6 +164,10 @@ pub async fn summary(connection: &mut PgConnection, name: &str) -> sqlx::Result<
         granted_replayed: row.try_get::<Decimal, _>("replayed")?.normalize(),
         cancels: row.try_get("cancels")?,
         cancels_granted: row.try_get::<Decimal, _>("cancels_granted")?.normalize(),
+        lowers: row.try_get("lowers")?,
+        lowers_by: row.try_get::<Decimal, _>("lowers_by")?.normalize(),
+        raises: row.try_get("raises")?,
+        raises_by: row.try_get::<Decimal, _>("raises_by")?.normalize(),
     })
 }
 

@@ -137,6 +137,18 @@ fn lines(summary: &Summary) -> Vec<String> {
             "promoting it cancels {rewards} rewards of {granted} B3TR, where no transaction pays them"
         ));
     }
+    if summary.lowers > 0 {
+        let (rewards, by) = (summary.lowers, summary.lowers_by);
+        lines.push(format!(
+            "promoting it lowers {rewards} rewards by {by} B3TR, where no transaction pays them"
+        ));
+    }
+    if summary.raises > 0 {
+        let (rewards, by) = (summary.raises, summary.raises_by);
+        lines.push(format!(
+            "promoting it raises {rewards} rewards by {by} B3TR, where no transaction pays them and the budgets hold it"
+        ));
+    }
     if !summary.is_finished {
         lines.push(
             "it has not come to its end: started again with what it was begun with, it goes on".to_owned(),

@@ -112,8 +112,12 @@ pub enum What {
     Calculated,
     /// A cancellation, of `rewards.calculated` as well.
     Cancelled,
+    /// A reward that is worked out anew, of `rewards.calculated` as well.
+    Adjusted,
     /// Of `rewards.granted`.
     Granted,
+    /// The grant that answers an adjustment, of `rewards.granted` as well.
+    AdjustedGrant,
 }
 
 impl What {
@@ -123,7 +127,9 @@ impl What {
             Self::Decided => "decided",
             Self::Calculated => "calculated",
             Self::Cancelled => "cancelled",
+            Self::Adjusted => "adjusted",
             Self::Granted => "granted",
+            Self::AdjustedGrant => "adjusted_grant",
         }
     }
 }
@@ -228,21 +234,37 @@ pub async fn recorded(
     rows.iter().map(|row| Ok((EventId(row.try_get("event_id")?), unpacked(row)?))).collect()
 }
 
-/// The cancellations of these drivers' rewards that stand below an offset, in order.
+/// The cancellations and adjustments of these drivers' rewards that stand below an offset, in order.
 ///
 /// # Errors
 /// As [`next`].
-pub async fn cancelled(
+pub async fn changed(
     connection: &mut PgConnection,
     users: &HashSet<UserId>,
     below: i64,
 ) -> Result<Vec<RawRecord>, StageError> {
     let sql = format!(
-        "select {COLUMNS} from replay_records where what = 'cancelled' and user_id = any($1) and record_offset < $2
-         order by record_offset"
+        "select {COLUMNS} from replay_records where what in ('cancelled', 'adjusted') and user_id = any($1)
+            and record_offset < $2 order by record_offset"
     );
     let users: Vec<Uuid> = users.iter().map(|user| user.0).collect();
     let rows = query(sqlx::AssertSqlSafe(sql)).bind(users).bind(below).fetch_all(connection).await?;
+    rows.iter().map(unpacked).collect()
+}
+
+/// The grants of these drivers that answer adjustments.
+///
+/// # Errors
+/// As [`next`].
+pub async fn adjusted(
+    connection: &mut PgConnection,
+    users: &HashSet<UserId>,
+) -> Result<Vec<RawRecord>, StageError> {
+    let sql = format!(
+        "select {COLUMNS} from replay_records where what = 'adjusted_grant' and user_id = any($1) order by record_offset"
+    );
+    let users: Vec<Uuid> = users.iter().map(|user| user.0).collect();
+    let rows = query(sqlx::AssertSqlSafe(sql)).bind(users).fetch_all(connection).await?;
     rows.iter().map(unpacked).collect()
 }
 

@@ -14,7 +14,7 @@ create table if not exists replay (
 );
 
 -- What was recorded of the drivers with an upload in the window, as it stands on the topics. `what` is reading, decided, calculated,
--- cancelled or granted.
+-- cancelled, adjusted, granted or adjusted_grant.
 create table if not exists replay_records (
     what text not null,
     partition integer not null,
@@ -27,7 +27,8 @@ create table if not exists replay_records (
     primary key (what, partition, record_offset)
 );
 create index if not exists replay_records_event_idx on replay_records (event_id);
-create index if not exists replay_records_cancelled_idx on replay_records (user_id, record_offset) where what = 'cancelled';
+create index if not exists replay_records_changed_idx on replay_records (user_id, record_offset) where what in ('cancelled', 'adjusted');
+create index if not exists replay_records_adjusted_idx on replay_records (user_id, record_offset) where what = 'adjusted_grant';
 
 -- Per partition of uploads.readings: every record below it is done.
 create table if not exists replay_progress (
@@ -55,5 +56,10 @@ create table if not exists replay_outcomes (
     cancels boolean not null,
     promoted_at timestamptz
 );
+-- Set exactly where promoting it lowers or raises the reward: the reward as the replay has worked it out, and why it grants less than that.
+-- A replay that a release before has begun gets these columns.
+alter table replay_outcomes add column if not exists calculation jsonb;
+alter table replay_outcomes add column if not exists grant_detail text;
 create index if not exists replay_outcomes_differs_idx on replay_outcomes (partition, record_offset) where differs;
 create index if not exists replay_outcomes_cancels_idx on replay_outcomes (effect) where cancels;
+create index if not exists replay_outcomes_moves_idx on replay_outcomes (effect) where cancels or calculation is not null;

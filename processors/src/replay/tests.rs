@@ -101,6 +101,10 @@ fn a_report_tells_each_thing_that_differs_as_text_as_json_and_as_a_page_that_run
         granted_replayed: Decimal::new(8, 1),
         cancels: 0,
         cancels_granted: Decimal::ZERO,
+        lowers: 0,
+        lowers_by: Decimal::ZERO,
+        raises: 1,
+        raises_by: Decimal::new(4, 1),
     };
     let written = |form| {
         let mut sheet = Sheet::begin(form, Vec::new(), &summary).unwrap();
@@ -111,6 +115,8 @@ fn a_report_tells_each_thing_that_differs_as_text_as_json_and_as_a_page_that_run
     let text = written(Form::Text);
     assert!(text.contains("3 uploads, 2 of them decided; 2 decisions compared: 1 differ"), "{text}");
     assert!(text.contains("granted B3TR: 0.4 recorded, 0.8 replayed, +0.4"), "{text}");
+    assert!(text.contains("promoting it raises 1 rewards by 0.4 B3TR, "), "{text}");
+    assert!(!text.contains("lowers") && !text.contains("cancels"), "{text}");
     assert!(text.contains("</script> granted: 0.4 -> 0.8\n"), "{text}");
     let json: Value = serde_json::from_str(&written(Form::Json)).unwrap();
     assert_eq!(json["differences"].as_array().map(Vec::len), Some(2));
@@ -124,7 +130,7 @@ fn a_report_tells_each_thing_that_differs_as_text_as_json_and_as_a_page_that_run
 }
 
 #[test]
-fn promoting_cancels_what_nothing_would_be_granted_for_any_more_and_changes_nothing_else() {
+fn promoting_moves_amounts_cancels_what_nothing_would_be_granted_for_any_more_and_changes_nothing_else() {
     let of = |granted: Option<i64>| Outcome {
         verdict: Some("verified".to_owned()),
         mileage: Some(Decimal::from(50_040)),
@@ -137,9 +143,9 @@ fn promoting_cancels_what_nothing_would_be_granted_for_any_more_and_changes_noth
     assert_eq!(act(&of(Some(4)), &of(Some(0))), Act::Cancel);
     let nothing =
         |was: &Outcome, is: &Outcome, why: &str| assert!(act(was, is).told().contains(why), "{why}");
-    nothing(&of(Some(4)), &of(Some(3)), "cancelled whole or not at all");
-    nothing(&of(Some(4)), &of(Some(5)), "never raised");
-    nothing(&of(None), &of(Some(5)), "never raised");
+    assert_eq!(act(&of(Some(4)), &of(Some(3))), Act::Lower);
+    assert_eq!(act(&of(Some(4)), &of(Some(5))), Act::Raise);
+    assert_eq!(act(&of(None), &of(Some(5))), Act::Raise);
     nothing(&of(Some(0)), &of(None), "no amount moves");
     let rejected = Outcome { verdict: Some("rejected".to_owned()), ..Outcome::default() };
     nothing(&of(Some(4)), &rejected, "changed by a person");

@@ -80,6 +80,7 @@ impl Earned {
             bonus: self.bonus,
             parts: self.parts,
             tariff_version: tariff.version.clone(),
+            adjustment: None,
         }
     }
 }

@@ -13,7 +13,7 @@ use runtime::testing::{MemoryOutbound, MemorySchemas, assignment, record, stage_
 use runtime::worker::Halt;
 use rust_decimal::Decimal;
 use schemas::codec;
-use schemas::events::{Event as _, RewardCalculated, RewardCancelled, RewardGranted};
+use schemas::events::{Adjustment, Event as _, RewardCalculated, RewardCancelled, RewardGranted};
 use schemas::ids::{EventId, Micros, RewardId, UploadId, UserId};
 use schemas::reason::Reason;
 use schemas::topic::Topic;
@@ -309,5 +309,73 @@ async fn a_cancelled_reward_is_refunded_once_to_its_periods_whichever_record_is_
     let refunds: i64 =
         sqlx::query_scalar("select count(*) from limit_refunds").fetch_one(&database.pool).await.unwrap();
     assert_eq!(refunds, 3);
+    database.drop().await;
+}
+
+/// A reward that is worked out anew.
+fn adjusted(event: &RewardCalculated, number: i32, (before, granted): (i64, i64)) -> RewardCalculated {
+    let mut again = event.clone();
+    again.header.event_id = EventId(Uuid::from_u128(8_000 + u128::from(number.unsigned_abs())));
+    (again.base, again.bonus) = (granted.into(), Decimal::ZERO);
+    again.adjustment = Some(Adjustment {
+        number,
+        promotion: "march".to_owned(),
+        calculated_before: event.total(),
+        granted_before: before.into(),
+        granted: granted.into(),
+        detail: None,
+        adjusted_at: NOW,
+    });
+    again
+}
+
+#[tokio::test]
+async fn an_adjusted_reward_is_charged_the_difference_once_and_a_raise_that_a_budget_does_not_hold_is_refused()
+ {
+    let database = Database::with_drivers().await;
+    let (worker, outbound) = database.limit_check("one", Guards::On, NOW);
+    let (first, second) = (reward(0, 1, 0, 20), reward(6, 1, 2, 9));
+    let lowered = adjusted(&first, 1, (20, 8));
+    let raised = adjusted(&second, 2, (9, 15));
+    let records = [
+        record(&first, 0),
+        record(&second, 1),
+        record(&lowered, 2),
+        // Published again it has another id, and the same effect.
+        record(&RewardCalculated { header: cancellation(&first).header, ..lowered.clone() }, 3),
+    ];
+    worker.run(&mut assignment(TOPIC, records.into_iter().map(Result::unwrap).collect())).await.unwrap();
+    let later = [
+        record(&raised, 4),
+        record(&adjusted(&first, 3, (8, 16)), 5),
+        record(&cancellation(&second), 6),
+        record(&adjusted(&second, 4, (15, 16)), 7),
+        record(&reward(7, 1, 3, 30), 8),
+    ];
+    worker.run(&mut assignment(TOPIC, later.into_iter().map(Result::unwrap).collect())).await.unwrap();
+    let published: Vec<_> =
+        granted(&outbound.sent()).iter().map(|event| (event.granted.to_string(), event.reason)).collect();
+    let whole = |amount: &str| (amount.to_owned(), None);
+    assert_eq!(
+        published,
+        [
+            whole("20"),
+            whole("9"),
+            whole("8"),
+            whole("15"),
+            // 8 and 15 of 30 are charged.
+            ("8".to_owned(), Some(Reason::OverLimit)),
+            ("15".to_owned(), Some(Reason::Cancelled)),
+            ("22".to_owned(), Some(Reason::OverLimit)),
+        ]
+    );
+    assert_eq!(database.unbalanced().await, 0);
+    let state = database.limits().await;
+    let of = |event: &RewardCalculated| -> Vec<(f64, bool)> {
+        let id = event.reward_id.to_string();
+        let rows = state["charges"].as_array().unwrap().iter().filter(|row| row["reward_id"] == id);
+        rows.map(|row| (row["amount"].as_f64().unwrap(), row["refunded"].as_bool().unwrap())).collect()
+    };
+    assert_eq!((of(&first), of(&second)), (vec![(8.0, false); 3], vec![(15.0, true); 3]));
     database.drop().await;
 }

@@ -55,7 +55,7 @@ impl World {
     }
 
     /// Wei that the chain paid for each reward, by its logs: a list of as many payments as there were.
-    async fn chain_paid(&self) -> BTreeMap<Uuid, Vec<Decimal>> {
+    pub async fn chain_paid(&self) -> BTreeMap<Uuid, Vec<Decimal>> {
         let criterion = Criterion {
             address: Some(self.contracts.rewards_pool),
             topics: [
@@ -81,7 +81,7 @@ impl World {
     }
 
     /// Delivers every block since the contracts were made until all payouts are paid, and compares them with the chain's logs.
-    async fn books_equal_the_chain(&self) {
+    pub async fn books_equal_the_chain(&self) {
         let (node, genesis) = (self.node(), self.contracts.genesis_id);
         let mut next = self.contracts.block_number;
         let until = Instant::now() + LIMIT;

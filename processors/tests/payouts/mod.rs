@@ -1,6 +1,7 @@
 //! `chain_submission` on a real Postgres and a real Thor node: what stands in its way is reported and heals, and whenever it is killed
 //! each reward is paid once. `THOR_URL` names a solo node with a block interval.
 
+mod adjusted;
 mod bad_input;
 mod ends;
 mod gathered;

@@ -4,13 +4,13 @@
 //! verdict can change: those are [`Entity`]s, and what the highest revision says is counted.
 //!
 //! When it counts: accepted, read, calculated and granted at the acceptance, which is the instant that the budgets go by; paid and its
-//! fee at the block's own time; decided when it was decided.
+//! fee at the block's own time; decided when it was decided. What an adjustment adds or takes away counts at the acceptance too.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use schemas::events::{
-    LimitCharge, OdometerRead, RewardCalculated, RewardGranted, Stamp, UploadDecided, UploadHeader,
-    UploadReceived, Verdict,
+    Adjustment, LimitCharge, OdometerRead, RewardCalculated, RewardGranted, Stamp, UploadDecided,
+    UploadHeader, UploadReceived, Verdict,
 };
 use schemas::ids::{Micros, natural};
 use schemas::reason::Reason;
@@ -66,8 +66,15 @@ pub fn counts_of(event: &AnalyticsEvent) -> Result<EventCounts, BadCount> {
         // What was counted of the decision before it is what was decided and paid for then.
         AnalyticsEvent::Decided(event) if event.correction.is_some() => Ok(nothing(event.header.occurred_at)),
         AnalyticsEvent::Decided(event) => decided(event),
+        // How much it differs by is in the grant that answers it.
+        AnalyticsEvent::Calculated(event) if event.adjustment.is_some() => {
+            Ok(nothing(event.header.occurred_at))
+        }
         AnalyticsEvent::Calculated(event) => calculated(event),
-        AnalyticsEvent::Granted(event) => granted(event),
+        AnalyticsEvent::Granted(event) => match &event.adjustment {
+            Some(adjustment) => adjusted(event, adjustment),
+            None => granted(event),
+        },
         // Only drivers' own claims are published, so that their number would say nothing of what is claimed by itself.
         AnalyticsEvent::Claimed(event) => Ok(nothing(event.occurred_at)),
         AnalyticsEvent::Cancelled(event) => Ok(nothing(event.header.occurred_at)),
@@ -118,6 +125,28 @@ impl<'a> Counts<'a> {
         let value = Exact::of(amount).ok_or_else(|| bad("is not below 10^11"))?;
         if value != Exact::ZERO {
             self.one(metric, value, dimensions);
+        }
+        Ok(())
+    }
+
+    /// An amount that takes the place of another; none counts as no sample.
+    fn moves(
+        &mut self,
+        metric: Metric,
+        (before, after): (Decimal, Decimal),
+        dimensions: impl IntoIterator<Item = Dimension>,
+    ) -> Result<(), BadCount> {
+        let bad =
+            |why| BadCount { entity: format!("upload {}", self.header.upload_id), what: metric.name(), why };
+        if before < Decimal::ZERO || after < Decimal::ZERO {
+            return Err(bad("is negative"));
+        }
+        let exact = |amount| Exact::of(amount).ok_or_else(|| bad("is not below 10^11"));
+        let value = exact(after)?.plus(exact(before)?.negated());
+        if value != Exact::ZERO {
+            let samples = i64::from(!after.is_zero()) - i64::from(!before.is_zero());
+            let count = |dimension| Count { metric, dimension, at: self.at, value, samples };
+            self.counts.extend(dimensions.into_iter().map(count));
         }
         Ok(())
     }
@@ -206,12 +235,29 @@ fn granted(event: &RewardGranted) -> Result<EventCounts, BadCount> {
     let mut counts = Counts::at(header.accepted_at, header, &event.stamp);
     let dimensions = [Dimension::Total, counts.vehicle(), counts.level(), counts.region(), counts.user()];
     counts.add(Metric::RewardsGranted, Some(event.granted), dimensions)?;
-    // The budget with the least room is the one that cut; every budget was charged the same, so that the order of their rooms is
-    // that before the charge. Of equals it is the shortest, as in the grant.
+    let cut = event.calculated.checked_sub(event.granted);
+    counts.add(Metric::RewardsCut, cut, [Dimension::Total, cut_by(event)])?;
+    Ok(counts.once(format!("granted:{}", event.reward_id)))
+}
+
+/// The budget with the least room is the one that cut; every budget was charged the same, so that the order of their rooms is
+/// that before the charge. Of equals it is the shortest, as in the grant.
+fn cut_by(event: &RewardGranted) -> Dimension {
     let room = |charge: &&LimitCharge| charge.limit_amount.saturating_sub(charge.current_amount);
     let tightest = event.charges.iter().min_by_key(room);
-    let label = tightest.map_or("other", |charge| charge.limit_type.label()).to_owned();
-    let cut = event.calculated.checked_sub(event.granted);
-    counts.add(Metric::RewardsCut, cut, [Dimension::Total, Dimension::Cut("limit_type", label)])?;
-    Ok(counts.once(format!("granted:{}", event.reward_id)))
+    Dimension::Cut("limit_type", tightest.map_or("other", |charge| charge.limit_type.label()).to_owned())
+}
+
+/// What an adjustment moves: by how much calculation, grant and cut differ from what was counted before.
+fn adjusted(event: &RewardGranted, adjustment: &Adjustment) -> Result<EventCounts, BadCount> {
+    let header = &event.header;
+    let mut counts = Counts::at(header.accepted_at, header, &event.stamp);
+    let (calculated, granted) = (adjustment.calculated_before, adjustment.granted_before);
+    let cuts = [Dimension::Total, counts.vehicle()];
+    counts.moves(Metric::RewardsCalculated, (calculated, event.calculated), cuts)?;
+    let dimensions = [Dimension::Total, counts.vehicle(), counts.level(), counts.region(), counts.user()];
+    counts.moves(Metric::RewardsGranted, (granted, event.granted), dimensions)?;
+    let cut = (calculated.saturating_sub(granted), event.calculated.saturating_sub(event.granted));
+    counts.moves(Metric::RewardsCut, cut, [Dimension::Total, cut_by(event)])?;
+    Ok(counts.once(format!("adjusted:{}:{}", event.reward_id, adjustment.number)))
 }

@@ -124,6 +124,9 @@ fn add_reward(stored: &mut Option<RewardRow>, row: &RewardRow) {
         (Some(before), Some(row)) => add_calculated(before, row),
         (before, row) => fill(before, row.as_ref()),
     }
+    if row.revision > before.revision {
+        before.granted = row.granted.or(before.granted);
+    }
     fill(&mut before.granted, row.granted.as_ref());
     fill(&mut before.grant_reason, row.grant_reason.as_ref());
     if row.revision > before.revision {
@@ -137,7 +140,11 @@ fn add_reward(stored: &mut Option<RewardRow>, row: &RewardRow) {
 }
 
 fn add_calculated(stored: &mut CalculatedColumns, row: &CalculatedColumns) {
-    stored.calculated_at = stored.calculated_at.into_iter().chain(row.calculated_at).min();
+    let calculated_at = stored.calculated_at.into_iter().chain(row.calculated_at).min();
+    if row.adjustment > stored.adjustment {
+        *stored = row.clone();
+    }
+    stored.calculated_at = calculated_at;
 }
 
 /// Of two values the first stands.

@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 use schemas::events::{
-    OdometerRead, PayoutState, PayoutUpdated, RewardCalculated, RewardGranted, UploadDecided, UploadGraded,
-    UploadReceived, Verdict,
+    Adjustment, OdometerRead, PayoutState, PayoutUpdated, RewardCalculated, RewardGranted, UploadDecided,
+    UploadGraded, UploadReceived, Verdict,
 };
 use schemas::ids::Micros;
 use schemas::reason::Reason;
@@ -47,10 +47,24 @@ fn events() -> Vec<UploadEvent> {
             reason: reason.map(str::to_owned),
             strikes: 0,
             max_retries: 3,
+            adjustment: None,
             paid_at: Some(Micros(9)),
             transaction: None,
         }))
     };
+    let adjustment = Adjustment {
+        number: 1,
+        promotion: "march".to_owned(),
+        calculated_before: calculated.total(),
+        granted_before: grant.granted,
+        granted: Decimal::ONE,
+        detail: None,
+        adjusted_at: Micros(8),
+    };
+    let mut adjusted = payout(4, PayoutState::Waiting, None);
+    if let UploadEvent::Paid(event) = &mut adjusted {
+        (event.amount, event.adjustment) = (Decimal::ONE, Some(1));
+    }
     vec![
         UploadEvent::Received(UploadReceived { header: header.clone(), stamp: stamp.clone() }),
         UploadEvent::Graded(UploadGraded {
@@ -68,13 +82,29 @@ fn events() -> Vec<UploadEvent> {
             header: header.clone(),
             stamp: stamp.clone(),
             reward_id: grant.reward_id,
-            ..calculated
+            ..calculated.clone()
         }),
         payout(0, PayoutState::Waiting, Some("unclaimed: a sentence")),
         payout(1, PayoutState::Ready, None),
         payout(2, PayoutState::Quarantined, Some("reverted: a sentence")),
         payout(3, PayoutState::Paid, None),
-        UploadEvent::Granted(RewardGranted { header, stamp, ..grant }),
+        UploadEvent::Granted(RewardGranted { header: header.clone(), stamp: stamp.clone(), ..grant.clone() }),
+        UploadEvent::Calculated(RewardCalculated {
+            header: header.clone(),
+            stamp: stamp.clone(),
+            reward_id: grant.reward_id,
+            base: Decimal::ONE,
+            adjustment: Some(adjustment.clone()),
+            ..calculated
+        }),
+        UploadEvent::Granted(RewardGranted {
+            header: header.clone(),
+            stamp,
+            granted: Decimal::ONE,
+            adjustment: Some(adjustment),
+            ..grant
+        }),
+        adjusted,
     ]
 }
 
@@ -92,7 +122,7 @@ fn folded(rows: &[Rows]) -> Folded {
 fn what_a_grant_told_of_a_cut_is_told_beside_each_reason_of_its_payout_and_after_it() {
     let rows = rows(&events());
     let told = |payouts: usize| {
-        let (before, grant) = (&rows[..6 + payouts], &rows[10..]);
+        let (before, grant) = (&rows[..6 + payouts], &rows[10..11]);
         folded(&[before, grant].concat()).reward.unwrap().told().unwrap()
     };
     let cut = told(0);

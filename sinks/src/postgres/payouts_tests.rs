@@ -24,6 +24,7 @@ fn payout(state: PayoutState, transaction: Option<PayoutTransaction>) -> PayoutU
         reason: Some("code: a sentence".into()),
         strikes: 1,
         max_retries: 3,
+        adjustment: None,
         paid_at: Some(Micros(9)),
         transaction,
     }

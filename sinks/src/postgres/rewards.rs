@@ -38,6 +38,7 @@ pub(super) fn calculated(event: &RewardCalculated) -> Result<Rows, BadValue> {
         .collect();
     let distance = fit.mileage("rewards.distance_traveled", Some(event.distance_km))?.unwrap_or_default();
     let columns = CalculatedColumns {
+        adjustment: event.adjustment.as_ref().map_or(0, |adjustment| adjustment.number),
         base: fit.within("rewards.base_amount", event.base, 8, AMOUNT_LIMIT)?,
         bonus: fit.within("rewards.bonus_amount", event.bonus, 8, AMOUNT_LIMIT)?,
         rate: fit.within("rewards.reward_rate", event.rate, 4, RATE_LIMIT)?,
@@ -67,9 +68,12 @@ pub(super) fn calculated(event: &RewardCalculated) -> Result<Rows, BadValue> {
     Ok(Rows { reward: Some(reward), ..Rows::of(parent(header, &event.stamp)?) })
 }
 
-/// The rows of a granted reward; one of nothing is cancelled.
+/// The rows of a granted reward; one of nothing is cancelled. What an adjustment grants is in the payout's own revision, once it is owed.
 pub(super) fn granted(event: &RewardGranted) -> Result<Rows, BadValue> {
     let (header, fit) = (&event.header, Fit(event.header.upload_id));
+    if event.adjustment.is_some() {
+        return Ok(Rows::of(parent(header, &event.stamp)?));
+    }
     let granted = fit.within("rewards.granted_amount", event.granted, 8, AMOUNT_LIMIT)?;
     let sentence = |reason: Reason| {
         format!("{}: {}", reason.label(), event.detail.as_deref().unwrap_or(reason.advice()))
@@ -99,7 +103,8 @@ pub(super) fn parent(header: &UploadHeader, stamp: &Stamp) -> Result<UploadRow, 
 /// Rewards.
 pub(super) const TABLE: Table = Table { name: "rewards", key: "id" };
 
-// The topics fill each other's blanks; the state is that of the highest revision. `before` reads the row as it was when the
+// The topics fill each other's blanks; state and amount are those of the highest revision, and of calculations the newest adjustment's
+// stands. `before` reads the row as it was when the
 // statement began, under the upload's lock. What is owed is what is granted and not cancelled.
 // What the driver is told is the newest payout's reason and the grant's, which no payout takes back; in a row of the release before
 // the grant's is status_reason alone, at revision 1.
@@ -107,27 +112,34 @@ const REWARDS: &str = "
 with incoming as (
     select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::numeric[], $5::numeric[], $6::numeric[], $7::numeric[],
         $8::jsonb[], $9::timestamptz[], $10::numeric[], $11::text[], $12::text[], $13::bigint[], $14::timestamptz[],
-        $15::timestamptz[], $16::timestamptz[], $17::text[])
+        $15::timestamptz[], $16::timestamptz[], $17::text[], $18::integer[])
         as r (id, upload_id, user_id, base, bonus, rate, distance, factors, calculated_at, granted, status, reason,
-        revision, at, distributed_at, created_at, grant_reason)
+        revision, at, distributed_at, created_at, grant_reason, adjustment)
 ), before as (
     select w.id, case when w.status = 'cancelled' then 0 else w.granted_amount end as owed
     from rewards w join incoming using (id)
 ), written as (
     insert into rewards as w (id, upload_id, user_id, base_amount, bonus_amount, reward_rate, distance_traveled,
         calculation_factors, calculated_at, granted_amount, status, status_reason, revision, created_at, updated_at,
-        distributed_at, grant_reason)
+        distributed_at, grant_reason, adjustment)
     select id, upload_id, user_id, base, bonus, rate, distance, factors, calculated_at, granted, status::rewards_status,
-        reason, revision, created_at, at, distributed_at, grant_reason
+        reason, revision, created_at, at, distributed_at, grant_reason, adjustment
     from incoming order by id
     on conflict (id) do update set
-        base_amount = coalesce(w.base_amount, excluded.base_amount),
-        bonus_amount = coalesce(w.bonus_amount, excluded.bonus_amount),
-        reward_rate = coalesce(w.reward_rate, excluded.reward_rate),
-        distance_traveled = coalesce(w.distance_traveled, excluded.distance_traveled),
-        calculation_factors = coalesce(w.calculation_factors, excluded.calculation_factors),
+        base_amount = case when excluded.adjustment > w.adjustment then excluded.base_amount
+            else coalesce(w.base_amount, excluded.base_amount) end,
+        bonus_amount = case when excluded.adjustment > w.adjustment then excluded.bonus_amount
+            else coalesce(w.bonus_amount, excluded.bonus_amount) end,
+        reward_rate = case when excluded.adjustment > w.adjustment then excluded.reward_rate
+            else coalesce(w.reward_rate, excluded.reward_rate) end,
+        distance_traveled = case when excluded.adjustment > w.adjustment then excluded.distance_traveled
+            else coalesce(w.distance_traveled, excluded.distance_traveled) end,
+        calculation_factors = case when excluded.adjustment > w.adjustment then excluded.calculation_factors
+            else coalesce(w.calculation_factors, excluded.calculation_factors) end,
         calculated_at = least(w.calculated_at, excluded.calculated_at),
-        granted_amount = coalesce(w.granted_amount, excluded.granted_amount),
+        adjustment = greatest(w.adjustment, excluded.adjustment),
+        granted_amount = case when excluded.revision > w.revision then coalesce(excluded.granted_amount, w.granted_amount)
+            else coalesce(w.granted_amount, excluded.granted_amount) end,
         status = case when excluded.revision > w.revision then excluded.status else w.status end,
         grant_reason = coalesce(w.grant_reason, excluded.grant_reason, case when w.revision = 1 then w.status_reason end),
         status_reason = case
@@ -172,6 +184,7 @@ pub(super) async fn rewards(
         .bind(column(rows, |(_, row)| row.distributed_at))
         .bind(column(rows, |(_, row)| row.created_at))
         .bind(column(rows, |(_, row)| row.grant_reason.clone()))
+        .bind(column(rows, |(_, row)| row.calculated.as_ref().map_or(0, |columns| columns.adjustment)))
         .fetch_all(tx)
         .await?;
     Ok(owed.into_iter().collect())

@@ -119,7 +119,7 @@ pub(super) struct RewardRow {
     pub user_id: Uuid,
     /// Set exactly by `rewards.calculated`.
     pub calculated: Option<CalculatedColumns>,
-    /// Set exactly by `rewards.granted`, B3TR.
+    /// Set by `rewards.granted` and by payouts, B3TR: what is owed at this revision.
     pub granted: Option<Decimal>,
     pub status: &'static str,
     /// Why the amount is not what was calculated; set by `rewards.granted` alone, and told as long as the reward stands.
@@ -139,6 +139,8 @@ pub(super) struct RewardRow {
 /// What `rewards.calculated` alone knows.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct CalculatedColumns {
+    /// The adjustment that worked it out, 0 where none did: the newest stands.
+    pub adjustment: i32,
     pub base: Decimal,
     pub bonus: Decimal,
     pub rate: Decimal,

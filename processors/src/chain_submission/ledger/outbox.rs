@@ -2,7 +2,7 @@
 
 use runtime::StageError;
 use runtime::outbox::OutboxRows;
-use schemas::events::{ActivityLogged, Event, PayoutUpdated, RewardCancelled};
+use schemas::events::{ActivityLogged, Event, PayoutUpdated, RewardCalculated, RewardCancelled};
 use schemas::ids::natural;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -37,6 +37,14 @@ impl Outbox {
     /// As [`Outbox::payout`].
     pub fn cancelled(&mut self, schemas: Schemas, event: &RewardCancelled) -> Result<(), StageError> {
         self.push(schemas.reward_cancelled, event, event.header.event_id.0)
+    }
+
+    /// Adds a reward that is worked out anew, by the registry's id of its record.
+    ///
+    /// # Errors
+    /// As [`Outbox::payout`].
+    pub fn calculated(&mut self, schema: u32, event: &RewardCalculated) -> Result<(), StageError> {
+        self.push(schema, event, event.header.event_id.0)
     }
 
     /// Adds documents for the log collections.

@@ -21,6 +21,8 @@ pub struct Payout {
     pub wallet_id: Option<Uuid>,
     /// What is owed, wei.
     pub amount_wei: Decimal,
+    /// The newest adjustment that the amount has taken, or that was refused; 0 where there is none.
+    pub adjustment: i32,
     /// Where it stands.
     #[sqlx(try_from = "String")]
     pub state: PayoutState,
@@ -163,7 +165,7 @@ pub struct Transaction {
 }
 
 const PAYOUT: &str =
-    "reward_id, user_id, wallet_id, amount_wei, state, strikes, max_retries, claimed_at, reason, revision,
+    "reward_id, user_id, wallet_id, amount_wei, adjustment, state, strikes, max_retries, claimed_at, reason, revision,
     splits, genesis_id, distance_km, header, stamp, ready_at, paid_at, tx_id";
 
 /// A payout by its reward, locked.
@@ -204,8 +206,8 @@ pub async fn gathering(
     .await
 }
 
-/// Payouts of a network that are ready at `now`, the longest waiting first; those of accounts that are held wait, and those whose reading
-/// was corrected are not paid.
+/// Payouts of a network that are ready at `now`, the longest waiting first; those of accounts that are held wait, and so do those that may
+/// be raised; those whose reading was corrected are not paid.
 pub async fn ready(
     pool: &PgPool,
     genesis_id: &str,
@@ -216,6 +218,8 @@ pub async fn ready(
         "select {PAYOUT} from payouts p where state = 'ready' and ready_at <= $1 and coalesce(genesis_id, $3) = $3
             and not exists (select 1 from users u where u.id = p.user_id and (not u.is_active or u.held_at is not null))
             and not exists (select 1 from payout_corrections c where c.reward_id = p.reward_id)
+            and not exists (select 1 from payout_adjustments a
+                where a.reward_id = p.reward_id and a.ended_at is null and a.granted > a.granted_before)
          order by ready_at, reward_id limit $2"
     )))
     .bind(now)
@@ -229,8 +233,8 @@ pub async fn ready(
 pub async fn insert_payout(tx: &mut PgConnection, payout: &Payout) -> sqlx::Result<bool> {
     let done = sqlx::query(
         "insert into payouts (reward_id, user_id, wallet_id, amount_wei, state, claimed_at, reason, revision, header, stamp,
-            ready_at, genesis_id, distance_km, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, now()) on conflict (reward_id) do nothing",
+            ready_at, genesis_id, distance_km, adjustment, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, now()) on conflict (reward_id) do nothing",
     )
     .bind(payout.reward_id)
     .bind(payout.user_id)
@@ -245,6 +249,7 @@ pub async fn insert_payout(tx: &mut PgConnection, payout: &Payout) -> sqlx::Resu
     .bind(payout.ready_at)
     .bind(&payout.genesis_id)
     .bind(payout.distance_km)
+    .bind(payout.adjustment)
     .execute(tx)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -263,10 +268,11 @@ pub async fn update_payouts(tx: &mut PgConnection, payouts: &[Payout]) -> sqlx::
     sqlx::query(
         "update payouts p set wallet_id = c.wallet_id, state = c.state, strikes = c.strikes, max_retries = c.max_retries,
             claimed_at = c.claimed_at, reason = c.reason, revision = c.revision, ready_at = c.ready_at, paid_at = c.paid_at,
-            tx_id = c.tx_id, splits = c.splits, updated_at = now()
+            tx_id = c.tx_id, splits = c.splits, amount_wei = c.amount_wei, adjustment = c.adjustment, updated_at = now()
          from unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[], $5::integer[], $6::timestamptz[], $7::text[], $8::bigint[],
-            $9::timestamptz[], $10::timestamptz[], $11::text[], $12::integer[])
-            as c (reward_id, wallet_id, state, strikes, max_retries, claimed_at, reason, revision, ready_at, paid_at, tx_id, splits)
+            $9::timestamptz[], $10::timestamptz[], $11::text[], $12::integer[], $13::numeric[], $14::integer[])
+            as c (reward_id, wallet_id, state, strikes, max_retries, claimed_at, reason, revision, ready_at, paid_at, tx_id, splits,
+                amount_wei, adjustment)
          where p.reward_id = c.reward_id",
     )
     .bind(all(payouts, |payout| payout.reward_id))
@@ -281,6 +287,8 @@ pub async fn update_payouts(tx: &mut PgConnection, payouts: &[Payout]) -> sqlx::
     .bind(all(payouts, |payout| payout.paid_at))
     .bind(all(payouts, |payout| payout.tx_id.as_deref()))
     .bind(all(payouts, |payout| payout.splits))
+    .bind(all(payouts, |payout| payout.amount_wei))
+    .bind(all(payouts, |payout| payout.adjustment))
     .execute(tx)
     .await?;
     Ok(())

@@ -35,6 +35,7 @@ pub fn updated(payout: &Payout, transaction: Option<(&Transaction, usize)>, now:
         reason: payout.reason.clone(),
         strikes: payout.strikes,
         max_retries: payout.max_retries,
+        adjustment: Some(payout.adjustment).filter(|number| *number > 0),
         paid_at: payout.paid_at.map(Micros::from),
         transaction: transaction.map(|(transaction, clause)| payout_transaction(transaction, clause)),
     }
@@ -118,6 +119,6 @@ fn grid(units: u128) -> Option<Decimal> {
 }
 
 /// Wei as coins: exact for all that these tables hold, multiples of 10^10 wei.
-fn coins(amount_wei: Decimal) -> Decimal {
+pub fn coins(amount_wei: Decimal) -> Decimal {
     wei(amount_wei).and_then(|wei| wei.to_coins().ok()).unwrap_or_default()
 }

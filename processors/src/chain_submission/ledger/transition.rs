@@ -72,6 +72,7 @@ pub fn granted(
         user_id: event.header.user_id.0,
         wallet_id: event.stamp.wallet_id,
         amount_wei: decimal(wei).ok_or_else(|| format!("{}: {wei} does not fit", event.reward_id))?,
+        adjustment: event.adjustment.as_ref().map_or(0, |adjustment| adjustment.number),
         state: PayoutState::Waiting,
         strikes: 0,
         max_retries: 3,
