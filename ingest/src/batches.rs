@@ -50,6 +50,11 @@ impl<I: Send + 'static, O: Send + 'static> Batches<I, O> {
     }
 }
 
+/// The results of a batch; none where it failed: those who asked ask by themselves, and meet their own error.
+pub(crate) fn whole<O>(results: Result<Vec<O>, sqlx::Error>) -> Option<Vec<O>> {
+    results.inspect_err(|error| tracing::debug!(%error, "a batch failed")).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};

@@ -28,6 +28,8 @@ use crate::http::shares::Shares;
 use crate::live::LiveSettings;
 use crate::login::contract::ContractWallets;
 use crate::login::development::allowed_on;
+use crate::login::look::looks;
+use crate::login::plain::plains;
 use crate::login::{Network, SignIn, domains};
 use crate::me::Account;
 use crate::metrics::GatewayMetrics;
@@ -260,6 +262,8 @@ fn sign_in(
         schemas: dependencies.schemas,
         log,
         signer: dependencies.signer.clone(),
+        looks: looks(dependencies.pool.clone()),
+        plains: plains(dependencies.pool.clone()),
         admission,
         contracts: config.contract_wallets.clone().map(ContractWallets::new),
         domains: domains(&config.base_url, &config.cors_origins),

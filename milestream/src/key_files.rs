@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 
-/// Pause between two looks. A new key signs from the second look on that finds it: by then every gateway has looked once, and checks
-/// with it.
+/// Pause between two looks. A new key signs from the second look on that finds it: by then every gateway has looked once, and knows what
+/// is issued under it.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// The key set that tokens are checked with.
@@ -81,6 +81,9 @@ impl Rotation {
             self.seen = None;
         } else {
             self.seen = wanted;
+            if let Some(key) = found {
+                signer.announce(key);
+            }
         }
     }
 }

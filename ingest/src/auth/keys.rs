@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes};
+use hmac::{Hmac, Mac as _};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use schemas::ids::{Micros, UserId};
 use serde::{Deserialize, Serialize};
@@ -170,6 +171,14 @@ impl SigningKey {
         &self.kid
     }
 
+    /// An HMAC under a secret that follows from the key (HKDF-Expand of RFC 5869, of which `label` is the info), so that it is worth nothing
+    /// as a signature, nor as the code of another label. None never: HMAC takes keys of any length.
+    pub(crate) fn code(&self, label: &str) -> Option<Hmac<Sha256>> {
+        let expand = Hmac::<Sha256>::new_from_slice(self.key.as_bytes()).ok()?;
+        let secret = expand.chain_update(label).chain_update([1]).finalize().into_bytes();
+        Hmac::new_from_slice(&secret).ok()
+    }
+
     /// Signs a token.
     ///
     /// # Errors
@@ -190,24 +199,44 @@ fn document(keys: Vec<Value>) -> Value {
 
 /// The key that a gateway signs access tokens with; none where nobody signs in. Clones share it, so that all see a rotation.
 #[derive(Clone, Debug, Default)]
-pub struct TokenSigner(Arc<RwLock<Option<Arc<SigningKey>>>>);
+pub struct TokenSigner(Arc<RwLock<Signers>>);
+
+#[derive(Debug, Default)]
+struct Signers {
+    in_force: Option<Arc<SigningKey>>,
+    /// The key before a rotation, and the one that is about to sign: what other gateways may still issue under, or issue already.
+    beside: [Option<Arc<SigningKey>>; 2],
+}
 
 impl TokenSigner {
     /// A signer with this key.
     #[must_use]
     pub fn new(key: Option<SigningKey>) -> Self {
-        Self(Arc::new(RwLock::new(key.map(Arc::new))))
+        Self(Arc::new(RwLock::new(Signers { in_force: key.map(Arc::new), ..Signers::default() })))
+    }
+
+    /// Tells of a key that is about to sign.
+    pub fn announce(&self, key: SigningKey) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).beside[1] = Some(Arc::new(key));
     }
 
     /// Signs with another key from now on.
     pub fn replace(&self, key: Option<SigningKey>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = key.map(Arc::new);
+        let mut signers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut signers.in_force, key.map(Arc::new));
+        signers.beside = [before, None];
     }
 
     /// The key in force.
     #[must_use]
     pub fn key(&self) -> Option<Arc<SigningKey>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).in_force.clone()
+    }
+
+    /// The key in force and those of a rotation beside it.
+    pub(crate) fn known(&self) -> Vec<Arc<SigningKey>> {
+        let signers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        signers.in_force.iter().chain(signers.beside.iter().flatten()).cloned().collect()
     }
 }
 

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::keys::Claims;
-use crate::batches::Batches;
+use crate::batches::{Batches, whole};
 use crate::http::problem::{ACCOUNT_LOCKED, ApiError, INTERNAL, TOKEN_INVALID};
 
 /// An account and a session of it.
@@ -26,7 +26,7 @@ impl Accounts {
             let pool = pool.clone();
             move |questions: Vec<Question>| {
                 let pool = pool.clone();
-                async move { look(&pool, &questions).await.ok() }.boxed()
+                async move { whole(look(&pool, &questions).await) }.boxed()
             }
         });
         Self { pool, batches }

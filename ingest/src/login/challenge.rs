@@ -1,5 +1,6 @@
-//! `POST /v1/auth/challenge`: what a wallet is asked to sign. The row is bound to domain, network, address and purpose, lasts five minutes
-//! and is used once; text and typed data follow from it, so that the server never has to believe a client's copy of them.
+//! `POST /v1/auth/challenge`: what a wallet is asked to sign. It is bound to domain, network, address and purpose, lasts five minutes and is
+//! used once; text and typed data follow from it. Nothing of it is kept until it is used: the client carries it (`ticket`), so that
+//! asking costs no statement, and nobody fills a table with challenges.
 
 use chain::typed_data::Member;
 use chain::{Address, TypedData};
@@ -7,37 +8,27 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use schemas::ids::UserId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{FromRow, PgConnection};
+use sqlx::PgConnection;
 use std::net::IpAddr;
 use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::refresh::REMEMBERED;
 use super::{Network, SignIn};
 use crate::auth::admission::Visitor;
+use crate::auth::keys::SigningKey;
 use crate::auth::rate::Key;
 use crate::http::problem::{
-    ApiError, BUSY, CHALLENGE_USED, INVALID_ADDRESS, Problem, RATE_LIMITED, SIGN_IN_UNAVAILABLE,
-    UNKNOWN_DOMAIN,
+    ApiError, CHALLENGE_USED, INVALID_ADDRESS, Problem, RATE_LIMITED, SIGN_IN_UNAVAILABLE, UNKNOWN_DOMAIN,
 };
 use crate::http::reply::Uncached;
 use crate::http::request::{Dependency, JsonBody};
 
 /// How long a challenge may be signed.
 const LIFE: TimeDelta = TimeDelta::minutes(5);
-/// Open challenges that one network (an IPv6 network of 64 bits) may have: a household that signs in at once.
-const OPEN_PER_NETWORK: i64 = 20;
-/// Open challenges in all: 200,000 x about 400 bytes = 80 MB. More would need 10,000 networks at once.
-const OPEN: i64 = 200_000;
-/// What is pruned in one go, of each table: more than one request can add.
-const PRUNED: i64 = 20;
-/// Used refresh tokens that are pruned in one go: a session that has ended leaves a thousand at most, and began with a challenge.
-const SPENT_PRUNED: i64 = 1_000;
 
 /// What asking for a challenge refuses.
-pub(crate) const REFUSALS: &[Problem] =
-    &[SIGN_IN_UNAVAILABLE, INVALID_ADDRESS, UNKNOWN_DOMAIN, RATE_LIMITED, BUSY];
+pub(crate) const REFUSALS: &[Problem] = &[SIGN_IN_UNAVAILABLE, INVALID_ADDRESS, UNKNOWN_DOMAIN, RATE_LIMITED];
 
 /// What a signature is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +40,7 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
-    fn label(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             Self::SignIn => "sign_in",
             Self::LinkWallet(_) => "link_wallet",
@@ -64,19 +55,18 @@ impl Purpose {
     }
 }
 
-/// A challenge, as it is stored.
-#[derive(Clone, Debug, FromRow)]
+/// A challenge.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Challenge {
+    /// Random.
     pub(crate) id: Uuid,
-    pub(crate) purpose: String,
-    pub(crate) user_id: Option<Uuid>,
-    pub(crate) wallet_address: String,
+    pub(crate) purpose: Purpose,
+    /// The wallet that is to sign.
+    pub(crate) wallet: Address,
     pub(crate) domain: String,
     pub(crate) genesis_id: String,
-    pub(crate) nonce: String,
+    /// To the second, as it is shown.
     pub(crate) issued_at: DateTime<Utc>,
-    pub(crate) expires_at: DateTime<Utc>,
-    pub(crate) used_at: Option<DateTime<Utc>>,
 }
 
 /// Whose wallet is to sign
@@ -95,7 +85,9 @@ pub(crate) struct ChallengeRequest {
 /// What to have signed, in one of two ways
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ChallengeDocument {
-    challenge_id: Uuid,
+    /// The challenge itself, opaque: it goes back with the signature
+    #[schema(max_length = 512)]
+    challenge_id: String,
     /// The host that the signature is for
     domain: String,
     /// The content of a certificate (VIP-192) of purpose identification
@@ -110,9 +102,11 @@ pub(crate) struct ChallengeDocument {
 impl Challenge {
     /// The first sentence: what the signature is good for.
     fn statement(&self) -> String {
-        match self.user_id {
-            None => format!("Sign in to Milestream at {}.", self.domain),
-            Some(user) => format!("Link this wallet to the Milestream account {user} at {}.", self.domain),
+        match self.purpose {
+            Purpose::SignIn => format!("Sign in to Milestream at {}.", self.domain),
+            Purpose::LinkWallet(user) => {
+                format!("Link this wallet to the Milestream account {user} at {}.", self.domain)
+            }
         }
     }
 
@@ -123,10 +117,10 @@ impl Challenge {
             "{}\nIt costs nothing and moves nothing.\n\nNetwork: {} (chain tag 0x{tag:02x})\nWallet: {}\nChallenge: {}\nIssued: {}\nExpires: {}",
             self.statement(),
             self.genesis_id,
-            self.wallet_address,
-            self.nonce,
+            self.wallet,
+            self.nonce(),
             shown(self.issued_at),
-            shown(self.expires_at),
+            shown(self.expires_at()),
         )
     }
 
@@ -141,53 +135,61 @@ impl Challenge {
                 ("statement", Member::Text(self.statement())),
                 ("domain", text(&self.domain)),
                 ("network", text(&self.genesis_id)),
-                ("wallet", Member::Address(self.address())),
-                ("challenge", text(&self.nonce)),
+                ("wallet", Member::Address(self.wallet)),
+                ("challenge", Member::Text(self.nonce())),
                 ("issued", Member::Text(shown(self.issued_at))),
-                ("expires", Member::Text(shown(self.expires_at))),
+                ("expires", Member::Text(shown(self.expires_at()))),
             ],
         }
     }
 
-    /// The wallet that is to sign.
-    pub(crate) fn address(&self) -> Address {
-        // The table holds nothing else.
-        self.wallet_address.parse().unwrap_or_default()
+    /// What makes the text another one each time.
+    pub(super) fn nonce(&self) -> String {
+        self.id.simple().to_string()
     }
 
-    pub(crate) fn document(&self) -> ChallengeDocument {
+    pub(super) fn expires_at(&self) -> DateTime<Utc> {
+        self.issued_at + LIFE
+    }
+
+    fn document(&self, key: &SigningKey) -> ChallengeDocument {
         ChallengeDocument {
-            challenge_id: self.id,
+            challenge_id: self.ticket(key),
             domain: self.domain.clone(),
             text: self.text(),
             typed_data: self.typed_data().document(),
-            expires_at: shown(self.expires_at),
+            expires_at: shown(self.expires_at()),
         }
-    }
-
-    /// The challenge of an id; none where it was never issued or ended more than an hour ago.
-    pub(crate) async fn find(connection: &mut PgConnection, id: Uuid) -> Result<Option<Self>, sqlx::Error> {
-        sqlx::query_as("select * from wallet_challenges where id = $1")
-            .bind(id)
-            .fetch_optional(connection)
-            .await
-    }
-
-    /// Whether it was issued for this.
-    pub(crate) fn is_for(&self, purpose: Purpose) -> bool {
-        self.purpose == purpose.label() && self.user_id == purpose.user()
     }
 
     /// Uses it up: of two at once one wins.
     ///
     /// # Errors
     /// [`CHALLENGE_USED`].
-    pub(crate) async fn consume(&self, tx: &mut PgConnection, now: DateTime<Utc>) -> Result<(), ApiError> {
-        let used = sqlx::query("update wallet_challenges set used_at = $2 where id = $1 and used_at is null")
-            .bind(self.id)
-            .bind(now)
-            .execute(tx)
-            .await?;
+    pub(super) async fn consume(
+        &self,
+        tx: &mut PgConnection,
+        from: IpAddr,
+        now: DateTime<Utc>,
+    ) -> Result<(), ApiError> {
+        let used = sqlx::query(
+            "insert into wallet_challenges (id, purpose, user_id, wallet_address, domain, genesis_id, nonce, asked_from,
+               issued_at, expires_at, used_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             on conflict (id) do nothing",
+        )
+        .bind(self.id)
+        .bind(self.purpose.label())
+        .bind(self.purpose.user())
+        .bind(self.wallet.to_string())
+        .bind(&self.domain)
+        .bind(&self.genesis_id)
+        .bind(self.nonce())
+        .bind(Key::network(from).to_string())
+        .bind(self.issued_at)
+        .bind(self.expires_at())
+        .bind(now)
+        .execute(tx)
+        .await?;
         if used.rows_affected() == 1 { Ok(()) } else { Err(CHALLENGE_USED.error()) }
     }
 }
@@ -210,50 +212,27 @@ pub(crate) fn read_address(text: &str) -> Result<Address, ApiError> {
 /// The route for signing in.
 pub(crate) async fn post(
     Dependency(sign_in): Dependency<Arc<SignIn>>,
-    Visitor(from): Visitor,
+    _: Visitor,
     JsonBody(request): JsonBody<ChallengeRequest>,
 ) -> Result<Uncached<ChallengeDocument>, ApiError> {
-    sign_in.key()?;
-    let challenge = sign_in.issue(Purpose::SignIn, &request, from).await?;
-    Ok(Uncached(challenge.document()))
+    Ok(Uncached(sign_in.issue(Purpose::SignIn, &request)?))
 }
 
 impl SignIn {
-    /// Issues a challenge, and prunes what has ended.
-    pub(crate) async fn issue(
+    /// Issues a challenge.
+    pub(crate) fn issue(
         &self,
         purpose: Purpose,
         request: &ChallengeRequest,
-        from: IpAddr,
-    ) -> Result<Challenge, ApiError> {
-        let network = self.network()?;
-        let address = read_address(&request.address)?;
-        let domain = self.domain(request.domain.as_deref())?;
-        // To the second, as it is shown.
-        let now = DateTime::from_timestamp(self.clock.now().0.div_euclid(1_000_000), 0).unwrap_or_default();
-        let asked_from = Key::network(from).to_string();
-        let mut tx = self.pool.begin().await?;
-        room(&mut tx, &asked_from, now).await?;
-        let nonce: [u8; 16] = rand::random();
-        let challenge: Challenge = sqlx::query_as(
-            "insert into wallet_challenges (id, purpose, user_id, wallet_address, domain, genesis_id, nonce, asked_from,
-               issued_at, expires_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) returning *",
-        )
-        .bind(Uuid::now_v7())
-        .bind(purpose.label())
-        .bind(purpose.user())
-        .bind(address.to_string())
-        .bind(domain)
-        .bind(&network.genesis_id)
-        .bind(hex::encode(nonce))
-        .bind(asked_from)
-        .bind(now)
-        .bind(now + LIFE)
-        .fetch_one(&mut *tx)
-        .await?;
-        prune(&mut tx, now).await?;
-        tx.commit().await?;
-        Ok(challenge)
+    ) -> Result<ChallengeDocument, ApiError> {
+        let (key, network) = (self.key()?, self.network()?);
+        let wallet = read_address(&request.address)?;
+        let domain = self.domain(request.domain.as_deref())?.to_owned();
+        let issued_at =
+            DateTime::from_timestamp(self.clock.now().0.div_euclid(1_000_000), 0).unwrap_or_default();
+        let genesis_id = network.genesis_id.clone();
+        let challenge = Challenge { id: Uuid::new_v4(), purpose, wallet, domain, genesis_id, issued_at };
+        Ok(challenge.document(&key))
     }
 
     fn domain(&self, wanted: Option<&str>) -> Result<&str, ApiError> {
@@ -261,55 +240,4 @@ impl SignIn {
         let found = self.domains.iter().find(known).map(String::as_str);
         found.ok_or_else(|| UNKNOWN_DOMAIN.error().field("domain"))
     }
-}
-
-/// Refuses a challenge too many.
-async fn room(tx: &mut PgConnection, asked_from: &str, now: DateTime<Utc>) -> Result<(), ApiError> {
-    let (theirs, all): (i64, i64) = sqlx::query_as(
-        "select (select count(*) from wallet_challenges where asked_from = $1 and expires_at > $2 and used_at is null),
-                (select count(*) from (select from wallet_challenges limit $3) counted)",
-    )
-    .bind(asked_from)
-    .bind(now)
-    .bind(OPEN)
-    .fetch_one(tx)
-    .await?;
-    if theirs >= OPEN_PER_NETWORK {
-        let detail = "too many challenges of your network are open: use one of them, or wait until they end";
-        return Err(RATE_LIMITED.because(detail).retry_after(LIFE.num_seconds().unsigned_abs()));
-    }
-    if all >= OPEN { Err(BUSY.error()) } else { Ok(()) }
-}
-
-/// Takes away what is of no use any more. Two gateways never wait for each other here.
-async fn prune(tx: &mut PgConnection, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
-    for (statement, life, most) in [
-        (
-            "delete from wallet_challenges where id in (select id from wallet_challenges where expires_at < $1
-               order by expires_at limit $2 for update skip locked)",
-            TimeDelta::hours(1),
-            PRUNED,
-        ),
-        (
-            "delete from sign_in_failures where key in (select key from sign_in_failures where last_at < $1
-               order by last_at limit $2 for update skip locked)",
-            TimeDelta::days(1),
-            PRUNED,
-        ),
-        (
-            "delete from user_sessions where id in (select id from user_sessions where expires_at < $1
-               order by expires_at limit $2 for update skip locked)",
-            TimeDelta::days(90),
-            PRUNED,
-        ),
-        (
-            "delete from spent_refresh_tokens where token_hash in (select token_hash from spent_refresh_tokens
-               where spent_at < $1 order by spent_at limit $2 for update skip locked)",
-            REMEMBERED,
-            SPENT_PRUNED,
-        ),
-    ] {
-        sqlx::query(statement).bind(now - life).bind(most).execute(&mut *tx).await?;
-    }
-    Ok(())
 }

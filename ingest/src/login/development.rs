@@ -9,9 +9,7 @@ use std::sync::Arc;
 use chain::{Address, Signer};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
-use super::challenge::Challenge;
 use super::{Network, SignIn};
 use crate::auth::admission::Visitor;
 use crate::http::problem::{ApiError, CHALLENGE_EXPIRED, INTERNAL, NO_DEVELOPMENT_WALLET, Problem};
@@ -98,7 +96,8 @@ pub(crate) fn allowed_on(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SignatureRequest {
-    challenge_id: Uuid,
+    #[schema(max_length = 512)]
+    challenge_id: String,
 }
 
 /// A development wallet's signature
@@ -118,10 +117,8 @@ pub(crate) async fn post(
     if sign_in.development_wallets.is_empty() {
         return Err(NO_DEVELOPMENT_WALLET.error());
     }
-    let mut connection = sign_in.pool.acquire().await?;
-    let challenge = Challenge::find(&mut connection, request.challenge_id).await?;
-    let challenge = challenge.ok_or_else(|| CHALLENGE_EXPIRED.error())?;
-    let known = |wallet: &&DevelopmentWallet| wallet.address() == challenge.address();
+    let challenge = sign_in.open(&request.challenge_id).ok_or_else(|| CHALLENGE_EXPIRED.error())?;
+    let known = |wallet: &&DevelopmentWallet| wallet.address() == challenge.wallet;
     let wallet = sign_in.development_wallets.iter().find(known);
     let wallet = wallet.ok_or_else(|| NO_DEVELOPMENT_WALLET.error())?;
     let hash = challenge.typed_data().signing_hash();

@@ -6,11 +6,11 @@ use sqlx::{PgConnection, PgTransaction};
 use uuid::Uuid;
 
 use super::SignIn;
-use super::challenge::{Challenge, Purpose};
-use super::lockout::Lockout;
+use super::challenge::Purpose;
+use super::enter::prove_wallet;
+use super::look::Question;
 use super::proof::Proof;
 use super::records::Trace;
-use super::sign_in::prove_wallet;
 use crate::accounts::level::raise;
 use crate::auth::admission::Caller;
 use crate::http::problem::{ApiError, CHALLENGE_EXPIRED, INTERNAL};
@@ -27,9 +27,7 @@ impl SignIn {
         agent: Option<String>,
         proof: &Proof,
     ) -> Result<(PgTransaction<'static>, Uuid), ApiError> {
-        let mut trace = Trace::by(caller, "wallet_connect", agent)
-            .with("method", proof.method())
-            .with("challenge_id", proof.challenge_id().to_string());
+        let mut trace = Trace::by(caller, "wallet_connect", agent).with("method", proof.method());
         let linked = self.link(caller, proof, &mut trace).await;
         if let Err(error) = &linked {
             self.refused(error, &trace).await;
@@ -45,15 +43,19 @@ impl SignIn {
     ) -> Result<(PgTransaction<'static>, Uuid), ApiError> {
         let network = self.network()?;
         let now = self.clock.now();
-        Lockout::new(&self.pool, caller.address, None).check(caller.address, now.to_utc()).await?;
-        let mut connection = self.pool.acquire().await?;
-        let challenge = Challenge::find(&mut connection, proof.challenge_id()).await?;
-        drop(connection);
-        trace.wallet = challenge.as_ref().map(Challenge::address);
+        let challenge = self.open(proof.ticket());
+        *trace = trace.clone().about(challenge.as_ref());
+        let question = Question {
+            address: caller.address,
+            wallet: None,
+            network: None,
+            challenge: challenge.as_ref().map(|challenge| challenge.id),
+            now: now.to_utc(),
+        };
+        self.look(question).await?.check(now.to_utc())?;
         let challenge = challenge.ok_or_else(|| CHALLENGE_EXPIRED.error())?;
         let wallet = self.signer(proof, &challenge, Purpose::LinkWallet(caller.user), trace).await?;
         let mut tx = self.pool.begin().await?;
-        challenge.consume(&mut tx, now.to_utc()).await?;
         // So that two first wallets cannot both be the primary one.
         sqlx::query("select from users where id = $1 for update")
             .bind(caller.user.0)
@@ -61,6 +63,7 @@ impl SignIn {
             .await?;
         let id = prove_wallet(&mut tx, caller.user, wallet, network, now).await?;
         raise(&mut tx, self.schemas.account_changed, caller.user, now).await?;
+        challenge.consume(&mut tx, caller.address, now.to_utc()).await?;
         let log = trace.clone().with("network", network.label).success(now)?;
         announce(&mut tx, self.schemas.activity_logged, &log, now).await?;
         Ok((tx, id))

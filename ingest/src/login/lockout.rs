@@ -1,5 +1,6 @@
 //! The delay after attempts in vain, which grows with each: by the network that they come from, and by the wallet that they are about. It
-//! is kept in Postgres, so that it holds over restarts and gateways, and nothing that an attacker does shortens it.
+//! is kept in Postgres, so that it holds over restarts and gateways, and nothing that an attacker does shortens it. [`super::look`] refuses
+//! whoever does not wait.
 
 use chain::Address;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -7,7 +8,6 @@ use sqlx::PgPool;
 use std::net::IpAddr;
 
 use crate::auth::rate::Key;
-use crate::http::problem::{ApiError, SIGN_IN_DELAYED};
 
 /// Attempts in vain before there is a delay, and the longest delay in seconds. Many people may share a network.
 const BY_NETWORK: (i32, i64) = (10, 900);
@@ -42,29 +42,6 @@ impl<'a> Lockout<'a> {
 
     fn wallet_key(&self) -> Option<String> {
         self.wallet.map(|wallet| format!("wallet/{wallet}"))
-    }
-
-    /// Refuses an attempt before its delay is over.
-    pub(super) async fn check(&self, from: IpAddr, now: DateTime<Utc>) -> Result<(), ApiError> {
-        let delayed: Option<DateTime<Utc>> = sqlx::query_scalar(
-            "select max(delayed_until) from sign_in_failures
-             where delayed_until > $4 and (key = $1 or key = $2 and not exists (
-               select from user_wallets w join user_sessions s on s.user_id = w.user_id
-               where w.wallet_type = 'vechain' and w.network in ('mainnet', 'testnet') and w.wallet_address = $3
-                 and s.is_active and s.ip_address = $5))",
-        )
-        .bind(&self.network)
-        .bind(self.wallet_key())
-        .bind(self.wallet.map(|wallet| wallet.to_string()))
-        .bind(now)
-        .bind(from.to_string())
-        .fetch_one(self.pool)
-        .await?;
-        let Some(until) = delayed else { return Ok(()) };
-        let seconds = u64::try_from((until - now).num_seconds() + 1).unwrap_or(1);
-        Err(SIGN_IN_DELAYED
-            .because(format!("too many attempts in vain: wait {seconds} s"))
-            .retry_after(seconds))
     }
 
     /// Counts an attempt in vain.

@@ -1,20 +1,28 @@
-//! Signing in with a wallet. A client asks for a challenge (`challenge`), has the wallet sign it as a certificate or as typed data
-//! (`proof`, and `contract` where the wallet is one), and gets an access token of minutes and a refresh token (`sign_in`, `tokens`), which
-//! it changes for new ones (`refresh`) until it signs out (`sessions`). Attempts in vain are slowed down (`lockout`) and recorded
-//! (`records`). `link` adds a further wallet to an account in the same way.
+//! Signing in with a wallet. A client asks for a challenge (`challenge`), carries it (`ticket`), has the wallet sign it as a certificate or
+//! as typed data (`proof`, and `contract` where the wallet is one), and gets an access token of minutes and a refresh token (`sign_in`,
+//! `tokens`), which it changes for new ones (`refresh`) until it signs out (`sessions`). A login is looked up (`look`) and written (`plain`)
+//! by one statement each, which logins at the same time share; one that makes or changes more of an account has a transaction (`enter`).
+//! Attempts in vain are slowed down (`lockout`) and recorded (`records`). `link` adds a further wallet to an account in the same way.
 
 pub(crate) mod challenge;
 pub(crate) mod contract;
 pub(crate) mod development;
+mod enter;
 pub(crate) mod jwks;
 mod link;
 mod lockout;
+pub(crate) mod look;
+pub(crate) mod plain;
 pub(crate) mod proof;
+mod prune;
 pub(crate) mod records;
 pub(crate) mod refresh;
 pub(crate) mod sessions;
 pub(crate) mod sign_in;
+mod ticket;
 mod tokens;
+
+pub(crate) use prune::prune;
 
 use std::sync::Arc;
 
@@ -25,11 +33,18 @@ use sqlx::PgPool;
 
 use self::contract::ContractWallets;
 use self::development::DevelopmentWallet;
+use self::look::{Question, Seen};
+use self::plain::{Entered, Plain};
 use crate::activity::ActivityLog;
 use crate::auth::admission::Admission;
 use crate::auth::keys::{SigningKey, TokenSigner};
+use crate::batches::Batches;
 use crate::http::problem::{ApiError, SIGN_IN_UNAVAILABLE};
 use crate::schema_ids::SchemaIds;
+
+/// Open sessions of a user: a phone and a desk, and eighteen that were forgotten. Somebody who has a wallet's signature for a moment cannot
+/// keep a thousand of them.
+const SESSIONS: i64 = 20;
 
 /// What signing in works with.
 pub(crate) struct SignIn {
@@ -38,6 +53,8 @@ pub(crate) struct SignIn {
     pub(crate) schemas: SchemaIds,
     pub(crate) log: Arc<ActivityLog>,
     pub(crate) signer: TokenSigner,
+    pub(crate) looks: Batches<Question, Seen>,
+    pub(crate) plains: Batches<Plain, Entered>,
     /// Limits of logins, and whether new accounts are made.
     pub(crate) admission: Arc<Admission>,
     /// The network whose wallets sign; none where none is configured.

@@ -6,7 +6,6 @@ use chain::{Address, Signature};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::SignIn;
 use super::challenge::{Challenge, Purpose};
@@ -40,10 +39,17 @@ const SIGNATURE_MAX: usize = 4096;
 #[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Proof {
     /// A certificate whose content is the challenge's text
-    Certificate { challenge_id: Uuid, certificate: SignedCertificate },
+    Certificate {
+        /// As the challenge had it
+        #[schema(max_length = 512)]
+        challenge_id: String,
+        certificate: SignedCertificate,
+    },
     /// The challenge's typed data
     Eip712 {
-        challenge_id: Uuid,
+        /// As the challenge had it
+        #[schema(max_length = 512)]
+        challenge_id: String,
         /// 0x and 130 hex digits: r, s and v (0 or 1), s in the lower half of the order; a contract's (EIP-1271) may have 8,192
         #[schema(max_length = 8194)]
         signature: String,
@@ -87,9 +93,10 @@ impl Proof {
         }
     }
 
-    pub(crate) fn challenge_id(&self) -> Uuid {
+    /// The challenge as the client carried it.
+    pub(super) fn ticket(&self) -> &str {
         let (Self::Certificate { challenge_id, .. } | Self::Eip712 { challenge_id, .. }) = self;
-        *challenge_id
+        challenge_id
     }
 
     /// What was signed of the challenge, in time, by whichever wallet; whose signature it is has to be looked at.
@@ -103,17 +110,13 @@ impl Proof {
         genesis_id: &str,
         now: DateTime<Utc>,
     ) -> Result<Signed, ApiError> {
-        // One for something else is none at all here; one of another network was left by another configuration.
-        if !challenge.is_for(purpose) || challenge.genesis_id != genesis_id {
+        // One for something else is none at all here.
+        let open = challenge.purpose == purpose && challenge.genesis_id == genesis_id;
+        // Another gateway's clock may be a little ahead.
+        if !open || challenge.expires_at() <= now || challenge.issued_at > now + SKEW {
             return Err(CHALLENGE_EXPIRED.error());
         }
-        if challenge.used_at.is_some() {
-            return Err(CHALLENGE_USED.error());
-        }
-        if challenge.expires_at <= now {
-            return Err(CHALLENGE_EXPIRED.error());
-        }
-        let wallet = challenge.address();
+        let wallet = challenge.wallet;
         let (hash, signature) = match self {
             Self::Certificate { certificate, .. } => {
                 (certificate.signing_hash(challenge, wallet, now)?, &certificate.signature)

@@ -9,6 +9,7 @@ use schemas::logs::{AuthLog, LogDocument as _, SecurityEvent};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::challenge::Challenge;
 use crate::auth::admission::Caller;
 use crate::http::problem::{
     ACCOUNT_LOCKED, ApiError, CHALLENGE_EXPIRED, CHALLENGE_USED, INTERNAL, REFRESH_INVALID, REFRESH_REUSED,
@@ -47,6 +48,19 @@ impl Trace {
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.metadata[name] = value.into();
         self
+    }
+
+    /// Of an attempt with this challenge, where it is one.
+    pub(super) fn about(mut self, challenge: Option<&Challenge>) -> Self {
+        let Some(challenge) = challenge else { return self };
+        self.wallet = Some(challenge.wallet);
+        self.with("challenge_id", challenge.id.to_string())
+    }
+
+    /// Of a session that ends since a login is one more than a user has.
+    pub(super) fn made_room(&self, session: Uuid) -> Self {
+        let revoked = Self { action: "session_revoke", ..self.clone() };
+        revoked.with("session_id", session.to_string()).with("cause", "too_many")
     }
 
     /// The document of what succeeded, or of why it did not.

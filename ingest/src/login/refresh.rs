@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::SignIn;
-use super::lockout::Lockout;
+use super::look::Question;
 use super::records::{Trace, error_message};
 use super::tokens::{Tokens, make};
 use crate::accounts::session::{fingerprint, minute};
@@ -76,7 +76,14 @@ impl SignIn {
     async fn refresh(&self, token: &[u8], trace: &mut Trace) -> Result<Tokens, ApiError> {
         let key = self.key()?;
         let now = self.clock.now();
-        Lockout::new(&self.pool, trace.address, None).check(trace.address, now.to_utc()).await?;
+        let question = Question {
+            address: trace.address,
+            wallet: None,
+            network: None,
+            challenge: None,
+            now: now.to_utc(),
+        };
+        self.look(question).await?.check(now.to_utc())?;
         let before = fingerprint(token);
         let mut tx = self.pool.begin().await?;
         let Some(session) = current(&mut tx, &before, now).await? else {

@@ -2,25 +2,20 @@
 
 use std::sync::Arc;
 
-use chain::Address;
-use chrono::{DateTime, Utc};
-use runtime::switches::Flag;
-use schemas::ids::{Micros, UserId};
-use sqlx::PgConnection;
+use schemas::ids::Micros;
 use uuid::Uuid;
 
+use super::SignIn;
 use super::challenge::{Challenge, Purpose};
 use super::lockout::Lockout;
+use super::look::{Known, Question};
+use super::plain::{Entered, Plain, Record};
 use super::proof::Proof;
 use super::records::{Trace, error_message};
 use super::tokens::{Tokens, make};
-use super::{Network, SignIn};
-use crate::accounts::level::raise;
-use crate::accounts::session::NewSession;
-use crate::accounts::token::account;
-use crate::accounts::wallets::{WalletError, ensure_linked};
+use crate::accounts::session::fingerprint;
 use crate::auth::admission::{Agent, Entrant};
-use crate::auth::keys::Role;
+use crate::auth::keys::SigningKey;
 use crate::auth::rate::Key;
 use crate::http::problem::{
     ACCOUNT_LOCKED, ApiError, CHALLENGE_EXPIRED, CHALLENGE_USED, INTERNAL, Problem, REGISTRATIONS_CLOSED,
@@ -28,14 +23,10 @@ use crate::http::problem::{
 };
 use crate::http::reply::Uncached;
 use crate::http::request::{Dependency, JsonBody};
-use crate::outbox::announce;
 
 /// What the route itself refuses, beside what is wrong with a proof.
 pub(crate) const REFUSALS: &[Problem] =
     &[SIGN_IN_UNAVAILABLE, SIGN_IN_DELAYED, ACCOUNT_LOCKED, WALLET_TAKEN, REGISTRATIONS_CLOSED];
-/// Open sessions of a user: a phone and a desk, and eighteen that were forgotten. Somebody who has a wallet's signature for a moment cannot
-/// keep a thousand of them.
-const SESSIONS: i64 = 20;
 /// From this many attempts in vain on they are more than slips.
 const MANY: i32 = 5;
 
@@ -46,9 +37,7 @@ pub(crate) async fn post(
     Agent(agent): Agent,
     JsonBody(proof): JsonBody<Proof>,
 ) -> Result<Uncached<Tokens>, ApiError> {
-    let mut trace = Trace::new("login", from, agent)
-        .with("method", proof.method())
-        .with("challenge_id", proof.challenge_id().to_string());
+    let mut trace = Trace::new("login", from, agent).with("method", proof.method());
     match sign_in.sign_in(&proof, &mut trace).await {
         Ok(tokens) => Ok(Uncached(tokens)),
         Err(error) => {
@@ -61,97 +50,67 @@ pub(crate) async fn post(
 impl SignIn {
     async fn sign_in(&self, proof: &Proof, trace: &mut Trace) -> Result<Tokens, ApiError> {
         let (key, network) = (self.key()?, self.network()?);
-        *trace = trace.clone().with("network", network.label);
+        let challenge = self.open(proof.ticket());
+        *trace = trace.clone().with("network", network.label).about(challenge.as_ref());
         let now = self.clock.now();
-        let mut connection = self.pool.acquire().await?;
-        let challenge = Challenge::find(&mut connection, proof.challenge_id()).await?;
-        drop(connection);
-        trace.wallet = challenge.as_ref().map(Challenge::address);
-        let lockout = Lockout::new(&self.pool, trace.address, trace.wallet);
-        lockout.check(trace.address, now.to_utc()).await?;
+        let question = Question {
+            address: trace.address,
+            wallet: trace.wallet,
+            network: Some(network.label),
+            challenge: challenge.as_ref().map(|challenge| challenge.id),
+            now: now.to_utc(),
+        };
+        let seen = self.look(question).await?;
+        seen.check(now.to_utc())?;
         let challenge = challenge.ok_or_else(|| CHALLENGE_EXPIRED.error())?;
         let wallet = self.signer(proof, &challenge, Purpose::SignIn, trace).await?;
 
         // The signature is the wallet's own: what others try in its name does not count.
         self.admission.take(Key::LoginWallet(wallet))?;
 
-        let mut tx = self.pool.begin().await?;
-        challenge.consume(&mut tx, now.to_utc()).await?;
-        trace.user = owner(&mut tx, wallet).await?;
-        if trace.user.is_none() && !self.admission.live.now().switches.is_on(Flag::Registrations) {
-            return Err(REGISTRATIONS_CLOSED.error());
+        if let Some(known) = seen.known()
+            && let Some(tokens) = self.enter_plainly(&key, known, &challenge, trace, now).await?
+        {
+            return Ok(tokens);
         }
-        let user = trace.user.unwrap_or_else(|| UserId(Uuid::now_v7()));
-        let role = self.enter(&mut tx, user, wallet, network, now).await?;
-        let session = Uuid::now_v7();
-        let (tokens, expires_at) = make(&key, (user, role, session), now.to_utc(), now)?;
-        let row = NewSession {
-            id: session,
-            user: user.0,
-            access: &tokens.access_token,
-            refresh: tokens.refresh_token.as_bytes(),
-            expires_at,
-            address: Some(trace.address.to_string()),
-            agent: trace.agent.as_deref(),
-        };
-        row.insert(&mut tx, now.to_utc()).await?;
-        trace.user = Some(user);
-        let log = trace.clone().with("session_id", session.to_string()).success(now)?;
-        announce(&mut tx, self.schemas.activity_logged, &log, now).await?;
-        self.end_oldest(&mut tx, (user, session), trace, now).await?;
-        tx.commit().await?;
-        lockout.succeeded().await?;
-        Ok(tokens)
+        self.enter(&key, (wallet, network), &challenge, trace, now).await
     }
 
-    /// Makes the account where there is none, links the wallet, and notes what the signature proves; the account's role.
-    async fn enter(
+    /// Writes the login as one of a batch; none where that is left to the transaction.
+    async fn enter_plainly(
         &self,
-        tx: &mut PgConnection,
-        user: UserId,
-        wallet: Address,
-        network: &Network,
-        now: Micros,
-    ) -> Result<Role, ApiError> {
-        account(tx, self.schemas, user, now).await?;
-        prove_wallet(tx, user, wallet, network, now).await?;
-        raise(tx, self.schemas.account_changed, user, now).await?;
-        let role: String = sqlx::query_scalar(
-            "update users set last_login_at = $2, updated_at = $2 where id = $1 returning role",
-        )
-        .bind(user.0)
-        .bind(now.to_utc())
-        .fetch_one(tx)
-        .await?;
-        role.parse().map_err(|error: String| INTERNAL.caused_by(error))
-    }
-
-    /// Ends the sessions of a user that are more than anybody has, those first that were used least recently; the new one stays.
-    async fn end_oldest(
-        &self,
-        tx: &mut PgConnection,
-        (user, session): (UserId, Uuid),
+        key: &SigningKey,
+        known: Known,
+        challenge: &Challenge,
         trace: &Trace,
         now: Micros,
-    ) -> Result<(), ApiError> {
-        let ended: Vec<Uuid> = sqlx::query_scalar(
-            "update user_sessions set is_active = false where id in (
-               select id from user_sessions where user_id = $1 and is_active and expires_at > $3 and id <> $2
-               order by last_activity desc, created_at desc, id desc offset $4) returning id",
-        )
-        .bind(user.0)
-        .bind(session)
-        .bind(now.to_utc())
-        .bind(SESSIONS - 1)
-        .fetch_all(&mut *tx)
-        .await?;
-        for session in ended {
-            let revoked = Trace { action: "session_revoke", ..trace.clone() };
-            let log =
-                revoked.with("session_id", session.to_string()).with("cause", "too_many").success(now)?;
-            announce(tx, self.schemas.activity_logged, &log, now).await?;
+    ) -> Result<Option<Tokens>, ApiError> {
+        let session = Uuid::now_v7();
+        let (tokens, expires_at) = make(key, (known.user, known.role, session), now.to_utc(), now)?;
+        let trace = Trace { user: Some(known.user), ..trace.clone() };
+        let mut logs = vec![trace.clone().with("session_id", session.to_string()).success(now)?];
+        for ended in &known.surplus {
+            logs.push(trace.made_room(*ended).success(now)?);
         }
-        Ok(())
+        let records = logs.iter().map(|log| Record::of(self.schemas.activity_logged, log));
+        let records = records.collect::<Result<_, _>>().map_err(|error| INTERNAL.caused_by(error))?;
+        let plain = Plain {
+            known,
+            challenge: challenge.clone(),
+            session,
+            access: fingerprint(tokens.access_token.as_bytes()),
+            refresh: fingerprint(tokens.refresh_token.as_bytes()),
+            expires_at,
+            address: trace.address,
+            agent: trace.agent,
+            records,
+            now: now.to_utc(),
+        };
+        match self.plains.ask(plain).await {
+            Some(Entered::Yes) => Ok(Some(tokens)),
+            Some(Entered::ChallengeUsed) => Err(CHALLENGE_USED.error()),
+            Some(Entered::No) | None => Ok(None),
+        }
     }
 
     /// Counts an attempt in vain and records it. What goes wrong here is logged: the client has its refusal already.
@@ -181,57 +140,4 @@ impl SignIn {
             self.log.write(&trace.event("rate_limited", "low"));
         }
     }
-}
-
-/// Whose wallet it is, on whichever network. Two first logins of one wallet wait for each other here.
-async fn owner(tx: &mut PgConnection, wallet: Address) -> Result<Option<UserId>, sqlx::Error> {
-    sqlx::query("select pg_advisory_xact_lock(hashtextextended('wallet/' || $1, 0))")
-        .bind(wallet.to_string())
-        .execute(&mut *tx)
-        .await?;
-    let found: Option<Uuid> = sqlx::query_scalar(
-        "select user_id from user_wallets where wallet_type = 'vechain' and network in ('mainnet', 'testnet')
-           and wallet_address = $1 and removed_at is null limit 1",
-    )
-    .bind(wallet.to_string())
-    .fetch_optional(tx)
-    .await?;
-    Ok(found.map(UserId))
-}
-
-/// Links a wallet that has signed; its row, which says so from now on.
-pub(crate) async fn prove_wallet(
-    tx: &mut PgConnection,
-    user: UserId,
-    wallet: Address,
-    network: &Network,
-    now: Micros,
-) -> Result<Uuid, ApiError> {
-    let at: DateTime<Utc> = now.to_utc();
-    let id = match ensure_linked(tx, user, &wallet.to_string(), network.label, now).await {
-        Ok(id) => id,
-        Err(WalletError::Taken) => return Err(WALLET_TAKEN.error()),
-        Err(WalletError::Database(error)) => return Err(error.into()),
-        Err(WalletError::Account(error)) => return Err(error.into()),
-        Err(other) => return Err(INTERNAL.caused_by(other)),
-    };
-    // One that was removed before comes back.
-    sqlx::query(
-        "update user_wallets w set verified_at = $2, removed_at = null, updated_at = $2,
-           is_primary = coalesce(w.is_primary, false)
-             or not exists (select from user_wallets o where o.user_id = w.user_id and o.is_primary)
-         where w.id = $1",
-    )
-    .bind(id)
-    .bind(at)
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query(
-        "update users u set wallet_address = w.wallet_address, is_verified = true
-         from user_wallets w where w.id = $1 and w.is_primary and u.id = w.user_id",
-    )
-    .bind(id)
-    .execute(tx)
-    .await?;
-    Ok(id)
 }

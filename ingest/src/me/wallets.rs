@@ -163,8 +163,7 @@ pub(crate) async fn challenge(
     caller: Caller,
     JsonBody(request): JsonBody<ChallengeRequest>,
 ) -> Result<Uncached<ChallengeDocument>, ApiError> {
-    let challenge = sign_in.issue(Purpose::LinkWallet(caller.user), &request, caller.address).await?;
-    Ok(Uncached(challenge.document()))
+    Ok(Uncached(sign_in.issue(Purpose::LinkWallet(caller.user), &request)?))
 }
 
 /// `POST /v1/wallets`: again changes nothing but when the wallet was seen.

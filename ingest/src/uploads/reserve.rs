@@ -27,7 +27,7 @@ use super::form::FormFields;
 use super::look::{Facts, Question, Reserved, Seen, look, vehicle_not_found};
 use super::plain::{Plain, Stored, reserve_plain};
 use crate::accounts::preferences::RewardPreferences;
-use crate::batches::Batches;
+use crate::batches::{Batches, whole};
 use crate::http::problem::{ApiError, BUSY, IDEMPOTENCY_KEY_REUSED, INTERNAL};
 
 /// Tries before a lost race is an error. A try is lost only to a commit, which the next try sees.
@@ -203,11 +203,6 @@ impl Reservations {
             root: None,
         }
     }
-}
-
-/// The results of a batch; none where it failed: those who asked ask by themselves, and meet their own error.
-fn whole<O>(results: Result<Vec<O>, sqlx::Error>) -> Option<Vec<O>> {
-    results.inspect_err(|error| tracing::debug!(%error, "a batch failed")).ok()
 }
 
 /// The user's reservation of a photo, and whether its upload failed.

@@ -14,7 +14,7 @@ use crate::metrics::GatewayMetrics;
 
 /// What is not ready while reservations stay unpublished.
 const COMPONENT: &str = "reserved uploads";
-/// Rounds between two sweeps of the photo store and of old keys: 60 x 5 s = 5 minutes.
+/// Rounds between two sweeps of the photo store, of old keys, and of what signing in leaves: 60 x 5 s = 5 minutes.
 const HOUSEKEEPING: u64 = 60;
 /// An `Idempotency-Key` is kept this long. At 20 uploads per day, 600 rows per user.
 const KEY_DAYS: i64 = 30;
@@ -103,7 +103,11 @@ impl Sweeper {
             Ok(removed) => tracing::info!(removed, "incoming photos without an upload were removed"),
             Err(error) => tracing::warn!(error = %error, "the photo store was not swept"),
         }
-        let oldest = self.publisher.clock.now().to_utc() - chrono::TimeDelta::days(KEY_DAYS);
+        let now = self.publisher.clock.now().to_utc();
+        if let Err(error) = crate::login::prune(&self.publisher.pool, now).await {
+            tracing::warn!(error = %error, "what signing in left behind was not removed");
+        }
+        let oldest = now - chrono::TimeDelta::days(KEY_DAYS);
         let removed = sqlx::query("delete from idempotency_keys where created_at < $1")
             .bind(oldest)
             .execute(&self.publisher.pool)

@@ -1,12 +1,11 @@
 //! Wallets that the gateway signs for, on a developer's machine.
 
-use ingest::config::{ChainAccess, DevelopmentWallet};
+use ingest::config::DevelopmentWallet;
 use serde_json::{Value, json};
 
-use crate::signing_in::{GENESIS, bench, challenge, login, wallet};
+use crate::signing_in::{GENESIS, MAINNET, access_to, bench, challenge, login, wallet};
 use crate::support::Bench;
 
-const MAINNET: &str = "0x00000000851caf3cfdb6e899cf5958bfb1ac3413d346d43539627e6be7ec1b4a";
 const KEY: &str = "0x2222222222222222222222222222222222222222222222222222222222222222";
 
 async fn development(genesis: &str) -> Bench {
@@ -15,7 +14,7 @@ async fn development(genesis: &str) -> Bench {
     std::fs::write(&file, json!([{ "name": "Ada", "key": KEY }]).to_string()).unwrap();
     let wallets = DevelopmentWallet::read(&file).unwrap();
     Bench::start_with(|config| {
-        config.chain = Some(ChainAccess { genesis_id: genesis.into(), secret: "s".repeat(32).into() });
+        config.chain = Some(access_to(genesis));
         config.development_wallets = wallets;
     })
     .await

@@ -1,10 +1,16 @@
 //! Signing in with a wallet, and the sessions that come of it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use chain::certificate::{Certificate, Payload};
 use chain::typed_data::Member;
 use chain::{Address, Signer, TypedData};
 use chrono::Utc;
 use futures::future::join_all;
+use ingest::config::ChainAccess;
+use runtime::clock::{Clock as _, ManualClock, SystemClock};
+use schemas::ids::Micros;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -13,21 +19,28 @@ use crate::support::{Bench, Response};
 /// A solo network's genesis block.
 pub const GENESIS: &str = "0x00000000bb55405beed90df9fea5acdb1cb7caba61b0d7513395f42efd30e558";
 
+/// The main network's.
+pub const MAINNET: &str = "0x00000000851caf3cfdb6e899cf5958bfb1ac3413d346d43539627e6be7ec1b4a";
+
+/// A network by its genesis block.
+pub fn access_to(genesis: &str) -> ChainAccess {
+    ChainAccess { genesis_id: genesis.into(), secret: "s".repeat(32).into() }
+}
+
 /// A gateway where people sign in, and change their wallets at once.
 pub async fn bench() -> Bench {
-    bench_with(|config| config.wallet_cooling = std::time::Duration::ZERO).await
+    bench_with(|config| config.wallet_cooling = Duration::ZERO).await
 }
 
 /// The same with other settings.
 pub async fn bench_with(change: impl FnOnce(&mut ingest::GatewayConfig)) -> Bench {
     Bench::start_with(|config| {
-        let secret = "s".repeat(32).into();
-        config.chain = Some(ingest::config::ChainAccess { genesis_id: GENESIS.into(), secret });
-        let many = ingest::config::Rate::new(10_000, std::time::Duration::from_secs(60));
+        config.chain = Some(access_to(GENESIS));
+        let many = ingest::config::Rate::new(10_000, Duration::from_secs(60));
         (config.rates.login_per_address, config.rates.login_per_wallet) = (many, many);
-        config.rates.api_per_user = ingest::config::Rate::new(10_000, std::time::Duration::from_secs(60));
-        config.rates.api_per_address = ingest::config::Rate::new(10_000, std::time::Duration::from_secs(60));
-        config.timeouts.stream = std::time::Duration::from_millis(50);
+        config.rates.api_per_user = ingest::config::Rate::new(10_000, Duration::from_secs(60));
+        config.rates.api_per_address = ingest::config::Rate::new(10_000, Duration::from_secs(60));
+        config.timeouts.stream = Duration::from_millis(50);
         change(config);
     })
     .await
@@ -220,13 +233,17 @@ async fn what_is_signed_for_another_domain_network_time_or_wallet_opens_nothing(
     // So many attempts in vain about one wallet are delayed.
     sqlx::query("delete from sign_in_failures where key like 'wallet/%'").execute(&bench.pool).await.unwrap();
     // The gateway was of another network when it issued this one.
-    let run = async |sql: &'static str| sqlx::query(sql).execute(&bench.pool).await.unwrap();
-    let proof = certificate(&open, &wallet, "gateway.test", now);
-    run("update wallet_challenges set genesis_id = '0x00000000851caf3cfdb6e899cf5958bfb1ac3413d346d43539627e6be7ec1b4a'").await;
-    login(&bench, &proof).await.assert_problem(401, "challenge_expired");
-    let late = challenge(&bench, &wallet).await;
-    run("update wallet_challenges set expires_at = now() - interval '1 second'").await;
-    login(&bench, &typed(&late, &wallet)).await.assert_problem(401, "challenge_expired");
+    let elsewhere = bench.another(|config| config.chain = Some(access_to(MAINNET))).await;
+    let foreign = challenge(&elsewhere, &wallet).await;
+    login(&bench, &typed(&foreign, &wallet)).await.assert_problem(401, "challenge_expired");
+    // Issued six minutes ago, and two minutes from now.
+    for minutes in [-6, 2] {
+        let clock = ManualClock::at(Micros(SystemClock.now().0 + minutes * 60_000_000));
+        let other =
+            bench.another_with(Arc::new(clock), |config| config.chain = Some(access_to(GENESIS))).await;
+        let open = challenge(&other, &wallet).await;
+        login(&bench, &typed(&open, &wallet)).await.assert_problem(401, "challenge_expired");
+    }
     let unknown = json!({ "method": "eip712", "challenge_id": Uuid::nil(), "signature": "0x" });
     login(&bench, &unknown).await.assert_problem(401, "challenge_expired");
     for table in ["select count(*) from users", "select count(*) from user_sessions"] {
@@ -242,8 +259,7 @@ async fn what_is_signed_for_another_domain_network_time_or_wallet_opens_nothing(
 #[tokio::test]
 async fn a_challenge_is_asked_for_a_real_address_and_a_known_domain() {
     let bench = Bench::start_with(|config| {
-        let secret = "s".repeat(32).into();
-        config.chain = Some(ingest::config::ChainAccess { genesis_id: GENESIS.into(), secret });
+        config.chain = Some(access_to(GENESIS));
         config.cors_origins = vec!["https://app.example".into()];
     })
     .await;
@@ -263,20 +279,41 @@ async fn a_challenge_is_asked_for_a_real_address_and_a_known_domain() {
 }
 
 #[tokio::test]
-async fn a_network_has_twenty_open_challenges_and_no_more() {
+async fn asking_for_a_challenge_keeps_nothing_and_one_that_was_used_is_kept_for_an_hour_after_its_end() {
     let (bench, wallet) = (bench().await, wallet());
-    for _ in 0..20 {
+    let kept = async || count(&bench, "select count(*) from wallet_challenges").await;
+    for _ in 0..30 {
         challenge(&bench, &wallet).await;
     }
-    let request = json!({ "address": wallet.address() });
-    let refused = bench.json("POST", "/v1/auth/challenge", "", &request).await;
-    assert_eq!(refused.assert_problem(429, "rate_limited")["retry_after"], 300);
-    sqlx::query("update wallet_challenges set expires_at = expires_at - interval '2 hours'")
+    assert_eq!(kept().await, 0);
+    signed_in(&bench, &wallet).await;
+    signed_in(&bench, &wallet).await;
+    assert_eq!(kept().await, 2);
+    sqlx::query("update wallet_challenges set expires_at = expires_at - interval '2 hours' where id = (select min(id::text)::uuid from wallet_challenges)")
         .execute(&bench.pool)
         .await
         .unwrap();
-    challenge(&bench, &wallet).await;
-    assert_eq!(count(&bench, "select count(*) from wallet_challenges").await, 1, "what ended is pruned");
+    // A gateway that starts keeps house at once.
+    let _other = bench.another(|_| {}).await;
+    let pruned = async { while kept().await > 1 {} };
+    tokio::time::timeout(Duration::from_secs(60), pruned).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_challenge_of_one_gateway_opens_another_and_each_once_in_all() {
+    let (bench, wallet) = (bench().await, wallet());
+    let other = bench.another(|config| config.chain = Some(access_to(GENESIS))).await;
+    let open = challenge(&bench, &wallet).await;
+    let proof = typed(&open, &wallet);
+    assert_eq!(login(&other, &proof).await.status, 200);
+    login(&bench, &proof).await.assert_problem(401, "challenge_used");
+    // One for linking is used up in the same place.
+    let tokens = signed_in(&bench, &wallet).await;
+    let request = json!({ "address": crate::signing_in::wallet().address() });
+    let linking = bench.json("POST", "/v1/wallets/challenge", access(&tokens), &request).await.json();
+    let strangers =
+        json!({ "method": "eip712", "challenge_id": linking["challenge_id"], "signature": "0x00" });
+    login(&other, &strangers).await.assert_problem(401, "challenge_expired");
 }
 
 #[tokio::test]
@@ -299,7 +336,6 @@ async fn attempts_in_vain_are_delayed_longer_each_time_and_a_wallets_owner_gets_
             .execute(&bench.pool)
             .await
             .unwrap();
-        sqlx::query("delete from wallet_challenges").execute(&bench.pool).await.unwrap();
     }
     let of = |n: usize| delays.iter().map(|delay| delay[n].round()).collect::<Vec<f64>>();
     assert_eq!(of(0), [0., 0., 0., 0., 0., 0., 0., 0., 0., 0., 2., 4., 8.], "by network");
@@ -450,7 +486,7 @@ async fn a_wallet_that_an_operator_linked_opens_the_account_that_it_was_linked_t
     let (bench, wallet) = (bench().await, wallet());
     let (user, _) = bench.driver().await;
     let address = wallet.address().to_string();
-    let now = schemas::ids::Micros(1_770_000_000_000_000);
+    let now = Micros(1_770_000_000_000_000);
     ingest::wallets::add_wallet(&bench.pool, crate::support::SCHEMAS(), user, &address, "testnet", now)
         .await
         .unwrap();

@@ -15,7 +15,7 @@ use ingest::{
     Dependencies, Gateway, GatewayConfig, HeaderCheck, KeySet, PhotoStore, Role, SchemaIds, SigningKey,
     TokenSigner, serve,
 };
-use runtime::clock::{Clock as _, SystemClock};
+use runtime::clock::{Clock, SystemClock};
 use runtime::health::Health;
 use runtime::producer::{Ack, Message, NotTaken, Outbound};
 use runtime::publish::PublishError;
@@ -143,12 +143,17 @@ impl Bench {
     /// The same with another producer; `kafka` stays empty.
     pub async fn start_on(outbound: Arc<dyn Outbound>, change: impl FnOnce(&mut GatewayConfig)) -> Self {
         let (pool, key) = (database().await, SigningKey::generate().unwrap());
-        Self::start_beside(outbound, (pool, key), change).await
+        Self::start_beside(outbound, (pool, key, Arc::new(SystemClock)), change).await
     }
 
     /// Another gateway of the same deployment.
     pub async fn another(&self, change: impl FnOnce(&mut GatewayConfig)) -> Self {
-        let known = (self.pool.clone(), self.key.clone());
+        self.another_with(Arc::new(SystemClock), change).await
+    }
+
+    /// The same with a clock of its own.
+    pub async fn another_with(&self, clock: Arc<dyn Clock>, change: impl FnOnce(&mut GatewayConfig)) -> Self {
+        let known = (self.pool.clone(), self.key.clone(), clock);
         let mut bench = Self::start_beside(self.kafka.clone(), known, change).await;
         bench.kafka = self.kafka.clone();
         bench
@@ -156,7 +161,7 @@ impl Bench {
 
     async fn start_beside(
         outbound: Arc<dyn Outbound>,
-        (pool, key): (PgPool, SigningKey),
+        (pool, key, clock): (PgPool, SigningKey, Arc<dyn Clock>),
         change: impl FnOnce(&mut GatewayConfig),
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -182,7 +187,7 @@ impl Bench {
                 check: Arc::new(HeaderCheck),
                 keys: KeySet::from_jwks(&key.jwks()).unwrap(),
                 signer: TokenSigner::new(Some(key.clone())),
-                clock: Arc::new(SystemClock),
+                clock,
                 metrics: metrics.clone(),
                 health: Health::default(),
                 schemas: SCHEMAS(),
