@@ -14,6 +14,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
+use crate::failpoint::{self, Step};
 use crate::source::{Assignment, LANE_RECORDS, Lane, RawRecord};
 
 /// How long a full lane is waited for before its partition is paused. A quick stage makes room within a millisecond, and a
@@ -443,7 +444,9 @@ pub(crate) fn commit(consumer: &BaseConsumer<Context>) -> KafkaResult<()> {
         }
     }
     if list.count() > 0 {
+        failpoint::at(Step::OffsetDue);
         consumer.commit(&list, CommitMode::Async)?;
+        failpoint::at(Step::OffsetSent);
     }
     Ok(())
 }

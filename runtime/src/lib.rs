@@ -12,6 +12,7 @@ mod consumer_watch;
 pub mod dead_letter;
 pub mod deciding;
 pub mod engine;
+pub mod failpoint;
 pub mod fence;
 pub mod health;
 pub mod journal;

@@ -17,6 +17,7 @@ use crate::backoff::Backoff;
 use crate::clock::{Clock as _, SystemClock};
 use crate::dead_letter;
 use crate::engine::{Engine, EngineError};
+use crate::failpoint::{self, Step};
 use crate::outbound::{Ack, Message, Outbound, send, send_and_wait};
 use crate::publish::{Delivered, PublishError};
 use crate::source::RawRecord;
@@ -195,6 +196,10 @@ pub async fn round(pool: &PgPool, outbound: &dyn Outbound, prefix: &str) -> Resu
     .bind(ROUND)
     .fetch_all(&mut *tx)
     .await?;
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    failpoint::at(Step::OutboxRead);
     let (mut done, mut failure) = (Vec::with_capacity(rows.len()), None);
     for run in runs(&rows) {
         failure = publish(run, outbound, prefix, &mut done).await.err();
@@ -202,10 +207,12 @@ pub async fn round(pool: &PgPool, outbound: &dyn Outbound, prefix: &str) -> Resu
             break;
         }
     }
+    failpoint::at(Step::OutboxAcknowledged);
     sqlx::query("update outbox set published_at = now() where id = any($1)")
         .bind(&done)
         .execute(&mut *tx)
         .await?;
+    failpoint::at(Step::OutboxMarked);
     tx.commit().await?;
     failure.map_or(Ok(done.len()), |error| Err(StageError::new("publish", error)))
 }

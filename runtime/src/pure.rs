@@ -11,6 +11,7 @@ use schemas::reason::Reason;
 use tokio_util::sync::CancellationToken;
 
 use crate::dead_letter::DeadLetterCount;
+use crate::failpoint::{self, Step};
 use crate::ledger::Ledger;
 use crate::producer::{Ack, Message, send};
 use crate::publish::PublishError;
@@ -179,6 +180,7 @@ impl<P: Processor> PureWorker<P> {
         partition: &mut Partition,
     ) -> Result<(), Halt> {
         let halt = |detail| at_offset(record, detail);
+        failpoint::at(Step::PureWorkedOut);
         let Partition { ledger, dead_letters, .. } = partition;
         let verdict = match work {
             Work::Judged(verdict) => verdict,
@@ -235,6 +237,7 @@ impl<P: Processor> PureWorker<P> {
         let sent = send(self.context.outbound.as_ref(), &message, Ack::Ledger(ledger.clone(), offset)).await;
         sent.map_err(|error| self.context.undelivered(&record.position, offset, error))?;
         self.publish_logs(&logs, headers, record, ledger).await?;
+        failpoint::at(Step::PureSent);
         emitted.get_or_insert_with(|| self.context.outcomes("emit", "none")).inc();
         Ok(())
     }

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::dead_letter::DeadLetterCount;
+use crate::failpoint::{self, Step};
 use crate::producer::Ack;
 use crate::publish::PublishError;
 use crate::retry::{Next, responds};
@@ -59,6 +60,7 @@ impl<S: Sink> SinkWorker<S> {
         while let Some(records) = partition.feed.next(most).await {
             self.context.consumed(&topic, records.len());
             self.batch(&records, &mut partition).await?;
+            failpoint::at(Step::SinkWritten);
             if let Some(last) = records.last() {
                 lane.advance(last.position.offset + 1);
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use runtime::clock::Clock;
+use runtime::failpoint::{self, Step};
 use runtime::producer::{Message, Outbound, send_and_wait};
 use runtime::publish::{Delivered, PublishError};
 use runtime::worker::TRACEPARENT;
@@ -125,7 +126,9 @@ impl Publisher {
             payload: Some(&reserved.event),
             headers: if traceparent.is_some() { &trace } else { &[] },
         };
+        failpoint::at(Step::UploadReserved);
         let delivered = self.send(&message).await?;
+        failpoint::at(Step::UploadPublished);
         // The upload is kept and acknowledged from here on. If the mark is lost, the sweeper publishes the same bytes once more.
         let marked = self.marks.add(reserved.upload_id).await;
         self.log_published(reserved, delivered);

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use self::rows::{key_of, stored_repeat};
 use crate::dead_letter::DeadLetterCount;
+use crate::failpoint::{self, Step};
 use crate::fence::{BY_KEY, Fence, FenceError, Guards, Stored};
 use crate::source::{Assignment, RawRecord};
 use crate::stage::{Decider, Decision, Envelope, Position, StageError};
@@ -149,7 +150,10 @@ impl<D: Decider> DecidingWorker<D> {
         let mut retrying = Retrying::new(&at, stop);
         loop {
             match Fence::take(&self.pool, D::NAME, assignment, &self.owner, self.guards).await {
-                Ok(fence) => return Ok(fence),
+                Ok(fence) => {
+                    failpoint::at(Step::DecideSeized);
+                    return Ok(fence);
+                }
                 Err(FenceError::Postgres(error)) => {
                     self.context.retry(&mut retrying, "postgres", &error).await?;
                 }
@@ -220,7 +224,9 @@ impl<D: Decider> DecidingWorker<D> {
         for row in &stored {
             self.context.outcome(row.outcome, row.reason.unwrap_or("none"));
         }
-        self.publish(stored.iter().map(|row| row.output.as_slice())).await
+        self.publish(stored.iter().map(|row| row.output.as_slice())).await?;
+        failpoint::at(Step::DecideAcknowledged);
+        Ok(())
     }
 
     /// Decides and stores in one transaction, behind the fence.
@@ -294,7 +300,9 @@ impl<D: Decider> DecidingWorker<D> {
             .map_err(BatchError::Halt)?;
         let upto = items.last().map_or(fence.decided_upto, |(last, _)| last.position.offset + 1);
         fence.store(&mut tx, &stored, upto, self.context.clock.now()).await?;
+        failpoint::at(Step::DecideStored);
         tx.commit().await?;
+        failpoint::at(Step::DecideCommitted);
         Ok(stored)
     }
 

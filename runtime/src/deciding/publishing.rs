@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::DecidingWorker;
+use crate::failpoint::{self, Step};
 use crate::fence::Fence;
 use crate::ledger::Ledger;
 use crate::producer::Ack;
@@ -46,7 +47,9 @@ impl<D: Decider> DecidingWorker<D> {
         for _ in &stored {
             self.context.outcome("republish", "none");
         }
-        self.publish(stored.into_iter()).await
+        self.publish(stored.into_iter()).await?;
+        failpoint::at(Step::DecideRepublished);
+        Ok(())
     }
 
     pub(super) async fn publish(&self, outputs: impl Iterator<Item = &[u8]>) -> Result<(), Halt> {
@@ -69,6 +72,7 @@ impl<D: Decider> DecidingWorker<D> {
                 record.send(self.context.outbound.as_ref(), ack).await?;
             }
         }
+        failpoint::at(Step::DecideSent);
         ledger.at_most_in_flight(0).await.map_err(|(_, error)| error)
     }
 

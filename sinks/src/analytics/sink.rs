@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 
 use chrono::NaiveDate;
+use runtime::failpoint::{self, Step};
 use runtime::retry::database_responds;
 use runtime::{Envelope, Sink, SinkError};
 use schemas::topic::Topic;
@@ -103,6 +104,7 @@ impl AnalyticsSink {
         if let Some(schema) = self.activity_schema {
             model_hours::fold(&mut tx, batch, schema).await.map_err(failed)?;
         }
+        failpoint::at(Step::SinkStored);
         tx.commit().await.map_err(failed)
     }
 }

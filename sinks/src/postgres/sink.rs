@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use runtime::failpoint::{self, Step};
 use runtime::retry::database_responds;
 use runtime::{Envelope, Sink, SinkError};
 use schemas::topic::Topic;
@@ -58,6 +59,7 @@ impl PostgresSink {
                 WriteError::Value(bad) => SinkError::BadRow(bad.to_string()),
             })?;
         }
+        failpoint::at(Step::SinkStored);
         tx.commit().await.map_err(failed)
     }
 }

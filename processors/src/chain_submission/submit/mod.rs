@@ -35,6 +35,7 @@ use std::time::Duration;
 use chain::health::Health;
 use chain::node::{Advice, NodeError, Rejection};
 use chain::{BlockId, Observer, TransactionSigner};
+use runtime::failpoint::{self, Step};
 use runtime::worker::ErrorReport;
 use runtime::{Clock, StageError};
 use schemas::events::AttemptState;
@@ -443,13 +444,16 @@ impl Submitter {
                 .execute(&self.pool)
                 .await?;
             }
+            failpoint::at(Step::PaymentNoted);
             // All at once: a silent node does not keep the bytes from the others.
             let mut posts = JoinSet::new();
             for node in nodes.clone() {
                 let raw = raw.clone();
                 posts.spawn(async move { node.send(&raw).await.map(|_| ()) });
             }
-            for response in posts.join_all().await {
+            let responses = posts.join_all().await;
+            failpoint::at(Step::PaymentPosted);
+            for response in responses {
                 self.metrics.broadcasts.with_label_values(&[posted(response, &id)]).inc();
             }
         }

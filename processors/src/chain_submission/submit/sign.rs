@@ -8,6 +8,7 @@ use chain::signing::{SignError, TransactionSigner};
 use chain::{Address, UnsignedTx, Wei};
 use chrono::{DateTime, Utc};
 use runtime::StageError;
+use runtime::failpoint::{self, Step};
 use rust_decimal::Decimal;
 use schemas::events::AttemptState;
 use sqlx::{FromRow, PgConnection, PgPool};
@@ -142,6 +143,7 @@ pub async fn sign(
     outbox.store(&mut tx).await?;
     announcing.await?;
     tx.commit().await?;
+    failpoint::at(Step::PaymentSigned);
     Ok(())
 }
 
