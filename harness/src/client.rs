@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use reqwest::StatusCode;
 use reqwest::multipart::{Form, Part};
+use rust_decimal::Decimal;
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -112,6 +113,15 @@ pub struct Photo {
     pub captured_at: Option<String>,
 }
 
+/// What waits for a person, as the queue shows it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ReviewItem {
+    /// The upload.
+    pub upload_id: Uuid,
+    /// The best reading; none where nothing was read.
+    pub reading: Option<Decimal>,
+}
+
 /// Talks to one gateway.
 #[derive(Clone)]
 pub struct Client {
@@ -179,19 +189,40 @@ impl Client {
     ///
     /// # Errors
     /// When the gateway does not respond sensibly.
-    pub async fn reviews(&self, token: &str) -> Result<Vec<Uuid>> {
-        #[derive(Deserialize)]
-        struct Item {
-            upload_id: Uuid,
-        }
+    pub async fn reviews(&self, token: &str) -> Result<Vec<ReviewItem>> {
         #[derive(Deserialize)]
         struct Page {
-            items: Vec<Item>,
+            items: Vec<ReviewItem>,
         }
         let request = self.http.get(format!("{}/v1/reviews?limit=100", self.base)).bearer_auth(token);
         let response = request.send().await.context("ask for reviews")?;
         let page: Page = response.error_for_status()?.json().await.context("read a page of reviews")?;
-        Ok(page.items.into_iter().map(|item| item.upload_id).collect())
+        Ok(page.items)
+    }
+
+    /// Asks for a reward to be paid; the status of the response.
+    ///
+    /// # Errors
+    /// When the gateway does not respond.
+    pub async fn claim(&self, token: &str, reward: Uuid) -> Result<u16> {
+        let request = self.http.post(format!("{}/v1/rewards/{reward}/claim", self.base)).bearer_auth(token);
+        Ok(request.send().await.context("claim a reward")?.status().as_u16())
+    }
+
+    /// Has a driver's rewards paid without being claimed, or not.
+    ///
+    /// # Errors
+    /// When the gateway does not respond sensibly.
+    pub async fn auto_claim(&self, token: &str, on: bool) -> Result<()> {
+        let url = format!("{}/v1/preferences", self.base);
+        let response = self.http.get(&url).bearer_auth(token).send().await;
+        let response =
+            response.and_then(reqwest::Response::error_for_status).context("ask for preferences")?;
+        let mut preferences: Value = response.json().await.context("read preferences")?;
+        preferences["reward_preferences"]["auto_claim"] = on.into();
+        let request = self.http.put(&url).bearer_auth(token).body(preferences.to_string());
+        let response = request.send().await;
+        response.and_then(reqwest::Response::error_for_status).context("change preferences").map(drop)
     }
 
     /// Decides a review; the status of the response.

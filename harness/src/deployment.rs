@@ -1,6 +1,6 @@
 //! One process a role: started with its own port and log, restarted when it dies, killed with its owner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use devstack::{Stack, Supervised};
 use processors::pipeline::{Kind, STAGES};
+use runtime::failpoint;
 use uuid::Uuid;
 
 /// Longest wait until every role is ready: the reader loads its networks in well under a second, a consumer joins its
@@ -122,6 +123,42 @@ struct Role {
     process: Supervised,
     /// Killed on purpose: not restarted by [`Deployment::tend`].
     down: bool,
+    /// Failpoints of the next starts, one each.
+    armed: VecDeque<String>,
+}
+
+/// The operator's commands of a deployment, which several threads may give.
+#[derive(Clone)]
+pub struct Commands {
+    program: PathBuf,
+    environment: Vec<(String, String)>,
+}
+
+impl Commands {
+    /// Runs a command of the binary with the deployment's settings and returns what it prints.
+    ///
+    /// # Errors
+    /// When it fails; its standard error is in the error.
+    pub fn run(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(&self.program)
+            .args(arguments)
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("run {}", self.program.display()))?;
+        if !output.status.success() {
+            bail!("milestream {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
+    /// A bearer token for a user.
+    ///
+    /// # Errors
+    /// As [`Commands::run`].
+    pub fn token(&self, user: Uuid) -> Result<String> {
+        self.run(&["token", "--user", &user.to_string()])
+    }
 }
 
 /// Running roles; dropping it ends them.
@@ -191,16 +228,13 @@ impl Deployment {
     /// # Errors
     /// When it fails; its standard error is in the error.
     pub fn command(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(&self.config.program)
-            .args(arguments)
-            .envs(self.environment.iter().cloned())
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("run {}", self.config.program.display()))?;
-        if !output.status.success() {
-            bail!("milestream {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+        self.commands().run(arguments)
+    }
+
+    /// Its commands, to be given from elsewhere.
+    #[must_use]
+    pub fn commands(&self) -> Commands {
+        Commands { program: self.config.program.clone(), environment: self.environment.clone() }
     }
 
     /// A bearer token for a user.
@@ -208,7 +242,7 @@ impl Deployment {
     /// # Errors
     /// As [`Deployment::command`].
     pub fn token(&self, user: Uuid) -> Result<String> {
-        self.command(&["token", "--user", &user.to_string()])
+        self.commands().token(user)
     }
 
     /// Starts a role.
@@ -217,12 +251,23 @@ impl Deployment {
     /// When the process cannot be started.
     pub fn start(&mut self, spec: RoleSpec) -> Result<()> {
         let ops = free_address()?;
-        let process = self.spawn(&spec, ops)?;
-        self.roles.insert(spec.name.clone(), Role { spec, ops, process, down: false });
+        let process = self.spawn(&spec, ops, None)?;
+        let armed = VecDeque::new();
+        self.roles.insert(spec.name.clone(), Role { spec, ops, process, down: false, armed });
         Ok(())
     }
 
-    fn spawn(&self, spec: &RoleSpec, ops: SocketAddr) -> Result<Supervised> {
+    /// Arms failpoints of a role, as [`failpoint::VARIABLE`] has them: the first at its next start, the second at the one after.
+    ///
+    /// # Errors
+    /// When there is no such role.
+    pub fn arm(&mut self, role: &str, failpoints: impl IntoIterator<Item = String>) -> Result<()> {
+        let role = self.roles.get_mut(role).with_context(|| format!("no role {role}"))?;
+        role.armed = failpoints.into_iter().collect();
+        Ok(())
+    }
+
+    fn spawn(&self, spec: &RoleSpec, ops: SocketAddr, failpoint: Option<String>) -> Result<Supervised> {
         let mut command = vec![self.config.program.display().to_string()];
         command.extend(spec.arguments.iter().cloned());
         let ops = ops.to_string();
@@ -230,6 +275,7 @@ impl Deployment {
             self.environment.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
         environment.push(("MILESTREAM_OPS__LISTEN", ops));
         environment.push(("MILESTREAM_ENGINE__INSTANCE", spec.instance.clone()));
+        environment.extend(failpoint.map(|failpoint| (failpoint::VARIABLE, failpoint)));
         let pidfile = self.config.folder.join(format!("{}.pid", spec.name));
         Supervised::spawn(&command, &environment, &self.log_file(&spec.name), pidfile)
             .with_context(|| format!("start {}", spec.name))
@@ -318,8 +364,9 @@ impl Deployment {
     /// # Errors
     /// When the process cannot be started.
     pub fn start_again(&mut self, name: &str) -> Result<()> {
-        let role = self.roles.get(name).with_context(|| format!("no role {name}"))?;
-        let process = self.spawn(&role.spec, role.ops)?;
+        let role = self.roles.get_mut(name).with_context(|| format!("no role {name}"))?;
+        let (spec, ops, failpoint) = (role.spec.clone(), role.ops, role.armed.pop_front());
+        let process = self.spawn(&spec, ops, failpoint)?;
         if let Some(role) = self.roles.get_mut(name) {
             role.process = process;
             role.down = false;

@@ -7,6 +7,7 @@ pub mod books_bench;
 pub mod client;
 pub mod decide_bench;
 pub mod deployment;
+pub mod dice;
 pub mod flow_bench;
 pub mod gateway_bench;
 pub mod idle_bench;

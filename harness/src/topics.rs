@@ -10,6 +10,8 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
+use runtime::Decided;
+use runtime::registry::{Registry, SchemaSource as _};
 use runtime::snapshot;
 use runtime::source::RawRecord;
 use schemas::codec;
@@ -34,6 +36,28 @@ pub fn read_all<E: Event>(kafka: &ClientConfig, prefix: &str) -> Result<Vec<Deco
         Ok(Decoded { event: decode(&bytes)?, bytes })
     };
     snapshot::read(kafka, &topic::<E>(prefix))?.into_iter().map(decoded).collect()
+}
+
+/// Every record of a topic that a stage with this input would take, up to its present end, by partition and offset; those of other types of
+/// the topic are left out.
+///
+/// # Errors
+/// When the broker or the registry does not respond, or a record does not decode.
+pub async fn read_each<R: Decided>(
+    kafka: &ClientConfig,
+    registry: &Registry,
+    prefix: &str,
+) -> Result<Vec<Decoded<R>>> {
+    let mut found = Vec::new();
+    for record in snapshot::read(kafka, &format!("{prefix}{}", R::READS.name()))? {
+        let bytes = record.payload.unwrap_or_default();
+        let (id, datum) = codec::unframe(&bytes)?;
+        let schema = registry.schema(id).await?;
+        if let Some(event) = R::from_record(&schema, id, datum) {
+            found.push(Decoded { event: event?, bytes });
+        }
+    }
+    Ok(found)
 }
 
 /// Records that a group still has to consume on a topic, summed over its partitions.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use object_store::memory::InMemory;
 use processors::fraud_check::oracle;
 use processors::fraud_check::rules::Rules;
-use processors::limit_check::grant;
+use processors::limit_check::oracle as grants;
 use processors::pipeline::Dependencies;
 use runtime::pure::PureWorker;
 use runtime::source::RawRecord;
@@ -181,7 +181,7 @@ async fn each_verified_distance_earns_one_reward_and_every_verified_upload_has_i
     assert_eq!(logs.iter().filter(|log| log.document.contains("\"reward_id\"")).count(), rewards.len());
     // A repeat has the same ids, and is granted once.
     assert_eq!(rewards[0].header.event_id, rewards[1].header.event_id);
-    let grants = grant::fold(&rewards);
+    let grants = grants::fold(&rewards);
     assert_eq!(grants.len(), 1);
     assert_eq!(grants[&rewards[0].reward_id].amount, rewards[0].total());
     // And a second run publishes the same bytes.

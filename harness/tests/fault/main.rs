@@ -1,68 +1,58 @@
-//! The system under faults: every process is killed while photos flow, and nothing is lost, doubled or decided otherwise.
+//! The system under faults: every process is killed, stopped and ended at each step of the commit protocol, while photos flow and people
+//! review, correct, cancel, hold and claim; and nothing is lost, doubled or decided otherwise.
 //!
-//! Real parts, one process a role, two of `fraud_check`. The oracle decides the same `uploads.readings` in one thread.
+//! Real parts, one process a role, two of those that decide and pay. The oracles decide the same records in one thread. A run of any length is
+//! `./dev faults`; of what it is told nothing is left to chance but when a fault meets which record.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod aggregates;
 mod check;
+mod faults;
+mod load;
+mod operators;
 mod payments;
+mod plan;
 mod rewards;
 mod run;
 
 use std::time::Duration;
 
-use devstack::Part;
-use run::{Fault, Run};
+use faults::Pace;
+use plan::{Fault, Plan};
+use run::Run;
 
-/// Uploads of the whole run: enough for every fault to meet records in flight.
+/// Uploads of the short run: enough for every fault to meet records in flight.
 const UPLOADS: usize = 200;
 /// Uploads of the run without guards.
 const UNGUARDED_UPLOADS: usize = 48;
-/// Longer than the session timeout that the run sets (6 s, the least that Kafka allows by default), so that the group
-/// gives the stopped member's partitions to the other.
-const STOPPED: Duration = Duration::from_secs(9);
-/// Longer than the life of a signer's lease (10 s), so that the other instance signs meanwhile.
-const LEASE_LOST: Duration = Duration::from_secs(13);
+/// Of the short runs: their plans are the same each time.
+const SEED: u64 = 1;
+const SHORT: Pace = Pace { decided: 3, time: Duration::from_secs(2) };
+
+/// Waits until everything has come to its end, and says what is wrong then.
+fn settled(run: &mut Run) -> Vec<String> {
+    run.until_all_decided();
+    if run.chain.is_some() {
+        run.until_all_paid();
+    }
+    run.until_no_lag();
+    let violations = check::violations(run);
+    eprintln!("{}\nuploads decided: {}", run.summary(), run.decided());
+    violations
+}
 
 #[test]
-fn under_kills_of_every_process_each_upload_is_decided_once_and_each_grant_paid_once_and_a_rebuild_gives_equal_tables()
+fn under_deaths_at_every_step_each_upload_is_decided_once_and_each_grant_paid_once_and_a_rebuild_gives_equal_tables()
  {
     let mut run = Run::start("on");
-    run.post(UPLOADS);
-    let kill = |role: &str| Fault::KillRole(role.to_owned());
-    let faults = [
-        kill("ingest"),
-        kill("quality_check-a"),
-        kill("odometer_reading-a"),
-        kill("fraud_check-a"),
-        kill("fraud_check-b"),
-        Fault::StopRole("fraud_check-a".to_owned(), STOPPED),
-        kill("reward_calculation-a"),
-        kill("limit_check-a"),
-        kill("chain_submission-a"),
-        kill("watch"),
-        kill("timers"),
-        Fault::KillPart(Part::Thor),
-        kill("postgres-sink"),
-        kill("mongo-sink"),
-        kill("analytics-sink"),
-        Fault::StopRole("chain_submission-a".to_owned(), LEASE_LOST),
-        Fault::KillPart(Part::Kafka),
-        kill("chain_submission-b"),
-        Fault::KillPart(Part::Postgres),
-        Fault::KillPart(Part::Thor),
-    ];
-    for fault in &faults {
-        // Some uploads are decided between any two faults, or the run would show nothing but restarts.
-        run.until_decided_more(7);
-        run.inject(fault);
-    }
-    run.until_all_decided();
-    run.until_all_paid();
-    run.until_no_lag();
-    let violations = check::violations(&run);
+    run.post(SEED);
+    run.endure(Plan::short(SEED), SHORT, (UPLOADS, Duration::ZERO), |_| true);
+    let violations = settled(&mut run);
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));
+    let missed: Vec<&str> =
+        run.steps_hit().into_iter().filter(|(_, hits)| *hits == 0).map(|(step, _)| step).collect();
+    assert!(missed.is_empty(), "no process died at {missed:?}");
     let before = check::materialized(&run);
     assert!(before.lines().count() > 3 * UPLOADS, "the tables hold {} rows", before.lines().count());
     run.rebuild();
@@ -71,21 +61,51 @@ fn under_kills_of_every_process_each_upload_is_decided_once_and_each_grant_paid_
     run.finish();
 }
 
+/// Meets only the stage whose guards are off: without them the others stand still at what it does.
+fn of_the_decider(fault: &Fault) -> bool {
+    let roles = fault.roles();
+    !roles.is_empty() && roles.iter().all(|role| role.starts_with("fraud_check"))
+}
+
 #[test]
 fn without_fence_and_decision_key_the_same_checks_find_uploads_that_were_decided_twice() {
-    let mut run = Run::start("off");
-    run.post(UNGUARDED_UPLOADS);
-    for _ in 0..4 {
-        // Killed right behind a decision: its offset is not committed yet, and the next start decides it again.
-        run.until_decided_more(6);
-        run.inject(&Fault::KillRole("fraud_check-a".to_owned()));
-        run.until_decided_more(1);
-        run.inject(&Fault::KillRole("fraud_check-b".to_owned()));
-    }
-    run.until_all_decided();
-    run.until_no_lag();
-    let violations = check::violations(&run);
+    let violations = unguarded(SEED, UNGUARDED_UPLOADS);
     let doubled = violations.iter().filter(|text| text.contains("decided in")).count();
     assert!(doubled > 0, "the guards are off and nothing was decided twice: {violations:?}");
+}
+
+fn unguarded(seed: u64, uploads: usize) -> Vec<String> {
+    let mut run = Run::start("off");
+    run.post(seed);
+    run.endure(Plan::new(seed), SHORT, (uploads, Duration::ZERO), of_the_decider);
+    let violations = settled(&mut run);
     run.finish();
+    violations
+}
+
+/// `./dev faults`: `FAULTS_SEED`, `FAULTS_MINUTES`, `FAULTS_UPLOADS`, and `FAULTS_NAIVE` for the run without guards.
+#[test]
+#[ignore = "a run of many minutes: ./dev faults"]
+fn a_run_of_any_length() {
+    let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
+    let (seed, minutes) = (number("FAULTS_SEED"), number("FAULTS_MINUTES"));
+    let uploads = usize::try_from(number("FAULTS_UPLOADS")).unwrap();
+    eprintln!("faults: seed {seed}, {minutes} minutes at least, {uploads} uploads at least");
+    let violations = if std::env::var_os("FAULTS_NAIVE").is_some() {
+        unguarded(seed, UNGUARDED_UPLOADS)
+    } else {
+        let mut run = Run::start("on");
+        run.post(seed);
+        // Thirty zombies and 150 kills in 20 minutes.
+        let pace = Pace { decided: 1, time: Duration::from_secs(4) };
+        run.endure(Plan::new(seed), pace, (uploads, Duration::from_secs(60 * minutes)), |_| true);
+        let violations = settled(&mut run);
+        run.finish();
+        violations
+    };
+    for violation in &violations {
+        println!("violation: {violation}");
+    }
+    println!("{} violations, seed {seed}", violations.len());
+    assert!(violations.is_empty());
 }

@@ -2,26 +2,37 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use harness::topics::read_all;
-use processors::limit_check::grant;
+use processors::limit_check::{LimitInput, oracle};
 use rust_decimal::{Decimal, RoundingStrategy};
 use schemas::events::{LimitType, RewardCalculated, RewardGranted, UploadDecided, Verdict};
 use schemas::ids::{Micros, RewardId, UploadId, UserId};
 use sqlx::Row as _;
 
-use crate::check::{block_on, pool};
+use crate::check::{block_on, pool, read};
 use crate::run::Run;
 
 /// Every way in which the run broke a promise about rewards, in words.
 pub fn violations(run: &Run, decided: &BTreeMap<UploadId, &UploadDecided>) -> Vec<String> {
-    let calculated = read_all::<RewardCalculated>(&run.kafka, "").unwrap();
-    let granted = read_all::<RewardGranted>(&run.kafka, "").unwrap();
+    let (inputs, granted) = (read::<LimitInput>(run), read::<RewardGranted>(run));
+    let calculated: Vec<&RewardCalculated> = inputs
+        .iter()
+        .filter_map(|record| match &record.event {
+            LimitInput::Calculated(event) => Some(event.as_ref()),
+            LimitInput::Cancelled(_) => None,
+        })
+        .collect();
+    let cancelled: BTreeSet<RewardId> = inputs
+        .iter()
+        .filter_map(|record| match &record.event {
+            LimitInput::Cancelled(event) => Some(event.reward_id),
+            LimitInput::Calculated(_) => None,
+        })
+        .collect();
     let mut found = Vec::new();
 
     // A pure stage may work a reward out twice: under one id, to one amount.
     let mut amounts: BTreeMap<UploadId, BTreeSet<_>> = BTreeMap::new();
-    for record in &calculated {
-        let event = &record.event;
+    for event in &calculated {
         amounts.entry(event.header.upload_id).or_default().insert((event.header.event_id, event.total()));
     }
     for (id, event) in decided {
@@ -38,7 +49,7 @@ pub fn violations(run: &Run, decided: &BTreeMap<UploadId, &UploadDecided>) -> Ve
     for record in &granted {
         versions.entry(record.event.reward_id).or_default().insert(&record.bytes);
     }
-    let oracle = grant::fold(calculated.iter().map(|record| &record.event));
+    let oracle = oracle::fold_all(inputs.iter().map(|record| &record.event));
     let first: BTreeMap<RewardId, &RewardGranted> =
         granted.iter().rev().map(|record| (record.event.reward_id, &record.event)).collect();
     for (id, theirs) in &oracle {
@@ -50,23 +61,49 @@ pub fn violations(run: &Run, decided: &BTreeMap<UploadId, &UploadDecided>) -> Ve
             (n, _) => found.push(format!("{id} was granted in {n} different ways")),
         }
     }
-    found.extend(limit_violations(granted.iter().map(|record| &record.event)));
+    found.extend(limit_violations(inputs.iter().map(|record| &record.event), &first));
+    let unknown = run.done.cancelled.iter().filter(|id| !cancelled.contains(&RewardId(**id)));
+    found.extend(unknown.map(|id| format!("{id} was cancelled, and no record says so")));
     let sum: Decimal = first.values().map(|event| event.granted).sum();
     let cut = first.values().filter(|event| event.reason.is_some()).count();
-    eprintln!("fault: {} rewards, {cut} of them cut, {sum} B3TR granted in all", first.len());
+    eprintln!(
+        "fault: {} rewards, {cut} of them cut, {} cancelled, {sum} B3TR granted in all",
+        first.len(),
+        cancelled.len()
+    );
     let worked_out: BTreeMap<RewardId, &RewardCalculated> =
-        calculated.iter().rev().map(|record| (record.event.reward_id, &record.event)).collect();
-    found.extend(block_on(table_violations(run, &worked_out, &first)));
+        calculated.iter().rev().map(|event| (event.reward_id, *event)).collect();
+    found.extend(block_on(table_violations(run, &worked_out, &first, &cancelled)));
     found
 }
 
-/// On every prefix: nothing above what was calculated, no budget exceeded, and each the sum of its charges.
-fn limit_violations<'a>(granted: impl Iterator<Item = &'a RewardGranted>) -> Vec<String> {
+/// On every prefix of grants and cancellations: nothing above what was calculated, no budget exceeded, and each the sum of its charges.
+fn limit_violations<'a>(
+    inputs: impl Iterator<Item = &'a LimitInput>,
+    granted: &BTreeMap<RewardId, &RewardGranted>,
+) -> Vec<String> {
     let mut found = Vec::new();
-    let (mut seen, mut sums) = (BTreeSet::new(), BTreeMap::<(UserId, LimitType, Micros), Decimal>::new());
-    for event in granted {
-        let id = event.reward_id;
-        if !seen.insert(id) {
+    let (mut charged, mut cancelled) = (BTreeSet::new(), BTreeSet::new());
+    let mut sums = BTreeMap::<(UserId, LimitType, Micros), Decimal>::new();
+    let refund = |sums: &mut BTreeMap<_, Decimal>, event: &RewardGranted| {
+        for charge in &event.charges {
+            *sums.entry((event.header.user_id, charge.limit_type, charge.period_start)).or_default() -=
+                charge.amount;
+        }
+    };
+    for input in inputs {
+        let id = match input {
+            LimitInput::Calculated(event) => &event.reward_id,
+            LimitInput::Cancelled(event) => &event.reward_id,
+        };
+        let Some(event) = granted.get(id) else { continue };
+        if let LimitInput::Cancelled(_) = input {
+            if cancelled.insert(*id) && charged.contains(id) {
+                refund(&mut sums, event);
+            }
+            continue;
+        }
+        if !charged.insert(*id) {
             continue;
         }
         if event.granted > event.calculated || event.granted < Decimal::ZERO {
@@ -79,6 +116,9 @@ fn limit_violations<'a>(granted: impl Iterator<Item = &'a RewardGranted>) -> Vec
                 let kind = charge.limit_type.label();
                 found.push(format!("{id}: the {kind} charges sum to {sum}, the event says {charge:?}"));
             }
+        }
+        if cancelled.contains(id) {
+            refund(&mut sums, event);
         }
     }
     found
@@ -102,6 +142,7 @@ async fn table_violations(
     run: &Run,
     calculated: &BTreeMap<RewardId, &RewardCalculated>,
     granted: &BTreeMap<RewardId, &RewardGranted>,
+    cancelled: &BTreeSet<RewardId>,
 ) -> Vec<String> {
     let pool = pool(run).await;
     let mut found: Vec<String> = sqlx::query_scalar(UNBALANCED).fetch_all(&pool).await.unwrap();
@@ -130,7 +171,7 @@ async fn table_violations(
             found.push(format!("{id} is in the table and was not granted"));
             continue;
         };
-        let status = match (grant.granted.is_zero(), run.chain.is_some()) {
+        let status = match (grant.granted.is_zero() || cancelled.contains(&id), run.chain.is_some()) {
             (true, _) => "cancelled",
             (false, true) => "distributed",
             (false, false) => "calculated",

@@ -1,30 +1,26 @@
-//! A run: parts, roles, a driver crowd that posts, and faults.
+//! A run: parts, roles, drivers and other people, and what is waited for.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use chrono::{SecondsFormat, Utc};
 use devstack::{Part, Stack};
-use harness::client::{Client, Photo, Posted};
 use harness::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, of_a_load, sibling_binary};
-use harness::local_chain::{LocalChain, wallet_of};
-use harness::photos::another_picture;
-use harness::scenario::{Scenario, driver_id, vehicle_id};
+use harness::local_chain::LocalChain;
 use harness::topics::{Tail, lag};
 use rdkafka::config::ClientConfig;
 use schemas::events::UploadDecided;
 use schemas::topic::Topic;
+use sqlx::PgPool;
+use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use crate::check::block_on;
+use crate::faults::Faults;
+use crate::load::{self, Sent};
+use crate::operators::{Done, Operators};
 
-/// Drivers of a run; each has one vehicle, so that the order per key matters.
-const DRIVERS: usize = 24;
-/// Uploads that are accepted and not decided yet: enough to keep every role busy, few enough to spread over all faults.
-const BACKLOG: usize = 30;
 /// Longest time without any progress; a photo takes about a second, a restarted broker and a rebalance some ten.
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -42,15 +38,6 @@ const COUNTED: [Topic; 5] = [
     Topic::PayoutsUpdated,
 ];
 
-pub enum Fault {
-    /// SIGKILL and a restart, as an orchestrator does.
-    KillRole(String),
-    /// SIGSTOP for a time, then SIGCONT: a zombie.
-    StopRole(String, Duration),
-    /// SIGKILL to a part, and its restart on the same data.
-    KillPart(Part),
-}
-
 /// One run at a time: two on one small machine would be measured against each other's load, not against faults.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -58,13 +45,18 @@ pub struct Run {
     _turn: MutexGuard<'static, ()>,
     pub stack: Stack,
     pub kafka: ClientConfig,
-    deployment: Deployment,
+    pub deployment: Deployment,
+    pub runtime: Runtime,
+    pub pool: PgPool,
     tail: Tail<UploadDecided>,
-    accepted: Arc<Mutex<Vec<Uuid>>>,
-    wanted: usize,
+    sent: Sent,
     /// None in the run without guards, which pays nothing.
     pub chain: Option<LocalChain>,
     poster: Option<std::thread::JoinHandle<()>>,
+    operators: Option<Operators>,
+    /// What people have done, once they have ended.
+    pub done: Done,
+    pub faults: Faults,
 }
 
 impl Run {
@@ -82,6 +74,8 @@ impl Run {
             setting("ENGINE__GUARDS", guards),
             setting("ENGINE__SESSION_TIMEOUT_MS", "6000"),
             setting("ENGINE__DRAIN_BUDGET_MS", "3000"),
+            // One reviewer decides about everything.
+            setting("REVIEWS__SECOND_PERSON_ABOVE_KM", "1000000"),
         ]);
         let chain = guarded.then(|| {
             let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contracts");
@@ -92,7 +86,7 @@ impl Run {
         let mut deployment =
             Deployment::prepare(&stack, DeploymentConfig { program, folder, logs, settings }).unwrap();
         let mut roles = RoleSpec::without_chain();
-        roles.push(RoleSpec::stage("fraud_check", "b"));
+        roles.extend(["fraud_check", "limit_check"].map(|stage| RoleSpec::stage(stage, "b")));
         if let Some(chain) = &chain {
             chain.register(&deployment).unwrap();
             let paying = ["a", "b"].map(|instance| RoleSpec::stage("chain_submission", instance));
@@ -106,67 +100,74 @@ impl Run {
         let mut kafka = ClientConfig::new();
         kafka.set("bootstrap.servers", stack.kafka_brokers());
         let tail = Tail::follow(&kafka, "").unwrap();
+        // One runtime for all: a connection lives on the runtime that it was opened on.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let pool = runtime.block_on(crate::check::connected(stack.database_url()));
         Self {
             _turn: turn,
             stack,
             kafka,
             deployment,
+            runtime,
+            pool,
             tail,
-            accepted: Arc::default(),
-            wanted: 0,
+            sent: Sent::default(),
             chain,
             poster: None,
+            operators: None,
+            done: Done::default(),
+            faults: Faults::default(),
         }
     }
 
-    /// Starts to post `count` different photos, in the background.
-    pub fn post(&mut self, count: usize) {
-        self.wanted = count;
-        let client = Client::new(&self.deployment.gateway_url()).unwrap();
-        let crowd: Vec<(Uuid, String)> = (0..DRIVERS)
-            .map(|driver| {
-                let user = driver_id(&format!("fault-{driver}"));
-                let (id, address) = (user.to_string(), wallet_of(user).to_string());
-                self.deployment.command(&["wallet", "add", "--user", &id, "--address", &address]).unwrap();
-                (user, self.deployment.token(user).unwrap())
-            })
-            .collect();
-        let pool = sample_photos();
-        let accepted = self.accepted.clone();
-        let decided = self.tail.counter();
-        self.poster = Some(std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            for n in 0..count {
-                while accepted.lock().unwrap().len() > decided.load(Ordering::SeqCst) + BACKLOG {
-                    std::thread::park_timeout(Duration::from_millis(50));
-                }
-                let (user, token) = &crowd[n % DRIVERS];
-                let photo = variant(&pool, n, *user);
-                let id = runtime.block_on(post_until_accepted(&client, token, &photo));
-                accepted.lock().unwrap().push(id);
-            }
-        }));
+    /// Starts to post different photos, in the background, and has people review, correct, cancel, hold and claim.
+    pub fn post(&mut self, seed: u64) {
+        let (url, commands) = (self.deployment.gateway_url(), self.deployment.commands());
+        self.poster = Some(load::start(&url, commands.clone(), self.sent.clone(), self.tail.counter()));
+        if self.chain.is_some() {
+            let database = self.stack.database_url();
+            self.operators = Some(Operators::start(&url, database, commands, self.sent.clone(), seed));
+        }
     }
 
     pub fn accepted(&self) -> Vec<Uuid> {
-        self.accepted.lock().unwrap().clone()
+        self.sent.accepted()
     }
 
-    fn decided(&self) -> usize {
+    pub fn sent(&self) -> usize {
+        self.sent.count()
+    }
+
+    pub fn decided(&self) -> usize {
         self.tail.seen().iter().map(|event| event.header.upload_id).collect::<BTreeSet<_>>().len()
     }
 
     /// Waits until `more` further uploads are decided.
     pub fn until_decided_more(&mut self, more: usize) {
-        let target = (self.decided() + more).min(self.wanted);
+        let target = self.decided() + more;
         self.until(&format!("{target} decided uploads"), |run| run.decided() >= target);
     }
 
+    /// Ends the load, and waits until what was sent is decided, by people too.
     pub fn until_all_decided(&mut self) {
-        let wanted = self.wanted;
-        self.until("every upload accepted", |run| run.accepted().len() == wanted);
-        self.poster.take().unwrap().join().unwrap();
+        self.sent.enough();
+        let poster = self.poster.take().unwrap();
+        self.until("the last upload accepted", |_| poster.is_finished());
+        poster.join().unwrap();
+        let wanted = self.sent();
         self.until("every upload decided", |run| run.decided() == wanted);
+        if let Some(operators) = &self.operators {
+            operators.close();
+            let open = "select count(*) from reviews where decided_at is null";
+            self.until("every review decided", |run| run.number(open) == Some(0));
+            let held = "select count(*) from users where held_at is not null";
+            self.until("every account released", |run| run.number(held) == Some(0));
+        }
+    }
+
+    /// The result of a query; none while the database does not respond.
+    pub fn number(&self, query: &'static str) -> Option<i64> {
+        self.runtime.block_on(sqlx::query_scalar(query).fetch_one(&self.pool)).ok()
     }
 
     pub fn until_no_lag(&mut self) {
@@ -198,47 +199,40 @@ impl Run {
         });
     }
 
-    /// Waits until every grant is paid, 12 blocks deep, and then ends the watcher, so that nothing changes any more.
+    /// Waits until every grant is paid, 12 blocks deep, or cancelled, and then ends the watcher, so that nothing changes any more.
     pub fn until_all_paid(&mut self) {
-        // One runtime for all: a connection lives on the runtime that it was opened on.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let pool = runtime.block_on(crate::check::pool(self));
-        let (mut seen, mut since) = (-1, Instant::now());
-        loop {
+        let open = "select count(*) from rewards where granted_amount is null or status in ('calculated', 'pending')";
+        let steps = "select coalesce(sum(confirmation_count), 0)::bigint from reward_transactions";
+        let (mut seen, mut since) = (None, Instant::now());
+        while self.number(open) != Some(0) {
             self.deployment.tend().unwrap();
-            let (open, paid): (i64, i64) = runtime.block_on(
-                sqlx::query_as(
-                    "select (select count(*) from rewards where granted_amount is null or status in ('calculated', 'pending')),
-                        (select coalesce(sum(confirmation_count), 0) from reward_transactions)::bigint",
-                )
-                .fetch_one(&pool),
-            )
-            .unwrap();
-            if open == 0 {
-                break;
-            }
+            let paid = self.number(steps);
             if paid != seen {
                 (seen, since) = (paid, Instant::now());
             }
             assert!(
                 since.elapsed() < LIMIT,
-                "no payment came further for {LIMIT:?}, {open} are open; logs are in {}",
+                "no payment came further for {LIMIT:?}, {:?} are open; logs are in {}",
+                self.number(open),
                 self.stack.logs().display()
             );
             std::thread::park_timeout(Duration::from_millis(200));
         }
+        if let Some(operators) = self.operators.take() {
+            self.done = operators.finish();
+        }
         self.deployment.terminate("watch", Duration::from_secs(10)).unwrap();
         let waiting = "select count(*) from outbox where published_at is null";
-        while runtime.block_on(sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pool)).unwrap() > 0 {
+        while self.number(waiting) != Some(0) {
             std::thread::park_timeout(Duration::from_millis(50));
         }
     }
 
-    fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+    pub fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let (mut seen, mut since) = ((0, 0), Instant::now());
         while !done(self) {
-            self.deployment.tend().unwrap();
-            let now = (self.accepted().len(), self.decided());
+            self.tend();
+            let now = (self.sent(), self.decided());
             if now != seen {
                 (seen, since) = (now, Instant::now());
             }
@@ -249,35 +243,7 @@ impl Run {
                 now.1,
                 self.stack.logs().display()
             );
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
-    }
-
-    pub fn inject(&mut self, fault: &Fault) {
-        let decided = self.decided();
-        match fault {
-            Fault::KillRole(role) => {
-                eprintln!("fault: SIGKILL to {role} after {decided} decisions");
-                self.deployment.kill(role);
-                self.deployment.start_again(role).unwrap();
-            }
-            Fault::StopRole(role, time) => {
-                eprintln!("fault: SIGSTOP to {role} for {time:?} after {decided} decisions");
-                self.deployment.signal(role, "STOP").unwrap();
-                let until = Instant::now() + *time;
-                while Instant::now() < until {
-                    std::thread::park_timeout(Duration::from_millis(50));
-                }
-                // The other instance has taken over and decides.
-                let meanwhile = self.decided();
-                assert!(meanwhile > decided, "nothing was decided while {role} was stopped");
-                self.deployment.signal(role, "CONT").unwrap();
-            }
-            Fault::KillPart(part) => {
-                eprintln!("fault: SIGKILL to {part:?} after {decided} decisions");
-                assert!(self.stack.kill(*part), "{part:?} is not ours to kill");
-                self.stack.start_again(*part).unwrap();
-            }
+            std::thread::park_timeout(Duration::from_millis(50));
         }
     }
 
@@ -289,55 +255,5 @@ impl Run {
         drop(self.tail);
         self.deployment.stop();
         self.stack.stop();
-    }
-}
-
-/// One vehicle's photos, oldest first.
-type Series = Vec<(String, Vec<u8>)>;
-
-/// JPEGs of the scenario that are read with certainty, by vehicle.
-fn sample_photos() -> Vec<Series> {
-    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/photos");
-    let mut pool: BTreeMap<(String, u32), Series> = BTreeMap::new();
-    for sample in Scenario::read(&folder).unwrap().verified_jpegs() {
-        let bytes = std::fs::read(folder.join(&sample.file)).unwrap();
-        pool.entry((sample.driver.clone(), sample.vehicle)).or_default().push((sample.file.clone(), bytes));
-    }
-    let driven = pool.values().filter(|series| series.len() >= 3).count();
-    assert!(driven >= 2, "the scenario has {driven} vehicles with three verified JPEGs");
-    pool.into_values().collect()
-}
-
-/// The `n`-th photo of the run, a day after the driver's one before. Two of three are the driver's own vehicle, further on
-/// at every third; the third is another vehicle's, whose value is a rollback or a leap.
-fn variant(pool: &[Series], n: usize, user: Uuid) -> Photo {
-    let (driver, turn) = (n % DRIVERS, n / DRIVERS);
-    let series = &pool[(driver + usize::from(turn % 3 == 2)) % pool.len()];
-    let (file_name, bytes) = &series[(turn / 3).min(series.len() - 1)];
-    let days_ago = i64::try_from(13usize.saturating_sub(turn)).unwrap();
-    let captured = Utc::now() - chrono::Duration::days(days_ago);
-    Photo {
-        file_name: file_name.clone(),
-        bytes: another_picture(bytes, n).unwrap(),
-        vehicle_id: Some(vehicle_id(&format!("{user}/1"))),
-        claimed_mileage: None,
-        unit: None,
-        captured_at: Some(captured.to_rfc3339_opts(SecondsFormat::Secs, true)),
-    }
-}
-
-/// Posts as a persistent app does: the same photo again until the gateway responds that it is accepted.
-async fn post_until_accepted(client: &Client, token: &str, photo: &Photo) -> Uuid {
-    let until = Instant::now() + LIMIT;
-    loop {
-        let response = client.post(token, photo).await;
-        match response {
-            Ok(Posted::Accepted { upload_id, .. }) => return upload_id,
-            Ok(Posted::Refused { status, code, detail }) if status < 500 => {
-                panic!("refused with {status} {code}: {detail}")
-            }
-            other => assert!(Instant::now() < until, "not accepted within {LIMIT:?}: {other:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

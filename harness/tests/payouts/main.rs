@@ -7,14 +7,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-mod dice;
 mod drill;
 mod world;
 
 use std::time::Duration;
 
-use dice::Dice;
 use harness::deployment::RoleSpec;
+use harness::dice::Dice;
 use world::World;
 
 /// Rewards of a run where `PAYOUTS` says nothing.

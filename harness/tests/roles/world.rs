@@ -315,7 +315,12 @@ impl World {
 
     /// What waits for a person, as a reviewer sees it.
     pub fn waiting(&self, token: &str) -> Vec<Uuid> {
-        self.runtime.block_on(self.client.reviews(token)).unwrap()
+        self.runtime
+            .block_on(self.client.reviews(token))
+            .unwrap()
+            .into_iter()
+            .map(|item| item.upload_id)
+            .collect()
     }
 
     /// The status of a reviewer's decision.

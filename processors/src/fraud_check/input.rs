@@ -28,12 +28,18 @@ impl FraudInput {
     /// What it may do only once: one verdict, where that was doubt one of a person, and each correction.
     #[must_use]
     pub fn effect(&self) -> String {
-        let upload = self.header().upload_id;
         match self {
-            Self::Read(event) if event.review.is_some() => format!("review:{upload}"),
-            Self::Read(_) => format!("verdict:{upload}"),
-            Self::Corrected(event) => Correction::effect(upload, event.correction.number),
+            Self::Read(event) => Self::effect_of(event),
+            Self::Corrected(event) => {
+                Correction::effect(event.decided.header.upload_id, event.correction.number)
+            }
         }
+    }
+
+    /// The same of a photo that was read.
+    pub(super) fn effect_of(event: &OdometerRead) -> String {
+        let kind = if event.review.is_some() { "review" } else { "verdict" };
+        format!("{kind}:{}", event.header.upload_id)
     }
 }
 

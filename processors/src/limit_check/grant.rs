@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use chrono::SecondsFormat;
 use rust_decimal::{Decimal, RoundingStrategy};
 use schemas::events::{LimitCharge, LimitType, RewardCalculated};
-use schemas::ids::{Micros, RewardId, UserId};
+use schemas::ids::{Micros, UserId};
 use schemas::reason::Reason;
 use serde_json::{Value, json};
 
 use super::policy::{OverBudget, Period, Policy};
-use crate::reward_rules::Rulebook;
 
 /// Decimals of a grant: 1e-8 B3TR is 10^10 wei.
 const GRID: u32 = 8;
@@ -188,20 +187,4 @@ pub(super) fn sentence(tightest: &Met, calculated: Decimal) -> String {
         calculated.normalize(),
         tightest.period.end.to_utc().to_rfc3339_opts(SecondsFormat::Secs, true),
     )
-}
-
-/// The same grants by the first rules, without partitions, batches or a database: what a run with faults is compared with. A repeated
-/// reward is granted by its first record, as the effect `grant:REWARD` has it; later ones are left out.
-pub fn fold<'a>(records: impl IntoIterator<Item = &'a RewardCalculated>) -> BTreeMap<RewardId, Grant> {
-    let (book, mut budgets, mut grants) = (Rulebook::first(), Budgets::new(), BTreeMap::new());
-    for event in records {
-        if grants.contains_key(&event.reward_id) {
-            continue;
-        }
-        let policy = &book.in_force(event.header.accepted_at).policy;
-        if let Some(granted) = grant(event, &mut budgets, policy, Micros(0)) {
-            grants.insert(event.reward_id, granted);
-        }
-    }
-    grants
 }

@@ -7,6 +7,7 @@ pub mod adjust;
 pub mod books;
 mod follow;
 pub mod grant;
+pub mod oracle;
 pub mod policy;
 mod refold;
 pub mod state;
