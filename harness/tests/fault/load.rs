@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, Utc};
 use harness::client::{Client, Photo, Posted};
-use harness::deployment::Commands;
-use harness::local_chain::wallet_of;
 use harness::photos::another_picture;
 use harness::scenario::{Scenario, driver_id, vehicle_id};
 use uuid::Uuid;
+
+use crate::accounts::{Accounts, Places};
 
 /// Drivers at a time; each has one vehicle, so that the order per key matters.
 const DRIVERS: usize = 24;
@@ -52,11 +52,12 @@ impl Sent {
 }
 
 /// Posts in the background, at most so many more than are decided.
-pub fn start(url: &str, commands: Commands, sent: Sent, decided: Arc<AtomicUsize>) -> JoinHandle<()> {
+pub fn start(url: &str, places: Places, sent: Sent, decided: Arc<AtomicUsize>) -> JoinHandle<()> {
     let client = Client::new(url).unwrap();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (pool, mut crowd) = (sample_photos(), Vec::new());
+        let accounts = runtime.block_on(Accounts::open(&places));
         for n in 0.. {
             while sent.count() > decided.load(Ordering::SeqCst) + BACKLOG
                 && !sent.enough.load(Ordering::SeqCst)
@@ -71,7 +72,7 @@ pub fn start(url: &str, commands: Commands, sent: Sent, decided: Arc<AtomicUsize
                 if driver == 0 {
                     crowd.clear();
                 }
-                crowd.push(runtime.block_on(join(&client, &commands, &sent, n)));
+                crowd.push(runtime.block_on(join(&client, &accounts, &sent, n)));
             }
             let (user, token) = &crowd[driver];
             let photo = variant(&pool, (n, driver, turn % TURNS), *user);
@@ -82,11 +83,9 @@ pub fn start(url: &str, commands: Commands, sent: Sent, decided: Arc<AtomicUsize
 }
 
 /// A driver with a wallet; every fourth claims by hand.
-async fn join(client: &Client, commands: &Commands, sent: &Sent, n: usize) -> (Uuid, String) {
+async fn join(client: &Client, accounts: &Accounts, sent: &Sent, n: usize) -> (Uuid, String) {
     let user = driver_id(&format!("fault-{n}"));
-    let (id, address) = (user.to_string(), wallet_of(user).to_string());
-    until(|| async { commands.run(&["wallet", "add", "--user", &id, "--address", &address]) }).await;
-    let token = until(|| async { commands.token(user) }).await;
+    let token = until(|| accounts.driver(user)).await;
     if n % 4 == 1 {
         until(|| client.auto_claim(&token, false)).await;
         sent.by_hand.lock().unwrap().insert(user, token.clone());

@@ -16,6 +16,7 @@ use sqlx::PgPool;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
+use crate::accounts::Places;
 use crate::check::block_on;
 use crate::faults::Faults;
 use crate::load::{self, Sent};
@@ -123,7 +124,14 @@ impl Run {
     /// Starts to post different photos, in the background, and has people review, correct, cancel, hold and claim.
     pub fn post(&mut self, seed: u64) {
         let (url, commands) = (self.deployment.gateway_url(), self.deployment.commands());
-        self.poster = Some(load::start(&url, commands.clone(), self.sent.clone(), self.tail.counter()));
+        let key_file = "MILESTREAM_KEYS__SIGNING_KEY_FILE";
+        let key_file = self.deployment.environment().iter().find(|(key, _)| key == key_file).unwrap();
+        let places = Places {
+            database_url: self.stack.database_url().to_owned(),
+            registry_url: self.stack.schema_registry_url().to_owned(),
+            key_file: key_file.1.clone(),
+        };
+        self.poster = Some(load::start(&url, places, self.sent.clone(), self.tail.counter()));
         if self.chain.is_some() {
             let database = self.stack.database_url();
             self.operators = Some(Operators::start(&url, database, commands, self.sent.clone(), seed));
