@@ -10,6 +10,20 @@ use crate::run::Run;
 
 /// A stopped process is woken after this time, whoever has its partitions: the other instance may have been killed meanwhile.
 const PATIENCE: Duration = Duration::from_secs(45);
+/// Faults that wait until they are possible; more of the plan is not looked at.
+const WAITING: usize = 8;
+
+/// A role whose process is to die at a step: another failpoint takes its place only once it has, or after this time, in which the role has
+/// not come there.
+const ARMED: Duration = Duration::from_secs(240);
+
+/// Failpoints of a role, in their order.
+struct Armed {
+    failpoints: Vec<(Step, String)>,
+    /// Times that the log had named each step before.
+    before: Vec<usize>,
+    since: Instant,
+}
 
 /// A process that is stopped.
 struct Stopped {
@@ -28,6 +42,7 @@ pub struct Faults {
     /// Processes that woke before.
     pub woken_early: usize,
     stopped: Vec<Stopped>,
+    armed: BTreeMap<&'static str, Armed>,
 }
 
 /// When the next fault comes.
@@ -39,7 +54,7 @@ pub struct Pace {
 }
 
 impl Run {
-    /// Faults by the plan until so many uploads are accepted, the time is over and a turn of the plan is done; `meets` says which of them.
+    /// Faults by the plan until so many uploads are accepted, the time is over and each fault of a turn was met; `meets` says which of them.
     pub fn endure(
         &mut self,
         mut plan: Plan,
@@ -49,44 +64,77 @@ impl Run {
     ) {
         let begun = Instant::now();
         let mut waiting: Vec<Fault> = Vec::new();
-        while self.sent() < uploads
-            || begun.elapsed() < time
-            || plan.turns < 1
-            || !plan.is_between_turns() && time.is_zero()
-        {
-            let next = plan.next().filter(|fault| meets(fault));
-            waiting.extend(next);
-            let possible = waiting.iter().position(|fault| self.is_possible(fault));
-            let Some(possible) = possible else {
-                self.until_decided_more(1);
+        loop {
+            let is_over = self.sent() >= uploads && begun.elapsed() >= time;
+            let is_turn_done = plan.turns > 0 && plan.is_between_turns();
+            if !is_over && !(is_turn_done && time.is_zero()) && waiting.len() < WAITING
+                || is_over && time.is_zero() && !is_turn_done
+            {
+                waiting.extend(plan.next().filter(|fault| meets(fault)));
+            } else if waiting.is_empty() {
+                if is_over {
+                    break;
+                }
+                self.pass(Duration::from_millis(200));
+            }
+            let Some(place) = waiting.iter().position(|fault| self.is_possible(fault)) else {
+                self.pass(Duration::from_millis(50));
                 continue;
             };
-            let fault = waiting.remove(possible);
             let since = Instant::now();
             self.until_decided_more(pace.decided);
-            while since.elapsed() < pace.time {
-                self.tend();
-                std::thread::park_timeout(Duration::from_millis(50));
-            }
-            // It may have become impossible meanwhile; then it comes later.
+            self.pass(pace.time.saturating_sub(since.elapsed()));
+            let fault = waiting.remove(place);
             if self.is_possible(&fault) {
                 self.inject(&fault);
             } else {
                 waiting.push(fault);
             }
         }
-        while !self.faults.stopped.is_empty() {
+        while !self.faults.stopped.is_empty() || self.faults.armed.keys().any(|role| self.is_armed(role)) {
+            self.pass(Duration::from_millis(200));
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
             self.tend();
             std::thread::park_timeout(Duration::from_millis(50));
         }
     }
 
-    /// A stopped process and its other instance are left alone until it is woken: one of them has to work.
+    /// Failpoints of a role that no process has met.
+    fn unmet(&self, role: &str) -> Vec<String> {
+        let Some(armed) = self.faults.armed.get(role).filter(|armed| armed.since.elapsed() < ARMED) else {
+            return Vec::new();
+        };
+        let log = self.log(role);
+        let unmet = armed
+            .failpoints
+            .iter()
+            .zip(&armed.before)
+            .filter(|((step, _), before)| hits(&log, *step) <= **before);
+        unmet.map(|((_, failpoint), _)| failpoint.clone()).collect()
+    }
+
+    fn is_armed(&self, role: &str) -> bool {
+        !self.unmet(role).is_empty()
+    }
+
+    fn log(&self, role: &str) -> String {
+        let log = std::fs::read(self.deployment.log_file(role)).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// A stopped process and its other instance are left alone until it is woken: one of them has to work. And one failpoint waits for
+    /// the other.
     fn is_possible(&self, fault: &Fault) -> bool {
         let stage = |role: &str| role.trim_end_matches("-a").trim_end_matches("-b").to_owned();
         let stopped: BTreeSet<String> =
             self.faults.stopped.iter().map(|stopped| stage(stopped.role)).collect();
-        fault.roles().iter().all(|role| !stopped.contains(&stage(role)))
+        let disarms = matches!(fault, Fault::Arm(..)) && fault.roles().iter().any(|role| self.is_armed(role));
+        !disarms && fault.roles().iter().all(|role| !stopped.contains(&stage(role)))
     }
 
     fn inject(&mut self, fault: &Fault) {
@@ -105,15 +153,18 @@ impl Run {
             }
             Fault::Arm(roles, failpoints) => {
                 for role in roles {
-                    let armed = failpoints.iter().map(|(_, armed)| armed.clone());
-                    self.deployment.arm(role, armed).unwrap();
+                    let (log, failpoints) = (self.log(role), failpoints.clone());
+                    let before = failpoints.iter().map(|(step, _)| hits(&log, *step)).collect();
+                    self.faults.armed.insert(role, Armed { failpoints, before, since: Instant::now() });
                     self.kill(role);
                 }
             }
         }
     }
 
+    /// What is armed and was not met stays armed.
     fn kill(&mut self, role: &str) {
+        self.deployment.arm(role, self.unmet(role)).unwrap();
         self.deployment.kill(role);
         self.deployment.start_again(role).unwrap();
         self.count(role);
@@ -176,17 +227,9 @@ impl Run {
     /// How often a process has passed an armed step, by step: each says so in its log.
     pub fn steps_hit(&self) -> BTreeMap<&'static str, usize> {
         let names = self.deployment.roles().into_iter().map(|(name, ..)| name);
-        let logs: Vec<String> = names
-            .map(|name| {
-                String::from_utf8_lossy(&std::fs::read(self.deployment.log_file(&name)).unwrap_or_default())
-                    .into_owned()
-            })
-            .collect();
-        let hits = |step: &Step| {
-            let line = format!("failpoint {}", step.name());
-            logs.iter().flat_map(|log| log.lines()).filter(|found| *found == line).count()
-        };
-        Step::ALL.iter().map(|step| (step.name(), hits(step))).collect()
+        let logs: Vec<String> = names.map(|name| self.log(&name)).collect();
+        let all = |step: &Step| (step.name(), logs.iter().map(|log| hits(log, *step)).sum());
+        Step::ALL.iter().map(all).collect()
     }
 
     /// What was done, in words.
@@ -207,4 +250,10 @@ impl Run {
             self.deployment.restarts,
         )
     }
+}
+
+/// How often a log names a step that was passed armed.
+fn hits(log: &str, step: Step) -> usize {
+    let line = format!("failpoint {}", step.name());
+    log.lines().filter(|found| *found == line).count()
 }

@@ -51,12 +51,18 @@ impl Sent {
     }
 }
 
-/// Posts in the background, at most so many more than are decided.
-pub fn start(url: &str, places: Places, sent: Sent, decided: Arc<AtomicUsize>) -> JoinHandle<()> {
+/// Posts in the background, at most so many more than are decided; after each photo that can be read, `dark` that cannot.
+pub fn start(
+    url: &str,
+    places: Places,
+    sent: Sent,
+    (decided, dark): (Arc<AtomicUsize>, usize),
+) -> JoinHandle<()> {
     let client = Client::new(url).unwrap();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (pool, mut crowd) = (sample_photos(), Vec::new());
+        let too_dark = std::fs::read(photos().join("dark.jpg")).unwrap();
         let accounts = runtime.block_on(Accounts::open(&places));
         for n in 0.. {
             while sent.count() > decided.load(Ordering::SeqCst) + BACKLOG
@@ -67,15 +73,19 @@ pub fn start(url: &str, places: Places, sent: Sent, decided: Arc<AtomicUsize>) -
             if sent.enough.load(Ordering::SeqCst) {
                 return;
             }
-            let (driver, turn) = (n % DRIVERS, n / DRIVERS);
-            if turn % TURNS == 0 {
+            let (read, is_dark) = (n / (dark + 1), n % (dark + 1) > 0);
+            let (driver, turn) = (read % DRIVERS, read / DRIVERS);
+            if turn % TURNS == 0 && !is_dark {
                 if driver == 0 {
                     crowd.clear();
                 }
-                crowd.push(runtime.block_on(join(&client, &accounts, &sent, n)));
+                crowd.push(runtime.block_on(join(&client, &accounts, &sent, read)));
             }
             let (user, token) = &crowd[driver];
-            let photo = variant(&pool, (n, driver, turn % TURNS), *user);
+            let mut photo = variant(&pool, (read, driver, turn % TURNS), *user);
+            if is_dark {
+                photo.bytes = another_picture(&too_dark, n).unwrap();
+            }
             let id = runtime.block_on(post_until_accepted(&client, token, &photo));
             sent.accepted.lock().unwrap().push(id);
         }
@@ -108,9 +118,13 @@ pub async fn until<T, F: Future<Output = anyhow::Result<T>>>(attempt: impl Fn() 
 /// One vehicle's photos, oldest first.
 type Series = Vec<(String, Vec<u8>)>;
 
+fn photos() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/photos")
+}
+
 /// JPEGs of the scenario that are read with certainty, by vehicle.
 fn sample_photos() -> Vec<Series> {
-    let folder: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/photos");
+    let folder = photos();
     let mut pool: BTreeMap<(String, u32), Series> = BTreeMap::new();
     for sample in Scenario::read(&folder).unwrap().verified_jpegs() {
         let bytes = std::fs::read(folder.join(&sample.file)).unwrap();

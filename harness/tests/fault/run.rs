@@ -121,8 +121,9 @@ impl Run {
         }
     }
 
-    /// Starts to post different photos, in the background, and has people review, correct, cancel, hold and claim.
-    pub fn post(&mut self, seed: u64) {
+    /// Starts to post different photos, in the background, and has people review, correct, cancel, hold and claim; after
+    /// each photo that can be read come `dark` that cannot.
+    pub fn post(&mut self, seed: u64, dark: usize) {
         let (url, commands) = (self.deployment.gateway_url(), self.deployment.commands());
         let key_file = "MILESTREAM_KEYS__SIGNING_KEY_FILE";
         let key_file = self.deployment.environment().iter().find(|(key, _)| key == key_file).unwrap();
@@ -131,7 +132,8 @@ impl Run {
             registry_url: self.stack.schema_registry_url().to_owned(),
             key_file: key_file.1.clone(),
         };
-        self.poster = Some(load::start(&url, places, self.sent.clone(), self.tail.counter()));
+        let paced = (self.tail.counter(), dark);
+        self.poster = Some(load::start(&url, places, self.sent.clone(), paced));
         if self.chain.is_some() {
             let database = self.stack.database_url();
             self.operators = Some(Operators::start(&url, database, commands, self.sent.clone(), seed));
