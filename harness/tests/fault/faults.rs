@@ -91,7 +91,8 @@ impl Run {
                 waiting.push(fault);
             }
         }
-        while !self.faults.stopped.is_empty() || self.faults.armed.keys().any(|role| self.is_armed(role)) {
+        let unmet = |run: &Self| time.is_zero() && run.faults.armed.keys().any(|role| run.is_armed(role));
+        while !self.faults.stopped.is_empty() || unmet(self) {
             self.pass(Duration::from_millis(200));
         }
     }

@@ -135,12 +135,12 @@ fn sample_photos() -> Vec<Series> {
     pool.into_values().collect()
 }
 
-/// The `n`-th photo of the run, a day after the driver's one before. Two of three are the driver's own vehicle, further on at every third;
+/// The `n`-th photo of the run, a day after the driver's one before. Two of three are the driver's own vehicle, further on each time;
 /// the third is another vehicle's, whose value is a rollback or a leap. For every sixth the driver has typed what no photo shows, so that a
 /// person has to look.
 fn variant(pool: &[Series], (n, driver, turn): (usize, usize, usize), user: Uuid) -> Photo {
     let series = &pool[(driver + usize::from(turn % 3 == 2)) % pool.len()];
-    let (file_name, bytes) = &series[(turn / 3).min(series.len() - 1)];
+    let (file_name, bytes) = &series[(turn - turn / 3).min(series.len() - 1)];
     let days_ago = i64::try_from(13usize.saturating_sub(turn)).unwrap();
     let captured = Utc::now() - chrono::Duration::days(days_ago);
     Photo {
