@@ -28,14 +28,24 @@ const CUTS: [(f32, f32); 2] = [(0.5, 0.25), (0.7, 0.12)];
 const WIDE: (f32, f32) = (1.3, 0.2);
 /// Room around the digits for the recogniser, in heights of the line: its own detector leaves as much.
 const ROOM: (f32, f32) = (0.35, 0.15);
-/// The copies that the recogniser reads beside the plain one.
-const COPIES: [Variant; 3] = [Variant::Tighter, Variant::Looser, Variant::Contrast];
+/// The copies that the recogniser reads beside the plain one. The first has the most room: a digit that the line lacks shows there.
+const COPIES: [Variant; 3] = [Variant::Looser, Variant::Tighter, Variant::Contrast];
+/// How many of the recogniser's copies are enough where all others read the same.
+const ENOUGH: usize = 2;
 /// How often a line's ends are looked for, and from which change on, in its heights, again.
 const ENDS: (usize, f32) = (2, 0.35);
 /// What lies this far from the middle of a cut belongs to another line.
 const MIDDLE: (f32, f32) = (0.38, 0.62);
 /// How sure the recogniser must be of digits beyond a line's ends for the line to grow.
 const GROWS: f32 = 0.5;
+
+/// How sure each reading of the line reader is, and the stock networks', where no more of them are asked.
+const SURE: f32 = 0.9;
+const SURE_ROW: f32 = 0.5;
+/// The digit reader's share of the same digits there.
+const CONFIRMED: f64 = 0.6;
+/// Fewest digits there: fewer may be a trip meter's or a clock's.
+const FEWEST: usize = 5;
 
 /// A photo, and what reads it closely.
 pub(crate) struct Focus<'a> {
@@ -47,48 +57,55 @@ pub(crate) struct Focus<'a> {
 }
 
 impl Focus<'_> {
-    /// The line at a place, and the values that it may show, surest first, as those of line 0.
+    /// The line at a place, and the values that it may show, surest first, as those of line 0. Where all agree, no more are asked.
     pub fn look(&self, place: &Place) -> Result<(Read, Vec<Value>), NetworkError> {
-        let (mut quad, found) = self.whole_line(place.quad)?;
+        let (mut quad, found, mut wide) = self.whole_line(place.quad)?;
         let count = found.digits.len().max(4);
         let pitch = width(&quad) / count as f32;
         let row = self.row(&quad, pitch, found.digits.len())?;
         if row.sure >= GROWS && !row.other && row.beyond != (0, 0) {
             quad = grow(&quad, row.beyond.0 as f32 * pitch, row.beyond.1 as f32 * pitch, 0.0);
+            wide = None;
         }
         let place = &Place { quad, ..*place };
-        let mut readings = Vec::new();
-        for cut in CUTS {
-            readings.push(self.longest_in(place, cut)?);
-        }
-        let wide = self.longest_in(place, WIDE)?;
+        let wide = wide.map_or_else(|| self.longest_in(place, WIDE), Ok)?;
+        let readings = self.readings(place, &wide)?;
         let room = height(&place.quad);
         let quad = grow(&place.quad, ROOM.0 * room, ROOM.0 * room, ROOM.1 * room);
         let mut all: BTreeMap<String, Support> = BTreeMap::new();
         for one in readings.iter().filter(|one| !one.digits.is_empty()) {
-            all.entry(one.digits.clone()).or_default().lines += f64::from(one.sure) / CUTS.len() as f64;
+            all.entry(one.digits.clone()).or_default().lines += f64::from(one.sure) / readings.len() as f64;
         }
         let digits = readings.iter().map(|one| one.digits.len()).max().unwrap_or_default().max(4);
         let pitch = width(&place.quad) / digits as f32;
+        self.ask_digit_reader(place, &quad, digits, &mut all)?;
+        let agreed = Agreed::of(place, &readings, &wide, &row).filter(|agreed| agreed.is_confirmed(&all));
         let mut read = Read { quad, glyphs: Vec::new() };
-        let (mut beside, mut point) = (row.unit, false);
+        let (mut beside, mut point, mut asked, mut same) = (row.unit, false, 0, 0);
         for variant in [None].into_iter().chain(COPIES.map(Some)) {
             let copy = self.copy(variant, &quad, pitch)?;
             let seen = within(&copy, &place.quad, pitch);
             point |= seen.point;
+            asked += 1;
             let Copied { cut, glyphs, .. } = &copy;
             if let Some(number) = seen.digits(glyphs).filter(|_| !seen.other) {
-                let support = all.entry(number).or_default();
-                support.copies += f64::from(seen.sure(glyphs)) / (COPIES.len() + 1) as f64;
                 let coloured = last_is_tenths(cut, glyphs, &seen.digits);
+                same += usize::from(agreed.as_ref().is_some_and(|agreed| agreed.has(&number, coloured)));
+                let support = all.entry(number).or_default();
+                support.copies += f64::from(seen.sure(glyphs));
                 support.coloured = (support.coloured.0 + u32::from(coloured), support.coloured.1 + 1);
             }
             beside = beside.or(seen.unit);
             if variant.is_none() {
                 read.glyphs = copy.glyphs;
             }
+            if asked == ENOUGH && same == ENOUGH {
+                break;
+            }
         }
-        self.ask_digit_reader(place, &quad, digits, &mut all)?;
+        for support in all.values_mut() {
+            support.copies /= asked as f64;
+        }
         let sources = Sources { readings: &readings, wide: &wide, row: &row, point };
         let values = values(place, &sources, &all);
         let value = |(value, confidence, evidence)| Value {
@@ -101,14 +118,23 @@ impl Focus<'_> {
         Ok((read, values.into_iter().map(value).collect()))
     }
 
-    /// The line from its first digit to its last, and what it says: the locator knows where it is better than where it ends.
-    fn whole_line(&self, mut quad: Quad) -> Result<(Quad, LineReading), NetworkError> {
+    /// What the line reader reads in two cuts of a line; its widest is the second where that reads the same, and as surely.
+    fn readings(&self, place: &Place, wide: &LineReading) -> Result<[LineReading; 2], NetworkError> {
+        let [first, second] = CUTS;
+        let first = self.longest_in(place, first)?;
+        let second = if agree(&first, wide) { wide.clone() } else { self.longest_in(place, second)? };
+        Ok([first, second])
+    }
+
+    /// The line from its first digit to its last, and what it says: the locator knows where it is better than where it ends. With all
+    /// that the last, widest cut shows, where the line's ends have hardly moved since.
+    fn whole_line(&self, mut quad: Quad) -> Result<(Quad, LineReading, Option<LineReading>), NetworkError> {
         let mut known = LineReading::default();
         for _ in 0..ENDS.0 {
             let (tall, room) = (height(&quad), WIDE.0 * height(&quad));
             let all = width(&quad) + 2.0 * room;
-            let numbers = numbers(&self.networks.line_reader, self.picture, &quad, WIDE, self.thread)?;
-            let mut numbers: Vec<LineReading> = numbers.iter().map(LineReading::even_part).collect();
+            let all_numbers = numbers(&self.networks.line_reader, self.picture, &quad, WIDE, self.thread)?;
+            let mut numbers: Vec<LineReading> = all_numbers.iter().map(LineReading::even_part).collect();
             numbers.retain(|one| {
                 one.digits.len() >= 3
                     && one.places.first().is_some_and(|first| *first < MIDDLE.1)
@@ -124,10 +150,10 @@ impl Focus<'_> {
             quad = grow(&quad, left, right, 0.0);
             known = one;
             if left.abs() + right.abs() < ENDS.1 * tall {
-                break;
+                return Ok((quad, known, Some(longest(all_numbers))));
             }
         }
-        Ok((quad, known))
+        Ok((quad, known, None))
     }
 
     /// What the stock networks read where a line is, which they look for themselves: coarser where they find fewer digits than this.
@@ -195,6 +221,52 @@ impl Focus<'_> {
         Ok(())
     }
 }
+
+/// What the line reader and the stock networks agree about at a place. On 80 photos more copies of such a line changed nothing.
+struct Agreed<'a> {
+    digits: &'a str,
+    /// Whether the last is one of tenths.
+    tenths: bool,
+}
+
+impl<'a> Agreed<'a> {
+    /// None where one of them is not sure or reads another number, and where colours must tell the last wheel's kind.
+    fn of(place: &Place, readings: &'a [LineReading; 2], wide: &LineReading, row: &Row) -> Option<Self> {
+        let [first, second] = readings;
+        let drum = place.drum > place.display;
+        let tenths = first.tenths == 1;
+        let agreed = Self { digits: &first.digits, tenths };
+        let known = drum == tenths && first.tenths < 2 && first.digits.len() >= FEWEST;
+        let alike = agree(first, second) && agree(first, wide) && !row.other && row.sure >= SURE_ROW;
+        (known && alike && agreed.holds(&row.digits)).then_some(agreed)
+    }
+
+    /// Whether digits are the same, but for a wheel of tenths: it stands between two digits, or is not seen.
+    fn holds(&self, other: &str) -> bool {
+        let before = &self.digits[..self.digits.len() - usize::from(self.tenths)];
+        other == self.digits
+            || self.tenths
+                && (other == before || other.len() == self.digits.len() && other.starts_with(before))
+    }
+
+    /// Whether the digit reader has the same.
+    fn is_confirmed(&self, all: &BTreeMap<String, Support>) -> bool {
+        let same = all.iter().filter(|(digits, _)| self.holds(digits));
+        same.map(|(_, support)| support.opinions).sum::<f64>() >= CONFIRMED
+    }
+
+    /// Whether a copy of the recogniser has the same, and colours that do not speak against it.
+    fn has(&self, number: &str, coloured: bool) -> bool {
+        self.holds(number) && (self.tenths || !coloured)
+    }
+}
+
+/// Whether two readings of a line are the same, the kind of its last wheel included, and each is sure.
+fn agree(one: &LineReading, other: &LineReading) -> bool {
+    let sure = |one: &LineReading| one.sure >= SURE && one.sure_of_tenths >= SURE;
+    one.digits == other.digits && one.tenths == other.tenths && sure(one) && sure(other) && other.is_even()
+}
+
 /// A copy of a line: where it was cut from, the cut, and what is read in it.
 struct Copied {
     quad: Quad,
@@ -272,5 +344,53 @@ mod tests {
         };
         assert_eq!(read("20240869km"), (Some("240869".into()), false, Some(schemas::events::Unit::Km)));
         assert_eq!(read("  12:34   "), (Some("1234".into()), true, None));
+    }
+
+    /// A line reading of digits that stand evenly, the last so many of them tenths.
+    fn reading(digits: &str, tenths: usize) -> LineReading {
+        let places = (0..digits.len()).map(|index| index as f32 / 10.0).collect();
+        let sure =
+            LineReading { sure: 0.99, sure_before: 0.99, sure_of_tenths: 0.99, ..LineReading::default() };
+        LineReading { digits: digits.into(), tenths, places, ..sure }
+    }
+
+    /// Whether a drum's, or a display's, readings need no more than two copies where the stock networks and the digit reader read these.
+    fn is_enough(drum: bool, (one, wide): (&LineReading, &LineReading), row: &str, opinion: &str) -> bool {
+        let (display, drum) = if drum { (0.1, 0.9) } else { (0.9, 0.1) };
+        let place = Place { quad: [[0.0; 2]; 4], display, drum, other: 0.0 };
+        let row = Row { digits: row.into(), sure: 0.9, ..Row::default() };
+        let said = Support { opinions: 0.9, ..Support::default() };
+        let readings = [one.clone(), one.clone()];
+        let agreed = Agreed::of(&place, &readings, wide, &row);
+        agreed.is_some_and(|agreed| agreed.is_confirmed(&BTreeMap::from([(opinion.to_owned(), said)])))
+    }
+
+    #[test]
+    fn fewer_copies_are_read_only_where_every_network_has_the_same_digits() {
+        let one = reading("123456", 0);
+        let display =
+            |wide: &str, row: &str, opinion: &str| is_enough(false, (&one, &reading(wide, 0)), row, opinion);
+        assert!(display("123456", "123456", "123456"));
+        assert!(!display("9123456", "123456", "123456"), "the widest cut shows a digit more");
+        assert!(!display("123456", "12345", "123456"), "the stock networks see one less");
+        assert!(!display("123456", "123456", "123457"), "the digit reader sees another");
+    }
+
+    #[test]
+    fn of_a_drum_without_a_wheel_of_tenths_every_copys_colours_are_asked() {
+        let all = |tenths: usize, row: &str, opinion: &str| {
+            let one = reading("0123456", tenths);
+            is_enough(true, (&one, &one), row, opinion)
+        };
+        assert!(all(1, "0123456", "0123456"));
+        assert!(
+            all(1, "012345", "0123457"),
+            "a wheel of tenths between two digits, and one that is not seen"
+        );
+        assert!(!all(0, "0123456", "0123456"), "its last wheel may be one of tenths in the others' colours");
+        assert!(!all(2, "0123456", "0123456"), "a trip meter");
+        let copies =
+            |tenths: bool, coloured: bool| Agreed { digits: "123456", tenths }.has("123456", coloured);
+        assert!(copies(true, false) && copies(false, false) && !copies(false, true));
     }
 }

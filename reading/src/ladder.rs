@@ -11,7 +11,7 @@ use crate::{
     geometry::{Point, Quad, grow, height, shared},
     locate::{Place, locate, locate_closer},
     network::{NetworkError, Thread},
-    pass::{Found, Networks, Pass, SURE, Value},
+    pass::{Found, Networks, Pass, Value},
     plane::stretched,
     recognise::confidence,
     select::{Read, pitch},
@@ -69,8 +69,12 @@ impl<'a> Ladder<'a> {
         if close.is_settled() {
             return (close, Vec::new());
         }
-        let (mut whole, steps) = self.whole(picture, totals.iter().any(|place| place.total() >= CERTAIN));
-        let unread = |value: &&Value| close.values.iter().all(|known| known.value != value.value);
+        let upright = totals.iter().any(|place| place.total() >= CERTAIN);
+        let (mut whole, steps) = self.whole(picture, upright, close.is_read());
+        let least = close.values.first().filter(|_| close.is_read()).map_or(0, |best| best.value);
+        let unread = |value: &&Value| {
+            value.value >= least && close.values.iter().all(|known| known.value != value.value)
+        };
         let unseen: Vec<Place> = whole
             .values
             .iter()
@@ -113,21 +117,22 @@ impl<'a> Ladder<'a> {
             let (read, mut values) = focus.look(&place)?;
             values.retain(|value| value.confidence >= FLOOR);
             found.add(Found { lines: vec![read], values });
-            if found.is_plain(SURE) {
+            // Another box of the same line may yet clear a doubt.
+            if found.is_settled() && !found.is_doubted() {
                 break;
             }
         }
         Ok(found)
     }
 
-    /// The photo without the locator; `upright` where that has seen how it stands.
-    fn whole(&self, picture: &RgbImage, upright: bool) -> (Found, Vec<&'static str>) {
+    /// The photo without the locator, coarser first; `upright` where that has seen how it stands, `read` where its line was read.
+    fn whole(&self, picture: &RgbImage, upright: bool, read: bool) -> (Found, Vec<&'static str>) {
         let mut steps = Vec::new();
-        let mut found = self.look(picture, FINE);
-        if found.sure() >= DOUBT {
+        let mut found = self.look(picture, COARSE);
+        if found.sure() >= DOUBT || read {
             return (found, steps);
         }
-        found.add(self.look(picture, COARSE));
+        found.add(self.look(picture, FINE));
         if found.sure() < TURNED
             && !upright
             && let Some(stretched) = stretched(picture)

@@ -36,7 +36,7 @@ const WHOLE: f64 = 0.6;
 /// What a look at the whole photo adds to a closer one that gave the same value.
 const AGREED: f64 = 0.35;
 /// Confidence from which on the closer look needs no other.
-pub(crate) const SURE: f64 = 0.8;
+const SURE: f64 = 0.8;
 /// The line reader's share from which what it read at a place counts.
 const HEARD: f64 = 0.5;
 /// How often a number's ends may be moved outward.
@@ -81,15 +81,23 @@ impl Found {
         self.values.first().map_or(0.0, |best| best.confidence)
     }
 
-    /// Whether the best value is as sure as this.
-    pub fn is_plain(&self, least: f64) -> bool {
-        self.values.first().is_some_and(|best| best.confidence >= least && best.evidence.is_some())
-    }
-
     /// Whether the whole photo need not be looked at after this closer look.
     pub fn is_settled(&self) -> bool {
         let settled = |best: &Value| best.evidence.as_ref().is_some_and(Evidence::is_whole);
         self.values.first().is_some_and(|best| best.confidence >= SURE || settled(best))
+    }
+
+    /// Whether a digit of the best value, its last wheel or its line's role is in doubt.
+    pub fn is_doubted(&self) -> bool {
+        let best = self.values.first().and_then(|best| best.evidence.as_ref());
+        best.is_some_and(|evidence| evidence.doubt)
+    }
+
+    /// Whether the networks agree about the best value, and its form is no trip meter's. A finer look at the whole photo makes such a
+    /// value no surer.
+    pub fn is_read(&self) -> bool {
+        let best = self.values.first().and_then(|best| best.evidence.as_ref());
+        best.is_some_and(Evidence::is_agreed)
     }
 
     /// Adds what another pass over the same picture found. A value that both read keeps the surer one's confidence: they
@@ -377,6 +385,18 @@ mod tests {
         for other in [(966_269, 0.82, 300.0), (966_169, 0.82, 5.0), (966_269, 0.3, 5.0)] {
             assert_eq!(ranked(&[(96_626, 0.98, 0.0), other])[0], (96_626, 0.98), "{other:?}");
         }
+    }
+
+    #[test]
+    fn what_the_networks_agree_about_is_read_once_unless_its_form_is_a_trip_meters() {
+        let read = |agreement: f64, trip: bool| {
+            let mut close = found(&[(123_456, 0.7, 0.0)]);
+            close.values[0].evidence = Some(Evidence { agreement, trip, doubt: true, ..Evidence::default() });
+            (close.is_read(), close.is_doubted())
+        };
+        assert_eq!((read(0.6, false), read(0.59, false)), ((true, true), (false, true)));
+        assert_eq!(read(0.9, true), (false, true), "the total stands elsewhere");
+        assert!(!found(&[(123_456, 0.9, 0.0)]).is_read(), "nobody has looked closely");
     }
 
     #[test]

@@ -59,7 +59,12 @@ impl Evidence {
     /// Whether nothing that the whole photo shows could change what is known: the line is the total, and the stock networks, which
     /// look for its ends themselves, have the same digits. Where its form is a trip meter's, the total stands elsewhere.
     pub(crate) fn is_whole(&self) -> bool {
-        self.agreement >= SETTLED && self.framed >= FRAMED && is_total(self) && !self.trip
+        self.is_agreed() && self.framed >= FRAMED && is_total(self)
+    }
+
+    /// Whether the networks agree about the digits, and their form is no trip meter's.
+    pub(crate) fn is_agreed(&self) -> bool {
+        self.agreement >= SETTLED && !self.trip
     }
 }
 
