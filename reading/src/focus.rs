@@ -10,7 +10,8 @@ use crate::{
     around::{Row, TALL, number, row, strip_of},
     crop::{Strip, strip},
     digits::opinions,
-    geometry::{Quad, grow, height, width},
+    enough::{Agreed, agree},
+    geometry::{Quad, grow, height, shared, width},
     line_reader::{LineReading, longest, numbers},
     locate::Place,
     network::{NetworkError, Thread},
@@ -39,13 +40,10 @@ const MIDDLE: (f32, f32) = (0.38, 0.62);
 /// How sure the recogniser must be of digits beyond a line's ends for the line to grow.
 const GROWS: f32 = 0.5;
 
-/// How sure each reading of the line reader is, and the stock networks', where no more of them are asked.
-const SURE: f32 = 0.9;
-const SURE_ROW: f32 = 0.5;
-/// The digit reader's share of the same digits there.
-const CONFIRMED: f64 = 0.6;
-/// Fewest digits there: fewer may be a trip meter's or a clock's.
-const FEWEST: usize = 5;
+/// Two lines that share this much of their joint area are one, cut out in the same way.
+const SAME: f32 = 0.85;
+/// From which certainty of the locator on more of it counts for nothing.
+const PLAIN: f32 = 0.35;
 
 /// A photo, and what reads it closely.
 pub(crate) struct Focus<'a> {
@@ -57,18 +55,25 @@ pub(crate) struct Focus<'a> {
 }
 
 impl Focus<'_> {
-    /// The line at a place, and the values that it may show, surest first, as those of line 0. Where all agree, no more are asked.
-    pub fn look(&self, place: &Place) -> Result<(Read, Vec<Value>), NetworkError> {
-        let (mut quad, found, mut wide) = self.whole_line(place.quad)?;
+    /// The line at a place, and the values that it may show, surest first, as those of line 0; nothing where its ends are found to be
+    /// those of a line that was looked at before. Where all agree, no more are asked.
+    pub fn look(
+        &self,
+        place: &Place,
+        before: &[Place],
+    ) -> Result<Option<(Place, Read, Vec<Value>)>, NetworkError> {
+        let (mut quad, found) = self.whole_line(place.quad)?;
         let count = found.digits.len().max(4);
         let pitch = width(&quad) / count as f32;
         let row = self.row(&quad, pitch, found.digits.len())?;
         if row.sure >= GROWS && !row.other && row.beyond != (0, 0) {
             quad = grow(&quad, row.beyond.0 as f32 * pitch, row.beyond.1 as f32 * pitch, 0.0);
-            wide = None;
         }
         let place = &Place { quad, ..*place };
-        let wide = wide.map_or_else(|| self.longest_in(place, WIDE), Ok)?;
+        if before.iter().any(|known| is_known(place, known)) {
+            return Ok(None);
+        }
+        let wide = self.longest_in(place, WIDE)?;
         let readings = self.readings(place, &wide)?;
         let room = height(&place.quad);
         let quad = grow(&place.quad, ROOM.0 * room, ROOM.0 * room, ROOM.1 * room);
@@ -115,7 +120,7 @@ impl Focus<'_> {
             line: 0,
             evidence: Some(evidence),
         };
-        Ok((read, values.into_iter().map(value).collect()))
+        Ok(Some((*place, read, values.into_iter().map(value).collect())))
     }
 
     /// What the line reader reads in two cuts of a line; its widest is the second where that reads the same, and as surely.
@@ -126,15 +131,14 @@ impl Focus<'_> {
         Ok([first, second])
     }
 
-    /// The line from its first digit to its last, and what it says: the locator knows where it is better than where it ends. With all
-    /// that the last, widest cut shows, where the line's ends have hardly moved since.
-    fn whole_line(&self, mut quad: Quad) -> Result<(Quad, LineReading, Option<LineReading>), NetworkError> {
+    /// The line from its first digit to its last, and what it says: the locator knows where it is better than where it ends.
+    fn whole_line(&self, mut quad: Quad) -> Result<(Quad, LineReading), NetworkError> {
         let mut known = LineReading::default();
         for _ in 0..ENDS.0 {
             let (tall, room) = (height(&quad), WIDE.0 * height(&quad));
             let all = width(&quad) + 2.0 * room;
-            let all_numbers = numbers(&self.networks.line_reader, self.picture, &quad, WIDE, self.thread)?;
-            let mut numbers: Vec<LineReading> = all_numbers.iter().map(LineReading::even_part).collect();
+            let numbers = numbers(&self.networks.line_reader, self.picture, &quad, WIDE, self.thread)?;
+            let mut numbers: Vec<LineReading> = numbers.iter().map(LineReading::even_part).collect();
             numbers.retain(|one| {
                 one.digits.len() >= 3
                     && one.places.first().is_some_and(|first| *first < MIDDLE.1)
@@ -150,10 +154,10 @@ impl Focus<'_> {
             quad = grow(&quad, left, right, 0.0);
             known = one;
             if left.abs() + right.abs() < ENDS.1 * tall {
-                return Ok((quad, known, Some(longest(all_numbers))));
+                break;
             }
         }
-        Ok((quad, known, None))
+        Ok((quad, known))
     }
 
     /// What the stock networks read where a line is, which they look for themselves: coarser where they find fewer digits than this.
@@ -222,49 +226,12 @@ impl Focus<'_> {
     }
 }
 
-/// What the line reader and the stock networks agree about at a place. On 80 photos more copies of such a line changed nothing.
-struct Agreed<'a> {
-    digits: &'a str,
-    /// Whether the last is one of tenths.
-    tenths: bool,
-}
-
-impl<'a> Agreed<'a> {
-    /// None where one of them is not sure or reads another number, and where colours must tell the last wheel's kind.
-    fn of(place: &Place, readings: &'a [LineReading; 2], wide: &LineReading, row: &Row) -> Option<Self> {
-        let [first, second] = readings;
-        let drum = place.drum > place.display;
-        let tenths = first.tenths == 1;
-        let agreed = Self { digits: &first.digits, tenths };
-        let known = drum == tenths && first.tenths < 2 && first.digits.len() >= FEWEST;
-        let alike = agree(first, second) && agree(first, wide) && !row.other && row.sure >= SURE_ROW;
-        (known && alike && agreed.holds(&row.digits)).then_some(agreed)
-    }
-
-    /// Whether digits are the same, but for a wheel of tenths: it stands between two digits, or is not seen.
-    fn holds(&self, other: &str) -> bool {
-        let before = &self.digits[..self.digits.len() - usize::from(self.tenths)];
-        other == self.digits
-            || self.tenths
-                && (other == before || other.len() == self.digits.len() && other.starts_with(before))
-    }
-
-    /// Whether the digit reader has the same.
-    fn is_confirmed(&self, all: &BTreeMap<String, Support>) -> bool {
-        let same = all.iter().filter(|(digits, _)| self.holds(digits));
-        same.map(|(_, support)| support.opinions).sum::<f64>() >= CONFIRMED
-    }
-
-    /// Whether a copy of the recogniser has the same, and colours that do not speak against it.
-    fn has(&self, number: &str, coloured: bool) -> bool {
-        self.holds(number) && (self.tenths || !coloured)
-    }
-}
-
-/// Whether two readings of a line are the same, the kind of its last wheel included, and each is sure.
-fn agree(one: &LineReading, other: &LineReading) -> bool {
-    let sure = |one: &LineReading| one.sure >= SURE && one.sure_of_tenths >= SURE;
-    one.digits == other.digits && one.tenths == other.tenths && sure(one) && sure(other) && other.is_even()
+/// Whether a look at a place would show what one at another has shown: the same line, and the locator no surer of its role.
+fn is_known(place: &Place, known: &Place) -> bool {
+    let sure = |place: &Place| place.total().min(PLAIN);
+    shared(&place.quad, &known.quad) >= SAME
+        && sure(place) <= sure(known)
+        && (place.drum > place.display) == (known.drum > known.display)
 }
 
 /// A copy of a line: where it was cut from, the cut, and what is read in it.
@@ -344,53 +311,5 @@ mod tests {
         };
         assert_eq!(read("20240869km"), (Some("240869".into()), false, Some(schemas::events::Unit::Km)));
         assert_eq!(read("  12:34   "), (Some("1234".into()), true, None));
-    }
-
-    /// A line reading of digits that stand evenly, the last so many of them tenths.
-    fn reading(digits: &str, tenths: usize) -> LineReading {
-        let places = (0..digits.len()).map(|index| index as f32 / 10.0).collect();
-        let sure =
-            LineReading { sure: 0.99, sure_before: 0.99, sure_of_tenths: 0.99, ..LineReading::default() };
-        LineReading { digits: digits.into(), tenths, places, ..sure }
-    }
-
-    /// Whether a drum's, or a display's, readings need no more than two copies where the stock networks and the digit reader read these.
-    fn is_enough(drum: bool, (one, wide): (&LineReading, &LineReading), row: &str, opinion: &str) -> bool {
-        let (display, drum) = if drum { (0.1, 0.9) } else { (0.9, 0.1) };
-        let place = Place { quad: [[0.0; 2]; 4], display, drum, other: 0.0 };
-        let row = Row { digits: row.into(), sure: 0.9, ..Row::default() };
-        let said = Support { opinions: 0.9, ..Support::default() };
-        let readings = [one.clone(), one.clone()];
-        let agreed = Agreed::of(&place, &readings, wide, &row);
-        agreed.is_some_and(|agreed| agreed.is_confirmed(&BTreeMap::from([(opinion.to_owned(), said)])))
-    }
-
-    #[test]
-    fn fewer_copies_are_read_only_where_every_network_has_the_same_digits() {
-        let one = reading("123456", 0);
-        let display =
-            |wide: &str, row: &str, opinion: &str| is_enough(false, (&one, &reading(wide, 0)), row, opinion);
-        assert!(display("123456", "123456", "123456"));
-        assert!(!display("9123456", "123456", "123456"), "the widest cut shows a digit more");
-        assert!(!display("123456", "12345", "123456"), "the stock networks see one less");
-        assert!(!display("123456", "123456", "123457"), "the digit reader sees another");
-    }
-
-    #[test]
-    fn of_a_drum_without_a_wheel_of_tenths_every_copys_colours_are_asked() {
-        let all = |tenths: usize, row: &str, opinion: &str| {
-            let one = reading("0123456", tenths);
-            is_enough(true, (&one, &one), row, opinion)
-        };
-        assert!(all(1, "0123456", "0123456"));
-        assert!(
-            all(1, "012345", "0123457"),
-            "a wheel of tenths between two digits, and one that is not seen"
-        );
-        assert!(!all(0, "0123456", "0123456"), "its last wheel may be one of tenths in the others' colours");
-        assert!(!all(2, "0123456", "0123456"), "a trip meter");
-        let copies =
-            |tenths: bool, coloured: bool| Agreed { digits: "123456", tenths }.has("123456", coloured);
-        assert!(copies(true, false) && copies(false, false) && !copies(false, true));
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     geometry::{Point, Quad, grow, height, shared},
     locate::{Place, locate, locate_closer},
     network::{NetworkError, Thread},
-    pass::{Found, Networks, Pass, Value},
+    pass::{Found, Networks, Pass, SURE, Value},
     plane::stretched,
     recognise::confidence,
     select::{Read, pitch},
@@ -65,7 +65,7 @@ impl<'a> Ladder<'a> {
         let places = kept(self.places(picture));
         let totals: Vec<Place> =
             places.iter().copied().filter(|place| place.total() >= CERTAIN / 2.0).collect();
-        let mut close = kept(self.close(picture, totals.iter().take(PLACES).copied()));
+        let (mut close, looked) = kept(self.close(picture, totals.iter().take(PLACES).copied(), &[]));
         if close.is_settled() {
             return (close, Vec::new());
         }
@@ -82,7 +82,7 @@ impl<'a> Ladder<'a> {
             .take(PLACES)
             .filter_map(|value| place_of(&whole, value, &places))
             .collect();
-        close.add(kept(self.close(picture, unseen.into_iter())));
+        close.add(kept(self.close(picture, unseen.into_iter(), &looked)).0);
         whole.without_tenths_of(&close);
         close.agree_with(&whole);
         let supported: Vec<bool> = whole.values.iter().map(|value| close.supports(&whole, value)).collect();
@@ -108,21 +108,27 @@ impl<'a> Ladder<'a> {
         Ok(places)
     }
 
-    /// What stands at the likeliest places of the total.
-    fn close(&self, picture: &RgbImage, places: impl Iterator<Item = Place>) -> Result<Found, NetworkError> {
+    /// What stands at the likeliest places of the total, and the lines that were found there; those `before` are left out.
+    fn close(
+        &self,
+        picture: &RgbImage,
+        places: impl Iterator<Item = Place>,
+        before: &[Place],
+    ) -> Result<(Found, Vec<Place>), NetworkError> {
         let (networks, columns, thread) = (self.networks, &self.columns, self.thread);
         let focus = Focus { networks, picture, columns, thread };
-        let mut found = Found::default();
+        let (mut found, mut looked) = (Found::default(), Vec::new());
         for place in places {
-            let (read, mut values) = focus.look(&place)?;
+            let Some((line, read, mut values)) = focus.look(&place, before)? else { continue };
+            looked.push(line);
             values.retain(|value| value.confidence >= FLOOR);
             found.add(Found { lines: vec![read], values });
-            // Another box of the same line may yet clear a doubt.
-            if found.is_settled() && !found.is_doubted() {
+            // The same line in another box is often surer.
+            if found.is_plain(SURE) {
                 break;
             }
         }
-        Ok(found)
+        Ok((found, looked))
     }
 
     /// The photo without the locator, coarser first; `upright` where that has seen how it stands, `read` where its line was read.

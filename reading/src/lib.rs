@@ -14,6 +14,7 @@ mod crop;
 mod decode;
 mod detect;
 mod digits;
+mod enough;
 mod focus;
 mod format;
 mod geometry;

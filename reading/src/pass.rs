@@ -36,7 +36,7 @@ const WHOLE: f64 = 0.6;
 /// What a look at the whole photo adds to a closer one that gave the same value.
 const AGREED: f64 = 0.35;
 /// Confidence from which on the closer look needs no other.
-const SURE: f64 = 0.8;
+pub(crate) const SURE: f64 = 0.8;
 /// The line reader's share from which what it read at a place counts.
 const HEARD: f64 = 0.5;
 /// How often a number's ends may be moved outward.
@@ -87,10 +87,9 @@ impl Found {
         self.values.first().is_some_and(|best| best.confidence >= SURE || settled(best))
     }
 
-    /// Whether a digit of the best value, its last wheel or its line's role is in doubt.
-    pub fn is_doubted(&self) -> bool {
-        let best = self.values.first().and_then(|best| best.evidence.as_ref());
-        best.is_some_and(|evidence| evidence.doubt)
+    /// Whether the best value is as sure as this.
+    pub fn is_plain(&self, least: f64) -> bool {
+        self.values.first().is_some_and(|best| best.confidence >= least && best.evidence.is_some())
     }
 
     /// Whether the networks agree about the best value, and its form is no trip meter's. A finer look at the whole photo makes such a
@@ -392,10 +391,10 @@ mod tests {
         let read = |agreement: f64, trip: bool| {
             let mut close = found(&[(123_456, 0.7, 0.0)]);
             close.values[0].evidence = Some(Evidence { agreement, trip, doubt: true, ..Evidence::default() });
-            (close.is_read(), close.is_doubted())
+            close.is_read()
         };
-        assert_eq!((read(0.6, false), read(0.59, false)), ((true, true), (false, true)));
-        assert_eq!(read(0.9, true), (false, true), "the total stands elsewhere");
+        assert_eq!((read(0.6, false), read(0.59, false)), (true, false));
+        assert!(!read(0.9, true), "the total stands elsewhere");
         assert!(!found(&[(123_456, 0.9, 0.0)]).is_read(), "nobody has looked closely");
     }
 
