@@ -95,7 +95,7 @@ fn books(world: &World) -> Books {
         .map(sum),
         granted: sum(
             "select coalesce(sum(exact_value), 0) from analytics_data
-             where metric_name = 'rewards_granted' and time_period = 'year' and user_id is null and dimensions = '{}'",
+             where metric_name = 'rewards_granted' and time_period = 'year' and user_id is null and dimension = '{}'",
         ),
     }
 }

@@ -302,7 +302,7 @@ fn promoted(world: &mut World) {
 
     let before = charged(world);
     world.deployment.start(RoleSpec::ingest()).unwrap();
-    refused(world, &promote, "1 rewards are not cancelled: what is signed or paid stays");
+    refused(world, &promote, "1 rewards stay as they are");
     let cancelled = i64::try_from(wanted.len()).unwrap() - 1;
     assert_eq!(world.number("select count(*) from payouts where state = 'cancelled'"), cancelled);
     assert_eq!(world.number("select count(*) from payouts where state = 'paid'"), 1);
@@ -317,7 +317,7 @@ fn promoted(world: &mut World) {
         std::thread::park_timeout(Duration::from_millis(200));
     }
     assert_eq!(before - charged(world), open, "the books move by what the report says, but for what is paid");
-    refused(world, &promote, "1 rewards are not cancelled");
+    refused(world, &promote, "1 rewards stay as they are");
     world.settle();
     assert_eq!(before - charged(world), open, "and once");
 }

@@ -88,9 +88,9 @@ enum Which {
         #[command(flatten)]
         files: Files,
     },
-    /// Carry over into the books what can be: a reward for which nothing would be granted any more is cancelled whole, where no transaction
-    /// pays it, and its budgets get back what it was charged. What is paid or signed stays, nothing is raised, and no verdict is changed:
-    /// the report says of each difference what becomes of it.
+    /// Carry over into the books what can be: a reward for which nothing would be granted any more is cancelled whole, and one of another
+    /// amount is lowered or, where the budgets hold the whole difference, raised. What is paid or signed stays, and no verdict is changed:
+    /// the report says of each difference what becomes of it. Run again it goes on with what is not promoted yet.
     Promote {
         /// Its name.
         name: Name,
