@@ -96,6 +96,9 @@ impl Adjuster {
             return Err(Refused::Adjusting);
         }
         let mut payout = rows::payout(tx, reward).await?;
+        if payout.is_none() && !wanted.granted_before.is_zero() {
+            return Err(Refused::Unknown(reward));
+        }
         let live = live(tx, reward).await?;
         let live = live.as_ref().map(|(id, state)| (id.as_str(), state.as_str()));
         let settled = payout.as_ref().map(|payout| payout.adjustment).unwrap_or_default();
@@ -231,7 +234,7 @@ pub fn settle(payout: &mut Payout, event: &RewardGranted, is_live: bool) -> Resu
 ///
 /// # Errors
 /// The database's, or an amount that is none.
-pub async fn answered(
+pub async fn apply(
     tx: &mut PgConnection,
     event: &RewardGranted,
     publisher: &Publisher,

@@ -214,8 +214,11 @@ impl World {
         Ok(())
     }
 
-    fn seen(&self) -> (Budgets, BTreeMap<RewardId, Payout>) {
-        (self.budgets.clone(), self.payouts.clone())
+    /// Money and states. Of a refused raise from nothing a payout that comes later learns only when it is delivered again.
+    fn seen(&self) -> (Budgets, Vec<(RewardId, Decimal, PayoutState, i64)>) {
+        let payouts = self.payouts.iter();
+        let of = payouts.map(|(id, payout)| (*id, payout.amount_wei, payout.state, payout.revision));
+        (self.budgets.clone(), of.collect())
     }
 }
 

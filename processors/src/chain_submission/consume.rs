@@ -124,7 +124,7 @@ impl PayoutConsumer {
     ) -> Result<(), SinkError> {
         let at = self.clock.now().to_utc();
         if event.adjustment.is_some()
-            && adjust::answered(tx, event, &self.publisher(), (at, &mut *outbox)).await?
+            && adjust::apply(tx, event, &self.publisher(), (at, &mut *outbox)).await?
         {
             return Ok(());
         }

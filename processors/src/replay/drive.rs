@@ -272,12 +272,12 @@ impl<'a> Drive<'a> {
         changed.retain(|one| {
             matches!(one.payload, LimitInput::Cancelled(_)) || !self.cut.holds(one.payload.header().root)
         });
-        let answer = |one: &Envelope<LimitInput>| derived(one.payload.id(), LimitCheck::NAME, 0);
-        let answers: Vec<EventId> = changed.iter().map(answer).collect();
-        let recorded = tables::recorded(tx, &answers).await?;
+        let granted_as = |one: &Envelope<LimitInput>| derived(one.payload.id(), LimitCheck::NAME, 0);
+        let granted: Vec<EventId> = changed.iter().map(granted_as).collect();
+        let recorded = tables::recorded(tx, &granted).await?;
         let mut turns = Vec::with_capacity(changed.len());
         for input in changed {
-            let granted = match recorded.get(&answer(&input)) {
+            let granted = match recorded.get(&granted_as(&input)) {
                 Some(record) => decoded::<RewardGranted>(self.schemas, record).await?.map(|one| one.payload),
                 None => None,
             };
