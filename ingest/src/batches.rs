@@ -1,14 +1,23 @@
 //! What several requests ask of the database at the same time, in one statement: while a batch is away, those that come wait, and are
 //! the next batch. Alone, a request waits for nobody.
 
+use std::time::Duration;
+
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{Connection as _, PgPool};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 /// Requests that can wait for a batch: as many as there are connections by default.
 const WAITING: usize = 1024;
 /// Items of a batch, at most: a statement of 64 stays well below a millisecond for each index that it looks into.
 const MOST: usize = 64;
+
+/// A connection that was used so long ago is asked whether it is still there.
+const UNTESTED: Duration = Duration::from_secs(1);
 
 /// Batches of items `I` with a result `O` each. Dropping it ends its task.
 pub(crate) struct Batches<I, O> {
@@ -16,18 +25,89 @@ pub(crate) struct Batches<I, O> {
     _worker: JoinSet<()>,
 }
 
-impl<I: Send + 'static, O: Send + 'static> Batches<I, O> {
-    /// `work` gives one result per item, in order; none where the batch as a whole failed.
-    pub(crate) fn new(
-        work: impl Fn(Vec<I>) -> BoxFuture<'static, Option<Vec<O>>> + Send + Sync + 'static,
+/// What is done with a batch: one result per item, in order; none where it failed as a whole.
+trait Work<I, O>: Send + 'static {
+    fn work(&mut self, items: Vec<I>) -> BoxFuture<'_, Option<Vec<O>>>;
+}
+
+/// A statement over a batch, on a connection of its own: a pool asks each connection that it lends whether it is there, before and after, so
+/// that a statement would cost three round trips; and each of its connections would have to plan it.
+struct Statement<F> {
+    pool: PgPool,
+    /// And when it was used last.
+    connection: Option<(PgConnection, Instant)>,
+    run: F,
+}
+
+impl<F> Statement<F> {
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        // The values of one batch are no better plan than those of another.
+        let options = PgConnectOptions::clone(&self.pool.connect_options());
+        let options = options.options([("plan_cache_mode", "force_generic_plan")]);
+        let limit = self.pool.options().get_acquire_timeout();
+        let connected = timeout(limit, PgConnection::connect_with(&options)).await;
+        connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
+    async fn run<I, O>(&mut self, items: &[I]) -> Result<Vec<O>, sqlx::Error>
+    where
+        F: for<'a> Fn(&'a mut PgConnection, &'a [I]) -> BoxFuture<'a, Result<Vec<O>, sqlx::Error>>,
+    {
+        let mut connection = match self.connection.take() {
+            Some((mut connection, used)) => {
+                let there = used.elapsed() < UNTESTED || connection.ping().await.is_ok();
+                if there { connection } else { self.connect().await? }
+            }
+            None => self.connect().await?,
+        };
+        let results = (self.run)(&mut connection, items).await;
+        // One that Postgres has refused a statement on is as good as before; one that broke is not.
+        if results.is_ok() || connection.ping().await.is_ok() {
+            self.connection = Some((connection, Instant::now()));
+        }
+        results
+    }
+}
+
+impl<I, O, F> Work<I, O> for Statement<F>
+where
+    I: Send + Sync + 'static,
+    O: Send + 'static,
+    F: for<'a> Fn(&'a mut PgConnection, &'a [I]) -> BoxFuture<'a, Result<Vec<O>, sqlx::Error>>
+        + Send
+        + Sync
+        + 'static,
+{
+    fn work(&mut self, items: Vec<I>) -> BoxFuture<'_, Option<Vec<O>>> {
+        async move {
+            let results = self.run(&items).await;
+            // Those who asked ask by themselves, and meet their own error.
+            results.inspect_err(|error| tracing::debug!(%error, "a batch failed")).ok()
+        }
+        .boxed()
+    }
+}
+
+impl<I: Send + Sync + 'static, O: Send + 'static> Batches<I, O> {
+    /// Batches of a statement in the pool's database.
+    pub(crate) fn of(
+        pool: &PgPool,
+        run: impl for<'a> Fn(&'a mut PgConnection, &'a [I]) -> BoxFuture<'a, Result<Vec<O>, sqlx::Error>>
+        + Send
+        + Sync
+        + 'static,
     ) -> Self {
+        Self::new(Statement { pool: pool.clone(), connection: None, run })
+    }
+
+    fn new(mut work: impl Work<I, O>) -> Self {
         let (queue, mut waiting) = mpsc::channel::<(I, oneshot::Sender<O>)>(WAITING);
         let mut worker = JoinSet::new();
         worker.spawn(async move {
             let mut batch = Vec::with_capacity(MOST);
             while waiting.recv_many(&mut batch, MOST).await > 0 {
                 let (items, senders): (Vec<I>, Vec<_>) = batch.drain(..).unzip();
-                let results = work(items).await.unwrap_or_default();
+                let results = work.work(items).await.unwrap_or_default();
                 // A sender without a result is dropped, which tells its request so.
                 for (sender, result) in senders.into_iter().zip(results) {
                     let _ = sender.send(result);
@@ -50,20 +130,23 @@ impl<I: Send + 'static, O: Send + 'static> Batches<I, O> {
     }
 }
 
-/// The results of a batch; none where it failed: those who asked ask by themselves, and meet their own error.
-pub(crate) fn whole<O>(results: Result<Vec<O>, sqlx::Error>) -> Option<Vec<O>> {
-    results.inspect_err(|error| tracing::debug!(%error, "a batch failed")).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use futures::FutureExt as _;
     use futures::future::join_all;
     use tokio::sync::Notify;
 
     use super::*;
+
+    impl<I, O, F> Work<I, O> for F
+    where
+        F: FnMut(Vec<I>) -> BoxFuture<'static, Option<Vec<O>>> + Send + 'static,
+    {
+        fn work(&mut self, items: Vec<I>) -> BoxFuture<'_, Option<Vec<O>>> {
+            self(items)
+        }
+    }
 
     #[tokio::test]
     async fn what_comes_while_a_batch_is_away_is_the_next_batch_and_each_gets_its_own_result() {

@@ -192,7 +192,7 @@ fn activity_log(config: &GatewayConfig, dependencies: &Dependencies) -> Activity
 
 fn publisher(config: &GatewayConfig, dependencies: &Dependencies, log: Arc<ActivityLog>) -> Publisher {
     Publisher {
-        marks: marks(dependencies.pool.clone(), dependencies.clock.clone()),
+        marks: marks(&dependencies.pool, dependencies.clock.clone()),
         pool: dependencies.pool.clone(),
         outbound: dependencies.outbound.clone(),
         clock: dependencies.clock.clone(),
@@ -262,8 +262,8 @@ fn sign_in(
         schemas: dependencies.schemas,
         log,
         signer: dependencies.signer.clone(),
-        looks: looks(dependencies.pool.clone()),
-        plains: plains(dependencies.pool.clone()),
+        looks: looks(&dependencies.pool),
+        plains: plains(&dependencies.pool),
         admission,
         contracts: config.contract_wallets.clone().map(ContractWallets::new),
         domains: domains(&config.base_url, &config.cors_origins),

@@ -2,11 +2,11 @@
 //! that ask at the same time share a statement.
 
 use futures::FutureExt as _;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::keys::Claims;
-use crate::batches::{Batches, whole};
+use crate::batches::Batches;
 use crate::http::problem::{ACCOUNT_LOCKED, ApiError, INTERNAL, TOKEN_INVALID};
 
 /// An account and a session of it.
@@ -22,13 +22,7 @@ pub(crate) struct Accounts {
 
 impl Accounts {
     pub(crate) fn new(pool: PgPool) -> Self {
-        let batches = Batches::new({
-            let pool = pool.clone();
-            move |questions: Vec<Question>| {
-                let pool = pool.clone();
-                async move { whole(look(&pool, &questions).await) }.boxed()
-            }
-        });
+        let batches = Batches::of(&pool, |connection, asked| look(connection, asked).boxed());
         Self { pool, batches }
     }
 
@@ -48,7 +42,7 @@ impl Accounts {
     }
 }
 
-async fn look(pool: &PgPool, questions: &[Question]) -> Result<Vec<Standing>, sqlx::Error> {
+async fn look(executor: impl PgExecutor<'_>, questions: &[Question]) -> Result<Vec<Standing>, sqlx::Error> {
     let (users, sessions): (Vec<Uuid>, Vec<Uuid>) = questions.iter().copied().unzip();
     sqlx::query_as(
         "select u.is_active, s.is_active
@@ -59,6 +53,6 @@ async fn look(pool: &PgPool, questions: &[Question]) -> Result<Vec<Standing>, sq
     )
     .bind(users)
     .bind(sessions)
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await
 }

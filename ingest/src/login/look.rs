@@ -8,13 +8,13 @@ use chain::Address;
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use schemas::ids::UserId;
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::{SESSIONS, SignIn};
 use crate::auth::keys::Role;
 use crate::auth::rate::Key;
-use crate::batches::{Batches, whole};
+use crate::batches::Batches;
 use crate::http::problem::{ApiError, CHALLENGE_USED, INTERNAL, SIGN_IN_DELAYED};
 
 /// Of a wallet that signed before, of an account in order, all is there that a first login makes.
@@ -122,15 +122,12 @@ impl SignIn {
 }
 
 /// All that are asked at the same time.
-pub(crate) fn looks(pool: PgPool) -> Batches<Question, Seen> {
-    Batches::new(move |questions: Vec<Question>| {
-        let pool = pool.clone();
-        async move { whole(look(&pool, &questions).await) }.boxed()
-    })
+pub(crate) fn looks(pool: &PgPool) -> Batches<Question, Seen> {
+    Batches::of(pool, |connection, asked| look(connection, asked).boxed())
 }
 
 /// What is known of each, in order.
-async fn look(pool: &PgPool, questions: &[Question]) -> Result<Vec<Seen>, sqlx::Error> {
+async fn look(executor: impl PgExecutor<'_>, questions: &[Question]) -> Result<Vec<Seen>, sqlx::Error> {
     sqlx::query_as(LOOK)
         .bind(questions.iter().map(|asked| asked.address.to_string()).collect::<Vec<_>>())
         .bind(questions.iter().map(|asked| Key::network(asked.address).to_string()).collect::<Vec<_>>())
@@ -139,6 +136,6 @@ async fn look(pool: &PgPool, questions: &[Question]) -> Result<Vec<Seen>, sqlx::
         .bind(questions.iter().map(|asked| asked.challenge).collect::<Vec<_>>())
         .bind(questions.iter().map(|asked| asked.now).collect::<Vec<_>>())
         .bind(SESSIONS - 1)
-        .fetch_all(pool)
+        .fetch_all(executor)
         .await
 }

@@ -11,15 +11,14 @@ use std::net::IpAddr;
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
-use schemas::codec::{self, CodecError};
-use schemas::events::{ActivityLogged, Event as _};
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use uuid::Uuid;
 
 use super::challenge::Challenge;
 use super::look::Known;
 use crate::auth::rate::Key;
-use crate::batches::{Batches, whole};
+use crate::batches::Batches;
+use crate::outbox::Row;
 
 /// Milliseconds that the statement waits for a row that another transaction has locked: what is behind it waits as well.
 const LOCK_MS: &str = "1000";
@@ -63,9 +62,9 @@ const ENTER: &str = "with bounded as materialized (select set_config('lock_timeo
        select session_id, user_id, access, refresh, expires_at, at, true, date_trunc('minute', at, 'UTC'), address, agent from entered
      ), announced as (
        insert into outbox (topic, key, event_id, payload, created_at)
-       select $22, r.key, r.event_id, r.payload, e.at
-       from unnest($23::uuid[], $24::bytea[], $25::uuid[], $26::bytea[]) with ordinality as r (session_id, key, event_id, payload, n)
-         join entered e using (session_id)
+       select r.topic, r.key, r.event_id, r.payload, e.at
+       from unnest($22::uuid[], $23::text[], $24::bytea[], $25::uuid[], $26::bytea[]) with ordinality
+           as r (session_id, topic, key, event_id, payload, n) join entered e using (session_id)
        order by r.n
      )
      select session_id, challenge in (select id from used) from own";
@@ -83,24 +82,8 @@ pub(crate) struct Plain {
     pub(super) address: IpAddr,
     pub(super) agent: Option<String>,
     /// Of the login, and of each session that ends for it.
-    pub(super) records: Vec<Record>,
+    pub(super) records: Vec<Row>,
     pub(super) now: DateTime<Utc>,
-}
-
-/// A row of the outbox.
-#[derive(Clone, Debug)]
-pub(super) struct Record {
-    key: Vec<u8>,
-    event_id: Uuid,
-    payload: Vec<u8>,
-}
-
-impl Record {
-    /// `schema_id` is the registry's.
-    pub(super) fn of(schema_id: u32, event: &ActivityLogged) -> Result<Self, CodecError> {
-        let payload = codec::encode(schema_id, event)?;
-        Ok(Self { key: event.key().into_bytes(), event_id: event.event_id().0, payload })
-    }
 }
 
 /// What became of a login.
@@ -115,15 +98,12 @@ pub(crate) enum Entered {
 }
 
 /// All that come at the same time.
-pub(crate) fn plains(pool: PgPool) -> Batches<Plain, Entered> {
-    Batches::new(move |wanted: Vec<Plain>| {
-        let pool = pool.clone();
-        async move { whole(enter(&pool, &wanted).await) }.boxed()
-    })
+pub(crate) fn plains(pool: &PgPool) -> Batches<Plain, Entered> {
+    Batches::of(pool, |connection, wanted| enter(connection, wanted).boxed())
 }
 
 /// What became of them, in order.
-async fn enter(pool: &PgPool, wanted: &[Plain]) -> Result<Vec<Entered>, sqlx::Error> {
+async fn enter(executor: impl PgExecutor<'_>, wanted: &[Plain]) -> Result<Vec<Entered>, sqlx::Error> {
     // A statement touches a row once: of a user's, the first.
     let mut users = HashSet::new();
     let tried: Vec<&Plain> = wanted.iter().filter(|plain| users.insert(plain.known.user)).collect();
@@ -131,7 +111,7 @@ async fn enter(pool: &PgPool, wanted: &[Plain]) -> Result<Vec<Entered>, sqlx::Er
         .iter()
         .flat_map(|plain| plain.known.surplus.iter().map(|ended| (*ended, plain.session)))
         .collect();
-    let records: Vec<(Uuid, &Record)> =
+    let records: Vec<(Uuid, &Row)> =
         tried.iter().flat_map(|plain| plain.records.iter().map(|record| (plain.session, record))).collect();
     let of = |challenge: fn(&Challenge) -> String| {
         tried.iter().map(|plain| challenge(&plain.challenge)).collect::<Vec<_>>()
@@ -160,12 +140,12 @@ async fn enter(pool: &PgPool, wanted: &[Plain]) -> Result<Vec<Entered>, sqlx::Er
         .bind(tried.iter().map(|plain| plain.agent.as_deref()).collect::<Vec<_>>())
         .bind(surplus.iter().map(|(ended, _)| *ended).collect::<Vec<_>>())
         .bind(surplus.iter().map(|(_, session)| *session).collect::<Vec<_>>())
-        .bind(ActivityLogged::TOPIC.name())
         .bind(records.iter().map(|(session, _)| *session).collect::<Vec<_>>())
+        .bind(records.iter().map(|(_, record)| record.topic).collect::<Vec<_>>())
         .bind(records.iter().map(|(_, record)| record.key.as_slice()).collect::<Vec<_>>())
         .bind(records.iter().map(|(_, record)| record.event_id).collect::<Vec<_>>())
         .bind(records.iter().map(|(_, record)| record.payload.as_slice()).collect::<Vec<_>>())
-        .fetch_all(pool)
+        .fetch_all(executor)
         .await?;
     let entered: HashMap<Uuid, bool> = entered.into_iter().collect();
     let became = |plain: &Plain| match entered.get(&plain.session) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use schemas::ids::{Micros, UserId};
 use serde::Deserialize;
-use sqlx::{FromRow, PgConnection};
+use sqlx::{FromRow, PgPool};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -22,7 +22,7 @@ use crate::http::problem::{
 };
 use crate::http::reply::Uncached;
 use crate::http::request::{Dependency, JsonBody};
-use crate::outbox::announce;
+use crate::outbox::Row;
 
 /// What the route itself refuses.
 pub(crate) const REFUSALS: &[Problem] =
@@ -85,11 +85,8 @@ impl SignIn {
         };
         self.look(question).await?.check(now.to_utc())?;
         let before = fingerprint(token);
-        let mut tx = self.pool.begin().await?;
-        let Some(session) = current(&mut tx, &before, now).await? else {
-            let reused = revoke_family(&mut tx, &before, now, trace).await?;
-            tx.commit().await?;
-            return Err(if reused { REFRESH_REUSED.error() } else { REFRESH_INVALID.error() });
+        let Some(session) = current(&self.pool, &before, now).await? else {
+            return Err(self.spent(&before, now, trace).await?);
         };
         let user = UserId(session.user_id);
         trace.user = Some(user);
@@ -100,57 +97,74 @@ impl SignIn {
         let role = session.role.parse().map_err(|error: String| INTERNAL.caused_by(error))?;
         let created_at = session.created_at.unwrap_or_else(|| now.to_utc());
         let (tokens, expires_at) = make(&key, (user, role, session.id), created_at, now)?;
-        spend(&mut tx, &session, &before, now).await?;
-        sqlx::query(
-            "update user_sessions set session_token = $2, refresh_token = $3, expires_at = $4, last_activity = $5
-             where id = $1",
-        )
-        .bind(session.id)
-        .bind(fingerprint(tokens.access_token.as_bytes()))
-        .bind(fingerprint(tokens.refresh_token.as_bytes()))
-        .bind(expires_at)
-        .bind(minute(now.to_utc()))
-        .execute(&mut *tx)
-        .await?;
-        let log = trace.success(now)?;
-        announce(&mut tx, self.schemas.activity_logged, &log, now).await?;
-        tx.commit().await?;
-        Ok(tokens)
+        let log = Row::of(self.schemas.activity_logged, &trace.success(now)?)?;
+        if renew(&self.pool, (&session, &before), (&tokens, expires_at), log, now).await? {
+            return Ok(tokens);
+        }
+        Err(self.spent(&before, now, trace).await?)
+    }
+
+    /// Why a token that is nobody's newest is refused. One that was used ends its session.
+    async fn spent(&self, hash: &str, now: Micros, trace: &mut Trace) -> Result<ApiError, sqlx::Error> {
+        let reused = revoke_family(&self.pool, hash, now, trace).await?;
+        Ok(if reused { REFRESH_REUSED.error() } else { REFRESH_INVALID.error() })
     }
 }
 
-/// The session whose newest refresh token this is; its row is locked, so that of two at once the second finds the token used.
-async fn current(tx: &mut PgConnection, hash: &str, now: Micros) -> Result<Option<Session>, sqlx::Error> {
+/// The session whose newest refresh token this is.
+async fn current(pool: &PgPool, hash: &str, now: Micros) -> Result<Option<Session>, sqlx::Error> {
     sqlx::query_as(
         "select s.id, s.user_id, s.created_at, u.role, u.is_active
          from user_sessions s join users u on u.id = s.user_id
-         where s.refresh_token = $1 and s.is_active and s.expires_at > $2 for update of s",
+         where s.refresh_token = $1 and s.is_active and s.expires_at > $2",
     )
     .bind(hash)
     .bind(now.to_utc())
-    .fetch_optional(tx)
+    .fetch_optional(pool)
     .await
 }
 
-/// Remembers a used token, and forgets those that would have expired by now.
-async fn spend(tx: &mut PgConnection, session: &Session, hash: &str, now: Micros) -> Result<(), sqlx::Error> {
-    sqlx::query("insert into spent_refresh_tokens (token_hash, session_id, spent_at) values ($1, $2, $3)")
-        .bind(hash)
-        .bind(session.id)
-        .bind(now.to_utc())
-        .execute(&mut *tx)
-        .await?;
-    sqlx::query("delete from spent_refresh_tokens where session_id = $1 and spent_at < $2")
-        .bind(session.id)
-        .bind(now.to_utc() - REMEMBERED)
-        .execute(tx)
-        .await?;
-    Ok(())
+/// Puts other tokens in the place of a session's, remembers the used one, forgets those that would have expired by now, and records it. False
+/// where the token is not the session's newest any more: of two at once the second waits for the first, and finds it used.
+async fn renew(
+    pool: &PgPool,
+    (session, before): (&Session, &str),
+    (tokens, expires_at): (&Tokens, DateTime<Utc>),
+    log: Row,
+    now: Micros,
+) -> Result<bool, sqlx::Error> {
+    let renewed = sqlx::query(
+        "with renewed as (
+           update user_sessions set session_token = $3, refresh_token = $4, expires_at = $5, last_activity = $6
+           where id = $1 and refresh_token = $2 and is_active and expires_at > $7
+           returning id
+         ), spent as (
+           insert into spent_refresh_tokens (token_hash, session_id, spent_at) select $2, id, $7 from renewed
+         ), forgotten as (
+           delete from spent_refresh_tokens s using renewed where s.session_id = renewed.id and s.spent_at < $8
+         )
+         insert into outbox (topic, key, event_id, payload, created_at) select $9, $10, $11, $12, $7 from renewed",
+    )
+    .bind(session.id)
+    .bind(before)
+    .bind(fingerprint(tokens.access_token.as_bytes()))
+    .bind(fingerprint(tokens.refresh_token.as_bytes()))
+    .bind(expires_at)
+    .bind(minute(now.to_utc()))
+    .bind(now.to_utc())
+    .bind(now.to_utc() - REMEMBERED)
+    .bind(log.topic)
+    .bind(log.key)
+    .bind(log.event_id)
+    .bind(log.payload)
+    .execute(pool)
+    .await?;
+    Ok(renewed.rows_affected() == 1)
 }
 
 /// Ends the session of a token that was used before; false where it never was one.
 async fn revoke_family(
-    tx: &mut PgConnection,
+    pool: &PgPool,
     hash: &str,
     now: Micros,
     trace: &mut Trace,
@@ -161,7 +175,7 @@ async fn revoke_family(
     )
     .bind(hash)
     .bind(now.to_utc() - REMEMBERED)
-    .fetch_optional(tx)
+    .fetch_optional(pool)
     .await?;
     let Some((session, user)) = ended else { return Ok(false) };
     trace.user = Some(UserId(user));

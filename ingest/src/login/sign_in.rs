@@ -9,7 +9,7 @@ use super::SignIn;
 use super::challenge::{Challenge, Purpose};
 use super::lockout::Lockout;
 use super::look::{Known, Question};
-use super::plain::{Entered, Plain, Record};
+use super::plain::{Entered, Plain};
 use super::proof::Proof;
 use super::records::{Trace, error_message};
 use super::tokens::{Tokens, make};
@@ -18,11 +18,12 @@ use crate::auth::admission::{Agent, Entrant};
 use crate::auth::keys::SigningKey;
 use crate::auth::rate::Key;
 use crate::http::problem::{
-    ACCOUNT_LOCKED, ApiError, CHALLENGE_EXPIRED, CHALLENGE_USED, INTERNAL, Problem, REGISTRATIONS_CLOSED,
+    ACCOUNT_LOCKED, ApiError, CHALLENGE_EXPIRED, CHALLENGE_USED, Problem, REGISTRATIONS_CLOSED,
     SIGN_IN_DELAYED, SIGN_IN_UNAVAILABLE, WALLET_TAKEN,
 };
 use crate::http::reply::Uncached;
 use crate::http::request::{Dependency, JsonBody};
+use crate::outbox::Row;
 
 /// What the route itself refuses, beside what is wrong with a proof.
 pub(crate) const REFUSALS: &[Problem] =
@@ -92,8 +93,8 @@ impl SignIn {
         for ended in &known.surplus {
             logs.push(trace.made_room(*ended).success(now)?);
         }
-        let records = logs.iter().map(|log| Record::of(self.schemas.activity_logged, log));
-        let records = records.collect::<Result<_, _>>().map_err(|error| INTERNAL.caused_by(error))?;
+        let records = logs.iter().map(|log| Row::of(self.schemas.activity_logged, log));
+        let records = records.collect::<Result<_, _>>()?;
         let plain = Plain {
             known,
             challenge: challenge.clone(),

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use schemas::events::FirstHolder;
 use schemas::ids::{Micros, UploadId, UserId, VehicleId};
 use serde_json::Value;
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgExecutor};
 use uuid::Uuid;
 
 use super::counts::Counts;
@@ -177,7 +177,10 @@ impl Row {
 }
 
 /// What is known of each, in order.
-pub(crate) async fn look(pool: &PgPool, questions: &[Question]) -> Result<Vec<Seen>, sqlx::Error> {
+pub(crate) async fn look(
+    executor: impl PgExecutor<'_>,
+    questions: &[Question],
+) -> Result<Vec<Seen>, sqlx::Error> {
     let users: Vec<Uuid> = questions.iter().map(|question| question.user.0).collect();
     let keys: Vec<Option<&str>> =
         questions.iter().map(|question| question.idempotency_key.as_deref()).collect();
@@ -213,7 +216,7 @@ pub(crate) async fn look(pool: &PgPool, questions: &[Question]) -> Result<Vec<Se
     .bind(keys)
     .bind(vehicles)
     .bind(hashes)
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     if rows.len() != questions.len() {
         return Err(sqlx::Error::Protocol("an account has several rows where it must have one".into()));

@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use schemas::ids::{EventId, UploadId, UserId, VehicleId};
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use super::counts::{Allowed, window_start};
@@ -111,7 +111,10 @@ pub(crate) enum Stored {
 }
 
 /// What became of them, in order.
-pub(crate) async fn reserve_plain(pool: &PgPool, wanted: &[Plain]) -> Result<Vec<Stored>, sqlx::Error> {
+pub(crate) async fn reserve_plain(
+    executor: impl PgExecutor<'_>,
+    wanted: &[Plain],
+) -> Result<Vec<Stored>, sqlx::Error> {
     // A statement touches a row once: of those that share a photo or a key, the first.
     let mut photos = HashSet::new();
     let mut keys = HashSet::new();
@@ -137,7 +140,7 @@ pub(crate) async fn reserve_plain(pool: &PgPool, wanted: &[Plain]) -> Result<Vec
         .bind(tried.iter().map(|plain| plain.allowed.user.most()).collect::<Vec<_>>())
         .bind(tried.iter().map(|plain| window_start(plain.allowed.vehicle, plain.at)).collect::<Vec<_>>())
         .bind(tried.iter().map(|plain| plain.allowed.vehicle.most()).collect::<Vec<_>>())
-        .fetch_all(pool)
+        .fetch_all(executor)
         .await?;
     Ok(outcomes(wanted, &stored.into_iter().collect()))
 }

@@ -13,7 +13,7 @@ use runtime::worker::TRACEPARENT;
 use schemas::codec;
 use schemas::events::{Event as _, UploadReceived};
 use schemas::ids::{Micros, UploadId};
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
@@ -221,21 +221,21 @@ impl Publisher {
 }
 
 /// Marks what was published, all that is acknowledged meanwhile at once.
-pub(crate) fn marks(pool: PgPool, clock: Arc<dyn Clock>) -> Batches<UploadId, ()> {
-    Batches::new(move |published: Vec<UploadId>| {
-        let (pool, now) = (pool.clone(), clock.now());
+pub(crate) fn marks(pool: &PgPool, clock: Arc<dyn Clock>) -> Batches<UploadId, ()> {
+    Batches::of(pool, move |connection, published: &[UploadId]| {
+        let now = clock.now();
         async move {
-            let marked = mark(&pool, &published, now).await;
+            let marked = mark(connection, published, now).await;
             if let Err(error) = &marked {
                 tracing::warn!(error = %error, uploads = published.len(), "published, but not marked so");
             }
-            marked.ok().map(|()| vec![(); published.len()])
+            marked.map(|()| vec![(); published.len()])
         }
         .boxed()
     })
 }
 
-async fn mark(pool: &PgPool, published: &[UploadId], now: Micros) -> Result<(), sqlx::Error> {
+async fn mark(executor: impl PgExecutor<'_>, published: &[UploadId], now: Micros) -> Result<(), sqlx::Error> {
     // Locks in the order of a reservation, the holders before the photos: the other way round is a deadlock with a second request for
     // the same photo. A holder is found by the photo's hash, its key.
     sqlx::query(
@@ -255,7 +255,7 @@ async fn mark(pool: &PgPool, published: &[UploadId], now: Micros) -> Result<(), 
     )
     .bind(published.iter().map(|id| id.0).collect::<Vec<_>>())
     .bind(now.to_utc())
-    .execute(pool)
+    .execute(executor)
     .await?;
     Ok(())
 }

@@ -27,7 +27,7 @@ use super::form::FormFields;
 use super::look::{Facts, Question, Reserved, Seen, look, vehicle_not_found};
 use super::plain::{Plain, Stored, reserve_plain};
 use crate::accounts::preferences::RewardPreferences;
-use crate::batches::{Batches, whole};
+use crate::batches::Batches;
 use crate::http::problem::{ApiError, BUSY, IDEMPOTENCY_KEY_REUSED, INTERNAL};
 
 /// Tries before a lost race is an error. A try is lost only to a commit, which the next try sees.
@@ -62,20 +62,8 @@ pub(crate) struct Reservations {
 impl Reservations {
     /// Reservations in a database.
     pub(crate) fn new(pool: PgPool, clock: Arc<dyn Clock>, schema_id: u32, rules_version: String) -> Self {
-        let looks = Batches::new({
-            let pool = pool.clone();
-            move |questions: Vec<Question>| {
-                let pool = pool.clone();
-                async move { whole(look(&pool, &questions).await) }.boxed()
-            }
-        });
-        let plain = Batches::new({
-            let pool = pool.clone();
-            move |wanted: Vec<Plain>| {
-                let pool = pool.clone();
-                async move { whole(reserve_plain(&pool, &wanted).await) }.boxed()
-            }
-        });
+        let looks = Batches::of(&pool, |connection, asked| look(connection, asked).boxed());
+        let plain = Batches::of(&pool, |connection, wanted| reserve_plain(connection, wanted).boxed());
         Self { clock, pool, schema_id, rules_version, looks, plain }
     }
 

@@ -1,38 +1,49 @@
 //! How many statements a request costs Postgres: each is a round trip, and most of what a request costs the gateway.
 
-use std::sync::{Arc, Mutex};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::Once;
 use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::signing_in::{bench, challenge, login, signed_in, typed, wallet};
+use crate::signing_in::{bench, challenge, login, refresh, signed_in, typed, wallet};
 use crate::support::{Bench, Form, jpeg};
 
 /// What every gateway looks at each second.
 const BY_ITSELF: &str = "select maintenance_mode";
 
-/// The statements of this thread, and with it of a test's whole runtime, as sqlx tells of them: of a transaction its end, not its begin.
-#[derive(Clone, Debug, Default)]
-struct Statements(Arc<Mutex<Vec<String>>>);
+thread_local! {
+    /// The statements of this thread, and with it of a test's whole runtime, while they are counted.
+    static SEEN: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+/// The statements of a test as sqlx tells of them: of a transaction its end, not its begin.
+struct Statements;
 
 impl Statements {
-    /// Those since the last call.
-    fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock().unwrap())
+    /// Counts from now on.
+    fn count() -> Self {
+        static ONCE: Once = Once::new();
+        // One for all threads: who listens on one alone misses what another has met first.
+        ONCE.call_once(|| tracing::subscriber::set_global_default(Listener).unwrap());
+        SEEN.set(Some(Vec::new()));
+        Self
     }
 
-    /// As many as are expected, or those that there are instead.
+    /// As many as are expected, or those that there are instead; counts anew.
     async fn assert_count(&self, expected: usize, what: &str) {
+        let count = || SEEN.with_borrow(|seen| seen.as_ref().map_or(0, Vec::len));
         // A mark is written after the response.
         let all = async {
-            while self.0.lock().unwrap().len() < expected {
+            while count() < expected {
                 tokio::task::yield_now().await;
             }
         };
         let in_time = tokio::time::timeout(Duration::from_secs(10), all).await;
-        let seen = self.take();
+        let seen = SEEN.replace(Some(Vec::new())).unwrap_or_default();
         assert!(
             in_time.is_ok() && seen.len() == expected,
             "{what} costs {} statements: {seen:#?}",
@@ -41,26 +52,32 @@ impl Statements {
     }
 }
 
-impl Subscriber for Statements {
+/// Hears of every statement.
+struct Listener;
+
+/// The statement's first words.
+struct Summary(String);
+
+impl Visit for Summary {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "summary" {
+            value.clone_into(&mut self.0);
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
+
+impl Subscriber for Listener {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target() == "sqlx::query"
     }
 
     fn event(&self, event: &Event<'_>) {
-        struct Summary(String);
-        impl Visit for Summary {
-            fn record_str(&mut self, field: &Field, value: &str) {
-                if field.name() == "summary" {
-                    value.clone_into(&mut self.0);
-                }
-            }
-
-            fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
-        }
         let mut summary = Summary(String::new());
         event.record(&mut summary);
         if !summary.0.starts_with(BY_ITSELF) {
-            self.0.lock().unwrap().push(summary.0);
+            SEEN.with_borrow_mut(|seen| seen.iter_mut().for_each(|seen| seen.push(summary.0.clone())));
         }
     }
 
@@ -74,24 +91,19 @@ impl Subscriber for Statements {
     fn exit(&self, _: &Id) {}
 }
 
-/// Connections that stand: each that is new asks for the types that it does not know.
-async fn warm(bench: &Bench) {
-    let connections: Vec<_> = futures::future::join_all((0..12).map(|_| bench.pool.acquire())).await;
-    drop(connections);
-}
-
 #[tokio::test]
-async fn a_challenge_costs_no_statement_and_a_login_two() {
+async fn a_challenge_costs_no_statement_a_login_two_and_a_refresh_three() {
     let (bench, wallet) = (bench().await, wallet());
     signed_in(&bench, &wallet).await;
-    warm(&bench).await;
-    let statements = Statements::default();
-    let _guard = tracing::subscriber::set_default(statements.clone());
+    let statements = Statements::count();
     let open = challenge(&bench, &wallet).await;
     statements.assert_count(0, "a challenge").await;
-    assert_eq!(login(&bench, &typed(&open, &wallet)).await.status, 200);
+    let tokens = login(&bench, &typed(&open, &wallet)).await.json();
     // What is known of wallet, account and challenge; the login.
     statements.assert_count(2, "a login").await;
+    assert_eq!(refresh(&bench, &tokens).await.status, 200);
+    // Whether its network has to wait, whose token it is, and the next tokens.
+    statements.assert_count(3, "a refresh").await;
 }
 
 #[tokio::test]
@@ -99,10 +111,27 @@ async fn an_upload_of_a_known_driver_costs_four_statements() {
     let bench = Bench::start().await;
     let (_, token) = bench.driver().await;
     assert_eq!(bench.post(&token, &Form::photo(&jpeg(1))).await.status, 202);
-    warm(&bench).await;
-    let statements = Statements::default();
-    let _guard = tracing::subscriber::set_default(statements.clone());
+    let open = "select count(*) from photo_hashes where published_at is null";
+    while sqlx::query_scalar::<_, i64>(open).fetch_one(&bench.pool).await.unwrap() > 0 {}
+    let statements = Statements::count();
     assert_eq!(bench.post(&token, &Form::photo(&jpeg(2))).await.status, 202);
     // Is the session in order, what is known of the photo, its reservation, the mark that it is published.
     statements.assert_count(4, "an upload").await;
+}
+
+#[tokio::test]
+async fn connections_that_are_cut_cost_nobody_an_upload() {
+    let bench = Bench::start().await;
+    let (_, token) = bench.driver().await;
+    for n in 1..5 {
+        assert_eq!(bench.post(&token, &Form::photo(&jpeg(n))).await.status, 202, "photo {n}");
+        let cut = sqlx::query(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+             where application_name = current_setting('application_name') and pid <> pg_backend_pid()",
+        );
+        assert!(cut.execute(&bench.pool).await.unwrap().rows_affected() > 0);
+    }
+    // One whose mark was cut goes out again, by the same bytes.
+    let uploads: BTreeSet<_> = bench.kafka.events().iter().map(|event| event.header.upload_id).collect();
+    assert_eq!(uploads.len(), 4);
 }

@@ -120,7 +120,7 @@ pub async fn database() -> PgPool {
     let admin = PgPoolOptions::new().max_connections(1).connect_with(options.clone()).await.unwrap();
     sqlx::query(sqlx::AssertSqlSafe(format!("create schema {schema}"))).execute(&admin).await.unwrap();
     admin.close().await;
-    let options = options.options([("search_path", schema.as_str())]);
+    let options = options.application_name(&schema).options([("search_path", schema.as_str())]);
     let pool = PgPoolOptions::new().max_connections(12).connect_with(options).await.unwrap();
     let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations"));
     Migrator::new(folder).await.unwrap().run(&pool).await.unwrap();

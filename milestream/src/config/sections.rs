@@ -62,7 +62,8 @@ pub struct Postgres {
     #[serde(serialize_with = "redacted_url")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub url: SecretString,
-    /// Connections of this process: four partitions work at once, and the gateway's requests share the rest.
+    /// Connections of this process: four partitions work at once, and the requests of the gateway share the rest. The gateway has up to six
+    /// besides, for what requests ask at the same time.
     pub max_connections: u32,
     /// Seconds to wait for a connection before the work is tried again later.
     pub acquire_timeout_s: u64,
