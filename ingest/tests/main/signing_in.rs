@@ -289,10 +289,13 @@ async fn asking_for_a_challenge_keeps_nothing_and_one_that_was_used_is_kept_for_
     signed_in(&bench, &wallet).await;
     signed_in(&bench, &wallet).await;
     assert_eq!(kept().await, 2);
-    sqlx::query("update wallet_challenges set expires_at = expires_at - interval '2 hours' where id = (select min(id::text)::uuid from wallet_challenges)")
-        .execute(&bench.pool)
-        .await
-        .unwrap();
+    sqlx::query(
+        "update wallet_challenges set expires_at = expires_at - interval '2 hours'
+         where id = (select min(id::text)::uuid from wallet_challenges)",
+    )
+    .execute(&bench.pool)
+    .await
+    .unwrap();
     // A gateway that starts keeps house at once.
     let _other = bench.another(|_| {}).await;
     let pruned = async { while kept().await > 1 {} };
