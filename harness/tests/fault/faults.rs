@@ -11,11 +11,11 @@ use crate::run::Run;
 /// A stopped process is woken after this time, whoever has its partitions: the other instance may have been killed meanwhile.
 const PATIENCE: Duration = Duration::from_secs(45);
 /// Faults that wait until they are possible; more of the plan is not looked at.
-const WAITING: usize = 8;
+const WAITING: usize = 40;
 
 /// A role whose process is to die at a step: another failpoint takes its place only once it has, or after this time, in which the role has
 /// not come there.
-const ARMED: Duration = Duration::from_secs(240);
+const ARMED: Duration = Duration::from_secs(120);
 
 /// Failpoints of a role, in their order.
 struct Armed {
@@ -67,6 +67,9 @@ impl Run {
         loop {
             let is_over = self.sent() >= uploads && begun.elapsed() >= time;
             let is_turn_done = plan.turns > 0 && plan.is_between_turns();
+            if is_over && !time.is_zero() {
+                break;
+            }
             if !is_over && !(is_turn_done && time.is_zero()) && waiting.len() < WAITING
                 || is_over && time.is_zero() && !is_turn_done
             {

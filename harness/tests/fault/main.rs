@@ -37,10 +37,12 @@ const SHORT: Pace = Pace { decided: 5, time: Duration::from_secs(1) };
 /// Waits until everything has come to its end, and says what is wrong then.
 fn settled(run: &mut Run) -> Vec<String> {
     run.until_all_decided();
+    // What is decided is granted and in the tables before anybody asks whether all of it is paid.
+    run.until_no_lag();
     if run.chain.is_some() {
         run.until_all_paid();
+        run.until_no_lag();
     }
-    run.until_no_lag();
     let violations = check::violations(run);
     eprintln!("{}\nuploads decided: {}", run.summary(), run.decided());
     violations
