@@ -12,7 +12,8 @@ use schemas::reason::Reason;
 use uuid::Uuid;
 
 use super::books::Books;
-use super::grant::{Budgets, Grant, fold, grant};
+use super::grant::{Budgets, Grant, grant};
+use super::oracle::fold;
 use super::policy::{OverBudget, Period, Policy};
 use super::state::keys_of;
 use crate::reward_rules::Rulebook;
