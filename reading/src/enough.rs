@@ -12,7 +12,8 @@ const CONFIRMED: f64 = 0.6;
 /// Fewest digits there: fewer may be a trip meter's or a clock's.
 const FEWEST: usize = 5;
 
-/// What the line reader and the stock networks agree about at a place. On 80 photos more copies of such a line changed nothing.
+/// What the line reader and the stock networks agree about at a place. On 80 real photos more copies of
+/// such a line made none surer.
 pub(crate) struct Agreed<'a> {
     digits: &'a str,
     /// Whether the last is one of tenths.

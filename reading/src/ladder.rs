@@ -70,7 +70,7 @@ impl<'a> Ladder<'a> {
             return (close, Vec::new());
         }
         let upright = totals.iter().any(|place| place.total() >= CERTAIN);
-        let (mut whole, steps) = self.whole(picture, upright, close.is_read());
+        let (mut whole, steps) = self.whole(picture, upright, close.is_read() && close.is_doubted());
         let least = close.values.first().filter(|_| close.is_read()).map_or(0, |best| best.value);
         let unread = |value: &&Value| {
             value.value >= least && close.values.iter().all(|known| known.value != value.value)
@@ -131,7 +131,8 @@ impl<'a> Ladder<'a> {
         Ok((found, looked))
     }
 
-    /// The photo without the locator, coarser first; `upright` where that has seen how it stands, `read` where its line was read.
+    /// The photo without the locator, coarser first; `upright` where that has seen how it stands, `read` where its line
+    /// was read and no other look can make it surer.
     fn whole(&self, picture: &RgbImage, upright: bool, read: bool) -> (Found, Vec<&'static str>) {
         let mut steps = Vec::new();
         let mut found = self.look(picture, COARSE);

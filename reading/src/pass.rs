@@ -92,8 +92,14 @@ impl Found {
         self.values.first().is_some_and(|best| best.confidence >= least && best.evidence.is_some())
     }
 
-    /// Whether the networks agree about the best value, and its form is no trip meter's. A finer look at the whole photo makes such a
-    /// value no surer.
+    /// Whether the best value's last wheel, form or role is in doubt: then agreement makes it no surer. A digit that it may lack is none of
+    /// these: another look often shows that there is none.
+    pub fn is_doubted(&self) -> bool {
+        let best = self.values.first().and_then(|best| best.evidence.as_ref());
+        best.is_some_and(|evidence| evidence.doubt && !evidence.longer)
+    }
+
+    /// Whether the networks agree about the best value, and its form is no trip meter's.
     pub fn is_read(&self) -> bool {
         let best = self.values.first().and_then(|best| best.evidence.as_ref());
         best.is_some_and(Evidence::is_agreed)
@@ -391,10 +397,10 @@ mod tests {
         let read = |agreement: f64, trip: bool| {
             let mut close = found(&[(123_456, 0.7, 0.0)]);
             close.values[0].evidence = Some(Evidence { agreement, trip, doubt: true, ..Evidence::default() });
-            close.is_read()
+            (close.is_read(), close.is_doubted())
         };
-        assert_eq!((read(0.6, false), read(0.59, false)), (true, false));
-        assert!(!read(0.9, true), "the total stands elsewhere");
+        assert_eq!((read(0.6, false), read(0.59, false)), ((true, true), (false, true)));
+        assert_eq!(read(0.9, true), (false, true), "the total stands elsewhere");
         assert!(!found(&[(123_456, 0.9, 0.0)]).is_read(), "nobody has looked closely");
     }
 

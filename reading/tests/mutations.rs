@@ -24,7 +24,7 @@ const LONG: Duration = Duration::from_secs(60);
 const MOST: Duration = Duration::from_secs(3);
 /// What drum-1.jpg costs of CPU on a quiet machine. Where other programs share the cores' caches and pipelines it
 /// costs up to four times that, and so does every photo: a bound that was passed is measured again beside it.
-const USUAL: Duration = Duration::from_millis(750);
+const USUAL: Duration = Duration::from_millis(450);
 const MOST_KIB: i64 = 350 << 10;
 /// One in so many mutated files that still decode is read as well: reading takes a hundred times as long.
 const READ: u32 = 20;
