@@ -46,7 +46,8 @@ pub enum Fault {
     Stop(&'static str, Duration),
     /// SIGKILL to a part, and its restart on the same data.
     KillPart(Part),
-    /// SIGKILL and a restart, after which these failpoints are armed: one in the process that is started now, one in the process after that.
+    /// SIGKILL and a restart, after which these failpoints are armed: one in the process that is started now, one in the process after
+    /// that.
     Arm(Vec<&'static str>, Vec<(Step, String)>),
 }
 
@@ -58,6 +59,11 @@ impl Fault {
             Self::Arm(roles, _) => roles.clone(),
             Self::KillPart(_) => Vec::new(),
         }
+    }
+
+    /// Whether it has a role die at a step.
+    pub fn dies_at(&self, step: Step) -> bool {
+        matches!(self, Self::Arm(_, armed) if armed.last().is_some_and(|(last, _)| *last == step))
     }
 }
 
@@ -168,9 +174,8 @@ fn a_seed_determines_the_plan_and_each_turn_has_every_step_and_part() {
         while !plan.is_between_turns() {
             turn.push(plan.next().unwrap());
         }
-        let dies = |fault: &&Fault, step: Step| matches!(fault, Fault::Arm(_, armed) if armed.last().unwrap().0 == step);
         for step in Step::ALL {
-            assert!(turn.iter().any(|fault| dies(&fault, *step)), "{}", step.name());
+            assert!(turn.iter().any(|fault| fault.dies_at(*step)), "{}", step.name());
         }
         for part in PARTS {
             assert!(turn.contains(&Fault::KillPart(part)), "{part:?}");
