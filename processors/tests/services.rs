@@ -104,6 +104,15 @@ fn documents(logs: &[ActivityLogged], collection: &str) -> Vec<Value> {
     of.map(|log| serde_json::from_str(&log.document).unwrap()).collect()
 }
 
+/// Of calls to services outside every failed one is recorded, and one in ten of the others.
+fn assert_failed_calls_are_told_of(logs: &[ActivityLogged], call: &Value) {
+    let outside = documents(logs, "integration_logs");
+    let failed: Vec<_> = outside.iter().filter(|log| log["success"] == false).collect();
+    assert_eq!((failed.len(), &failed[0]["request_id"]), (1, &call["request_id"]));
+    assert_eq!(failed[0]["error_details"], "http_503: HTTP status 503");
+    assert!(outside.iter().all(|log| log["service_name"] != "Milestream Embedded"));
+}
+
 #[tokio::test]
 async fn a_fallback_is_in_the_event_and_in_the_logs_with_its_reason_and_cost() {
     let server = Server::start(google()).await.unwrap();
@@ -169,12 +178,7 @@ async fn a_fallback_is_in_the_event_and_in_the_logs_with_its_reason_and_cost() {
     assert_eq!(calls[2]["service_metadata"]["provider_request_id"], "call-1");
     let ids: std::collections::BTreeSet<_> = calls.iter().map(|log| log["request_id"].to_string()).collect();
     assert_eq!(ids.len(), 3);
-    // Of calls to services outside every failed one is recorded, and one in ten of the others.
-    let outside = documents(&logs, "integration_logs");
-    let failed: Vec<_> = outside.iter().filter(|log| log["success"] == false).collect();
-    assert_eq!((failed.len(), &failed[0]["request_id"]), (1, &calls[1]["request_id"]));
-    assert_eq!(failed[0]["error_details"], "http_503: HTTP status 503");
-    assert!(outside.iter().all(|log| log["service_name"] != "Milestream Embedded"));
+    assert_failed_calls_are_told_of(&logs, &calls[1]);
     assert!(logs.iter().all(|log| !log.document.contains("the-key")));
     let body = server.received()[0].json();
     let sent = body["requests"][0]["image"]["content"].as_str().unwrap();

@@ -63,17 +63,19 @@ impl Run {
         meets: fn(&Fault) -> bool,
     ) {
         let begun = Instant::now();
+        // Without a time it is one turn of the plan, whatever that takes.
+        let by_turn = time.is_zero();
         let mut waiting: Vec<Fault> = Vec::new();
         loop {
             let is_over = self.sent() >= uploads && begun.elapsed() >= time;
-            let is_turn_done = plan.turns > 0 && plan.is_between_turns();
-            if is_over && !time.is_zero() {
+            if is_over && !by_turn {
                 break;
             }
-            if !is_over && !(is_turn_done && time.is_zero()) && waiting.len() < WAITING
-                || is_over && time.is_zero() && !is_turn_done
-            {
-                waiting.extend(plan.next().filter(|fault| meets(fault)));
+            let is_turn_done = plan.turns > 0 && plan.is_between_turns();
+            let has_room = waiting.len() < WAITING;
+            let takes = if by_turn { !is_turn_done && (is_over || has_room) } else { has_room };
+            if takes {
+                waiting.extend(plan.next().filter(&meets));
             } else if waiting.is_empty() {
                 if is_over {
                     break;
@@ -94,7 +96,7 @@ impl Run {
                 waiting.push(fault);
             }
         }
-        let unmet = |run: &Self| time.is_zero() && run.faults.armed.keys().any(|role| run.is_armed(role));
+        let unmet = |run: &Self| by_turn && run.faults.armed.keys().any(|role| run.is_armed(role));
         while !self.faults.stopped.is_empty() || unmet(self) {
             self.pass(Duration::from_millis(200));
         }

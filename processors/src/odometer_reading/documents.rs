@@ -129,7 +129,8 @@ impl UploadFacts<'_> {
     /// redelivery gives the same.
     fn is_integration(&self, index: usize, attempt: &Attempt) -> bool {
         let called = !is_embedded(attempt) && attempt.was_sent();
-        called && (attempt.failure.is_some() || self.call_id(index).as_bytes()[15] % CALLS_ONE_IN == 0)
+        called
+            && (attempt.failure.is_some() || self.call_id(index).as_bytes()[15].is_multiple_of(CALLS_ONE_IN))
     }
 
     fn integration(&self, index: usize, attempt: &Attempt) -> IntegrationLog {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use proptest::sample::subsequence;
 use schemas::events::{
     Adjustment, OdometerRead, PayoutState, PayoutUpdated, RewardCalculated, RewardGranted, UploadDecided,
-    UploadGraded, UploadReceived, Verdict,
+    UploadGraded, UploadHeader, UploadReceived, Verdict,
 };
 use schemas::ids::Micros;
 use schemas::reason::Reason;
@@ -12,8 +12,58 @@ use super::super::event::UploadEvent;
 use super::super::uploads::rows_of;
 use super::*;
 
-/// Every event of an upload: read, reviewed, verified, and paid what its grant has left of it after a wait.
+/// Every event of an upload: read, reviewed, verified, paid what its grant has left of it after a wait, and worked out anew.
 fn events() -> Vec<UploadEvent> {
+    let mut events = granted();
+    events.extend(adjusted(&events));
+    events
+}
+
+/// Its calculation, its grant and its newest payment with another amount.
+fn adjusted(events: &[UploadEvent]) -> Vec<UploadEvent> {
+    let (mut calculations, mut grants, mut payments) = (Vec::new(), Vec::new(), Vec::new());
+    for event in events {
+        match event.clone() {
+            UploadEvent::Calculated(event) => calculations.push(event),
+            UploadEvent::Granted(event) => grants.push(event),
+            UploadEvent::Paid(event) => payments.push(event),
+            _ => {}
+        }
+    }
+    let (calculated, granted) = (calculations.remove(0), grants.remove(0));
+    let paid = payments.pop().unwrap();
+    let adjustment = Some(Adjustment {
+        number: 1,
+        promotion: "march".to_owned(),
+        calculated_before: calculated.total(),
+        granted_before: granted.granted,
+        granted: Decimal::ONE,
+        detail: None,
+        adjusted_at: Micros(8),
+    });
+    let header = UploadHeader { occurred_at: Micros(paid.header.occurred_at.0 + 1), ..paid.header.clone() };
+    let (revision, amount) = (paid.revision + 1, Decimal::ONE);
+    let state = PayoutState::Waiting;
+    vec![
+        UploadEvent::Calculated(RewardCalculated {
+            base: Decimal::ONE,
+            adjustment: adjustment.clone(),
+            ..calculated
+        }),
+        UploadEvent::Granted(RewardGranted { granted: Decimal::ONE, adjustment, ..granted }),
+        UploadEvent::Paid(Box::new(PayoutUpdated {
+            header,
+            revision,
+            state,
+            amount,
+            adjustment: Some(1),
+            ..*paid
+        })),
+    ]
+}
+
+/// All that comes of an upload but an adjustment.
+fn granted() -> Vec<UploadEvent> {
     let read: OdometerRead = example("normal-km");
     let (header, stamp) = (read.header.clone(), read.stamp.clone());
     let decided = |verdict, reason| {
@@ -52,19 +102,6 @@ fn events() -> Vec<UploadEvent> {
             transaction: None,
         }))
     };
-    let adjustment = Adjustment {
-        number: 1,
-        promotion: "march".to_owned(),
-        calculated_before: calculated.total(),
-        granted_before: grant.granted,
-        granted: Decimal::ONE,
-        detail: None,
-        adjusted_at: Micros(8),
-    };
-    let mut adjusted = payout(4, PayoutState::Waiting, None);
-    if let UploadEvent::Paid(event) = &mut adjusted {
-        (event.amount, event.adjustment) = (Decimal::ONE, Some(1));
-    }
     vec![
         UploadEvent::Received(UploadReceived { header: header.clone(), stamp: stamp.clone() }),
         UploadEvent::Graded(UploadGraded {
@@ -82,29 +119,13 @@ fn events() -> Vec<UploadEvent> {
             header: header.clone(),
             stamp: stamp.clone(),
             reward_id: grant.reward_id,
-            ..calculated.clone()
+            ..calculated
         }),
         payout(0, PayoutState::Waiting, Some("unclaimed: a sentence")),
         payout(1, PayoutState::Ready, None),
         payout(2, PayoutState::Quarantined, Some("reverted: a sentence")),
         payout(3, PayoutState::Paid, None),
-        UploadEvent::Granted(RewardGranted { header: header.clone(), stamp: stamp.clone(), ..grant.clone() }),
-        UploadEvent::Calculated(RewardCalculated {
-            header: header.clone(),
-            stamp: stamp.clone(),
-            reward_id: grant.reward_id,
-            base: Decimal::ONE,
-            adjustment: Some(adjustment.clone()),
-            ..calculated
-        }),
-        UploadEvent::Granted(RewardGranted {
-            header: header.clone(),
-            stamp,
-            granted: Decimal::ONE,
-            adjustment: Some(adjustment),
-            ..grant
-        }),
-        adjusted,
+        UploadEvent::Granted(RewardGranted { header: header.clone(), stamp, ..grant }),
     ]
 }
 
