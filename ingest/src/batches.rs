@@ -30,8 +30,8 @@ trait Work<I, O>: Send + 'static {
     fn work(&mut self, items: Vec<I>) -> BoxFuture<'_, Option<Vec<O>>>;
 }
 
-/// A statement over a batch, on a connection of its own: a pool asks each connection that it lends whether it is there, before and after, so
-/// that a statement would cost three round trips; and each of its connections would have to plan it.
+/// A statement over a batch, on a connection of its own: a pool asks each connection that it lends whether it is there, before and after,
+/// so that a statement would cost three round trips; and each of its connections would have to plan it.
 struct Statement<F> {
     pool: PgPool,
     /// And when it was used last.

@@ -190,8 +190,8 @@ fn killed_midway(world: &World, name: &str) {
     killed.wait().unwrap();
 }
 
-/// Half the rate: all is lowered, but for a reward that is paid, and where the budget has cut it there is something now. Returns by how much
-/// the books have moved.
+/// Half the rate: all is lowered, but for a reward that is paid, and where the budget has cut it there is something now. Returns by how
+/// much the books have moved.
 fn halved(world: &mut World, granted: Decimal, sunday: UploadId) -> Decimal {
     let half = RULES.replace("\"0.01\"", "\"0.005\"").replace("\"0.025\"", "\"0.0125\"");
     let (text, moved) = replayed(world, "half", &half);

@@ -1,13 +1,13 @@
-//! Failpoints: the steps of the commit protocol, at each of which a process may die or be held up, and nothing is lost or done twice. A test
-//! arms one of them in a process; everything else is what the process does anyway.
+//! Failpoints: the steps of the commit protocol, at each of which a process may die or be held up, and nothing is lost or done twice. A
+//! test arms one of them in a process; everything else is what the process does anyway.
 //!
 //! They are in a build with the feature `failpoints` alone, which only the `harness` asks for: a release builds the one package
 //! `milestream` (`Dockerfile`) and has none, so that no setting can reach one there, and [`at`] is an empty function that the compiler
 //! leaves out. Where they are built in, [`VARIABLE`] arms one, which is no setting: no file has it, its name has not the prefix of
 //! settings, and a process that passes one says so on its standard error. See `docs/adr/0032-failpoints.md`.
 
-/// The environment variable that arms a step: `STEP:PASSAGE:ACTION`, e.g. `decide.committed:3:abort` or `sink.written:1:8000`. The action is
-/// `abort`, or for how many milliseconds the step is held up; it happens once, at that passage.
+/// The environment variable that arms a step: `STEP:PASSAGE:ACTION`, e.g. `decide.committed:3:abort` or `sink.written:1:8000`. The action
+/// is `abort`, or for how many milliseconds the step is held up; it happens once, at that passage.
 pub const VARIABLE: &str = "FAILPOINT";
 
 /// Which role passes a step.

@@ -90,8 +90,8 @@ pub struct RewardPart {
     pub label: Option<String>,
 }
 
-/// A granted reward is worked out anew, because a replay was promoted. Lowered it is already where this is published; raised it is only once
-/// the budgets have been charged for the difference.
+/// A granted reward is worked out anew, because a replay was promoted. Lowered it is already where this is published; raised it is only
+/// once the budgets have been charged for the difference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adjustment {
     /// The reward's how many-eth adjustment, from 1: a later one stands above an earlier one.

@@ -54,7 +54,8 @@ pub struct Pace {
 }
 
 impl Run {
-    /// Faults by the plan until so many uploads are accepted, the time is over and each fault of a turn was met; `meets` says which of them.
+    /// Faults by the plan until so many uploads are accepted, the time is over and each fault of a turn was met; `meets` says which of
+    /// them.
     pub fn endure(
         &mut self,
         mut plan: Plan,

@@ -171,8 +171,8 @@ impl SigningKey {
         &self.kid
     }
 
-    /// An HMAC under a secret that follows from the key (HKDF-Expand of RFC 5869, of which `label` is the info), so that it is worth nothing
-    /// as a signature, nor as the code of another label. None never: HMAC takes keys of any length.
+    /// An HMAC under a secret that follows from the key (HKDF-Expand of RFC 5869, of which `label` is the info), so that it is worth
+    /// nothing as a signature, nor as the code of another label. None never: HMAC takes keys of any length.
     pub(crate) fn code(&self, label: &str) -> Option<Hmac<Sha256>> {
         let expand = Hmac::<Sha256>::new_from_slice(self.key.as_bytes()).ok()?;
         let secret = expand.chain_update(label).chain_update([1]).finalize().into_bytes();

@@ -1,5 +1,5 @@
-//! `POST /v1/auth/challenge`: what a wallet is asked to sign. It is bound to domain, network, address and purpose, lasts five minutes and is
-//! used once; text and typed data follow from it. Nothing of it is kept until it is used: the client carries it (`ticket`), so that
+//! `POST /v1/auth/challenge`: what a wallet is asked to sign. It is bound to domain, network, address and purpose, lasts five minutes and
+//! is used once; text and typed data follow from it. Nothing of it is kept until it is used: the client carries it (`ticket`), so that
 //! asking costs no statement, and nobody fills a table with challenges.
 
 use chain::typed_data::Member;

@@ -1,8 +1,9 @@
 //! Signing in with a wallet. A client asks for a challenge (`challenge`), carries it (`ticket`), has the wallet sign it as a certificate or
 //! as typed data (`proof`, and `contract` where the wallet is one), and gets an access token of minutes and a refresh token (`sign_in`,
-//! `tokens`), which it changes for new ones (`refresh`) until it signs out (`sessions`). A login is looked up (`look`) and written (`plain`)
-//! by one statement each, which logins at the same time share; one that makes or changes more of an account has a transaction (`enter`).
-//! Attempts in vain are slowed down (`lockout`) and recorded (`records`). `link` adds a further wallet to an account in the same way.
+//! `tokens`), which it changes for new ones (`refresh`) until it signs out (`sessions`). A login is looked up (`look`) and written
+//! (`plain`) by one statement each, which logins at the same time share; one that makes or changes more of an account has a transaction
+//! (`enter`). Attempts in vain are slowed down (`lockout`) and recorded (`records`). `link` adds a further wallet to an account in the same
+//! way.
 
 pub(crate) mod challenge;
 pub(crate) mod contract;

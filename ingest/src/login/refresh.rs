@@ -124,8 +124,8 @@ async fn current(pool: &PgPool, hash: &str, now: Micros) -> Result<Option<Sessio
     .await
 }
 
-/// Puts other tokens in the place of a session's, remembers the used one, forgets those that would have expired by now, and records it. False
-/// where the token is not the session's newest any more: of two at once the second waits for the first, and finds it used.
+/// Puts other tokens in the place of a session's, remembers the used one, forgets those that would have expired by now, and records it.
+/// False where the token is not the session's newest any more: of two at once the second waits for the first, and finds it used.
 async fn renew(
     pool: &PgPool,
     (session, before): (&Session, &str),

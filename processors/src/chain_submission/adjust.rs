@@ -1,6 +1,6 @@
-//! Rewards that are worked out anew. What is lowered is lowered here first, in the row that is paid, and then given back to its budgets. What
-//! is raised is kept from being planned until `limit_check` has charged its budgets for the difference, or has refused to. A reward that a
-//! transaction pays or may yet pay stays as it is.
+//! Rewards that are worked out anew. What is lowered is lowered here first, in the row that is paid, and then given back to its budgets.
+//! What is raised is kept from being planned until `limit_check` has charged its budgets for the difference, or has refused to. A reward
+//! that a transaction pays or may yet pay stays as it is.
 
 use chain::Wei;
 use chrono::{DateTime, Utc};
@@ -155,8 +155,8 @@ impl Adjuster {
     }
 }
 
-/// What beginning an adjustment does to its payout: a lower amount stands at once, a higher one once the budgets are charged for it. None is
-/// there where nothing was granted until now.
+/// What beginning an adjustment does to its payout: a lower amount stands at once, a higher one once the budgets are charged for it. None
+/// is there where nothing was granted until now.
 ///
 /// # Errors
 /// [`Refused`]: a transaction pays it or may yet pay it, it is cancelled, or something else is owed than the replay has met.
@@ -210,7 +210,8 @@ impl End {
     }
 }
 
-/// What a grant that answers an adjustment does to its payout. `is_live`: a transaction could still pay it. None where that was done before.
+/// What a grant that answers an adjustment does to its payout. `is_live`: a transaction could still pay it. None where that was done
+/// before.
 pub fn settle(payout: &mut Payout, event: &RewardGranted, is_live: bool) -> Result<Option<End>, StageError> {
     let number = event.adjustment.as_ref().map_or(0, |adjustment| adjustment.number);
     if payout.adjustment >= number {

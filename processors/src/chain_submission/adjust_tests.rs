@@ -1,4 +1,5 @@
-//! Adjustments by examples, and what must hold for any grants, adjustments, cancellations and payments, whatever is delivered late or again.
+//! Adjustments by examples, and what must hold for any grants, adjustments, cancellations and payments, whatever is delivered late or
+//! again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::LazyLock;

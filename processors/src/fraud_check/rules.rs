@@ -19,8 +19,8 @@ pub struct Rules {
     /// Kilometres that are never held against the speed: an hour's driving that was photographed late, or an odometer
     /// that was read a few units off.
     pub speed_slack_km: Decimal,
-    /// Kilometres a day, on the average of a day or more, from which a person looks: two drivers who take turns day and night at 60 km/h come
-    /// to 1,440.
+    /// Kilometres a day, on the average of a day or more, from which a person looks: two drivers who take turns day and night at 60 km/h
+    /// come to 1,440.
     pub km_a_day: Decimal,
     /// Microseconds before acceptance up to which the phone's own time of the photo is believed: 14 days, a holiday
     /// without a network.

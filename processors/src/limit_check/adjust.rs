@@ -1,5 +1,5 @@
-//! What becomes of a reward that is worked out anew, as one function of the record, the budgets and what was charged before. What is lowered
-//! was won in the payouts before, and its budgets get the difference back; what is raised is charged whole or not at all.
+//! What becomes of a reward that is worked out anew, as one function of the record, the budgets and what was charged before. What is
+//! lowered was won in the payouts before, and its budgets get the difference back; what is raised is charged whole or not at all.
 
 use rust_decimal::Decimal;
 use schemas::events::{Adjustment, LimitType, RewardCalculated};

@@ -1,5 +1,6 @@
-//! What a role records of itself: `error_logs`, `system_performance_logs` of its calls, and `integration_logs` of those to services outside. The documents go to Kafka without being
-//! waited for: a log never holds work up, and one that is lost is only said in the process' own log.
+//! What a role records of itself: `error_logs`, `system_performance_logs` of its calls, and `integration_logs` of those to services
+//! outside. The documents go to Kafka without being waited for: a log never holds work up, and one that is lost is only said in the
+//! process' own log.
 
 mod budget;
 mod calls;

@@ -1,6 +1,6 @@
 //! `milestream replay promote`: what a replay found is carried over into the live books. Each reward is cancelled, lowered or asked to be
-//! raised in one transaction with its record for the topics, its line in the audit log and the note that it is promoted, so that one that is
-//! interrupted goes on. What gives back goes first: a raise may need its room.
+//! raised in one transaction with its record for the topics, its line in the audit log and the note that it is promoted, so that one that
+//! is interrupted goes on. What gives back goes first: a raise may need its room.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
