@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use harness::deployment::RoleSpec;
 use rust_decimal::Decimal;
-use schemas::events::{OdometerRead, RewardGranted, UploadReceived};
+use schemas::events::{OdometerRead, RewardGranted};
 use schemas::ids::{RewardId, UploadId};
 use serde_json::Value;
 use uuid::Uuid;
 
 use own::Own;
-use world::{TIMEOUT, World, photo, reviewed};
+use world::{TIMEOUT, World, far, is_unsure, photo, reviewed};
 
 /// Drivers of petrol cars, and behind them one of an electric car who drives as far as the budgets of a week hold.
 const DRIVERS: u128 = 3;
@@ -34,35 +34,18 @@ const CHAIN: [(&str, &str); 2] = [
 
 /// A driver's photo as it was read.
 fn of_day(driver: u128, n: i64) -> OdometerRead {
-    let mut event = photo(driver, n);
-    if driver > DRIVERS {
-        event.stamp.vehicle_kind = "electric".to_owned();
-        let reading = event.reading.as_mut().unwrap();
-        let first = &mut reading.candidates[0];
-        first.value = Decimal::from(50_000 + n * 800);
-        reading.best = Some(first.clone());
-    }
-    event
+    if driver > DRIVERS { far(driver, n) } else { photo(driver, n) }
 }
 
 /// Some days of all drivers, accepted, read and, where they are hard to read, looked at.
 fn days(world: &World, from: i64, to: i64) {
-    let mut photos: Vec<OdometerRead> =
+    let photos: Vec<OdometerRead> =
         (from..to).flat_map(|n| (1..=DRIVERS + 1).map(move |driver| of_day(driver, n))).collect();
-    let received: Vec<UploadReceived> = photos
-        .iter()
-        .map(|photo| {
-            let mut header = photo.header.clone();
-            header.root = None;
-            UploadReceived { header, stamp: photo.stamp.clone() }
-        })
-        .collect();
-    let roots = world.publish_at(&received, |event| event.header.accepted_at.0 / 1_000);
+    let photos = world.accept(photos);
     let mut records = Vec::new();
-    for (photo, root) in photos.iter_mut().zip(roots) {
-        photo.header.root = Some(root);
+    for photo in &photos {
         records.push(photo.clone());
-        if photo.reading.as_ref().unwrap().candidates[0].confidence < Decimal::new(5, 1) {
+        if is_unsure(photo) {
             records.push(reviewed(photo));
         }
     }

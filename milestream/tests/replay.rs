@@ -17,15 +17,14 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use runtime::snapshot;
 use rust_decimal::Decimal;
 use schemas::events::{
-    Correction, OdometerRead, ReadingCorrected, RewardCancelled, RewardGranted, UploadDecided,
-    UploadReceived, Verdict,
+    Correction, OdometerRead, ReadingCorrected, RewardCancelled, RewardGranted, UploadDecided, Verdict,
 };
 use schemas::ids::{Micros, UserId, derived};
 use schemas::topic::Topic;
 use serde_json::Value;
 use uuid::Uuid;
 
-use world::{TIMEOUT, World, photo, reviewed};
+use world::{TIMEOUT, World, far, is_unsure, photo, reviewed};
 
 /// Drivers of petrol cars, and behind them one of an electric car who drives as far as the budgets hold.
 const DRIVERS: u128 = 8;
@@ -35,39 +34,20 @@ const RULES: &str = include_str!("../../processors/src/reward_rules/first.toml")
 
 /// A driver's photo as it was read.
 fn of_day(driver: u128, n: i64) -> OdometerRead {
-    let mut event = photo(driver, n);
-    if driver > DRIVERS {
-        event.stamp.vehicle_kind = "electric".to_owned();
-        let reading = event.reading.as_mut().unwrap();
-        let first = &mut reading.candidates[0];
-        first.value = Decimal::from(50_000 + n * 800);
-        reading.best = Some(first.clone());
-    }
-    event
+    if driver > DRIVERS { far(driver, n) } else { photo(driver, n) }
 }
 
 /// Some days of all drivers, accepted, read and looked at; every photo comes twice. The photos that are hard to read of the window's last
 /// day are looked at a day after its end.
 fn days(world: &World, from: i64, to: i64) {
-    let mut photos: Vec<OdometerRead> =
+    let photos: Vec<OdometerRead> =
         (from..to).flat_map(|n| (1..=DRIVERS + 1).map(move |driver| of_day(driver, n))).collect();
-    let received: Vec<UploadReceived> = photos
-        .iter()
-        .map(|photo| {
-            let mut header = photo.header.clone();
-            header.root = None;
-            UploadReceived { header, stamp: photo.stamp.clone() }
-        })
-        .collect();
-    let roots = world.publish_at(&received, |event| event.header.accepted_at.0 / 1_000);
-    for (photo, root) in photos.iter_mut().zip(roots) {
-        photo.header.root = Some(root);
-    }
+    let photos = world.accept(photos);
     let last = photo(1, WINDOW.1 - 1).header.accepted_at;
     let (mut records, mut late) = (Vec::new(), Vec::new());
     for photo in &photos {
         records.push(photo.clone());
-        if photo.reading.as_ref().unwrap().candidates[0].confidence < Decimal::new(5, 1) {
+        if is_unsure(photo) {
             let reviews = if photo.header.accepted_at == last { &mut late } else { &mut records };
             reviews.push(reviewed(photo));
         }

@@ -13,7 +13,7 @@ use runtime::registry::{Registry, RegistryConfig};
 use runtime::{offsets, snapshot};
 use rust_decimal::Decimal;
 use schemas::codec;
-use schemas::events::{Event, OdometerRead, Review, Root};
+use schemas::events::{Event, OdometerRead, Review, Root, UploadReceived};
 use schemas::ids::{EventId, Micros, UploadId, UserId, VehicleId, derived};
 use schemas::topic::Topic;
 use serde_json::Value;
@@ -80,6 +80,23 @@ impl World {
             }
             places
         })
+    }
+
+    /// Has photos accepted, each at its time, and gives them as they were read: they name the place of their acceptance.
+    pub fn accept(&self, mut photos: Vec<OdometerRead>) -> Vec<OdometerRead> {
+        let received: Vec<UploadReceived> = photos
+            .iter()
+            .map(|photo| {
+                let mut header = photo.header.clone();
+                header.root = None;
+                UploadReceived { header, stamp: photo.stamp.clone() }
+            })
+            .collect();
+        let roots = self.publish_at(&received, |event| event.header.accepted_at.0 / 1_000);
+        for (photo, root) in photos.iter_mut().zip(roots) {
+            photo.header.root = Some(root);
+        }
+        photos
     }
 
     /// What stands on a topic, of one type.
@@ -152,6 +169,22 @@ pub fn photo(driver: u128, n: i64) -> OdometerRead {
     }
     reading.best = Some(first.clone());
     event
+}
+
+/// The photo of an electric car that is driven as far as budgets hold.
+pub fn far(driver: u128, n: i64) -> OdometerRead {
+    let mut event = photo(driver, n);
+    event.stamp.vehicle_kind = "electric".to_owned();
+    let reading = event.reading.as_mut().unwrap();
+    let first = &mut reading.candidates[0];
+    first.value = Decimal::from(50_000 + n * 800);
+    reading.best = Some(first.clone());
+    event
+}
+
+/// Whether a person has to look at a photo.
+pub fn is_unsure(photo: &OdometerRead) -> bool {
+    photo.reading.as_ref().unwrap().candidates[0].confidence < Decimal::new(5, 1)
 }
 
 /// What a person has decided about it.
