@@ -230,7 +230,7 @@ async fn every_column_of_a_reward_is_filled_as_the_lineage_says_whichever_topic_
         "status": "calculated", "calculated_at": "2024-01-01T00:00:00+00:00", "distributed_at": null,
         "created_at": "2024-01-02T00:00:05+00:00", "updated_at": "2024-01-02T00:00:06+00:00",
         "granted_amount": 0.10000000, "status_reason": "over_limit: a sentence", "revision": 1,
-        "grant_reason": "over_limit: a sentence",
+        "grant_reason": "over_limit: a sentence", "adjustment": 0,
     });
     assert_eq!(schema.rows("rewards").await, json!([reward]));
     // The upload that it hangs on waits for its own events.

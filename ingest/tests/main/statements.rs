@@ -5,15 +5,18 @@ use std::collections::BTreeSet;
 use std::sync::Once;
 use std::time::Duration;
 
+use ingest::GatewayConfig;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::signing_in::{bench, challenge, login, refresh, signed_in, typed, wallet};
+use crate::signing_in::{bench_with, challenge, login, refresh, signed_in, typed, wallet};
 use crate::support::{Bench, Form, jpeg};
 
 /// What every gateway looks at each second.
 const BY_ITSELF: &str = "select maintenance_mode";
+/// The last statement of what a gateway looks for at its start and every few seconds: uploads that were left reserved.
+const SWEPT: &str = "select count(*) from photo_hashes";
 
 thread_local! {
     /// The statements of this thread, and with it of a test's whole runtime, while they are counted.
@@ -31,6 +34,18 @@ impl Statements {
         ONCE.call_once(|| tracing::subscriber::set_global_default(Listener).unwrap());
         SEEN.set(Some(Vec::new()));
         Self
+    }
+
+    /// Waits until the gateway that was started since has looked for what was left behind.
+    async fn until_swept(&self) {
+        while !SEEN.with_borrow(|seen| seen.iter().flatten().any(|text| text.starts_with(SWEPT))) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Counts anew.
+    fn forget(&self) {
+        SEEN.set(Some(Vec::new()));
     }
 
     /// As many as are expected, or those that there are instead; counts anew.
@@ -91,11 +106,18 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
+/// Looks for what was left behind at its start alone.
+fn swept_once(config: &mut GatewayConfig) {
+    config.timeouts.sweep = Duration::from_secs(60 * 60);
+}
+
 #[tokio::test]
 async fn a_challenge_costs_no_statement_a_login_two_and_a_refresh_three() {
-    let (bench, wallet) = (bench().await, wallet());
-    signed_in(&bench, &wallet).await;
     let statements = Statements::count();
+    let (bench, wallet) = (bench_with(swept_once).await, wallet());
+    statements.until_swept().await;
+    signed_in(&bench, &wallet).await;
+    statements.forget();
     let open = challenge(&bench, &wallet).await;
     statements.assert_count(0, "a challenge").await;
     let tokens = login(&bench, &typed(&open, &wallet)).await.json();
@@ -108,12 +130,14 @@ async fn a_challenge_costs_no_statement_a_login_two_and_a_refresh_three() {
 
 #[tokio::test]
 async fn an_upload_of_a_known_driver_costs_four_statements() {
-    let bench = Bench::start().await;
+    let statements = Statements::count();
+    let bench = Bench::start_with(swept_once).await;
+    statements.until_swept().await;
     let (_, token) = bench.driver().await;
     assert_eq!(bench.post(&token, &Form::photo(&jpeg(1))).await.status, 202);
     let open = "select count(*) from photo_hashes where published_at is null";
     while sqlx::query_scalar::<_, i64>(open).fetch_one(&bench.pool).await.unwrap() > 0 {}
-    let statements = Statements::count();
+    statements.forget();
     assert_eq!(bench.post(&token, &Form::photo(&jpeg(2))).await.status, 202);
     // Is the session in order, what is known of the photo, its reservation, the mark that it is published.
     statements.assert_count(4, "an upload").await;

@@ -35,7 +35,7 @@ pub fn adjust(
         note(event, adjustment, budgets, books);
     }
     // What is refused leaves what was charged, whatever the replay has met.
-    let unmoved = before.unwrap_or(adjustment.granted_before);
+    let unmoved = before.unwrap_or(adjustment.granted_before).normalize();
     let amount = if refused.is_some() { unmoved } else { adjustment.granted };
     let cut = (amount < event.total()).then_some(Reason::OverLimit);
     let (reason, detail) = match refused {
