@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use harness::deployment::RoleSpec;
 use rust_decimal::Decimal;
-use schemas::events::{OdometerRead, RewardGranted};
+use schemas::events::RewardGranted;
 use schemas::ids::{RewardId, UploadId};
 use serde_json::Value;
 use uuid::Uuid;
 
 use own::Own;
-use world::{TIMEOUT, World, far, is_unsure, photo, reviewed};
+use world::{TIMEOUT, World, is_unsure, photo, reviewed, series};
 
 /// Drivers of petrol cars, and behind them one of an electric car who drives as far as the budgets of a week hold.
 const DRIVERS: u128 = 3;
@@ -32,16 +32,9 @@ const CHAIN: [(&str, &str); 2] = [
     ("MILESTREAM_CHAIN__WATCH_SECRET", "a secret of a test, of forty characters."),
 ];
 
-/// A driver's photo as it was read.
-fn of_day(driver: u128, n: i64) -> OdometerRead {
-    if driver > DRIVERS { far(driver, n) } else { photo(driver, n) }
-}
-
 /// Some days of all drivers, accepted, read and, where they are hard to read, looked at.
 fn days(world: &World, from: i64, to: i64) {
-    let photos: Vec<OdometerRead> =
-        (from..to).flat_map(|n| (1..=DRIVERS + 1).map(move |driver| of_day(driver, n))).collect();
-    let photos = world.accept(photos);
+    let photos = world.accept(series(DRIVERS, from..to));
     let mut records = Vec::new();
     for photo in &photos {
         records.push(photo.clone());

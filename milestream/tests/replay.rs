@@ -16,15 +16,13 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use runtime::snapshot;
 use rust_decimal::Decimal;
-use schemas::events::{
-    Correction, OdometerRead, ReadingCorrected, RewardCancelled, RewardGranted, UploadDecided, Verdict,
-};
+use schemas::events::{Correction, ReadingCorrected, RewardCancelled, RewardGranted, UploadDecided, Verdict};
 use schemas::ids::{Micros, UserId, derived};
 use schemas::topic::Topic;
 use serde_json::Value;
 use uuid::Uuid;
 
-use world::{TIMEOUT, World, far, is_unsure, photo, reviewed};
+use world::{TIMEOUT, World, is_unsure, photo, reviewed, series};
 
 /// Drivers of petrol cars, and behind them one of an electric car who drives as far as the budgets hold.
 const DRIVERS: u128 = 8;
@@ -32,17 +30,10 @@ const DRIVERS: u128 = 8;
 const WINDOW: (i64, i64) = (4, 10);
 const RULES: &str = include_str!("../../processors/src/reward_rules/first.toml");
 
-/// A driver's photo as it was read.
-fn of_day(driver: u128, n: i64) -> OdometerRead {
-    if driver > DRIVERS { far(driver, n) } else { photo(driver, n) }
-}
-
 /// Some days of all drivers, accepted, read and looked at; every photo comes twice. The photos that are hard to read of the window's last
 /// day are looked at a day after its end.
 fn days(world: &World, from: i64, to: i64) {
-    let photos: Vec<OdometerRead> =
-        (from..to).flat_map(|n| (1..=DRIVERS + 1).map(move |driver| of_day(driver, n))).collect();
-    let photos = world.accept(photos);
+    let photos = world.accept(series(DRIVERS, from..to));
     let last = photo(1, WINDOW.1 - 1).header.accepted_at;
     let (mut records, mut late) = (Vec::new(), Vec::new());
     for photo in &photos {

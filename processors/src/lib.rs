@@ -7,6 +7,8 @@
 pub mod chain_submission;
 pub mod dependencies;
 mod documents;
+#[cfg(test)]
+mod examples;
 pub mod fraud_check;
 #[cfg(test)]
 mod histories;

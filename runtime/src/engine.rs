@@ -331,9 +331,12 @@ impl Engine {
     /// # Errors
     /// [`RegistryError::Incompatible`].
     pub async fn journal(&self, module: &'static str) -> Result<Journal, EngineError> {
-        let schema = self.schema_id::<ActivityLogged>().await?;
+        Ok(self.journal_of(module, self.schema_id::<ActivityLogged>().await?))
+    }
+
+    fn journal_of(&self, module: &'static str, activity_schema: u32) -> Journal {
         let (outbound, clock) = (self.producer.clone(), self.clock.clone());
-        Ok(Journal::new(module, outbound, clock, &self.config.prefix, schema))
+        Journal::new(module, outbound, clock, &self.config.prefix, activity_schema)
     }
 
     async fn stage_context(
@@ -343,7 +346,7 @@ impl Engine {
     ) -> Result<StageContext, EngineError> {
         let activity_logs = topic_name::<ActivityLogged>(&self.config.prefix);
         let activity_schema = self.schema_id::<ActivityLogged>().await?;
-        let mut journal = self.journal(stage).await?;
+        let mut journal = self.journal_of(stage, activity_schema);
         if let Some(pool) = pool {
             journal = journal.with_pool(pool.clone());
         }

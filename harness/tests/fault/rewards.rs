@@ -92,18 +92,15 @@ fn limit_violations<'a>(
         }
     };
     for input in inputs {
-        let id = match input {
-            LimitInput::Calculated(event) => &event.reward_id,
-            LimitInput::Cancelled(event) => &event.reward_id,
-        };
-        let Some(event) = granted.get(id) else { continue };
+        let id = input.reward_id();
+        let Some(event) = granted.get(&id) else { continue };
         if let LimitInput::Cancelled(_) = input {
-            if cancelled.insert(*id) && charged.contains(id) {
+            if cancelled.insert(id) && charged.contains(&id) {
                 refund(&mut sums, event);
             }
             continue;
         }
-        if !charged.insert(*id) {
+        if !charged.insert(id) {
             continue;
         }
         if event.granted > event.calculated || event.granted < Decimal::ZERO {
@@ -117,7 +114,7 @@ fn limit_violations<'a>(
                 found.push(format!("{id}: the {kind} charges sum to {sum}, the event says {charge:?}"));
             }
         }
-        if cancelled.contains(id) {
+        if cancelled.contains(&id) {
             refund(&mut sums, event);
         }
     }

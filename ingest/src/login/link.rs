@@ -46,11 +46,8 @@ impl SignIn {
         let challenge = self.open(proof.ticket());
         *trace = trace.clone().about(challenge.as_ref());
         let question = Question {
-            address: caller.address,
-            wallet: None,
-            network: None,
             challenge: challenge.as_ref().map(|challenge| challenge.id),
-            now: now.to_utc(),
+            ..Question::from(caller.address, now.to_utc())
         };
         self.look(question).await?.check(now.to_utc())?;
         let challenge = challenge.ok_or_else(|| CHALLENGE_EXPIRED.error())?;

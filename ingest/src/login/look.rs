@@ -60,6 +60,13 @@ pub(crate) struct Question {
     pub(super) now: DateTime<Utc>,
 }
 
+impl Question {
+    /// Of somebody whose account is known: only the delay of their network counts.
+    pub(super) fn from(address: IpAddr, now: DateTime<Utc>) -> Self {
+        Self { address, wallet: None, network: None, challenge: None, now }
+    }
+}
+
 /// What was found.
 #[derive(Clone, Debug, Default, FromRow)]
 pub(crate) struct Seen {

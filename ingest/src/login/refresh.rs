@@ -76,13 +76,7 @@ impl SignIn {
     async fn refresh(&self, token: &[u8], trace: &mut Trace) -> Result<Tokens, ApiError> {
         let key = self.key()?;
         let now = self.clock.now();
-        let question = Question {
-            address: trace.address,
-            wallet: None,
-            network: None,
-            challenge: None,
-            now: now.to_utc(),
-        };
+        let question = Question::from(trace.address, now.to_utc());
         self.look(question).await?.check(now.to_utc())?;
         let before = fingerprint(token);
         let Some(session) = current(&self.pool, &before, now).await? else {

@@ -1,5 +1,6 @@
 //! The check of a photo's bytes before it is accepted.
 
+use reading::FileInfo;
 use schemas::events::Fault;
 use schemas::reason::Reason;
 
@@ -9,11 +10,11 @@ use crate::http::problem::{
 
 /// Looks at a photo without decoding its pixels.
 pub trait PhotoCheck: Send + Sync + 'static {
-    /// The MIME type by the magic bytes.
+    /// What the file's header says.
     ///
     /// # Errors
     /// Why the photo is refused: `unsupported_format`, `truncated_image` or `low_resolution`.
-    fn check(&self, bytes: &[u8]) -> Result<&'static str, Fault>;
+    fn check(&self, bytes: &[u8]) -> Result<FileInfo, Fault>;
 }
 
 /// The check of the `reading` crate, the same that the stages make.
@@ -21,8 +22,8 @@ pub trait PhotoCheck: Send + Sync + 'static {
 pub struct HeaderCheck;
 
 impl PhotoCheck for HeaderCheck {
-    fn check(&self, bytes: &[u8]) -> Result<&'static str, Fault> {
-        reading::inspect(bytes).map(|info| info.format.mime())
+    fn check(&self, bytes: &[u8]) -> Result<FileInfo, Fault> {
+        reading::inspect(bytes)
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use reading::FileInfo;
 use schemas::ids::{UploadId, UserId};
 use serde::Serialize;
 use serde_json::json;
@@ -236,10 +237,10 @@ impl Uploads {
         let (check, photos, key) = (self.check.clone(), self.photos.clone(), object_key.to_owned());
         let work = tokio::task::spawn_blocking(move || {
             let _memory = memory;
-            let mime = check.check(&photo).map_err(super::check::refusal)?;
-            let photo = if keeps_metadata { photo } else { bare(photo) };
+            let info = check.check(&photo).map_err(super::check::refusal)?;
+            let photo = if keeps_metadata { photo } else { bare(photo, &info) };
             let kept = photos.keep_on_disk(&photo, &key);
-            Ok::<_, ApiError>((mime, kept, photo))
+            Ok::<_, ApiError>((info.format.mime(), kept, photo))
         });
         match work.await.map_err(|error| INTERNAL.caused_by(error))?? {
             (mime, Some(kept), _) => kept.map(|()| mime).map_err(ApiError::from),
@@ -258,8 +259,8 @@ impl Uploads {
 }
 
 /// A photo without what the camera wrote beside the picture.
-fn bare(photo: Bytes) -> Bytes {
-    let bare = match reading::without_metadata(&photo) {
+fn bare(photo: Bytes, info: &FileInfo) -> Bytes {
+    let bare = match reading::without_metadata(&photo, info) {
         Cow::Borrowed(_) => None,
         Cow::Owned(bare) => Some(bare),
     };

@@ -182,6 +182,15 @@ pub fn far(driver: u128, n: i64) -> OdometerRead {
     event
 }
 
+/// Some days' photos of so many drivers of petrol cars, and behind them of one who drives [`far`].
+pub fn series(drivers: u128, days: std::ops::Range<i64>) -> Vec<OdometerRead> {
+    let of_day = move |n| {
+        let petrol = (1..=drivers).map(move |driver| photo(driver, n));
+        petrol.chain([far(drivers + 1, n)])
+    };
+    days.flat_map(of_day).collect()
+}
+
 /// Whether a person has to look at a photo.
 pub fn is_unsure(photo: &OdometerRead) -> bool {
     photo.reading.as_ref().unwrap().candidates[0].confidence < Decimal::new(5, 1)

@@ -2,7 +2,6 @@
 //! What is raised is kept from being planned until `limit_check` has charged its budgets for the difference, or has refused to. A reward
 //! that a transaction pays or may yet pay stays as it is.
 
-use chain::Wei;
 use chrono::{DateTime, Utc};
 use runtime::StageError;
 use rust_decimal::Decimal;
@@ -16,7 +15,7 @@ use super::ledger::outbox::Outbox;
 use super::ledger::publish::Publisher;
 use super::ledger::rows::{self, Payout};
 use super::ledger::snapshot::coins;
-use super::ledger::transition::decimal;
+use super::ledger::transition::owed;
 use super::operate::{Done, Order, Refused, live, permit};
 
 /// What is to become of a reward.
@@ -335,8 +334,7 @@ pub async fn undone(connection: &mut PgConnection, promotion: &str) -> sqlx::Res
 }
 
 fn owed_wei(amount: Decimal) -> Result<Decimal, StageError> {
-    let wei = Wei::from_b3tr(amount).map_err(|error| StageError::new("an adjusted reward", error))?;
-    decimal(wei).ok_or_else(|| StageError::new("an adjusted reward", format!("{wei} does not fit")))
+    owed(amount).map_err(|error| StageError::new("an adjusted reward", error))
 }
 
 #[cfg(test)]

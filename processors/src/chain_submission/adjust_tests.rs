@@ -11,6 +11,7 @@ use schemas::ids::{Micros, RewardId, UploadId};
 use super::*;
 use crate::chain_submission::ledger::machine::{self, PayoutEvent};
 use crate::chain_submission::ledger::transition::granted;
+use crate::examples;
 use crate::limit_check::adjust::adjust;
 use crate::limit_check::books::Books;
 use crate::limit_check::grant::{Budgets, grant};
@@ -26,12 +27,7 @@ const HOUR_US: i64 = 3_600_000_000;
 static POLICY: LazyLock<Policy> = LazyLock::new(|| Rulebook::first().in_force(Micros(0)).policy.clone());
 
 fn reward(n: u128, amount: Decimal) -> RewardCalculated {
-    static BASIC: LazyLock<RewardCalculated> = LazyLock::new(|| {
-        let example = include_str!("../../../schemas/examples/rewards.calculated/normal-basic.json");
-        let mut example: serde_json::Value = serde_json::from_str(example).unwrap();
-        serde_json::from_value(example["event"].take()).unwrap()
-    });
-    let mut event = BASIC.clone();
+    let mut event = examples::reward();
     event.header.upload_id = UploadId(Uuid::from_u128(n));
     event.header.accepted_at.0 += 9 * HOUR_US * i64::try_from(n).unwrap();
     event.reward_id = RewardId::of(event.header.upload_id);
@@ -354,16 +350,7 @@ fn step() -> impl Strategy<Value = Step> {
     // From far below a budget to above it, on the grid.
     let amount = prop_oneof![1_i64..2_000_000_000, Just(1), Just(3_000_000_000)]
         .prop_map(|units| Decimal::new(units, 8));
-    let payment = prop_oneof![
-        Just(PayoutEvent::Claim),
-        Just(PayoutEvent::Plan),
-        Just(PayoutEvent::Free),
-        Just(PayoutEvent::Confirm),
-        Just(PayoutEvent::Undo),
-        Just(PayoutEvent::Finalize),
-        Just(PayoutEvent::Refuse),
-        Just(PayoutEvent::Release),
-    ];
+    let payment = prop_oneof![1 => Just(PayoutEvent::Claim), 7 => examples::payment()];
     let n = 0..REWARDS;
     prop_oneof![
         3 => (n.clone(), amount.clone()).prop_map(|(n, amount)| Step::Grant(n, amount)),

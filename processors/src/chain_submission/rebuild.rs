@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use chain::node::{NodeError, Revision};
-use chain::{Address, BlockId, Node, Wei};
+use chain::{Address, BlockId, Node};
 use runtime::source::RawRecord;
 use runtime::{Clock, Sink as _, SinkError, StageError};
 use schemas::events::{PayoutState, PayoutUpdated};
@@ -24,7 +24,7 @@ use super::consume::{PayoutConsumer, PayoutInput};
 use super::ledger::outbox::{Outbox, Schemas};
 use super::ledger::publish::Publisher;
 use super::ledger::rows::{self, Payout};
-use super::ledger::transition::decimal;
+use super::ledger::transition::owed;
 use super::metrics::PayoutMetrics;
 use super::network::{Network, NetworkError};
 use super::payments::paying_transactions;
@@ -383,7 +383,7 @@ fn owed_as_told(payout: &mut Payout, told: &PayoutUpdated) {
     let told_of = told.adjustment.unwrap_or_default();
     let in_transaction = matches!(told.state, PayoutState::InFlight | PayoutState::Paid | PayoutState::Final);
     if (told_of >= payout.adjustment || in_transaction)
-        && let Some(amount) = Wei::from_b3tr(told.amount).ok().and_then(decimal)
+        && let Ok(amount) = owed(told.amount)
     {
         (payout.amount_wei, payout.adjustment) = (amount, told_of.max(payout.adjustment));
     }

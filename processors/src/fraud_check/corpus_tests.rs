@@ -70,6 +70,12 @@ impl Days {
         let tenths = self.tenths;
         self.photo(day, tenths)
     }
+
+    /// A photo of a car that is so many tenths of a kilometre further.
+    fn stranger(&mut self, day: i64, from: i64, to: i64) -> &mut OdometerRead {
+        let tenths = self.tenths + self.between(from, to);
+        self.photo(day, tenths)
+    }
 }
 
 /// How a kind of driver spends a day; what is a fraud of it stands in `counted`.
@@ -204,11 +210,7 @@ const KINDS: [Kind; 15] = [
         name: "sends a photo of a car that has driven 5,000 to 60,000 km more",
         dishonest: true,
         day: |days, day| {
-            third_day(days, day, |days, day| {
-                let ahead = days.between(50_000, 600_000);
-                let tenths = days.tenths + ahead;
-                days.photo(day, tenths)
-            })
+            third_day(days, day, |days, day| days.stranger(day, 50_000, 600_000));
         },
         counted: marked,
         bar: 990,
@@ -217,11 +219,7 @@ const KINDS: [Kind; 15] = [
         name: "sends a photo of a car that has driven 2,200 to 4,000 km more, a day later",
         dishonest: true,
         day: |days, day| {
-            third_day(days, day, |days, day| {
-                let ahead = days.between(22_000, 40_000);
-                let tenths = days.tenths + ahead;
-                days.photo(day, tenths)
-            })
+            third_day(days, day, |days, day| days.stranger(day, 22_000, 40_000));
         },
         counted: marked,
         bar: 990,

@@ -74,15 +74,15 @@ impl World {
         if base.is_zero() {
             return;
         }
-        static BASIC: LazyLock<RewardCalculated> = LazyLock::new(|| {
-            let example = include_str!("../../../schemas/examples/rewards.calculated/normal-basic.json");
-            let mut example: serde_json::Value = serde_json::from_str(example).unwrap();
-            serde_json::from_value(example["event"].take()).unwrap()
-        });
         let reward_id = RewardId::of(decided.header.upload_id);
         let bonus = Decimal::ZERO;
-        let reward =
-            RewardCalculated { header: decided.header.clone(), reward_id, base, bonus, ..BASIC.clone() };
+        let reward = RewardCalculated {
+            header: decided.header.clone(),
+            reward_id,
+            base,
+            bonus,
+            ..crate::examples::reward()
+        };
         let policy = &Rulebook::first().in_force(Micros(0)).policy.clone();
         let granted = grant(&reward, &mut self.budgets, policy, Micros(0)).unwrap().amount;
         if !granted.is_zero() {
@@ -267,19 +267,10 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let payment = prop_oneof![
-        Just(PayoutEvent::Plan),
-        Just(PayoutEvent::Free),
-        Just(PayoutEvent::Confirm),
-        Just(PayoutEvent::Undo),
-        Just(PayoutEvent::Finalize),
-        Just(PayoutEvent::Refuse),
-        Just(PayoutEvent::Release),
-    ];
     prop_oneof![
         5 => upload().prop_map(|event| Step::Photo(Box::new(event))),
         2 => (any::<usize>(), 0_i64..2_000).prop_map(|(at, tenths)| Step::Correct(at, tenths)),
-        3 => (any::<usize>(), payment).prop_map(|(at, step)| Step::Pay(at, step)),
+        3 => (any::<usize>(), crate::examples::payment()).prop_map(|(at, step)| Step::Pay(at, step)),
     ]
 }
 

@@ -22,11 +22,7 @@ impl LimitCheck {
     ) -> Result<(), StageError> {
         let rewards: Vec<RewardId> = records.iter().map(|(record, _)| record.payload.reward_id()).collect();
         let mut books = state::charges(tx, &rewards).await?;
-        let keys = records.iter().flat_map(|(record, _)| match &record.payload {
-            LimitInput::Calculated(event) => keys_of(event).to_vec(),
-            LimitInput::Cancelled(_) => Vec::new(),
-        });
-        let keys = keys.chain(rewards.iter().flat_map(|reward| books.keys_of(*reward)));
+        let keys = records.iter().flat_map(|(record, _)| record.payload.keys(&books));
         let before = state::load(tx, &keys.collect()).await?;
         let mut budgets = before.clone();
         for (record, granted) in records {

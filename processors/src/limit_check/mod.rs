@@ -25,7 +25,7 @@ use sqlx::PgConnection;
 
 use self::adjust::adjust;
 use self::books::Books;
-use self::grant::{Budgets, Grant, grant};
+use self::grant::{BudgetKey, Budgets, Grant, grant};
 use self::policy::Policy;
 use self::state::keys_of;
 use crate::reward_rules::RuleSource;
@@ -63,11 +63,22 @@ impl LimitInput {
         }
     }
 
-    fn reward_id(&self) -> RewardId {
+    /// The reward.
+    #[must_use]
+    pub fn reward_id(&self) -> RewardId {
         match self {
             Self::Calculated(event) => event.reward_id,
             Self::Cancelled(event) => event.reward_id,
         }
+    }
+
+    /// The budgets that it may move: those of a reward's periods, and those that were charged for it.
+    fn keys(&self, books: &Books) -> Vec<BudgetKey> {
+        let mut keys = books.keys_of(self.reward_id());
+        if let Self::Calculated(event) = self {
+            keys.extend(keys_of(event));
+        }
+        keys
     }
 }
 
@@ -131,11 +142,7 @@ impl LimitCheck {
         let book = self.rules.current_in(&mut *tx).await?;
         let rewards: Vec<RewardId> = batch.iter().map(|record| record.payload.reward_id()).collect();
         let mut books = state::charges(tx, &rewards).await?;
-        let keys = batch.iter().flat_map(|record| match &record.payload {
-            LimitInput::Calculated(event) => keys_of(event).to_vec(),
-            LimitInput::Cancelled(_) => Vec::new(),
-        });
-        let keys = keys.chain(rewards.iter().flat_map(|reward| books.keys_of(*reward)));
+        let keys = batch.iter().flat_map(|record| record.payload.keys(&books));
         let before = state::load(tx, &keys.collect()).await?;
         let mut budgets = before.clone();
         let mut decisions = Vec::with_capacity(batch.len());

@@ -2,7 +2,6 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use rust_decimal::Decimal;
@@ -16,6 +15,7 @@ use super::grant::{Budgets, Grant, grant};
 use super::oracle::fold;
 use super::policy::{OverBudget, Period, Policy};
 use super::state::keys_of;
+use crate::examples;
 use crate::reward_rules::Rulebook;
 
 mod personal;
@@ -31,12 +31,7 @@ fn dec(text: &str) -> Decimal {
 
 /// The `n`-th reward of one user, accepted at an instant.
 fn reward(n: u128, at: i64, amount: Decimal) -> RewardCalculated {
-    static BASIC: LazyLock<RewardCalculated> = LazyLock::new(|| {
-        let example = include_str!("../../../schemas/examples/rewards.calculated/normal-basic.json");
-        let mut example: serde_json::Value = serde_json::from_str(example).unwrap();
-        serde_json::from_value(example["event"].take()).unwrap()
-    });
-    let mut event = BASIC.clone();
+    let mut event = examples::reward();
     event.header.upload_id = UploadId(Uuid::from_u128(n));
     event.reward_id = RewardId::of(event.header.upload_id);
     event.header.accepted_at = Micros(at);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
-use schemas::events::{RewardCalculated, Root};
+use schemas::events::Root;
 use schemas::ids::Micros;
 use serde_json::{Value, json};
 use sqlx::types::chrono::DateTime;
@@ -50,9 +50,7 @@ fn an_upload_belongs_to_the_window_by_where_it_stands_and_not_by_where_its_revie
 
 #[test]
 fn charging_what_a_grant_says_leaves_the_budgets_that_granting_it_leaves() {
-    let text = include_str!("../../../schemas/examples/rewards.calculated/normal-basic.json");
-    let mut example: Value = serde_json::from_str(text).unwrap();
-    let mut event: RewardCalculated = serde_json::from_value(example["event"].take()).unwrap();
+    let mut event = crate::examples::reward();
     event.bonus = Decimal::ZERO;
     let (book, mut granted, mut followed) = (Rulebook::first(), Budgets::new(), Budgets::new());
     for n in 0..400_i64 {

@@ -15,8 +15,10 @@ const COMMENT: u8 = 0xFE;
 
 /// The picture's own segments, up to its end. None where the file is damaged.
 pub(super) fn without(file: &[u8], orientation: u8) -> Option<Vec<u8>> {
+    let begin = [0xFF, 0xD8];
+    file.strip_prefix(&begin)?;
     let mut kept = Vec::with_capacity(file.len());
-    kept.extend([0xFF, 0xD8]);
+    kept.extend(begin);
     let mut turn = turn(orientation).map(exif);
     for segment in Segments::of(file) {
         let segment = segment.ok()?;

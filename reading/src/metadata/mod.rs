@@ -11,13 +11,12 @@ mod webp;
 use std::borrow::Cow;
 
 use crate::format::Format;
-use crate::inspect::inspect;
+use crate::inspect::FileInfo;
 
-/// The photo without metadata: without everything that no decoder needs for its pixels, colours and turn. A file that
-/// [`inspect`](crate::inspect) refuses is given back as it is.
+/// The photo without metadata: without everything that no decoder needs for its pixels, colours and turn. `info` is what
+/// [`inspect`](crate::inspect) says of it; one that is damaged is given back as it is.
 #[must_use]
-pub fn without_metadata(file: &[u8]) -> Cow<'_, [u8]> {
-    let Ok(info) = inspect(file) else { return Cow::Borrowed(file) };
+pub fn without_metadata<'a>(file: &'a [u8], info: &FileInfo) -> Cow<'a, [u8]> {
     let kept = match info.format {
         Format::Jpeg => jpeg::without(file, info.orientation),
         Format::Png => png::without(file, info.orientation),

@@ -73,11 +73,10 @@ impl Outsides {
             return self.noteworthy.take(call.service.to_string(), now) != Granted::No;
         }
         let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
-        if !reads.contains_key(call.service.as_ref()) {
+        let Some(passed) = reads.get_mut(call.service.as_ref()) else {
             reads.insert(call.service.to_string(), 0);
             return true;
-        }
-        let Some(passed) = reads.get_mut(call.service.as_ref()) else { return false };
+        };
         *passed = (*passed + 1) % ONE_IN;
         *passed == 0
     }

@@ -109,6 +109,17 @@ impl<'a> Counts<'a> {
         self.counts.extend(dimensions.into_iter().map(count));
     }
 
+    /// An amount that can be counted.
+    fn exact(&self, metric: Metric, amount: Option<Decimal>) -> Result<Exact, BadCount> {
+        let bad =
+            |why| BadCount { entity: format!("upload {}", self.header.upload_id), what: metric.name(), why };
+        let amount = amount.ok_or_else(|| bad("is missing or too large"))?;
+        if amount < Decimal::ZERO {
+            return Err(bad("is negative"));
+        }
+        Exact::of(amount).ok_or_else(|| bad("is not below 10^11"))
+    }
+
     /// An amount; one of nothing is not counted.
     fn add(
         &mut self,
@@ -116,13 +127,7 @@ impl<'a> Counts<'a> {
         amount: Option<Decimal>,
         dimensions: impl IntoIterator<Item = Dimension>,
     ) -> Result<(), BadCount> {
-        let bad =
-            |why| BadCount { entity: format!("upload {}", self.header.upload_id), what: metric.name(), why };
-        let Some(amount) = amount else { return Err(bad("is missing or too large")) };
-        if amount < Decimal::ZERO {
-            return Err(bad("is negative"));
-        }
-        let value = Exact::of(amount).ok_or_else(|| bad("is not below 10^11"))?;
+        let value = self.exact(metric, amount)?;
         if value != Exact::ZERO {
             self.one(metric, value, dimensions);
         }
@@ -136,13 +141,7 @@ impl<'a> Counts<'a> {
         (before, after): (Decimal, Decimal),
         dimensions: impl IntoIterator<Item = Dimension>,
     ) -> Result<(), BadCount> {
-        let bad =
-            |why| BadCount { entity: format!("upload {}", self.header.upload_id), what: metric.name(), why };
-        if before < Decimal::ZERO || after < Decimal::ZERO {
-            return Err(bad("is negative"));
-        }
-        let exact = |amount| Exact::of(amount).ok_or_else(|| bad("is not below 10^11"));
-        let value = exact(after)?.plus(exact(before)?.negated());
+        let value = self.exact(metric, Some(after))?.plus(self.exact(metric, Some(before))?.negated());
         if value != Exact::ZERO {
             let samples = i64::from(!after.is_zero()) - i64::from(!before.is_zero());
             let count = |dimension| Count { metric, dimension, at: self.at, value, samples };

@@ -104,8 +104,8 @@ pub(super) fn parent(header: &UploadHeader, stamp: &Stamp) -> Result<UploadRow, 
 pub(super) const TABLE: Table = Table { name: "rewards", key: "id" };
 
 // The topics fill each other's blanks; state and amount are those of the highest revision, and of calculations the newest adjustment's
-// stands. `before` reads the row as it was when the
-// statement began, under the upload's lock. What is owed is what is granted and not cancelled.
+// stands. `before` reads the row as it was when the statement began, under the upload's lock. What is owed is what is granted and not
+// cancelled.
 // What the driver is told is the newest payout's reason and the grant's, which no payout takes back; in a row of the release before
 // the grant's is status_reason alone, at revision 1.
 const REWARDS: &str = "

@@ -54,6 +54,15 @@ impl From<&RewardClaimed> for Claim {
     }
 }
 
+/// What an amount of B3TR is in wei.
+///
+/// # Errors
+/// What is wrong with the amount: it is off the grid of 1e-8 B3TR, or does not fit.
+pub fn owed(amount: Decimal) -> Result<Decimal, String> {
+    let wei = Wei::from_b3tr(amount).map_err(|error| error.to_string())?;
+    decimal(wei).ok_or_else(|| format!("{wei} does not fit"))
+}
+
 /// The payout of a grant; none where nothing is granted. An amount off the grid of 1e-8 B3TR is refused.
 ///
 /// # Errors
@@ -66,12 +75,12 @@ pub fn granted(
     if event.granted.is_zero() {
         return Ok(None);
     }
-    let wei = Wei::from_b3tr(event.granted).map_err(|error| format!("{}: {error}", event.reward_id))?;
+    let amount_wei = owed(event.granted).map_err(|error| format!("{}: {error}", event.reward_id))?;
     let mut payout = Payout {
         reward_id: event.reward_id.0,
         user_id: event.header.user_id.0,
         wallet_id: event.stamp.wallet_id,
-        amount_wei: decimal(wei).ok_or_else(|| format!("{}: {wei} does not fit", event.reward_id))?,
+        amount_wei,
         adjustment: event.adjustment.as_ref().map_or(0, |adjustment| adjustment.number),
         state: PayoutState::Waiting,
         strikes: 0,
