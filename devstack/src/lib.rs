@@ -25,6 +25,7 @@ pub use client::FetchError;
 pub use error::StackError;
 pub use foreground::run_in_foreground;
 pub use part::Part;
+pub use ports::free as free_port;
 pub use process::Supervised;
 pub use stack::Stack;
 

@@ -1,13 +1,44 @@
 //! Free ports, and whose they are.
 
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
+
+/// The first port that is tried: below are those of well-known services.
+const FIRST: u16 = 20_000;
+/// Ports that are tried one by one before the system chooses.
+const TRIES: usize = 64;
 
 /// A port that nobody listens on at the moment. Another process may take it before the part does: a start that finds its
 /// port taken is repeated on another one.
-pub(crate) fn free() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+///
+/// It lies below those that the system gives to outgoing connections, of which a long run makes tens of thousands: one of them would sooner or
+/// later have the port of a process that was killed, and its next start would find it taken.
+///
+/// # Errors
+/// When there is none.
+pub fn free() -> io::Result<u16> {
+    let outgoing = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let chosen = candidates(&below(&outgoing), RandomState::new().hash_one(()));
+    let found = chosen.take(TRIES).find_map(|port| bind(port).ok());
+    Ok(found.map_or_else(|| bind(0), Ok)?.local_addr()?.port())
+}
+
+/// The ports below those of outgoing connections, which are given as in `ip_local_port_range` of ip(7): `32768 60999`.
+fn below(outgoing: &str) -> Range<u16> {
+    let first = outgoing.split_whitespace().next().and_then(|port| port.parse().ok());
+    FIRST..first.unwrap_or(FIRST).max(FIRST)
+}
+
+/// All ports of the range, from a place that `chance` chooses: two runs that begin at the same time hardly meet.
+fn candidates(ports: &Range<u16>, chance: u64) -> impl Iterator<Item = u16> + use<> {
+    let (start, count) = (ports.start, u64::from(ports.end - ports.start));
+    (0..count)
+        .filter_map(move |place| u16::try_from(chance.wrapping_add(place) % count).ok())
+        .map(move |place| start + place)
 }
 
 /// Whether the process itself listens on the port: a response alone could be that of another program.
@@ -57,6 +88,18 @@ mod tests {
         assert!(!listens(1, port));
         drop(socket);
         assert!(!listens(std::process::id(), port));
+    }
+
+    #[test]
+    fn a_free_port_is_not_one_that_an_outgoing_connection_may_have() {
+        assert_eq!(below("32768\t60999\n"), 20_000..32_768);
+        // Where outgoing connections have the low ports, or nothing is known of them, the system chooses.
+        assert!(below("1024 65535").is_empty() && below("").is_empty());
+        assert_eq!(
+            candidates(&(20_000..20_004), u64::MAX - 1).collect::<Vec<_>>(),
+            [20_002, 20_003, 20_000, 20_001]
+        );
+        assert_eq!(candidates(&(20_000..20_000), 7).count(), 0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -420,8 +420,7 @@ pub fn sibling_binary(name: &str) -> Result<PathBuf> {
 }
 
 fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
-    listener.local_addr().context("find a free port")
+    Ok((Ipv4Addr::LOCALHOST, devstack::free_port().context("find a free port")?).into())
 }
 
 fn is_ready(address: SocketAddr) -> bool {

@@ -149,9 +149,8 @@ impl Floor {
         for made in admin.create_topics([&new], &AdminOptions::new()).await? {
             made.map_err(|(topic, code)| anyhow::anyhow!("create {topic}: {code}"))?;
         }
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").context("find a free port")?;
-        let address = listener.local_addr()?;
-        drop(listener);
+        let port = devstack::free_port().context("find a free port")?;
+        let address = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port));
         let program = sibling_binary("upload_floor")?;
         ensure!(program.is_file(), "{} is missing: build the harness's binaries", program.display());
         let environment = [
