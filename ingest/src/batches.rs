@@ -1,5 +1,8 @@
 //! What several requests ask of the database at the same time, in one statement: while a batch is away, those that come wait, and are
 //! the next batch. Alone, a request waits for nobody.
+//!
+//! A statement costs Postgres a few tenths of a millisecond to begin and end, whatever it is asked; what each item adds is small beside that.
+//! So batches that nobody waits for may keep a pace: those that come sooner wait for the rest of it together.
 
 use std::time::Duration;
 
@@ -9,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection as _, PgPool};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// Requests that can wait for a batch: as many as there are connections by default.
 const WAITING: usize = 1024;
@@ -97,15 +100,35 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batches<I, O> {
         + Sync
         + 'static,
     ) -> Self {
-        Self::new(Statement { pool: pool.clone(), connection: None, run })
+        Self::paced(pool, Duration::ZERO, run)
     }
 
-    fn new(mut work: impl Work<I, O>) -> Self {
+    /// The same, which begin at least `pace` apart.
+    pub(crate) fn paced(
+        pool: &PgPool,
+        pace: Duration,
+        run: impl for<'a> Fn(&'a mut PgConnection, &'a [I]) -> BoxFuture<'a, Result<Vec<O>, sqlx::Error>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self::new(Statement { pool: pool.clone(), connection: None, run }, pace)
+    }
+
+    fn new(mut work: impl Work<I, O>, pace: Duration) -> Self {
         let (queue, mut waiting) = mpsc::channel::<(I, oneshot::Sender<O>)>(WAITING);
         let mut worker = JoinSet::new();
         worker.spawn(async move {
             let mut batch = Vec::with_capacity(MOST);
+            let mut next = Instant::now();
             while waiting.recv_many(&mut batch, MOST).await > 0 {
+                sleep_until(next).await;
+                while batch.len() < MOST
+                    && let Ok(item) = waiting.try_recv()
+                {
+                    batch.push(item);
+                }
+                next = Instant::now() + pace;
                 let (items, senders): (Vec<I>, Vec<_>) = batch.drain(..).unzip();
                 let results = work.work(items).await.unwrap_or_default();
                 // A sender without a result is dropped, which tells its request so.
@@ -151,18 +174,21 @@ mod tests {
     #[tokio::test]
     async fn what_comes_while_a_batch_is_away_is_the_next_batch_and_each_gets_its_own_result() {
         let (sizes, gate) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Notify::new()));
-        let batches = Arc::new(Batches::new({
-            let (sizes, gate) = (sizes.clone(), gate.clone());
-            move |items: Vec<u32>| {
-                sizes.lock().unwrap().push(items.len());
-                let gate = gate.clone();
-                async move {
-                    gate.notified().await;
-                    Some(items.into_iter().map(|item| item * 10).collect())
+        let batches = Arc::new(Batches::new(
+            {
+                let (sizes, gate) = (sizes.clone(), gate.clone());
+                move |items: Vec<u32>| {
+                    sizes.lock().unwrap().push(items.len());
+                    let gate = gate.clone();
+                    async move {
+                        gate.notified().await;
+                        Some(items.into_iter().map(|item| item * 10).collect())
+                    }
+                    .boxed()
                 }
-                .boxed()
-            }
-        }));
+            },
+            Duration::ZERO,
+        ));
         let first = tokio::spawn({
             let batches = batches.clone();
             async move { batches.ask(1).await }
@@ -187,8 +213,38 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_that_fails_has_a_result_for_nobody_and_the_next_is_worked_on() {
-        let batches = Batches::new(|items: Vec<u32>| async move { (items != [1]).then_some(items) }.boxed());
+        let batches = Batches::new(
+            |items: Vec<u32>| async move { (items != [1]).then_some(items) }.boxed(),
+            Duration::ZERO,
+        );
         assert_eq!(batches.ask(1).await, None);
         assert_eq!(batches.ask(2).await, Some(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn batches_begin_no_sooner_than_their_pace_and_the_first_after_a_pause_at_once() {
+        const PACE: Duration = Duration::from_millis(10);
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let start = Instant::now();
+        let batches = Arc::new(Batches::new(
+            {
+                let begun = begun.clone();
+                move |items: Vec<u32>| {
+                    begun.lock().unwrap().push((start.elapsed(), items.len()));
+                    async move { Some(items) }.boxed()
+                }
+            },
+            PACE,
+        ));
+        let ask = |item| {
+            let batches = batches.clone();
+            tokio::spawn(async move { batches.ask(item).await })
+        };
+        ask(1).await.unwrap();
+        let (second, third) = (ask(2), ask(3));
+        assert_eq!((second.await.unwrap(), third.await.unwrap()), (Some(2), Some(3)));
+        tokio::time::advance(PACE * 2).await;
+        ask(4).await.unwrap();
+        assert_eq!(*begun.lock().unwrap(), [(Duration::ZERO, 1), (PACE, 2), (PACE * 3, 1)]);
     }
 }

@@ -30,6 +30,9 @@ const ROUND: i64 = 100;
 /// a few milliseconds later.
 const LOOKS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(50)];
 
+/// Between two marks: nobody waits for one but another request for the same photo, and a user's next photo that comes so soon.
+const MARKS: Duration = Duration::from_millis(20);
+
 /// What publishing works with.
 pub(crate) struct Publisher {
     pub(crate) pool: PgPool,
@@ -222,7 +225,7 @@ impl Publisher {
 
 /// Marks what was published, all that is acknowledged meanwhile at once.
 pub(crate) fn marks(pool: &PgPool, clock: Arc<dyn Clock>) -> Batches<UploadId, ()> {
-    Batches::of(pool, move |connection, published: &[UploadId]| {
+    Batches::paced(pool, MARKS, move |connection, published: &[UploadId]| {
         let now = clock.now();
         async move {
             let marked = mark(connection, published, now).await;
@@ -237,10 +240,12 @@ pub(crate) fn marks(pool: &PgPool, clock: Arc<dyn Clock>) -> Batches<UploadId, (
 
 async fn mark(executor: impl PgExecutor<'_>, published: &[UploadId], now: Micros) -> Result<(), sqlx::Error> {
     // Locks in the order of a reservation, the holders before the photos: the other way round is a deadlock with a second request for
-    // the same photo. A holder is found by the photo's hash, its key.
+    // the same photo. A holder is found by the photo's hash, its key. The commit does not wait for the disk: a mark that a power cut
+    // takes is made again by the sweeper.
     sqlx::query(
-        "with photo as materialized (
-            select image_hash, upload_id from photo_hashes where upload_id = any($1) and published_at is null
+        "with unhurried as materialized (select set_config('synchronous_commit', 'off', true)),
+         photo as materialized (
+            select image_hash, upload_id from photo_hashes, unhurried where upload_id = any($1) and published_at is null
          ), holder as materialized (
             select f.image_hash from photo_first_holders f join photo using (image_hash, upload_id)
             order by f.image_hash for update of f
