@@ -99,6 +99,13 @@ impl Roles {
     fn pays(&self) -> bool {
         STAGES.iter().any(|row| row.kind == Kind::Paying && self.stages.contains(&row.name))
     }
+
+    /// The components that take work from the start on. A stage that pays may stand by for as long as another one has the signer's lease.
+    fn components(&self) -> impl Iterator<Item = &'static str> {
+        let pays = |name: &str| STAGES.iter().any(|row| row.kind == Kind::Paying && row.name == name);
+        let stages = self.stages.iter().copied().filter(move |name| !pays(name));
+        self.gateway.then_some("ingest").into_iter().chain(stages).chain(self.sinks.iter().copied())
+    }
 }
 
 fn pick(known: &[&'static str], names: &[String], what: &str) -> Result<Vec<&'static str>> {
@@ -117,6 +124,8 @@ pub async fn run(config: &Config, roles: Roles) -> Result<()> {
     let stop = CancellationToken::new();
     let engine = engine(config, stop.clone())?;
     let mut tasks = JoinSet::new();
+    // Before anybody can ask: a gateway whose relay already runs does not listen yet.
+    roles.components().for_each(|name| engine.health.expect(name));
     serve_ops(config, &engine, stop.clone(), &mut tasks).await?;
     // A wrong partition count ends the process.
     patiently("kafka", &stop, topics::is_retryable, || topics::check(config)).await?;
@@ -404,6 +413,15 @@ async fn run_sink(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gateway_is_not_ready_before_it_listens_nor_a_stage_before_it_reads() {
+        let of = |roles: &Roles| roles.components().collect::<Vec<_>>();
+        assert_eq!(of(&Roles::gateway()), ["ingest"]);
+        let stages = ["fraud_check".to_owned(), "chain_submission".to_owned()];
+        assert_eq!(of(&Roles::stages(&stages).unwrap()), ["fraud_check"]);
+        assert_eq!(of(&Roles::timers()), [""; 0]);
+    }
 
     #[test]
     fn an_unknown_role_is_refused_with_the_names_to_choose_from() {

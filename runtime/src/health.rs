@@ -26,6 +26,11 @@ impl Health {
         self.with(component, |component| component.last_tick = Some(Instant::now()));
     }
 
+    /// The process will have a component, and is not ready before it: of several that start beside each other one is the first.
+    pub fn expect(&self, component: &'static str) {
+        self.with(component, |_| ());
+    }
+
     /// A component may take work.
     pub fn ready(&self, component: &'static str) {
         self.with(component, |component| component.ready = true);
@@ -91,6 +96,17 @@ mod tests {
         let now = Instant::now();
         assert!(health.stalled(now).is_empty());
         assert_eq!(health.stalled(now + STALL + Duration::from_secs(1)), ["quality_check"]);
+    }
+
+    #[test]
+    fn a_process_is_not_ready_before_a_component_that_it_expects() {
+        let health = Health::default();
+        health.expect("ingest");
+        health.ready("outbox");
+        assert!(!health.is_ready());
+        health.ready("ingest");
+        health.expect("ingest");
+        assert!(health.is_ready() && health.stalled(Instant::now() + STALL * 2).is_empty());
     }
 
     #[test]
