@@ -9,6 +9,7 @@ mod agree;
 mod annotate;
 mod around;
 mod boxes;
+mod camera;
 mod choose;
 mod crop;
 mod decode;
@@ -44,6 +45,7 @@ mod weigh;
 
 pub use annotate::annotate;
 pub use boxes::BoxMetrics;
+pub use camera::camera;
 pub use choose::choose;
 pub use decode::{Jpeg, Photo, decode};
 pub use format::Format;

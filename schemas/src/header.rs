@@ -103,6 +103,18 @@ pub struct FirstHolder {
     pub user_id: UserId,
 }
 
+/// What the file's metadata say of a photo, as the gateway read them before it took them out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CameraFacts {
+    /// When the camera says the photo was taken; null where the file does not say.
+    pub taken_at: Option<Micros>,
+    /// Whether the camera wrote its time zone. Where it did not, `taken_at` is its local time read as UTC.
+    #[serde(default)]
+    pub zone_known: bool,
+    /// The program that changed the picture, by its name in the gateway's list of editors; null where none of them wrote the file.
+    pub edited_by: Option<String>,
+}
+
 /// What a driver wants to earn at most, B3TR. It lowers budgets and never raises one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PersonalLimits {
@@ -123,6 +135,8 @@ pub struct Stamp {
     pub claimed_unit: Option<Unit>,
     /// When the driver says the photo was taken.
     pub captured_at: Option<Micros>,
+    /// What the file's metadata say; null where they say nothing of these.
+    pub camera: Option<CameraFacts>,
     /// The file's name, sealed with the user's key.
     pub original_filename: Option<Sealed>,
     /// Whether the account was in good standing.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use reading::FileInfo;
+use schemas::events::CameraFacts;
 use schemas::ids::{UploadId, UserId};
 use serde::Serialize;
 use serde_json::json;
@@ -212,12 +213,14 @@ impl Uploads {
         let (bytes, object_key) = (photo.bytes.len(), PhotoStore::key(user, &question.image_hash));
         // Before the reservation: a reserved event may be published at any time, and its photo must be there then. A reservation
         // that fails now leaves a photo without an upload, under a key that the same photo sent again will have.
-        let mime = self.check_and_keep((photo.bytes, memory), &object_key, seen.keeps_metadata).await?;
+        let (mime, camera) =
+            self.check_and_keep((photo.bytes, memory), &object_key, seen.keeps_metadata).await?;
         let image_url = self.photos.url_of(&object_key);
         let wanted = Wanted {
             question: &question,
             bytes,
             mime,
+            camera,
             form,
             object_key: &object_key,
             image_url: &image_url,
@@ -226,27 +229,28 @@ impl Uploads {
         self.reservations.reserve(&wanted, &seen).await
     }
 
-    /// Checks and keeps a photo; gives its MIME type. Without the user's consent no place, time or name stays in it. The work goes on where
-    /// the client has gone, and so does its memory.
+    /// Checks and keeps a photo; gives its MIME type, and what its metadata say that later checks need. Without the user's consent no place,
+    /// time or name stays in it. The work goes on where the client has gone, and so does its memory.
     async fn check_and_keep(
         &self,
         (photo, memory): (Bytes, Held),
         object_key: &str,
         keeps_metadata: bool,
-    ) -> Result<&'static str, ApiError> {
+    ) -> Result<(&'static str, Option<CameraFacts>), ApiError> {
         let (check, photos, key) = (self.check.clone(), self.photos.clone(), object_key.to_owned());
         let work = tokio::task::spawn_blocking(move || {
             let _memory = memory;
             let info = check.check(&photo).map_err(super::check::refusal)?;
+            let said = (info.format.mime(), reading::camera(&photo, &info));
             let photo = if keeps_metadata { photo } else { bare(photo, &info) };
             let kept = photos.keep_on_disk(&photo, &key);
-            Ok::<_, ApiError>((info.format.mime(), kept, photo))
+            Ok::<_, ApiError>((said, kept, photo))
         });
         match work.await.map_err(|error| INTERNAL.caused_by(error))?? {
-            (mime, Some(kept), _) => kept.map(|()| mime).map_err(ApiError::from),
-            (mime, None, photo) => {
+            (said, Some(kept), _) => kept.map(|()| said).map_err(ApiError::from),
+            (said, None, photo) => {
                 self.photos.keep_in_bucket(photo, object_key).await?;
-                Ok(mime)
+                Ok(said)
             }
         }
     }

@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use runtime::clock::Clock;
 use schemas::codec;
-use schemas::events::{FirstHolder, Stamp, UploadHeader, UploadReceived};
+use schemas::events::{CameraFacts, FirstHolder, Stamp, UploadHeader, UploadReceived};
 use schemas::ids::{EventId, Micros, UploadId, UserId, VehicleId, natural};
 use schemas::sealed::{Sealed, UserKey};
 use sqlx::{PgConnection, PgPool};
@@ -39,6 +39,8 @@ pub(crate) struct Wanted<'a> {
     /// The photo's size.
     pub(crate) bytes: usize,
     pub(crate) mime: &'static str,
+    /// What its metadata say.
+    pub(crate) camera: Option<CameraFacts>,
     pub(crate) form: &'a FormFields,
     pub(crate) object_key: &'a str,
     pub(crate) image_url: &'a str,
@@ -308,6 +310,7 @@ fn stamp(wanted: &Wanted<'_>, upload_id: UploadId, facts: &Facts) -> Result<Stam
         claimed_mileage: wanted.form.mileage,
         claimed_unit: wanted.form.unit,
         captured_at: wanted.form.captured_at,
+        camera: wanted.camera.clone(),
         original_filename: seal(wanted, upload_id, facts.key.as_deref())?,
         account_active: facts.is_active,
         account_created_at: facts.created_at.into(),

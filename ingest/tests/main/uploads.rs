@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use rust_decimal::Decimal;
-use schemas::events::{FirstHolder, Unit};
-use schemas::ids::{UploadId, UserId};
+use schemas::events::{CameraFacts, FirstHolder, Unit};
+use schemas::ids::{Micros, UploadId, UserId};
 use schemas::sealed::UserKey;
 use serde_json::Value;
 use uuid::Uuid;
@@ -62,6 +62,27 @@ async fn an_upload_is_kept_published_and_its_response_has_its_urls() {
     let metrics = bench.metrics();
     assert!(metrics.contains(r#"milestream_http_requests_total{route="/v1/uploads",status="202"} 1"#));
     assert!(metrics.contains(r#"milestream_http_requests_total{route="/v1/uploads/{id}",status="200"} 1"#));
+}
+
+#[tokio::test]
+async fn what_checks_need_of_a_photos_metadata_is_in_its_event_and_nothing_else_of_them() {
+    const XMP: &[u8] = br#"<a xmp:CreatorTool="GIMP 2.10 of Jane" tiff:Model="A phone" exif:DateTimeOriginal="2026-03-01T12:30:15+01:00"/>"#;
+    let plain = jpeg(1);
+    let name = b"http://ns.adobe.com/xap/1.0/\0";
+    let length = u16::try_from(2 + name.len() + XMP.len()).unwrap().to_be_bytes();
+    let photo = [&plain[..2], b"\xFF\xE1", &length, name, XMP, &plain[2..]].concat();
+    let bench = Bench::start().await;
+    let (_, token) = bench.driver().await;
+    for photo in [&photo, &jpeg(2)] {
+        assert_eq!(bench.post(&token, &Form::photo(photo)).await.status, 202);
+    }
+    let [with, without] = &bench.kafka.events()[..] else { panic!("two uploads") };
+    let taken_at = Some(Micros(1_772_364_615_000_000));
+    let camera = CameraFacts { taken_at, zone_known: true, edited_by: Some("GIMP".to_owned()) };
+    assert_eq!((&with.stamp.camera, &without.stamp.camera), (&Some(camera), &None));
+    let record = bench.kafka.uploads()[0].payload.clone().unwrap();
+    let said = |words: &[u8]| record.windows(words.len()).any(|part| part == words);
+    assert!(said(b"GIMP") && !said(b"of Jane") && !said(b"A phone"));
 }
 
 #[tokio::test]
