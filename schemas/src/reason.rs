@@ -61,11 +61,11 @@ reasons! {
     /// The photo's metadata says that it was edited.
     EditedPhoto = "edited_photo", "Send the camera's original photo.";
     /// The photo is old.
-    StalePhoto = "stale_photo", "Take a new photo: this one is too old.";
+    StalePhoto = "stale_photo", "Take a new photo: this one is too old, or its time is not the camera's.";
     /// A photo of a screen.
     PhotoOfScreen = "photo_of_screen", "Photograph the dashboard itself.";
     /// Too many uploads in a short time.
-    Velocity = "velocity", "Too many photos in a short time: try again tomorrow.";
+    Velocity = "velocity", "Many photos in a short time: a person looks at this one before it counts.";
     /// The account is locked.
     AccountStanding = "account_standing", "Your account is locked: contact support.";
     /// A person turned it down.
@@ -101,6 +101,16 @@ reasons! {
 }
 
 impl Reason {
+    /// Those of a rejection that say that the driver asked for distance that was not driven. Bad photos and full queues do not.
+    pub const FRAUD: [Self; 6] = [
+        Self::DuplicatePhoto,
+        Self::Rollback,
+        Self::ImpossibleSpeed,
+        Self::ClaimMismatch,
+        Self::EditedPhoto,
+        Self::PhotoOfScreen,
+    ];
+
     /// Whether we, not the sender of the photo, have to act on it.
     #[must_use]
     pub fn is_our_fault(self) -> bool {

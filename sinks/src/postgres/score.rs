@@ -7,7 +7,6 @@
 
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
-use schemas::reason::Reason;
 
 /// g CO2e per km of an average car by what it runs on: UK DESNZ greenhouse gas conversion factors 2026, electric by the UK
 /// grid. A plug-in counts as a hybrid; an unknown vehicle as the reference, so it saves nothing.
@@ -29,16 +28,6 @@ const WEEKS: u32 = 13;
 
 /// The window's length in hours: 90 days. Hours, because a day of a session's time zone may have 23 or 25.
 pub(super) const WINDOW_HOURS: i32 = 90 * 24;
-
-/// Rejections that say the driver asked for distance that was not driven. Bad photos and full queues do not.
-pub(super) const FRAUD: [Reason; 6] = [
-    Reason::DuplicatePhoto,
-    Reason::Rollback,
-    Reason::ImpossibleSpeed,
-    Reason::ClaimMismatch,
-    Reason::EditedPhoto,
-    Reason::PhotoOfScreen,
-];
 
 const fn hundredths(value: u32) -> Decimal {
     Decimal::from_parts(value, 0, 0, false, 2)

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rust_decimal::Decimal;
+use schemas::reason::Reason;
 use schemas::sealed::UserKey;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
@@ -14,7 +15,7 @@ use sqlx::{PgConnection, Postgres, Row as _, query, query_as};
 use uuid::Uuid;
 
 use super::rows::{MileageRow, Rows, UploadRow, VerificationRow};
-use super::score::{FRAUD, GRAMS_PER_KM, History, WINDOW_HOURS, score};
+use super::score::{GRAMS_PER_KM, History, WINDOW_HOURS, score};
 use crate::database::{Table, column};
 
 /// The keys of users that have one.
@@ -352,7 +353,7 @@ pub(super) async fn scores(tx: &mut PgConnection, users: &[Uuid]) -> sqlx::Resul
         .bind(kinds)
         .bind(grams)
         .bind(reference)
-        .bind(FRAUD.map(|reason| reason.label()).to_vec())
+        .bind(Reason::FRAUD.map(|reason| reason.label()).to_vec())
         .bind(WINDOW_HOURS)
         .fetch_all(&mut *tx)
         .await?;

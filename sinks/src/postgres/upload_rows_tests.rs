@@ -261,7 +261,7 @@ fn what_nobody_has_looked_at_in_time_has_no_reviewer_and_counts_as_no_fraud() {
     let mileage = decided(&event, None).unwrap().mileage.unwrap();
     assert_eq!((mileage.status, mileage.review), ("rejected", None));
     assert!(mileage.rejection_reason.unwrap().starts_with("review_timeout: "));
-    assert!(!super::super::score::FRAUD.contains(&Reason::ReviewTimeout));
+    assert!(!Reason::FRAUD.contains(&Reason::ReviewTimeout));
     let person = Review { reviewer_id: UserId(Uuid::from_u128(7)), ..review };
     let mileage = decided(&UploadDecided { review: Some(person), ..event }, None).unwrap().mileage.unwrap();
     assert_eq!(mileage.review.map(|columns| columns.reviewer), Some(Uuid::from_u128(7)));
