@@ -25,11 +25,12 @@ use uuid::Uuid;
 use world::{TIMEOUT, World, photo, reviewed};
 
 /// What those that decide remember.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "stage_offsets",
     "decisions",
     "vehicle_readings",
     "driver_weeks",
+    "driver_conduct",
     "reviews",
     "rejections",
     "reward_limits",

@@ -44,6 +44,11 @@ pub(super) const STORES: &[Store] = &[
         rows: "select vehicle_id::text as key, to_jsonb(r) as row from vehicle_readings r where user_id = $1",
     },
     Store {
+        name: "driver_conduct",
+        holds: "when your newest uploads were accepted, and which of the last month were turned down for fraud",
+        rows: "select user_id::text as key, to_jsonb(c) as row from driver_conduct c where user_id = $1",
+    },
+    Store {
         name: "vehicle_transfers",
         holds: "vehicles that you offered, and those that were offered to you and that you answered",
         rows: "select id::text as key, to_jsonb(t) - '{from_user,to_user}'::text[]

@@ -4,9 +4,11 @@
 use std::fmt::Write as _;
 
 use proptest::test_runner::{RngAlgorithm, TestRng};
-use schemas::events::Review;
+use schemas::events::{CameraFacts, Review};
 
 use super::*;
+use crate::fraud_check::conduct::{Became, Conduct};
+use crate::fraud_check::judge::Before;
 
 const HOUR_US: i64 = DAY_US / 24;
 /// Drivers of each kind.
@@ -55,7 +57,12 @@ impl Days {
         event.header.user_id = UserId(Uuid::from_u128(u128::from(self.driver)));
         event.header.upload_id = UploadId(Uuid::from_u128(1 + self.events.len() as u128));
         event.header.accepted_at.0 += day * DAY_US + minutes * HOUR_US / 60;
-        event.stamp.captured_at = Some(Micros(event.header.accepted_at.0 - ago * HOUR_US / 60));
+        // The camera of every second driver writes no zone, which is two hours east.
+        let zone_known = self.driver.is_multiple_of(2);
+        let captured_at = Micros(event.header.accepted_at.0 - ago * HOUR_US / 60);
+        let taken_at = Some(Micros(captured_at.0 + if zone_known { 0 } else { 2 * HOUR_US }));
+        event.stamp.captured_at = Some(captured_at);
+        event.stamp.camera = Some(CameraFacts { taken_at, zone_known, edited_by: None });
         let confidence = if self.one_in(2) { "0.71" } else { "0.96" };
         let misread = if self.one_in(1_000) { 1_000 * self.between(1, 9) } else { 0 };
         let value = Decimal::new(tenths + misread, 1).trunc().to_string();
@@ -97,6 +104,14 @@ fn marked(event: &OdometerRead) -> bool {
     event.stamp.region == FRAUD
 }
 
+/// Moves a photo in time.
+fn moved(event: &mut OdometerRead, by_us: i64) {
+    event.header.accepted_at.0 += by_us;
+    event.stamp.captured_at = event.stamp.captured_at.map(|at| Micros(at.0 + by_us));
+    let camera = event.stamp.camera.as_mut().unwrap();
+    camera.taken_at = camera.taken_at.map(|at| Micros(at.0 + by_us));
+}
+
 /// Spends the first week and two of three later days honestly, the third with a fraud.
 fn third_day(days: &mut Days, day: i64, fraud: fn(&mut Days, i64) -> &mut OdometerRead) {
     if day < 7 || day % 3 != 0 {
@@ -106,7 +121,7 @@ fn third_day(days: &mut Days, day: i64, fraud: fn(&mut Days, i64) -> &mut Odomet
     }
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 19] = [
     Kind {
         name: "commutes, a photo a day",
         dishonest: false,
@@ -149,6 +164,8 @@ const KINDS: [Kind; 15] = [
             let off = if days.driver.is_multiple_of(2) { 3 } else { -3 };
             let event = days.honest(day);
             event.stamp.captured_at = event.stamp.captured_at.map(|at| Micros(at.0 + off * HOUR_US));
+            let camera = event.stamp.camera.as_mut().unwrap();
+            camera.taken_at = camera.taken_at.map(|at| Micros(at.0 + off * HOUR_US));
         },
         counted: |_| true,
         bar: 8,
@@ -291,6 +308,68 @@ const KINDS: [Kind; 15] = [
         // Nothing of the picture but its number tells; the reader looks for no edit.
         bar: 0,
     },
+    Kind {
+        name: "makes every photo brighter with an editor",
+        dishonest: false,
+        day: |days, day| {
+            days.honest(day).stamp.camera.as_mut().unwrap().edited_by = Some("Snapseed".to_owned());
+        },
+        counted: |_| true,
+        bar: 8,
+    },
+    Kind {
+        name: "edits the picture and leaves the editor's name in the file",
+        dishonest: true,
+        day: |days, day| {
+            third_day(days, day, |days, day| {
+                days.tenths += days.between(300, 3_000);
+                let event = days.honest(day);
+                event.stamp.camera.as_mut().unwrap().edited_by = Some("Adobe Photoshop".to_owned());
+                event
+            })
+        },
+        counted: marked,
+        bar: 1_000,
+    },
+    Kind {
+        name: "sends 40 photos in half an hour, each a kilometre more",
+        dishonest: true,
+        day: |days, day| {
+            if day < 7 || day % 3 != 0 {
+                days.honest(day);
+                return;
+            }
+            let first = days.honest(day).header.accepted_at.0;
+            for n in 1..=40 {
+                days.tenths += 10;
+                let tenths = days.tenths;
+                let event = days.photo(day, tenths);
+                let later = first + n * HOUR_US / 80 - event.header.accepted_at.0;
+                moved(event, later);
+                event.stamp.region = FRAUD.to_owned();
+            }
+        },
+        counted: marked,
+        // Fifteen of them are within the limit of an hour.
+        bar: 1_000 - 1_000 * 15 / 40,
+    },
+    Kind {
+        name: "edits the picture, 30 to 300 km more than was driven, after three files of another account",
+        dishonest: true,
+        day: |days, day| match day {
+            9 | 12 | 15 => {
+                days.honest(day).stamp.first_holder =
+                    Some(FirstHolder { upload_id: UploadId(Uuid::nil()), user_id: UserId(Uuid::nil()) });
+            }
+            16.. if day % 3 == 1 => {
+                days.tenths += days.between(300, 3_000);
+                days.honest(day).stamp.region = FRAUD.to_owned();
+            }
+            _ => drop(days.honest(day)),
+        },
+        counted: marked,
+        bar: 1_000,
+    },
 ];
 
 /// Of a kind's photos that count, how many end how.
@@ -330,13 +409,16 @@ impl Rates {
 }
 
 /// The verdicts of the rules on a driver's photos. What they doubt of an honest photo a person approves as it is before the next one; what
-/// is a fraud they turn down.
+/// is a fraud they turn down, which is not held against the account here: a picture need not show them what it is.
 fn judged_with_people(events: &[OdometerRead]) -> Vec<(OdometerRead, Verdict, Decimal)> {
     let rules = Rules::current();
-    let mut vehicle: Option<VehicleState> = None;
+    let (mut vehicle, mut conduct): (Option<VehicleState>, Option<Conduct>) = (None, None);
     let mut verdicts = Vec::new();
     for event in events {
-        let judgement = judge(event, vehicle.as_ref(), &rules);
+        let before = Before { vehicle: vehicle.as_ref(), conduct: conduct.as_ref() };
+        let judgement = judge(event, before, &rules);
+        let became = Became { event, verdict: judgement.verdict, reason: judgement.reason };
+        conduct = Some(Conduct::after(conduct.as_ref(), &became));
         let km = judgement.distance_km.unwrap_or_default();
         verdicts.push((event.clone(), judgement.verdict, km));
         let mut next = judgement.next_state;

@@ -6,6 +6,8 @@ use schemas::ids::{Micros, UploadId, UserId};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::conduct::Conduct;
+use super::judge::Before;
 use super::neighbours::{Late, Verified};
 use super::rules::Rules;
 
@@ -53,6 +55,7 @@ pub fn unit_of(shown: Option<Unit>, vehicle: Option<&VehicleState>) -> Unit {
 pub(super) struct Facts<'a> {
     pub event: &'a OdometerRead,
     pub vehicle: Option<&'a VehicleState>,
+    pub conduct: Option<&'a Conduct>,
     pub rules: &'a Rules,
     pub unit: Unit,
     /// The unit that the photo shows, as the reader or a person saw it.
@@ -74,7 +77,8 @@ pub(super) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    pub fn of(event: &'a OdometerRead, vehicle: Option<&'a VehicleState>, rules: &'a Rules) -> Self {
+    pub fn of(event: &'a OdometerRead, before: Before<'a>, rules: &'a Rules) -> Self {
+        let Before { vehicle, conduct } = before;
         let (header, stamp) = (&event.header, &event.stamp);
         let believable = |value: Decimal| value >= Decimal::ZERO && value < rules.mileage_end;
         let reading = event.reading.as_ref();
@@ -118,6 +122,7 @@ impl<'a> Facts<'a> {
         Self {
             event,
             vehicle,
+            conduct,
             rules,
             unit,
             shown,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use super::FraudCheck;
+use super::conduct::{Became, Conducts};
 use super::corrections::correct;
 use super::drivers::Drivers;
 use super::facts::{KM_SCALE, VehicleState, last_digit};
@@ -63,7 +64,9 @@ impl Refolds for FraudCheck {
             |recorded: &Recorded<FraudInput, UploadDecided>| recorded.record.payload.header().clone();
         let mut vehicles =
             Vehicles::load(tx, &batch.iter().map(|one| header(one).vehicle_id).collect()).await?;
-        let mut drivers = Drivers::load(tx, &batch.iter().map(|one| header(one).user_id).collect()).await?;
+        let users = batch.iter().map(|one| header(one).user_id).collect();
+        let mut drivers = Drivers::load(tx, &users).await?;
+        let mut conducts = Conducts::load(tx, &users).await?;
         let (mut decisions, mut opened) = (Vec::with_capacity(batch.len()), Opened::default());
         for Recorded { record, output } in batch {
             let key = record.payload.header().vehicle_id;
@@ -71,6 +74,7 @@ impl Refolds for FraudCheck {
                 (FraudInput::Read(event), Some(decided)) => {
                     let evidence = signals(decided)?;
                     note(&mut opened, &mut drivers, event, (decided, &evidence));
+                    conducts.note(&Became { event, verdict: decided.verdict, reason: decided.reason });
                     (after(vehicles.get(&key), decided, &evidence)?, decided.reason)
                 }
                 (FraudInput::Corrected(event), Some(_)) => {
@@ -106,6 +110,7 @@ impl Refolds for FraudCheck {
         }
         vehicles.store(tx).await?;
         drivers.store(tx).await?;
+        conducts.store(tx).await?;
         opened.store(tx).await?;
         Ok(decisions)
     }

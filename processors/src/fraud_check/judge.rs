@@ -7,9 +7,26 @@ use schemas::events::{OdometerRead, Unit, Verdict};
 use schemas::reason::Reason;
 use serde_json::json;
 
+use super::conduct::Conduct;
 use super::facts::{Facts, VehicleState};
 use super::rules::Rules;
 use super::signals::{self, Signal};
+
+/// What is known before an upload.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Before<'a> {
+    /// The vehicle: null until its first verified reading.
+    pub vehicle: Option<&'a VehicleState>,
+    /// The driver's conduct: null until their first decision.
+    pub conduct: Option<&'a Conduct>,
+}
+
+/// Of a driver of whom nothing is known.
+impl<'a> From<Option<&'a VehicleState>> for Before<'a> {
+    fn from(vehicle: Option<&'a VehicleState>) -> Self {
+        Self { vehicle, conduct: None }
+    }
+}
 
 /// What was decided and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,10 +61,11 @@ pub struct Judgement {
     pub next_state: Option<VehicleState>,
 }
 
-/// Decides about one upload. `vehicle` is the state before it: null until the first verified reading.
+/// Decides about one upload.
 #[must_use]
-pub fn judge(event: &OdometerRead, vehicle: Option<&VehicleState>, rules: &Rules) -> Judgement {
-    let facts = Facts::of(event, vehicle, rules);
+pub fn judge<'a>(event: &OdometerRead, before: impl Into<Before<'a>>, rules: &Rules) -> Judgement {
+    let before: Before<'_> = before.into();
+    let (facts, vehicle) = (Facts::of(event, before, rules), before.vehicle);
     let signals = signals::all(&facts);
     let decided_by = signals.iter().find(|signal| signal.against.is_some());
     let against = decided_by.and_then(|signal| signal.against.clone());

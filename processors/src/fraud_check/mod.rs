@@ -1,6 +1,7 @@
 //! `fraud_check`: the one place where an upload is decided. [`judge`](judge::judge) is the decision, the rest carries
 //! vehicles in and decisions out.
 
+pub mod conduct;
 pub mod corrections;
 pub mod drivers;
 mod event;
@@ -24,10 +25,11 @@ use schemas::reason::Reason;
 use serde_json::json;
 use sqlx::PgConnection;
 
+use self::conduct::{Became, Conducts};
 use self::corrections::{Corrected, correct};
 use self::drivers::Drivers;
 use self::input::FraudInput;
-use self::judge::{Judgement, judge};
+use self::judge::{Before, Judgement, judge};
 use self::reviews::{Opened, Told};
 use self::rules::Rules;
 use self::state::Vehicles;
@@ -65,6 +67,7 @@ impl Decider for FraudCheck {
         let mut vehicles = Vehicles::load(tx, &keys).await?;
         let users = batch.iter().map(|record| record.payload.header().user_id).collect();
         let mut drivers = Drivers::load(tx, &users).await?;
+        let mut conducts = Conducts::load(tx, &users).await?;
         let (mut decisions, mut opened) = (Vec::with_capacity(batch.len()), Opened::default());
         for record in batch {
             let (started, key) = (self.clock.now(), record.payload.header().vehicle_id);
@@ -80,11 +83,13 @@ impl Decider for FraudCheck {
                     continue;
                 }
             };
-            let mut judgement = judge(event, vehicles.get(&key), &self.rules);
+            let conduct = conducts.get(&event.header.user_id);
+            let mut judgement = judge(event, Before { vehicle: vehicles.get(&key), conduct }, &self.rules);
             if let Some(next) = judgement.next_state.take() {
                 vehicles.set(key, next);
             }
             let driver = drivers.note(&event.header, judgement.verdict, judgement.distance_km);
+            conducts.note(&Became { event, verdict: judgement.verdict, reason: judgement.reason });
             let told = Told::of(&judgement);
             let decision = self.decision(record, event, (judgement, driver), started);
             if let Ok(decided) = &decision.outcome {
@@ -94,6 +99,7 @@ impl Decider for FraudCheck {
         }
         vehicles.store(tx).await?;
         drivers.store(tx).await?;
+        conducts.store(tx).await?;
         opened.store(tx).await?;
         Ok(decisions)
     }

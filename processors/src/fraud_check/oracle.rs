@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rust_decimal::Decimal;
 use schemas::events::{Correction, OdometerRead, UploadDecided, Verdict};
-use schemas::ids::{UploadId, VehicleId};
+use schemas::ids::{UploadId, UserId, VehicleId};
 use schemas::reason::Reason;
 
+use super::conduct::{Became, Conduct};
 use super::corrections::correct;
 use super::facts::VehicleState;
 use super::input::FraudInput;
-use super::judge::{Judgement, judge};
+use super::judge::{Before, Judgement, judge};
 use super::rules::Rules;
 
 /// What a decision says: verdict, reason, mileage and kilometres.
@@ -20,13 +21,18 @@ pub type Said = (Verdict, Option<Reason>, Option<Decimal>, Option<Decimal>);
 #[derive(Default)]
 struct Folded {
     vehicles: BTreeMap<VehicleId, VehicleState>,
+    conducts: BTreeMap<UserId, Conduct>,
     decided: BTreeSet<String>,
 }
 
 impl Folded {
     fn judged(&mut self, event: &OdometerRead, rules: &Rules) -> Judgement {
-        let vehicle = event.header.vehicle_id;
-        let judgement = judge(event, self.vehicles.get(&vehicle), rules);
+        let (vehicle, user) = (event.header.vehicle_id, event.header.user_id);
+        let before = Before { vehicle: self.vehicles.get(&vehicle), conduct: self.conducts.get(&user) };
+        let judgement = judge(event, before, rules);
+        let became = Became { event, verdict: judgement.verdict, reason: judgement.reason };
+        let conduct = Conduct::after(before.conduct, &became);
+        self.conducts.insert(user, conduct);
         if let Some(next) = &judgement.next_state {
             self.vehicles.insert(vehicle, next.clone());
         }

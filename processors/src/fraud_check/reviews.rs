@@ -13,16 +13,21 @@ use super::judge::Judgement;
 
 /// What each check counts for fraud where it speaks against an upload: a picture that is there twice more than a number that is hard
 /// to read.
-const RISKS: [(&str, i16); 11] = [
+const RISKS: [(&str, i16); 16] = [
     ("same_pixels", 4),
     ("rollback", 3),
+    ("edited_by", 3),
     ("distance_for_time", 3),
     ("km_a_day", 2),
+    ("camera_difference_seconds", 2),
+    ("uploads_of_user", 2),
+    ("standing", 2),
     ("neighbours", 2),
     ("unit", 2),
     ("claim_difference", 2),
     ("claimed_unit", 1),
     ("capture_age_seconds", 1),
+    ("camera_age_seconds", 1),
     ("several_readings", 1),
     ("confidence", 1),
 ];
@@ -205,6 +210,6 @@ mod tests {
         );
         assert_eq!(checks(json!({ "same_pixels": against, "confidence": against })), 5);
         assert_eq!(risk(&json!({})), 0);
-        assert_eq!(RISKS.iter().map(|(_, counts)| counts).sum::<i16>(), 22);
+        assert_eq!(RISKS.iter().map(|(_, counts)| counts).sum::<i16>(), 32);
     }
 }

@@ -3,15 +3,15 @@
 
 use rust_decimal::Decimal;
 use schemas::events::Verdict;
+use schemas::ids::Micros;
 use schemas::reason::Reason;
 use serde_json::{Value, json};
 
+use super::conduct::DAY_US;
 use super::facts::{Facts, last_digit};
 
 /// Microseconds of an hour.
 const HOUR_US: Decimal = Decimal::from_parts(3_600_000_000, 0, 0, false, 0);
-/// Microseconds of a day.
-const DAY_US: i64 = 24 * 3_600_000_000;
 
 /// How much a check counts: what it can bring about alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ type Check = fn(&Facts<'_>) -> Option<Signal>;
 pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
     // Of what people have decided only what was given up since has a fault.
     let reviewed: [Check; 5] = [account, fault, person, something_read, speed];
-    let checks: [Check; 17] = [
+    let checks: [Check; 22] = [
         account,
         fault,
         first_holder,
@@ -97,10 +97,15 @@ pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
         speed,
         velocity,
         capture_age,
+        edited_by,
+        camera_age,
+        camera_difference,
         claim,
         look_alike,
         several,
         confidence,
+        uploads_of_user,
+        standing,
         auto_accept,
     ];
     let checks = if facts.event.review.is_some() { &reviewed[..] } else { &checks[..] };
@@ -279,6 +284,77 @@ fn capture_age(facts: &Facts<'_>) -> Option<Signal> {
     let signal = Signal::new("capture_age_seconds", Weight::Doubts, seconds, most);
     Some(signal.when(age_us > facts.rules.captured_back_us, Verdict::Review, Reason::StalePhoto, || {
         format!("taken {} days before it was sent", seconds / 86_400)
+    }))
+}
+
+/// Who edits a number is not always so careless; who only made the picture brighter is asked by a person.
+fn edited_by(facts: &Facts<'_>) -> Option<Signal> {
+    let editor = facts.event.stamp.camera.as_ref()?.edited_by.as_deref();
+    let signal = Signal::new("edited_by", Weight::Doubts, editor, Value::Null);
+    Some(signal.when(editor.is_some(), Verdict::Review, Reason::EditedPhoto, || {
+        format!("the file was written by {}", editor.unwrap_or_default())
+    }))
+}
+
+/// When the camera says it was taken, and by how much that may be off for want of its zone.
+fn camera_time(facts: &Facts<'_>) -> Option<(Micros, i64)> {
+    let camera = facts.event.stamp.camera.as_ref()?;
+    Some((camera.taken_at?, if camera.zone_known { 0 } else { facts.rules.camera_zone_us }))
+}
+
+fn camera_age(facts: &Facts<'_>) -> Option<Signal> {
+    let (taken, zone_us) = camera_time(facts)?;
+    let age_us = facts.event.header.accepted_at.0.saturating_sub(taken.0);
+    let (back_us, ahead_us) = (facts.rules.captured_back_us + zone_us, facts.rules.camera_ahead_us + zone_us);
+    let threshold = json!({ "before": back_us / 1_000_000, "after": ahead_us / 1_000_000 });
+    let signal = Signal::new("camera_age_seconds", Weight::Doubts, age_us / 1_000_000, threshold);
+    let speaks = age_us > back_us || age_us < -ahead_us;
+    Some(signal.when(speaks, Verdict::Review, Reason::StalePhoto, || {
+        let days = age_us.unsigned_abs() / DAY_US.unsigned_abs();
+        let side = if age_us > 0 { "before" } else { "after" };
+        format!("by the camera's clock it was taken {days} days {side} it was sent")
+    }))
+}
+
+/// The phone's own time moves the vehicle's clock, and with it what distance is possible: the file speaks for it or against it.
+fn camera_difference(facts: &Facts<'_>) -> Option<Signal> {
+    let ((taken, zone_us), captured) = (camera_time(facts)?, facts.event.stamp.captured_at?);
+    let apart_us = captured.0.saturating_sub(taken.0).saturating_abs();
+    let most_us = facts.rules.camera_apart_us + zone_us;
+    let (value, threshold) = (apart_us / 1_000_000, most_us / 1_000_000);
+    let signal = Signal::new("camera_difference_seconds", Weight::Doubts, value, threshold);
+    Some(signal.when(apart_us > most_us, Verdict::Review, Reason::StalePhoto, || {
+        let minutes = apart_us / 60_000_000;
+        format!("the time that the phone told and that of the camera are {minutes} minutes apart")
+    }))
+}
+
+fn uploads_of_user(facts: &Facts<'_>) -> Option<Signal> {
+    let (at, rules) = (facts.event.header.accepted_at, facts.rules);
+    let with_this = |span_us| 1 + facts.conduct.map_or(0, |conduct| conduct.uploads_within(at, span_us));
+    let (hour, day) = (with_this(DAY_US / 24), with_this(DAY_US));
+    let threshold = json!({ "hour": rules.uploads_an_hour, "day": rules.uploads_a_day });
+    let value = json!({ "hour": hour, "day": day });
+    let signal = Signal::new("uploads_of_user", Weight::Doubts, value, threshold);
+    let speaks = hour > rules.uploads_an_hour || day > rules.uploads_a_day;
+    Some(signal.when(speaks, Verdict::Review, Reason::Velocity, || {
+        let (most_hour, most_day) = (rules.uploads_an_hour, rules.uploads_a_day);
+        format!("the account's photo number {hour} in an hour (at most {most_hour}) and {day} in a day (at most {most_day})")
+    }))
+}
+
+/// Of an account that was turned down for fraud lately nothing is accepted without a person.
+fn standing(facts: &Facts<'_>) -> Option<Signal> {
+    let (at, rules) = (facts.event.header.accepted_at, facts.rules);
+    let frauds = facts.conduct.map_or(0, |conduct| conduct.frauds_before(at));
+    let age_us = at.0.saturating_sub(facts.event.stamp.account_created_at.0);
+    let is_young = age_us < rules.young_us;
+    let most = if is_young { rules.frauds_of_young } else { rules.frauds };
+    let value = json!({ "rejected_for_fraud": frauds, "account_age_days": age_us / DAY_US });
+    let signal = Signal::new("standing", Weight::Doubts, value, most);
+    Some(signal.when(frauds >= most, Verdict::Review, Reason::LowConfidence, || {
+        let young = if is_young { " of a young account" } else { "" };
+        format!("{frauds} photos{young} were turned down for fraud in the 30 days before")
     }))
 }
 

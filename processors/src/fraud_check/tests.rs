@@ -308,6 +308,10 @@ fn the_last_verified_value_ranks_what_was_read_and_both_answers_are_kept() {
     assert_eq!(judgement.confidence, Some(dec("0.85")));
 }
 
+#[path = "camera_tests.rs"]
+mod camera;
+#[path = "conduct_tests.rs"]
+mod conduct;
 #[path = "corpus_tests.rs"]
 mod corpus;
 #[path = "corrections_tests.rs"]

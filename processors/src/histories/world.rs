@@ -9,9 +9,10 @@ use schemas::events::{LimitCharge, OdometerRead, RewardCancelled, RewardPart, Ve
 use schemas::ids::{Micros, RewardId, UploadId, UserId, VehicleId};
 
 use super::drawn::Record;
+use crate::fraud_check::conduct::{Became, Conduct};
 use crate::fraud_check::drivers::DriverWeeks;
 use crate::fraud_check::facts::VehicleState;
-use crate::fraud_check::judge::judge;
+use crate::fraud_check::judge::{Before, judge};
 use crate::fraud_check::rules::Rules;
 use crate::limit_check::books::{Books, Charge};
 use crate::limit_check::grant::{Budgets, grant};
@@ -41,6 +42,7 @@ enum Effect {
 pub(super) struct World {
     vehicles: BTreeMap<VehicleId, VehicleState>,
     weeks: BTreeMap<UserId, DriverWeeks>,
+    conducts: BTreeMap<UserId, Conduct>,
     pub budgets: Budgets,
     books: Books,
     effects: BTreeSet<Effect>,
@@ -57,7 +59,15 @@ impl World {
     fn parts(&self) -> impl PartialEq + std::fmt::Debug {
         let charges: Vec<Charge> = self.charges().cloned().collect();
         let (vehicles, weeks, budgets) = (self.vehicles.clone(), self.weeks.clone(), self.budgets.clone());
-        (vehicles, weeks, budgets, charges, self.effects.clone(), self.doubtful.clone())
+        (
+            vehicles,
+            weeks,
+            self.conducts.clone(),
+            budgets,
+            charges,
+            self.effects.clone(),
+            self.doubtful.clone(),
+        )
     }
 }
 
@@ -121,7 +131,12 @@ impl World {
             return None;
         }
         let vehicle = event.header.vehicle_id;
-        let mut judgement = judge(event, self.vehicles.get(&vehicle), &Rules::current());
+        let user = event.header.user_id;
+        let before = Before { vehicle: self.vehicles.get(&vehicle), conduct: self.conducts.get(&user) };
+        let mut judgement = judge(event, before, &Rules::current());
+        let became = Became { event, verdict: judgement.verdict, reason: judgement.reason };
+        let conduct = Conduct::after(before.conduct, &became);
+        self.conducts.insert(user, conduct);
         if judgement.verdict == Verdict::Review {
             self.doubtful.insert(upload);
         }

@@ -10,7 +10,7 @@ use crate::limits::reward;
 use crate::support::NOW;
 use crate::{Database, TOPIC, upload};
 
-/// 50,000 decisions of each stage, vehicles and charges, and three budgets of each of 50,000 users.
+/// 50,000 decisions of each stage, vehicles, drivers and charges, and three budgets of each of 50,000 users.
 const FILLED: &str = "
 insert into users (id) select lpad(to_hex(n), 32, '0')::uuid from generate_series(1, 50000) n;
 insert into decisions (stage, input_event_id, effect_id, topic, partition, record_offset, rules_version, outcome, evidence, output,
@@ -19,13 +19,14 @@ select stage, gen_random_uuid(), 'before:' || n, 'before', 0, n, '1', 'emit', '{
 from generate_series(1, 50000) n, unnest(array['fraud_check', 'limit_check']) stage;
 insert into vehicle_readings (vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id)
 select gen_random_uuid(), gen_random_uuid(), 1, 1, 'km', now(), gen_random_uuid() from generate_series(1, 50000);
+insert into driver_conduct (user_id, uploads, frauds) select gen_random_uuid(), '[]', '[]' from generate_series(1, 50000);
 insert into reward_limits (id, user_id, limit_type, period_start, period_end, limit_amount, current_amount, is_active, created_at,
     updated_at)
 select gen_random_uuid(), id, t, '2026-02-01Z', '2026-03-01Z', 30, 1, true, now(), now()
 from users, unnest(enum_range(null::reward_limits_limit_type)) t;
 insert into limit_charges (reward_id, limit_type, user_id, period_start, amount)
 select gen_random_uuid(), limit_type, user_id, period_start, 1 from reward_limits where limit_type = 'daily';
-analyze users, decisions, vehicle_readings, reward_limits, limit_charges;
+analyze users, decisions, vehicle_readings, driver_conduct, reward_limits, limit_charges;
 ";
 
 /// Batches of a stage: a plan is made anew five times, and may be kept after that.
@@ -77,7 +78,10 @@ async fn a_batch_of_fraud_check_reads_no_large_table_whole() {
     let (database, one) = filled().await;
     let before = scans(&one).await;
     let names: Vec<_> = before.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["decisions", "limit_charges", "reward_limits", "users", "vehicle_readings"]);
+    assert_eq!(
+        names,
+        ["decisions", "driver_conduct", "limit_charges", "reward_limits", "users", "vehicle_readings"]
+    );
     let (worker, outbound) = one.worker("one", Guards::On, NOW);
     for records in batches(|n| {
         let mut upload = upload(n.into(), 50_000);

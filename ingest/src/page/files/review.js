@@ -155,6 +155,12 @@ function cells(row) {
   return tr;
 }
 
+/** What a check has measured: one value, or several with their names. */
+function measured(value) {
+  if (value === null || typeof value !== "object") return value;
+  return Object.entries(value).map(([name, part]) => `${name} ${part}`).join(", ");
+}
+
 function fill() {
   const facts = [
     ["accepted", date(item.accepted_at)],
@@ -184,7 +190,7 @@ function fill() {
   const checks = Object.entries(item.signals.checks ?? {});
   by("checks").replaceChildren(
     ...checks.map(([name, { value, threshold, against }]) => {
-      const row = cells([name, value, threshold]);
+      const row = cells([name, measured(value), measured(threshold)]);
       row.classList.toggle("against", against === true);
       return row;
     }),
