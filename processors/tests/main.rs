@@ -1,6 +1,7 @@
 //! On a real Postgres: the fence around `fraud_check` and `limit_check`, the kept answers of the reader, and its models' deployments.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod conduct;
 mod corrections;
 mod limits;
 mod owners;
