@@ -19,6 +19,7 @@ mod named_commands;
 #[cfg(test)]
 mod pages;
 mod payments;
+mod recorded;
 mod rewinds;
 mod roles;
 mod schema_ids;

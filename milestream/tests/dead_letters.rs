@@ -171,7 +171,7 @@ fn letters_are_chosen_redriven_three_times_at_most_and_given_up_with_a_verdict_f
         std::thread::park_timeout(Duration::from_millis(200));
     };
     assert_eq!((decided.len(), UploadDecided::TOPIC), (1, Topic::UploadsDecided));
-    assert_eq!((decided[0].verdict, decided[0].reason), (Verdict::Failed, Some(Reason::ProcessingFailed)));
+    assert_eq!((decided[0].verdict, decided[0].reason), (Verdict::Failed, Some(Reason::Abandoned)));
     assert_eq!(decided[0].header.upload_id, event.header.upload_id);
     assert!(decided[0].detail.as_ref().unwrap().contains("an operator has given it up"));
     world.deployment.stop();

@@ -1,5 +1,5 @@
 //! `milestream restore decisions` and `milestream uploads correct`, run as an operator runs them on real stages: a database of an hour
-//! before is brought up to what its stages have published since, and a verified reading is lowered.
+//! before is brought up to what its stages have published since, a verified reading is lowered, and an upload that gets no further is ended.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -15,9 +15,11 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use runtime::stored;
 use rust_decimal::Decimal;
 use schemas::events::{
-    Correction, OdometerRead, ReadingCorrected, RewardCancelled, RewardGranted, UploadDecided, Verdict,
+    Correction, OdometerRead, ReadingCorrected, RewardCancelled, RewardGranted, Root, UploadAbandoned,
+    UploadDecided, Verdict,
 };
 use schemas::ids::{Micros, UserId, derived};
+use schemas::reason::Reason;
 use schemas::topic::Topic;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -97,7 +99,8 @@ fn days(drivers: u128, from: i64, to: i64) -> Vec<OdometerRead> {
     records
 }
 
-/// What the backup does not hold: photos, reviews, a correction and one that is refused, a refund, and a record that does not decode.
+/// What the backup does not hold: photos, reviews, a correction and one that is refused, an upload that is ended before its reading comes
+/// all the same, a refund, and a record that does not decode.
 fn lost_hour(world: &mut World) {
     world.publish(&days(12, 8, 16));
     world.settle();
@@ -117,6 +120,11 @@ fn lost_hour(world: &mut World) {
     };
     // The second falls below the reading before it, and is refused.
     world.publish(&[lowered(1, 10), lowered(2, 1_000)]);
+    let late = photo(3, 30);
+    let said = ("an operator has ended it".to_owned(), None);
+    let by = ("1", Micros(1), Root { partition: 0, offset: 0 });
+    world.publish(&[UploadAbandoned::of((late.header.clone(), late.stamp.clone()), said, by)]);
+    world.publish(&[late]);
     let grants: Vec<RewardGranted> = world.events();
     let grant = grants.iter().find(|grant| grant.granted > Decimal::ZERO).unwrap();
     let mut header = grant.header.clone();
@@ -292,6 +300,76 @@ fn an_operator_lowers_a_verified_reading_and_is_told_why_where_that_cannot_be() 
     assert_eq!(world.number("select count(*) from system_audit_logs where action = 'uploads.correct'"), 3);
     let state = "select count(*) from vehicle_readings where last_km = 50010 and highest_km = 50040";
     assert_eq!(world.number(state), 1);
+    world.deployment.stop();
+    world.stack.stop();
+}
+
+#[test]
+fn an_operator_ends_an_upload_that_gets_no_further_once_and_its_reading_that_comes_all_the_same_is_dropped() {
+    let mut world = World::new("abandoned");
+    world.execute("insert into users (id) values ('00000000-0000-0000-0000-000000000001')".to_owned());
+    let photos = world.accept(vec![photo(1, 0), photo(1, 1), photo(1, 4)]);
+    let [decided, stuck, waiting] = photos.clone().try_into().unwrap();
+    for OdometerRead { header, .. } in &photos {
+        world.execute(format!(
+            "insert into photo_hashes (user_id, image_hash, upload_id, event_id, event, reserved_at, published_at)
+             values ('{}', '{}', '{}', '{}', '', '{}', null)",
+            header.user_id,
+            header.upload_id,
+            header.upload_id,
+            header.event_id,
+            header.accepted_at.to_utc().to_rfc3339()
+        ));
+    }
+    let abandon = |world: &World, upload: &OdometerRead, reason: &str| {
+        let upload = upload.header.upload_id.to_string();
+        let command = ["uploads", "abandon", &upload, "--reason", reason];
+        world.deployment.command(&command).map_err(|error| error.to_string())
+    };
+    let refused = |world: &World, upload: &OdometerRead, why: &str| {
+        let said = abandon(world, upload, "the photo is lost").unwrap_err();
+        assert!(said.contains(why), "{said}");
+    };
+    refused(&world, &photo(7, 7), "there is no upload");
+    refused(&world, &stuck, "it is on no topic yet");
+    world.execute("update photo_hashes set published_at = reserved_at".to_owned());
+    world.start();
+    world.publish(&[decided.clone(), waiting.clone()]);
+    world.settle();
+    refused(&world, &decided, "it is decided already");
+    refused(&world, &waiting, "it waits for a person");
+    assert!(abandon(&world, &stuck, "two\nlines").unwrap_err().contains("a reason is one line"));
+    let said = abandon(&world, &stuck, "the photo is lost").unwrap();
+    assert!(said.contains("ends as failed, as soon as fraud_check has decided it"), "{said}");
+    refused(&world, &stuck, "is on its way already");
+
+    // The gateway publishes what waits in the outbox.
+    world.deployment.start(RoleSpec::ingest()).unwrap();
+    let of_it = |world: &World| {
+        let decided: Vec<UploadDecided> = world.events();
+        let own = decided.into_iter().filter(|event| event.header.upload_id == stuck.header.upload_id);
+        own.collect::<Vec<_>>()
+    };
+    let until = Instant::now() + TIMEOUT;
+    while of_it(&world).is_empty() {
+        assert!(Instant::now() < until, "the end is not decided");
+        std::thread::park_timeout(Duration::from_millis(300));
+    }
+    refused(&world, &stuck, "it is abandoned already");
+
+    // A letter of it was redriven.
+    world.publish(std::slice::from_ref(&stuck));
+    world.settle();
+    let [ended] = of_it(&world).try_into().unwrap();
+    assert_eq!((ended.verdict, ended.reason), (Verdict::Failed, Some(Reason::Abandoned)));
+    assert_eq!(ended.detail.as_deref(), Some("an operator has ended it: the photo is lost"));
+    assert_eq!(ended.header.root, stuck.header.root, "a replay's cut holds it as it holds its acceptance");
+    let grants: Vec<RewardGranted> = world.events();
+    assert!(grants.iter().all(|grant| grant.header.upload_id != stuck.header.upload_id), "{grants:?}");
+    let audited = "select count(*) from system_audit_logs where action = 'uploads.abandon'
+        and action_details->'before'->>'status' = 'uploaded' and action_details->'after'->>'status' = 'failed'
+        and action_details->'after'->>'why' = 'the photo is lost'";
+    assert_eq!(world.number(audited), 1);
     world.deployment.stop();
     world.stack.stop();
 }

@@ -1,4 +1,5 @@
-//! Whole histories of several drivers through the decision core: what was read, what people decide, repeats and cancellations, from the
+//! Whole histories of several drivers through the decision core: what was read, what people decide, ends by
+//! operators, repeats and cancellations, from the
 //! verdict to the granted reward, and what must hold after every record. `./dev test` tries 200,000 of them, `./dev test deep` a million.
 
 mod audit;

@@ -12,6 +12,7 @@ use processors::chain_submission::ledger::snapshot;
 use processors::chain_submission::ledger::transition::{self, Change, Claim};
 use processors::fraud_check::corrections::correct;
 use processors::fraud_check::facts::VehicleState;
+use processors::fraud_check::input::unread;
 use processors::fraud_check::judge::judge;
 use processors::fraud_check::neighbours::Verified;
 use processors::fraud_check::rules::Rules;
@@ -24,8 +25,8 @@ use runtime::{Processor, Verdict};
 use schemas::codec;
 use schemas::events::{
     ActivityLogged, AttemptState, BlockAdopted, BlockUndone, Event, ModelDeployed, OdometerRead, PayoutState,
-    ReadingCorrected, RewardCalculated, RewardClaimed, RewardGranted, Unit, UploadDecided, UploadGraded,
-    UploadHeader, UploadReceived,
+    ReadingCorrected, RewardCalculated, RewardClaimed, RewardGranted, Unit, UploadAbandoned, UploadDecided,
+    UploadGraded, UploadHeader, UploadReceived,
 };
 use schemas::ids::{Micros, UploadId};
 use schemas::topic::Topic;
@@ -116,7 +117,11 @@ fn fraud_check(example: &Example) -> Value {
     if example.json["record"] == ReadingCorrected::NAME {
         return corrected(&example.event());
     }
-    let event: OdometerRead = example.event();
+    let event = if example.json["record"] == UploadAbandoned::NAME {
+        unread(example.event())
+    } else {
+        example.event::<OdometerRead>()
+    };
     let known = VehicleState {
         last_km: 50_001.into(),
         highest_km: 50_001.into(),
@@ -381,6 +386,9 @@ fn every_normal_and_edge_example_survives_encoding_and_decoding() {
                 Topic::UploadsGraded => survives::<UploadGraded>(example),
                 Topic::UploadsReadings if example.json["record"] == ReadingCorrected::NAME => {
                     survives::<ReadingCorrected>(example);
+                }
+                Topic::UploadsReadings if example.json["record"] == UploadAbandoned::NAME => {
+                    survives::<UploadAbandoned>(example);
                 }
                 Topic::UploadsReadings => survives::<OdometerRead>(example),
                 Topic::UploadsDecided => survives::<UploadDecided>(example),

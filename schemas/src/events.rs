@@ -6,6 +6,7 @@
 
 use std::sync::LazyLock;
 
+pub use crate::abandoned::UploadAbandoned;
 pub use crate::accounts::{AccountChanged, UserErased, UserHeld, UserReleased};
 pub use crate::activity::ActivityLogged;
 pub use crate::attempts::{AttemptOutcome, ReadingAttempt};
@@ -101,6 +102,7 @@ events! {
     UserHeld on AccountsEvents: |e| e.event_id, e.user_id.to_string(), e.occurred_at;
     UserReleased on AccountsEvents: |e| e.event_id, e.user_id.to_string(), e.occurred_at;
     ReadingCorrected on UploadsReadings: |e| e.event_id, e.decided.header.user_id.to_string(), e.correction.corrected_at;
+    UploadAbandoned on UploadsReadings;
 }
 
 /// Topic, name and schema text of every record type: what `milestream topics apply` registers.

@@ -1,6 +1,7 @@
 //! What is on the wire, and nothing else: topics, typed events with their Avro schemas, ids, the closed set of
 //! reasons, and the documents of the log collections. Knows no Kafka client, no database and no clock.
 
+mod abandoned;
 mod accounts;
 mod activity;
 mod attempts;

@@ -76,6 +76,8 @@ reasons! {
     AnotherPhoto = "another_photo", "A person could not read the mileage for certain: take a new photo, close and straight on.";
     /// Our fault.
     ProcessingFailed = "processing_failed", "We could not process the photo: please send it again.";
+    /// An operator has ended it, because it could get no further.
+    Abandoned = "abandoned", "We could not process the photo and have ended it: please take a new one.";
     /// An event with this id was decided before.
     DuplicateEvent = "duplicate_event", "Nothing to do: the event was handled before.";
     /// The record is not framed Avro (wrong magic byte, or too short).
@@ -94,6 +96,8 @@ reasons! {
     NotVerified = "not_verified", "Only a verified photo earns a reward.";
     /// A reward was cancelled before it was paid.
     Cancelled = "cancelled", "The reward is cancelled: your budget has back what it was charged.";
+    /// A reward that waited for its driver's claim was not claimed in time.
+    ClaimExpired = "claim_expired", "The reward was not claimed in time: claim rewards before their time is up, or have them paid by themselves.";
     /// A correction that raises a reading, or lowers it below the verified one before it.
     CorrectionRefused = "correction_refused", "Nothing is changed: a correction lowers a verified reading, the oldest wrong one first.";
     /// A budget is used up, in whole or in part.
@@ -118,6 +122,7 @@ impl Reason {
             self,
             Self::ReviewTimeout
                 | Self::ProcessingFailed
+                | Self::Abandoned
                 | Self::BadFraming
                 | Self::UnknownSchema
                 | Self::BadDatum

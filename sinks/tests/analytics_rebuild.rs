@@ -19,6 +19,7 @@ async fn publish(topics: &Topics, event: &AnalyticsEvent) {
     match event {
         AnalyticsEvent::Received(event) => topics.event(event.as_ref()).await,
         AnalyticsEvent::Read(event) => topics.event(event.as_ref()).await,
+        AnalyticsEvent::Abandoned(event) => topics.event(event.as_ref()).await,
         AnalyticsEvent::Decided(event) => topics.event(event.as_ref()).await,
         AnalyticsEvent::Calculated(event) => topics.event(event.as_ref()).await,
         AnalyticsEvent::Granted(event) => topics.event(event.as_ref()).await,

@@ -30,6 +30,7 @@ pub fn counted(event: UploadEvent) -> AnalyticsEvent {
         UploadEvent::Granted(event) => AnalyticsEvent::Granted(Box::new(event)),
         UploadEvent::Claimed(event) => AnalyticsEvent::Claimed(event),
         UploadEvent::Corrected(event) => AnalyticsEvent::Corrected(event),
+        UploadEvent::Abandoned(event) => AnalyticsEvent::Abandoned(event),
         UploadEvent::Paid(event) => AnalyticsEvent::Paid(event),
         other => panic!("not on the topics of the sink: {other:?}"),
     }

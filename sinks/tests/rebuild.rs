@@ -28,6 +28,7 @@ async fn publish(topics: &Topics, event: &UploadEvent) {
         UploadEvent::Granted(event) => topics.event(event).await,
         UploadEvent::Claimed(event) => topics.event(event).await,
         UploadEvent::Corrected(event) => topics.event(event.as_ref()).await,
+        UploadEvent::Abandoned(event) => topics.event(event.as_ref()).await,
         UploadEvent::Paid(event) => topics.event(event.as_ref()).await,
         UploadEvent::Chain(step) => match step.as_ref() {
             ChainStep::Adopted(step) => topics.event(step).await,
@@ -60,6 +61,7 @@ fn stories() -> Vec<UploadEvent> {
             match day % 4 {
                 0 => story.events(Verdict::Rejected, Some(Reason::Rollback), false),
                 1 => story.events(Verdict::Verified, None, true),
+                2 if day == 10 => story.abandoned(),
                 2 => story.events(Verdict::Failed, Some(Reason::ProcessingFailed), false),
                 _ => story.events(Verdict::Verified, None, false),
             }

@@ -3,8 +3,8 @@
 use rust_decimal::Decimal;
 use schemas::events::{
     Candidate, Correction, Fault, FrameQuality, ImageSize, Lighting, LimitCharge, LimitType, OdometerRead,
-    PartKind, PartName, ReadingResult, RewardCalculated, RewardGranted, RewardPart, Stamp, Unit,
-    UploadDecided, UploadGraded, UploadHeader, UploadReceived, Verdict,
+    PartKind, PartName, ReadingResult, RewardCalculated, RewardGranted, RewardPart, Root, Stamp, Unit,
+    UploadAbandoned, UploadDecided, UploadGraded, UploadHeader, UploadReceived, Verdict,
 };
 use schemas::ids::{EventId, Micros, RewardId, UploadId, UserId, VehicleId, derived};
 use schemas::reason::Reason;
@@ -152,6 +152,15 @@ impl Story {
             review: None,
             ..example("normal-verified")
         })
+    }
+
+    /// An operator ends it, and its reading comes all the same.
+    pub fn abandoned(&self) -> Vec<UploadEvent> {
+        let by = ("1", self.at("abandoned", 60).occurred_at, Root { partition: 0, offset: 1 });
+        let said = ("an operator has ended it".to_owned(), None);
+        let end = UploadAbandoned::of((self.header.clone(), self.stamp.clone()), said, by);
+        let decided = self.decided(Verdict::Failed, Some(Reason::Abandoned));
+        vec![self.received(), self.graded(), UploadEvent::Abandoned(Box::new(end)), decided, self.read()]
     }
 
     /// The verified reading was ten miles too high, and the distance nothing.

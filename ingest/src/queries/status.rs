@@ -164,6 +164,12 @@ impl Status {
         Reason::ALL.iter().copied().find(|reason| reason.label() == code)
     }
 
+    /// What an operator says to the driver whose upload they have ended. Other sentences name what was compared, and stay with us.
+    fn explanation(&self) -> Option<&str> {
+        let text = self.rejection_reason.as_deref().filter(|_| self.reason() == Some(Reason::Abandoned))?;
+        text.split_once(": ").map(|(_, sentence)| sentence)
+    }
+
     /// How the reward stands, if there is one.
     pub(crate) fn reward(&self) -> Option<RewardState> {
         self.reward_status.as_deref().map(|status| match status {
@@ -223,6 +229,7 @@ impl Status {
             verdict: self.verdict(),
             reason: reason.map(Reason::label),
             advice: reason.map(Reason::advice),
+            explanation: self.explanation().map(str::to_owned),
             reading: self.reading,
             unit: self.unit.clone(),
             confidence: self.confidence,
@@ -253,6 +260,8 @@ pub(crate) struct Upload {
     reason: Option<&'static str>,
     /// What to do about the reason
     advice: Option<&'static str>,
+    /// What an operator says about it; null unless one has ended the upload
+    explanation: Option<String>,
     reading: Option<Decimal>,
     #[schema(schema_with = unit)]
     unit: Option<String>,
@@ -440,6 +449,7 @@ pub(crate) mod tests {
                 "confidence",
                 "correction",
                 "distance_km",
+                "explanation",
                 "payout",
                 "reading",
                 "reason",
@@ -473,5 +483,20 @@ pub(crate) mod tests {
         let document = json!(rejected.document());
         assert_eq!(document["reason"], "rollback");
         assert_eq!(document["advice"], Reason::Rollback.advice());
+        assert_eq!(document["explanation"], Value::Null, "what was compared stays with us");
+    }
+
+    #[test]
+    fn the_driver_of_an_upload_that_an_operator_has_ended_reads_why() {
+        let ended = Status {
+            upload_status: "failed".into(),
+            verification_status: Some("rejected".into()),
+            rejection_reason: Some("abandoned: an operator has ended it: lost".into()),
+            ..graded()
+        };
+        let document = json!(ended.document());
+        assert_eq!((&document["verdict"], &document["reason"]), (&json!("failed"), &json!("abandoned")));
+        assert_eq!(document["advice"], Reason::Abandoned.advice());
+        assert_eq!(document["explanation"], "an operator has ended it: lost");
     }
 }

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::config::Config;
 use crate::roles::{self, Roles};
 
+mod abandon;
 mod api_keys;
 mod config;
 mod contracts;

@@ -1,10 +1,9 @@
-//! `milestream uploads`: what an operator may do with an upload that is decided. A correction goes out as a record of its own, which only
-//! `fraud_check` decides, in its place among the driver's readings.
+//! `milestream uploads`: what an operator may do with an upload. A correction and an end go out as records of their own, which only
+//! `fraud_check` decides, in their place among the driver's readings.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use clap::builder::NonEmptyStringValueParser;
@@ -12,25 +11,22 @@ use processors::fraud_check::corrections::correct;
 use processors::fraud_check::state::Vehicles;
 use runtime::clock::{Clock as _, SystemClock};
 use runtime::outbox::OutboxRows;
-use runtime::registry::{Registry, SchemaSource as _};
-use runtime::snapshot;
-use runtime::source::RawRecord;
+use runtime::registry::Registry;
 use rust_decimal::Decimal;
-use schemas::codec;
-use schemas::events::{Correction, Event as _, ReadingCorrected, UploadDecided, Verdict};
+use schemas::events::{Correction, ReadingCorrected, UploadDecided, Verdict};
 use schemas::ids::{EventId, UploadId, derived};
 use serde_json::json;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::abandon::abandon;
 use crate::audit::{Action, audit};
 use crate::config::Config;
 use crate::database;
+use crate::recorded::first_since;
 
 /// The one decider, by whose decisions an upload is found.
 const DECIDER: &str = "fraud_check";
-/// How much earlier than its decision's time its record may stand on the topic, by the clocks of two machines.
-const SKEW_MS: i64 = 10 * 60 * 1_000;
 /// Decimals of a reading: no odometer shows more.
 const MOST_DECIMALS: u32 = 1;
 
@@ -47,6 +43,16 @@ pub enum Uploads {
         #[arg(long, value_name = "NUMBER")]
         mileage: Decimal,
         /// Why, for the audit log.
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+        reason: String,
+    },
+    /// End an upload that gets no further, as `failed`: because its photo cannot be opened any more, or what stood between it and its verdict
+    /// was lost. The driver reads why, and may send the photo again. A reading that comes all the same is dropped as a repeat, and nothing
+    /// is earned by it. What is decided, or waits for a person, is refused.
+    Abandon {
+        /// The upload.
+        upload: Uuid,
+        /// Why, for the driver and the audit log: it names nobody.
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         reason: String,
     },
@@ -76,42 +82,51 @@ enum Refused {
 impl Uploads {
     /// Does it.
     pub async fn run(&self, config: &Config) -> Result<()> {
-        let Self::Correct { upload, mileage, reason } = self;
-        ensure!(
-            mileage.scale() <= MOST_DECIMALS && *mileage >= Decimal::ZERO,
-            "a mileage is a number from 0 with at most one decimal place"
-        );
-        let (pool, registry) = (database::pool(config)?, Registry::new(&config.registry_client())?);
-        let schema_id = registry.id_of::<ReadingCorrected>(&config.kafka.topic_prefix).await?;
-        let last = newest(&pool, UploadId(*upload)).await?;
-        let decided = published(config, &registry, &last).await?;
-        let before = decided.final_mileage.filter(|_| decided.verdict == Verdict::Verified);
-        let before = before.ok_or(Refused::NotVerified(decided.verdict))?;
-        if *mileage >= before {
-            bail!(Refused::NotLower { mileage: *mileage, before });
+        match self {
+            Self::Correct { upload, mileage, reason } => {
+                lower(config, UploadId(*upload), *mileage, reason).await
+            }
+            Self::Abandon { upload, reason } => abandon(config, UploadId(*upload), reason).await,
         }
-        let correction = Correction {
-            number: last.corrections + 1,
-            mileage_before: before,
-            mileage: *mileage,
-            corrected_at: SystemClock.now(),
-        };
-        let event = ReadingCorrected::of(decided, correction);
-        let mut tx = pool.begin().await?;
-        // As it would be decided now; what the vehicle's readings are by then, the decider knows.
-        let key = event.decided.header.vehicle_id;
-        let vehicles = Vehicles::load(&mut tx, &BTreeSet::from([key])).await?;
-        ensure!(correct(&event, vehicles.get(&key)).is_some(), Refused::BelowOlder(*mileage));
-        let mut rows = OutboxRows::created_at(Utc::now());
-        rows.push(schema_id, &event, event.event_id.0)?;
-        ensure!(rows.insert(&mut tx).await? == 1, Refused::OnItsWay);
-        let what = Action { module: "pipeline", action: "uploads.correct", severity: "warning" };
-        let after = json!({"mileage": mileage, "number": event.correction.number, "why": reason});
-        audit(&mut tx, what, &upload.to_string(), Some(json!({"mileage": before})), after).await?;
-        tx.commit().await?;
-        println!("{upload}: {before} is corrected to {mileage}, as soon as {DECIDER} has decided it");
-        Ok(())
     }
+}
+
+/// Lowers a reading.
+async fn lower(config: &Config, upload: UploadId, mileage: Decimal, reason: &str) -> Result<()> {
+    ensure!(
+        mileage.scale() <= MOST_DECIMALS && mileage >= Decimal::ZERO,
+        "a mileage is a number from 0 with at most one decimal place"
+    );
+    let (pool, registry) = (database::pool(config)?, Registry::new(&config.registry_client())?);
+    let schema_id = registry.id_of::<ReadingCorrected>(&config.kafka.topic_prefix).await?;
+    let last = newest(&pool, upload).await?;
+    let decided = published(config, &registry, &last).await?;
+    let before = decided.final_mileage.filter(|_| decided.verdict == Verdict::Verified);
+    let before = before.ok_or(Refused::NotVerified(decided.verdict))?;
+    if mileage >= before {
+        bail!(Refused::NotLower { mileage, before });
+    }
+    let correction = Correction {
+        number: last.corrections + 1,
+        mileage_before: before,
+        mileage,
+        corrected_at: SystemClock.now(),
+    };
+    let event = ReadingCorrected::of(decided, correction);
+    let mut tx = pool.begin().await?;
+    // As it would be decided now; what the vehicle's readings are by then, the decider knows.
+    let key = event.decided.header.vehicle_id;
+    let vehicles = Vehicles::load(&mut tx, &BTreeSet::from([key])).await?;
+    ensure!(correct(&event, vehicles.get(&key)).is_some(), Refused::BelowOlder(mileage));
+    let mut rows = OutboxRows::created_at(Utc::now());
+    rows.push(schema_id, &event, event.event_id.0)?;
+    ensure!(rows.insert(&mut tx).await? == 1, Refused::OnItsWay);
+    let what = Action { module: "pipeline", action: "uploads.correct", severity: "warning" };
+    let after = json!({"mileage": mileage, "number": event.correction.number, "why": reason});
+    audit(&mut tx, what, &upload.to_string(), Some(json!({"mileage": before})), after).await?;
+    tx.commit().await?;
+    println!("{upload}: {before} is corrected to {mileage}, as soon as {DECIDER} has decided it");
+    Ok(())
 }
 
 /// The newest decision about an upload.
@@ -155,29 +170,11 @@ async fn newest(pool: &PgPool, upload: UploadId) -> Result<Newest> {
 
 /// The decision as it stands on its topic, which is kept for good; the bytes in the database are not.
 async fn published(config: &Config, registry: &Registry, last: &Newest) -> Result<UploadDecided> {
-    let (kafka, topic) =
-        (config.kafka_client(), format!("{}{}", config.kafka.topic_prefix, UploadDecided::TOPIC.name()));
-    let (sender, mut records) = tokio::sync::mpsc::channel::<RawRecord>(1_000);
-    let since = last.at.timestamp_millis() - SKEW_MS;
-    let reading = tokio::task::spawn_blocking(move || {
-        let ranges = snapshot::since(&kafka, &topic, since)?;
-        snapshot::each_of(&kafka, &topic, ranges, |record| match sender.blocking_send(record) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        })
-    });
-    while let Some(record) = records.recv().await {
-        let Some(payload) = &record.payload else { continue };
-        let Ok((id, datum)) = codec::unframe(payload) else { continue };
-        let schema = registry.schema(id).await?;
-        if schema.name() != UploadDecided::NAME {
-            continue;
-        }
-        let decided: UploadDecided = codec::decode(&schema, id, datum)?;
-        if decided.header.event_id == last.event_id {
-            return Ok(decided);
-        }
+    let wanted = |event: &UploadDecided| event.header.event_id == last.event_id;
+    match first_since(config, registry, last.at, wanted).await? {
+        Some((decided, _)) => Ok(decided),
+        None => bail!(
+            "its decision is on no topic: run `milestream offsets align {DECIDER}` if the topic was lost"
+        ),
     }
-    reading.await?.context("the decisions' topic")?;
-    bail!("its decision is on no topic: run `milestream offsets align {DECIDER}` if the topic was lost")
 }

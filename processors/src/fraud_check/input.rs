@@ -1,15 +1,18 @@
-//! What `fraud_check` decides about: the two record types of `uploads.readings`.
+//! What `fraud_check` decides about: the record types of `uploads.readings`.
 
 use runtime::{Decided, FromRecord};
 use schemas::codec::{self, CodecError, RecordSchema};
-use schemas::events::{Correction, Event as _, OdometerRead, ReadingCorrected, UploadHeader};
+use schemas::events::{
+    Correction, Event as _, Fault, OdometerRead, ReadingCorrected, UploadAbandoned, UploadHeader,
+};
 use schemas::ids::EventId;
+use schemas::reason::Reason;
 use schemas::topic::Topic;
 
 /// A record of `uploads.readings`.
 #[derive(Clone, Debug)]
 pub enum FraudInput {
-    /// A photo was read, or a person has decided about it.
+    /// A photo was read, a person has decided about it, or an operator has ended it.
     Read(Box<OdometerRead>),
     /// A verified reading is lowered.
     Corrected(Box<ReadingCorrected>),
@@ -43,11 +46,33 @@ impl FraudInput {
     }
 }
 
+/// What stands in for the reading of an upload that is ended: none, and a fault that is ours. So it has the effect of the reading in whose
+/// place it comes, and the one that comes second is a repeat, whichever that is.
+#[must_use]
+pub fn unread(event: UploadAbandoned) -> OdometerRead {
+    let UploadAbandoned { header, stamp, detail, review } = event;
+    OdometerRead {
+        header,
+        stamp,
+        image: None,
+        quality: None,
+        fault: Some(Fault { reason: Reason::Abandoned, detail }),
+        reading: None,
+        pixel_hash: None,
+        pixel_holder: None,
+        review,
+        look_alike: None,
+    }
+}
+
 impl FromRecord for FraudInput {
     fn from_record(schema: &RecordSchema, id: u32, datum: &[u8]) -> Option<Result<Self, CodecError>> {
         match schema.name() {
             OdometerRead::NAME => {
                 Some(codec::decode(schema, id, datum).map(|event| Self::Read(Box::new(event))))
+            }
+            UploadAbandoned::NAME => {
+                Some(codec::decode(schema, id, datum).map(|event| Self::Read(Box::new(unread(event)))))
             }
             ReadingCorrected::NAME => {
                 Some(codec::decode(schema, id, datum).map(|event| Self::Corrected(Box::new(event))))

@@ -134,7 +134,8 @@ fn person(facts: &Facts<'_>) -> Option<Signal> {
 
 fn fault(facts: &Facts<'_>) -> Option<Signal> {
     let fault = facts.event.fault.as_ref()?;
-    let verdict = if fault.reason == Reason::ProcessingFailed { Verdict::Failed } else { Verdict::Rejected };
+    let is_ours = matches!(fault.reason, Reason::ProcessingFailed | Reason::Abandoned);
+    let verdict = if is_ours { Verdict::Failed } else { Verdict::Rejected };
     let signal = Signal::new("fault", Weight::Rejects, fault.reason.label(), Value::Null);
     Some(signal.when(true, verdict, fault.reason, || fault.detail.clone()))
 }

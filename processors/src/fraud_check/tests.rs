@@ -106,6 +106,12 @@ const TABLE: &[(&str, Change, Verdict, Option<Reason>)] = &[
         Some(Reason::ProcessingFailed),
     ),
     (
+        "ended by an operator",
+        |e| e.fault = Some(Fault { reason: Reason::Abandoned, detail: "d".into() }),
+        Verdict::Failed,
+        Some(Reason::Abandoned),
+    ),
+    (
         "a photo of another user",
         |e| {
             e.stamp.first_holder =
@@ -308,6 +314,8 @@ fn the_last_verified_value_ranks_what_was_read_and_both_answers_are_kept() {
     assert_eq!(judgement.confidence, Some(dec("0.85")));
 }
 
+#[path = "abandoned_tests.rs"]
+mod abandoned;
 #[path = "camera_tests.rs"]
 mod camera;
 #[path = "conduct_tests.rs"]

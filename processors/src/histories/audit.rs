@@ -30,8 +30,9 @@ impl Audit {
     /// Notes an outcome, and looks at everything.
     pub fn of(&mut self, world: &World, outcome: Option<&Outcome>) -> Result<(), TestCaseError> {
         match outcome {
-            Some(Outcome::Decided { vehicle, read_km, distance_km, earned, .. }) => {
+            Some(Outcome::Decided { vehicle, verdict, read_km, distance_km, earned }) => {
                 prop_assert_eq!(read_km.is_some(), distance_km.is_some());
+                prop_assert!(*verdict != Verdict::Failed || (read_km.is_none() && earned.is_none()));
                 if let (Some(km), Some(paid)) = (read_km, distance_km) {
                     self.drove(*vehicle, *km, *paid)?;
                 }
@@ -139,6 +140,7 @@ impl Seen {
             "verified",
             "rejected",
             "review",
+            "failed",
             "whole grant",
             "cut grant",
             "no grant",

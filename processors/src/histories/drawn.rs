@@ -3,10 +3,12 @@
 use std::sync::LazyLock;
 
 use rust_decimal::Decimal;
-use schemas::events::{Candidate, OdometerRead, Review, RewardCancelled, Unit};
+use schemas::events::{Candidate, OdometerRead, Review, RewardCancelled, Root, Unit, UploadAbandoned};
 use schemas::ids::{Micros, RewardId, UploadId, UserId, VehicleId};
 use schemas::reason::Reason;
 use uuid::Uuid;
+
+use crate::fraud_check::input::unread;
 
 const HOUR_US: i64 = 3_600_000_000;
 /// Drivers, each with two vehicles.
@@ -91,8 +93,21 @@ impl Drawing {
         match self.records.get(earlier.checked_rem(self.records.len()).unwrap_or_default()).cloned() {
             Some(Record::Reading(read)) if kind < 6 => self.about(kind, *read, bits),
             Some(repeated) if kind == 0 => self.records.push(repeated),
+            _ if kind == 15 => self.abandoned(bits),
             _ => self.upload(bits),
         }
+    }
+
+    /// An upload that an operator ends before its reading comes all the same.
+    fn abandoned(&mut self, bits: Bits) {
+        self.upload(bits);
+        let Some(Record::Reading(late)) = self.records.last().cloned() else { return };
+        let OdometerRead { header, stamp, .. } = *late.clone();
+        let said = ("it is lost".to_owned(), None);
+        let by = ("1", Micros(0), Root { partition: 0, offset: 0 });
+        let end = unread(UploadAbandoned::of((header, stamp), said, by));
+        self.records.pop();
+        self.records.extend([Record::Reading(Box::new(end)), Record::Reading(late)]);
     }
 
     /// A record about an earlier upload.

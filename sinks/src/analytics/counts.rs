@@ -63,6 +63,7 @@ pub fn counts_of(event: &AnalyticsEvent) -> Result<EventCounts, BadCount> {
         AnalyticsEvent::Received(event) => received(event),
         AnalyticsEvent::Read(event) => read(event),
         AnalyticsEvent::Corrected(event) => Ok(nothing(event.correction.corrected_at)),
+        AnalyticsEvent::Abandoned(event) => Ok(nothing(event.header.occurred_at)),
         // What was counted of the decision before it is what was decided and paid for then.
         AnalyticsEvent::Decided(event) if event.correction.is_some() => Ok(nothing(event.header.occurred_at)),
         AnalyticsEvent::Decided(event) => decided(event),

@@ -4,7 +4,7 @@ use runtime::FromRecord;
 use schemas::codec::{self, CodecError, RecordSchema};
 use schemas::events::{
     Event, OdometerRead, PayoutUpdated, ReadingCorrected, RewardCalculated, RewardCancelled, RewardClaimed,
-    RewardGranted, UploadDecided, UploadReceived,
+    RewardGranted, UploadAbandoned, UploadDecided, UploadReceived,
 };
 
 /// The record types of the topics that are added up.
@@ -16,6 +16,8 @@ pub enum AnalyticsEvent {
     Read(Box<OdometerRead>),
     /// Its reading is to be lowered: known, and not counted.
     Corrected(Box<ReadingCorrected>),
+    /// An operator ends it: what is counted is the decision.
+    Abandoned(Box<UploadAbandoned>),
     /// It was decided.
     Decided(Box<UploadDecided>),
     /// What it earns was worked out.
@@ -39,6 +41,7 @@ impl FromRecord for AnalyticsEvent {
             UploadReceived::NAME => Some(boxed(schema, id, datum).map(Self::Received)),
             OdometerRead::NAME => Some(boxed(schema, id, datum).map(Self::Read)),
             ReadingCorrected::NAME => Some(boxed(schema, id, datum).map(Self::Corrected)),
+            UploadAbandoned::NAME => Some(boxed(schema, id, datum).map(Self::Abandoned)),
             UploadDecided::NAME => Some(boxed(schema, id, datum).map(Self::Decided)),
             RewardCalculated::NAME => Some(boxed(schema, id, datum).map(Self::Calculated)),
             RewardGranted::NAME => Some(boxed(schema, id, datum).map(Self::Granted)),

@@ -4,8 +4,9 @@ use runtime::FromRecord;
 use schemas::codec::{self, CodecError, RecordSchema};
 use schemas::events::{
     BlockAdopted, BlockUndone, ChainStep, Event as _, ModelDeployed, OdometerRead, PayoutUpdated,
-    ReadingCorrected, RewardCalculated, RewardCancelled, RewardClaimed, RewardGranted, Stamp, UploadDecided,
-    UploadGraded, UploadHeader, UploadReceived, UserErased, UserHeld, UserReleased,
+    ReadingCorrected, RewardCalculated, RewardCancelled, RewardClaimed, RewardGranted, Stamp,
+    UploadAbandoned, UploadDecided, UploadGraded, UploadHeader, UploadReceived, UserErased, UserHeld,
+    UserReleased,
 };
 
 /// The record types of `uploads.*`, `rewards.*`, `payouts.updated`, `chain.events`, `models.deployed` and `accounts.events`.
@@ -19,6 +20,8 @@ pub enum UploadEvent {
     Read(Box<OdometerRead>),
     /// Its reading is to be lowered: what comes of that is in the decision about it.
     Corrected(Box<ReadingCorrected>),
+    /// An operator ends it: what comes of that is in the decision about it.
+    Abandoned(Box<UploadAbandoned>),
     /// It was decided.
     Decided(UploadDecided),
     /// What it earns was worked out.
@@ -51,6 +54,9 @@ impl FromRecord for UploadEvent {
             }
             ReadingCorrected::NAME => {
                 Some(codec::decode(schema, id, datum).map(|event| Self::Corrected(Box::new(event))))
+            }
+            UploadAbandoned::NAME => {
+                Some(codec::decode(schema, id, datum).map(|event| Self::Abandoned(Box::new(event))))
             }
             UploadDecided::NAME => Some(codec::decode(schema, id, datum).map(Self::Decided)),
             RewardCalculated::NAME => Some(codec::decode(schema, id, datum).map(Self::Calculated)),
@@ -92,6 +98,7 @@ impl UploadEvent {
             Self::Granted(event) => (&event.header, &event.stamp),
             Self::Paid(event) => (&event.header, &event.stamp),
             Self::Corrected(_)
+            | Self::Abandoned(_)
             | Self::Claimed(_)
             | Self::Cancelled(_)
             | Self::Chain(_)

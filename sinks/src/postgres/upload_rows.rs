@@ -188,10 +188,12 @@ fn fault_text(fault: &Fault) -> String {
     format!("{}: {}", fault.reason.label(), fault.detail)
 }
 
-/// `code: sentence`; none exactly where verified. What failed is our fault under one code, whatever the cause.
+/// `code: sentence`; none exactly where verified. What failed is our fault under one code, whatever the cause, unless an operator
+/// has ended it.
 fn reason_text(event: &UploadDecided) -> Result<Option<String>, BadValue> {
     let reason = match (event.verdict, event.reason) {
         (Verdict::Verified, _) => return Ok(None),
+        (Verdict::Failed, Some(Reason::Abandoned)) => Reason::Abandoned,
         (Verdict::Failed, _) => Reason::ProcessingFailed,
         (_, Some(reason)) => reason,
         (_, None) => {

@@ -232,6 +232,30 @@ fn a_failed_upload_is_rejected_as_our_fault_whatever_the_cause() {
 }
 
 #[test]
+fn an_upload_that_an_operator_has_ended_says_so_also_once_its_reading_comes_all_the_same() {
+    let ended = UploadDecided {
+        verdict: Verdict::Failed,
+        reason: Some(Reason::Abandoned),
+        detail: Some("an operator has ended it: the photo is lost".into()),
+        final_mileage: None,
+        distance_km: None,
+        ..verified()
+    };
+    let rows = decided(&ended, None).unwrap();
+    let (upload, mileage) = (&rows.upload, rows.mileage.as_ref().unwrap());
+    assert_eq!((upload.status, upload.processed_at.is_some(), mileage.status), ("failed", true, "rejected"));
+    let why = Some("abandoned: an operator has ended it: the photo is lost");
+    assert_eq!(mileage.rejection_reason.as_deref(), why);
+    let mut folded = crate::postgres::fold::Folded::first(&rows);
+    folded.add(&read(&read_event(Some(reading(None))), None).unwrap());
+    let after = folded.mileage.unwrap();
+    assert_eq!(
+        (folded.upload.status, after.rejection_reason.as_deref(), after.accepted),
+        ("failed", why, None)
+    );
+}
+
+#[test]
 fn an_upload_with_a_person_stays_in_the_works_without_a_rejection() {
     let event = UploadDecided { verdict: Verdict::Review, reason: Some(Reason::LowConfidence), ..verified() };
     let rows = decided(&event, None).unwrap();

@@ -81,6 +81,7 @@ pub(super) fn rows_of(event: &UploadEvent, key: Option<&UserKey>) -> Result<Opti
         UploadEvent::Granted(event) => rewards::granted(event),
         UploadEvent::Paid(event) => payouts::updated(event),
         UploadEvent::Corrected(_)
+        | UploadEvent::Abandoned(_)
         | UploadEvent::Claimed(_)
         | UploadEvent::Cancelled(_)
         | UploadEvent::Chain(_)

@@ -272,6 +272,7 @@ function facts(app, upload, changed) {
   return el("div", {},
     el("p", { class: "state" }, badge(state(upload))),
     upload.verdict !== "verified" && upload.advice ? el("p", { class: "advice" }, upload.advice) : null,
+    upload.explanation ? el("p", { class: "hint" }, upload.explanation) : null,
     upload.verdict === "verified" && upload.advice ? el("p", { class: "hint" }, upload.advice) : null,
     upload.correction ? el("p", { class: "hint" }, T.photos.corrected(T.mileage(upload.correction.reading_before, upload.unit), T.when(upload.correction.corrected_at))) : null,
     el("dl", { class: "facts" },

@@ -174,6 +174,7 @@ export const T = {
     review_timeout: "Not reviewed in time",
     another_photo: "New photo needed",
     processing_failed: "Processing failed",
+    abandoned: "Ended by us",
     duplicate_event: "Handled before",
     bad_framing: "Fault on our side",
     unknown_schema: "Fault on our side",
@@ -184,6 +185,7 @@ export const T = {
     no_distance: "No distance yet",
     not_verified: "Not verified",
     cancelled: "Cancelled",
+    claim_expired: "Not claimed in time",
     over_limit: "Budget used up",
   },
 

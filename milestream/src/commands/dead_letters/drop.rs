@@ -1,33 +1,38 @@
 //! `milestream dead-letters drop`: gives letters up. Of an upload that stands still by one, a record goes out that only `fraud_check`
-//! decides: `failed`, once, unless the upload was decided meanwhile.
+//! decides: `failed`, once, unless the upload was decided before.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use chrono::Utc;
 use clap::Args;
 use processors::pipeline::STAGES;
 use runtime::clock::{Clock as _, SystemClock};
 use runtime::dead_letter::header;
-use runtime::outbox::OutboxRows;
 use runtime::registry::{Registry, RegistryError, SchemaSource as _};
 use runtime::source::RawRecord;
 use schemas::codec;
 use schemas::events::{
-    Event as _, Fault, OdometerRead, Root, Stamp, UploadGraded, UploadHeader, UploadReceived,
+    Event as _, OdometerRead, Review, Root, Stamp, UploadAbandoned, UploadGraded, UploadHeader,
+    UploadReceived,
 };
-use schemas::ids::Micros;
-use schemas::reason::Reason;
+use schemas::ids::UploadId;
 use schemas::topic::Topic;
 use serde_json::json;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 use super::choose::{Chosen, Filter, Place, chosen, keep};
 use super::line;
 use crate::audit::{Action, audit};
+use crate::commands::abandon::{is_decided, order};
 use crate::config::Config;
 use crate::database;
 
 /// Topics whose records stand between a photo and its verdict.
 const BEFORE_THE_VERDICT: [Topic; 3] = [Topic::UploadsReceived, Topic::UploadsGraded, Topic::UploadsReadings];
+
+/// What the driver is told: `--because` may be of our insides.
+const SAID: &str = "an operator has given it up after our pipeline could not process it";
+
+/// Of which upload a letter is, and what a person had decided about it.
+type Lost = (UploadHeader, Stamp, Option<Review>);
 
 /// Which letters, and why.
 #[derive(Debug, Args)]
@@ -53,7 +58,9 @@ enum Loss {
     /// No upload stands still by it: a sink or a later stage has lost a record.
     Record,
     /// This upload stands still.
-    Upload(Box<OdometerRead>),
+    Upload(Box<UploadAbandoned>),
+    /// This upload was decided before, and the letter is a repeat of what it was decided by.
+    Decided(UploadId),
     /// An upload stands still, and nobody can tell which.
     UnknownUpload(String),
 }
@@ -65,7 +72,7 @@ impl Drop {
             bail!("name places or filters: `milestream dead-letters list` shows the letters");
         }
         let (pool, registry) = (database::pool(config)?, Registry::new(&config.registry_client())?);
-        let schema_id = registry.id_of::<OdometerRead>(&config.kafka.topic_prefix).await?;
+        let schema_id = registry.id_of::<UploadAbandoned>(&config.kafka.topic_prefix).await?;
         let mut portions = chosen(config, &self.places, &self.filter);
         let mut refused = 0_u64;
         while let Some(portion) = portions.next().await? {
@@ -74,7 +81,7 @@ impl Drop {
                     ensure!(self.places.is_empty(), "redriven or dropped before: {}", line(letter));
                     continue;
                 }
-                let loss = loss(config, &registry, letter).await?;
+                let loss = loss(config, (&registry, &pool), letter).await?;
                 match &loss {
                     Loss::UnknownUpload(why) if !self.undecodable => {
                         refused += 1;
@@ -107,9 +114,8 @@ impl Drop {
         let mut upload = None;
         if let Loss::Upload(record) = loss {
             upload = Some(record.header.upload_id.to_string());
-            let mut rows = OutboxRows::created_at(Utc::now());
-            rows.push(schema_id, &**record, record.header.event_id.0)?;
-            rows.insert(tx).await?;
+            // Of several letters of one upload the first ends it.
+            order(tx, schema_id, record).await?;
         }
         keep(tx, &[letter], "dropped").await?;
         let what = Action { module: "pipeline", action: "letters.drop", severity: "warning" };
@@ -122,7 +128,11 @@ impl Drop {
 fn told(loss: &Loss) -> String {
     match loss {
         Loss::Upload(record) => format!(" (upload {} ends as failed)", record.header.upload_id),
-        Loss::Record | Loss::UnknownUpload(_) => String::new(),
+        Loss::Decided(upload) => format!(" (upload {upload} was decided before, and stays as it is)"),
+        Loss::UnknownUpload(_) => {
+            " (its upload is not known: once you know it, `milestream uploads abandon` ends it)".to_owned()
+        }
+        Loss::Record => String::new(),
     }
 }
 
@@ -130,7 +140,7 @@ fn told(loss: &Loss) -> String {
 ///
 /// # Errors
 /// Where the registry does not respond: whether the letter decodes is not known then.
-async fn loss(config: &Config, registry: &Registry, letter: &RawRecord) -> Result<Loss> {
+async fn loss(config: &Config, (registry, pool): (&Registry, &PgPool), letter: &RawRecord) -> Result<Loss> {
     let (stage, topic) = (letter.header(header::STAGE), letter.header(header::TOPIC).unwrap_or_default());
     let topic = topic.strip_prefix(&config.kafka.topic_prefix).unwrap_or(topic);
     // The relay of the outbox is the gateway's here: a person's decision that Kafka has refused.
@@ -148,35 +158,27 @@ async fn loss(config: &Config, registry: &Registry, letter: &RawRecord) -> Resul
         }
         Err(error) => return Err(error).with_context(|| format!("schema {id}")),
     };
-    let decoded =
+    let decoded: Result<Lost, _> =
         match schema.name() {
             UploadReceived::NAME => codec::decode::<UploadReceived>(&schema, id, datum)
-                .map(|event| unread(event.header, event.stamp)),
+                .map(|event| (event.header, event.stamp, None)),
             UploadGraded::NAME => codec::decode::<UploadGraded>(&schema, id, datum)
-                .map(|event| unread(event.header, event.stamp)),
-            OdometerRead::NAME => codec::decode::<OdometerRead>(&schema, id, datum),
+                .map(|event| (event.header, event.stamp, None)),
+            OdometerRead::NAME => codec::decode::<OdometerRead>(&schema, id, datum)
+                .map(|event| (event.header, event.stamp, event.review)),
+            UploadAbandoned::NAME => codec::decode::<UploadAbandoned>(&schema, id, datum)
+                .map(|event| (event.header, event.stamp, event.review)),
             other => return Ok(Loss::UnknownUpload(format!("{other} is not known to this release"))),
         };
-    Ok(match decoded {
-        Ok(record) => Loss::Upload(Box::new(abandoned(record, root(letter), SystemClock.now()))),
-        Err(error) => Loss::UnknownUpload(error.to_string()),
-    })
-}
-
-/// An upload that was not read.
-fn unread(header: UploadHeader, stamp: Stamp) -> OdometerRead {
-    OdometerRead {
-        header,
-        stamp,
-        image: None,
-        quality: None,
-        fault: None,
-        reading: None,
-        pixel_hash: None,
-        pixel_holder: None,
-        look_alike: None,
-        review: None,
+    let (header, stamp, review) = match decoded {
+        Ok(lost) => lost,
+        Err(error) => return Ok(Loss::UnknownUpload(error.to_string())),
+    };
+    if is_decided(pool, header.upload_id, review.is_some()).await? {
+        return Ok(Loss::Decided(header.upload_id));
     }
+    let by = (env!("CARGO_PKG_VERSION"), SystemClock.now(), root(letter));
+    Ok(Loss::Upload(Box::new(UploadAbandoned::of((header, stamp), (SAID.to_owned(), review), by))))
 }
 
 /// The original's place, which is the upload's own where it was lost by the first stage.
@@ -184,11 +186,4 @@ fn root(letter: &RawRecord) -> Root {
     let number = |name| letter.header(name).and_then(|text| text.parse::<i64>().ok()).unwrap_or(-1);
     let partition = i32::try_from(number(header::PARTITION)).unwrap_or(-1);
     Root { partition, offset: number(header::OFFSET) }
-}
-
-/// The record that ends an upload: under an event id of its own, and with a fault that is ours.
-fn abandoned(record: OdometerRead, root: Root, now: Micros) -> OdometerRead {
-    let header = record.header.next("abandoned", env!("CARGO_PKG_VERSION"), now, root);
-    let detail = "an operator has given it up after our pipeline could not process it".to_owned();
-    OdometerRead { header, fault: Some(Fault { reason: Reason::ProcessingFailed, detail }), ..record }
 }
