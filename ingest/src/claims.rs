@@ -159,8 +159,21 @@ async fn claimable(
             .bind(reward.0)
             .fetch_optional(&mut *tx)
             .await?;
+    // Locked until the claim is stored: what ends because nobody has claimed it in time is cancelled before or not at all.
+    let payout: Option<(String, Option<String>)> =
+        sqlx::query_as("select state, reason from payouts where reward_id = $1 and user_id = $2 for share")
+            .bind(reward.0)
+            .bind(user.0)
+            .fetch_optional(&mut *tx)
+            .await?;
     match known {
         Some((owner, _)) if owner != user.0 => Err(REWARD_NOT_FOUND.error()),
+        _ if payout.as_ref().is_some_and(|(state, _)| state == "cancelled") => {
+            let why = payout.and_then(|(_, reason)| reason?.split_once(": ").map(|(_, why)| why.to_owned()));
+            let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+            Err(REWARD_SETTLED
+                .because(format!("the reward is cancelled already{why}: there is nothing to claim")))
+        }
         Some((_, Some(status))) if ["distributed", "cancelled"].contains(&status.as_str()) => {
             Err(REWARD_SETTLED.because(format!("the reward is {status} already: there is nothing to claim")))
         }

@@ -76,7 +76,15 @@ fn channels() -> Schema {
 }
 
 fn kinds() -> Schema {
-    one_of(&["upload_settled", "reward_paid", "review_needed", "security_event"])
+    one_of(&[
+        "upload_settled",
+        "reward_paid",
+        "review_needed",
+        "security_event",
+        "reward_expiring",
+        "reward_expired",
+        "vehicle_offered",
+    ])
 }
 
 fn states() -> Schema {

@@ -4,6 +4,7 @@
 //! `MILESTREAM_SECTION__KEY` sets a key of a section. The four addresses can also be given by the names that every
 //! tool knows: `KAFKA_BROKERS`, `SCHEMA_REGISTRY_URL`, `DATABASE_URL` and `MONGODB_URI`.
 
+mod claims;
 mod edge;
 mod notices;
 mod privacy;
@@ -27,6 +28,7 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
 
+pub use self::claims::Claims;
 pub use self::notices::Notices;
 pub use self::privacy::Privacy;
 pub use self::sections::{
@@ -79,6 +81,8 @@ pub struct Config {
     pub vehicles: Vehicles,
     /// Where rewards go.
     pub wallets: Wallets,
+    /// Until when a reward can be claimed.
+    pub claims: Claims,
     /// What waits for a person.
     pub reviews: Reviews,
     /// What is kept about people.
@@ -169,6 +173,7 @@ impl Config {
             );
         }
         self.system.check()?;
+        self.claims.check()?;
         self.reviews.check()?;
         self.privacy.check()?;
         self.wallets.check()?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use chain::health::{Health as NodeHealth, LIMITS};
+use processors::chain_submission::expire;
 use processors::chain_submission::ledger::outbox::Schemas;
 use processors::chain_submission::ledger::publish::Publisher;
 use processors::chain_submission::network::Network;
@@ -37,6 +38,7 @@ struct Dependencies {
     /// That of `AccountChanged`.
     account_changed: u32,
     eraser: Eraser,
+    publisher: Publisher,
     reconcile: ReconcileMetrics,
 }
 
@@ -47,6 +49,9 @@ fn jobs(with: &Dependencies) -> Vec<Job> {
         job("replace_wallets", MINUTE, with, replace_wallets),
         job("erase", HOUR, with, erase),
     ];
+    if with.config.claims.terms().is_some() {
+        jobs.push(job("expire_claims", HOUR, with, expire_claims));
+    }
     // Without a network nothing is paid.
     if !with.config.chain.genesis_id.trim().is_empty() {
         jobs.push(job("reconcile", HOUR, with, reconcile));
@@ -72,6 +77,12 @@ where
 async fn review_time_out(with: Dependencies, now: Micros) -> Result<u64, JobError> {
     let time_out = with.config.reviews.time_out();
     Ok(ingest::expire_reviews(&with.pool, with.odometer_read, now, time_out).await?)
+}
+
+/// Tells the drivers of rewards that expire soon, and cancels what nobody has claimed in time.
+async fn expire_claims(with: Dependencies, now: Micros) -> Result<u64, JobError> {
+    let Some(terms) = with.config.claims.terms() else { return Ok(0) };
+    Ok(expire::expire(&with.pool, &with.publisher, terms, now.to_utc()).await?)
 }
 
 /// Has those wallets paid to whose cooling time is over.
@@ -110,18 +121,19 @@ async fn reconcile(with: Dependencies, now: Micros) -> Result<u64, JobError> {
 /// When a schema is not registered.
 pub async fn run(config: &Config, engine: &Engine, pool: PgPool, stop: CancellationToken) -> Result<()> {
     let odometer_read = engine.schema_id::<OdometerRead>().await?;
+    let publisher = Publisher {
+        schemas: Schemas {
+            payout_updated: engine.schema_id::<PayoutUpdated>().await?,
+            activity_logged: engine.schema_id::<ActivityLogged>().await?,
+            reward_cancelled: engine.schema_id::<RewardCancelled>().await?,
+        },
+        gas_ceiling: 0,
+    };
     let eraser = Eraser {
         pool: pool.clone(),
         photos: stores::photos(config)?,
         mongo: stores::logs(config),
-        publisher: Publisher {
-            schemas: Schemas {
-                payout_updated: engine.schema_id::<PayoutUpdated>().await?,
-                activity_logged: engine.schema_id::<ActivityLogged>().await?,
-                reward_cancelled: engine.schema_id::<RewardCancelled>().await?,
-            },
-            gas_ceiling: 0,
-        },
+        publisher,
         schemas: (engine.schema_id::<UserErased>().await?, odometer_read),
     };
     let with = Dependencies {
@@ -130,6 +142,7 @@ pub async fn run(config: &Config, engine: &Engine, pool: PgPool, stop: Cancellat
         odometer_read,
         account_changed: engine.schema_id::<AccountChanged>().await?,
         eraser,
+        publisher,
         reconcile: ReconcileMetrics::register(&engine.metrics.exporter)?,
     };
     let timers = Timers {

@@ -3,6 +3,7 @@
 
 mod conduct;
 mod corrections;
+mod expiries;
 mod limits;
 mod owners;
 mod payouts;

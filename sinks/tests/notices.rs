@@ -11,7 +11,7 @@ use runtime::metrics::Metrics;
 use runtime::one_time::OneTimeCode;
 use runtime::{Clock as _, ManualClock, Sink as _};
 use schemas::codec;
-use schemas::events::{ActivityLogged, Event as _, Verdict};
+use schemas::events::{ActivityLogged, Event as _, PayoutState, Verdict};
 use schemas::ids::{EventId, Micros, RewardId};
 use schemas::reason::Reason;
 use serde_json::{Value, json};
@@ -450,6 +450,78 @@ async fn a_paid_reward_is_told_by_mail_to_the_accounts_address_and_a_refusal_is_
         logs.iter().map(|log| (log["service_name"].clone(), log["success"].clone())).collect();
     assert_eq!(outcomes, [false, true, true].map(|success| (json!("smtp"), json!(success))));
     assert!(logs.iter().all(|log| !log.to_string().contains("example.org")), "{logs:?}");
+    world.schema.drop().await;
+}
+
+#[tokio::test]
+async fn a_driver_is_told_once_that_a_reward_expires_and_once_that_it_has() {
+    let server = Receiver::new().await;
+    let off = json!({ "enabled": false, "events": [] });
+    let email = json!({ "enabled": true, "events": ["reward_expiring", "reward_expired"] });
+    let world = World::new(11, json!({ "email": email, "sms": off, "push": off, "webhook": off })).await;
+    let payment = Payment::of([world.story.clone()]);
+    let of = |state: PayoutState, reason: &str| {
+        let mut event = payment.snapshot(0, PAID_ON_A);
+        event.header.occurred_at = world.clock.now();
+        (event.state, event.reason, event.transaction) = (state, Some(reason.to_owned()), None);
+        NoticeEvent::Paid(Box::new(event))
+    };
+    let soon =
+        of(PayoutState::Waiting, "claim_expires: claim it before 2026-03-01T00:00:00Z, or it is cancelled");
+    let others = [
+        of(PayoutState::Waiting, "unclaimed: the driver has not asked for the reward yet"),
+        of(PayoutState::Cancelled, "cancelled: an operator says so"),
+    ];
+    world.tell([vec![soon.clone(), soon], others.to_vec()].concat()).await;
+    let deliverer = world.deliverer(world.config(Some(server.address), false));
+    let (sent, said) = tokio::join!(deliverer.round(), server.mail("250 ok"));
+    assert_eq!(sent.unwrap(), 1, "once, and nothing else is told");
+    for part in ["Subject: A reward waits for you", "claim it before 2026-03-01T00:00:00Z"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    world
+        .tell(vec![of(
+            PayoutState::Cancelled,
+            "claim_expired: it was not claimed before 2026-03-01T00:00:00Z",
+        )])
+        .await;
+    let (sent, said) = tokio::join!(deliverer.round(), server.mail("250 ok"));
+    assert_eq!(sent.unwrap(), 1);
+    assert!(said.contains("Subject: A reward is cancelled"), "{said}");
+    world.schema.drop().await;
+}
+
+#[tokio::test]
+async fn whoever_a_vehicle_is_offered_to_is_told_once_where_the_wallet_belongs_to_an_account() {
+    let server = Receiver::new().await;
+    let off = json!({ "enabled": false, "events": [] });
+    let email = json!({ "enabled": true, "events": ["vehicle_offered"] });
+    let world = World::new(12, json!({ "email": email, "sms": off, "push": off, "webhook": off })).await;
+    let of_vehicle =
+        "('00000000-0000-0000-0000-00000000000' || n)::uuid, '00000000-0000-0000-0000-0000000000aa'::uuid";
+    for statement in [
+        "insert into users (id) values ('00000000-0000-0000-0000-0000000000aa')".to_owned(),
+        format!("insert into vehicles (id, user_id, kind) select {of_vehicle}, 'petrol' from generate_series(1, 3) n"),
+        "insert into user_wallets (id, user_id, wallet_address, wallet_type, network, verified_at)
+         select gen_random_uuid(), id, '0x' || repeat('1', 40), 'vechain', 'testnet', now() from users where email is not null"
+            .to_owned(),
+        format!(
+            "insert into vehicle_transfers (id, vehicle_id, from_user, to_address, created_at, expires_at)
+             select gen_random_uuid(), {of_vehicle}, '0x' || repeat(wallet, 40), now() - age, now() + interval '7 days'
+             from (values (1, '1', interval '0'), (2, '2', interval '0'), (3, '1', interval '25 hours')) v (n, wallet, age)"
+        ),
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&world.schema.pool).await.unwrap();
+    }
+    let deliverer = world.deliverer(world.config(Some(server.address), false));
+    world.later(1_000_000);
+    let (sent, said) = tokio::join!(deliverer.round(), server.mail("250 ok"));
+    assert_eq!(sent.unwrap(), 1, "neither a stranger's wallet nor what was offered the day before");
+    assert!(said.contains("Subject: A vehicle is offered to you"), "{said}");
+    assert!(!said.contains(&"1".repeat(40)), "it names no wallet: {said}");
+    assert_eq!(deliverer.round().await.unwrap(), 0, "it is told once");
+    let untold = world.rows("select id from vehicle_transfers where told_at is null").await;
+    assert_eq!(untold, json!([]));
     world.schema.drop().await;
 }
 

@@ -59,6 +59,9 @@ enum Notice {
     RewardPaid,
     ReviewNeeded,
     SecurityEvent,
+    RewardExpiring,
+    RewardExpired,
+    VehicleOffered,
 }
 
 /// How pages look, and what others see

@@ -88,6 +88,21 @@ async fn a_claim_is_taken_once_and_asking_again_gives_the_first_response_again()
 }
 
 #[tokio::test]
+async fn a_reward_that_has_expired_is_not_claimed_though_the_tables_do_not_show_it_yet() {
+    let bench = Bench::start().await;
+    let (user, token) = bench.driver().await;
+    wallet(&bench, user).await;
+    let reward = reward(&bench, user, "calculated").await;
+    let payout = "insert into payouts (reward_id, user_id, amount_wei, state, reason, header, stamp, updated_at)
+        values ($1, $2, 50000000000, 'cancelled', 'claim_expired: it was not claimed before Monday', '{}', '{}', now())";
+    sqlx::query(payout).bind(reward).bind(user.0).execute(&bench.pool).await.unwrap();
+    let refused = claim(&bench, &reward.to_string(), &token).await;
+    refused.assert_problem(409, "reward_settled");
+    assert!(refused.json()["detail"].as_str().unwrap().contains("it was not claimed before Monday"));
+    assert_eq!(published(&bench).await.len(), 0);
+}
+
+#[tokio::test]
 async fn eight_claims_at_once_are_one_row_and_one_record() {
     let bench = Bench::start().await;
     let (user, token) = bench.driver().await;

@@ -15,6 +15,7 @@ pub mod adjust;
 pub mod blocks;
 pub mod consume;
 pub mod corrected;
+pub mod expire;
 pub mod ledger;
 pub mod metrics;
 pub mod network;

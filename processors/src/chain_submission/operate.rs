@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use runtime::StageError;
 use rust_decimal::Decimal;
 use schemas::events::{AttemptState, PayoutState};
+use schemas::reason::Reason;
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -27,6 +28,8 @@ pub enum Order {
         /// It was settled in another way: its budgets stay charged.
         settled: bool,
     },
+    /// Nobody has claimed it in time.
+    Expire,
     /// This transaction, which did something else than planned, paid it all the same.
     Paid {
         /// The transaction.
@@ -140,8 +143,11 @@ pub fn permit(state: PayoutState, live: Option<(&str, &str)>, order: &Order) -> 
             };
             return Err(Refused::State { state, remedy });
         }
+        Order::Expire if state != PayoutState::Waiting => {
+            return Err(Refused::State { state, remedy: "only one that waits for its claim expires" });
+        }
         Order::Release | Order::Unpaid { .. } => PayoutEvent::Release,
-        Order::Cancel { .. } => PayoutEvent::Cancel,
+        Order::Cancel { .. } | Order::Expire => PayoutEvent::Cancel,
         Order::Paid { .. } => PayoutEvent::ResolvePaid,
     };
     match machine::payout(state, event) {
@@ -168,13 +174,14 @@ pub async fn carry_out(
     let next = permit(payout.state, live.as_ref().map(|(id, state)| (id.as_str(), state.as_str())), order)?;
     let stray = match order {
         Order::Paid { tx_id } | Order::Unpaid { tx_id } => Some(stray(tx, tx_id, reward_id).await?),
-        Order::Retry | Order::Release | Order::Cancel { .. } => None,
+        Order::Retry | Order::Release | Order::Cancel { .. } | Order::Expire => None,
     };
     let before = summary(&payout);
     payout.state = next;
     payout.revision += 1;
     payout.ready_at = (next == PayoutState::Ready).then_some(now);
-    payout.reason = (next == PayoutState::Cancelled).then(|| format!("cancelled: {reason}"));
+    let code = if *order == Order::Expire { Reason::ClaimExpired } else { Reason::Cancelled };
+    payout.reason = (next == PayoutState::Cancelled).then(|| format!("{}: {reason}", code.label()));
     if matches!(order, Order::Release | Order::Unpaid { .. }) {
         payout.strikes = 0;
     }
@@ -196,7 +203,7 @@ pub async fn carry_out(
         }
         (None, _) => publisher.payout(&payout, now, &mut outbox)?,
     }
-    if *order == (Order::Cancel { settled: false }) {
+    if matches!(order, Order::Cancel { settled: false } | Order::Expire) {
         outbox.cancelled(publisher.schemas, &snapshot::cancelled(&payout, reason, now.into()))?;
     }
     rows::update_payout(tx, &payout).await?;
@@ -278,12 +285,13 @@ mod tests {
 
     const TX: &str = "0x01";
 
-    fn orders() -> [Order; 5] {
+    fn orders() -> [Order; 6] {
         let tx_id = TX.to_owned();
         [
             Order::Retry,
             Order::Release,
             Order::Cancel { settled: false },
+            Order::Expire,
             Order::Paid { tx_id: tx_id.clone() },
             Order::Unpaid { tx_id },
         ]
@@ -318,9 +326,11 @@ mod tests {
     #[test]
     fn a_quarantined_payout_is_released_cancelled_or_resolved() {
         let of = |order: &Order| permit(PayoutState::Quarantined, None, order).unwrap();
-        let [_, release, cancel, paid, unpaid] = orders();
+        let [_, release, cancel, expire, paid, unpaid] = orders();
         assert_eq!((of(&release), of(&unpaid)), (PayoutState::Ready, PayoutState::Ready));
         assert_eq!((of(&cancel), of(&paid)), (PayoutState::Cancelled, PayoutState::Final));
+        assert!(permit(PayoutState::Quarantined, None, &expire).is_err(), "it was claimed");
+        assert_eq!(permit(PayoutState::Waiting, None, &expire).unwrap(), PayoutState::Cancelled);
         let stray = Some((TX, "stray"));
         assert!(permit(PayoutState::Quarantined, stray, &release).is_err(), "it may have been paid");
         assert_eq!(permit(PayoutState::Quarantined, stray, &unpaid).unwrap(), PayoutState::Ready);

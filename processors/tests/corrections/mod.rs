@@ -70,19 +70,19 @@ async fn a_correction_is_decided_once_and_what_would_have_been_a_rollback_is_ver
 }
 
 /// Payouts without a node.
-struct Books {
-    database: Database,
+pub struct Books {
+    pub database: Database,
     lease: Lease,
 }
 
 impl Books {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let database = Database::new().await;
         let lease = Lease::take(&database.pool, "0xsigner", "one").await.unwrap().unwrap();
         Self { database, lease }
     }
 
-    async fn consume(&self, payload: PayoutInput) {
+    pub async fn consume(&self, payload: PayoutInput) {
         let consumer = PayoutConsumer {
             pool: self.database.pool.clone(),
             schemas: payout_schemas(),
@@ -104,7 +104,7 @@ impl Books {
         corrected::cancel(&self.database.pool, &self.lease, &publisher, NOW.to_utc()).await.unwrap()
     }
 
-    async fn ready(&self) -> usize {
+    pub async fn ready(&self) -> usize {
         let later = Micros(i64::MAX / 2).to_utc();
         rows::ready(&self.database.pool, GENESIS, later, 10).await.unwrap().len()
     }
@@ -115,7 +115,7 @@ impl Books {
     }
 
     /// State of the payout, and records of its refund.
-    async fn end(&self) -> (String, i64) {
+    pub async fn end(&self) -> (String, i64) {
         sqlx::query_as(
             "select (select state from payouts), (select count(*) from outbox where topic = 'rewards.calculated')",
         )
@@ -134,7 +134,7 @@ fn correction_of(grant: &RewardGranted) -> PayoutInput {
     PayoutInput::Decided(Box::new(event))
 }
 
-fn grant() -> RewardGranted {
+pub fn grant() -> RewardGranted {
     let mut grant = example_grant();
     grant.reward_id = RewardId::of(grant.header.upload_id);
     grant

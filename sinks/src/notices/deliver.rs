@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::codes;
 use super::config::{NoticesConfig, WEBHOOKS};
 use super::email::{Mail, Mailer, SmtpError};
+use super::offers;
 use super::reach::Reach;
 use super::service::{self, Delivery};
 use super::webhook::{Webhook, WebhookError};
@@ -108,6 +109,10 @@ impl Deliverer {
         for outcome in join_all(codes.iter().map(|asked| self.prove(asked))).await {
             outcome?;
         }
+        let now = self.clock.now().to_utc();
+        offers::tell(&self.pool, &self.config.channels(), now, ROUND)
+            .await
+            .map_err(|error| StageError::new("an offer", error))?;
         let taken = service::take(&self.pool, self.clock.now().to_utc(), LEASE, ROUND).await?;
         let count = codes.len() + taken.len();
         for outcome in join_all(taken.iter().map(|delivery| self.deliver(delivery))).await {

@@ -118,6 +118,32 @@ fn words(kind: &str, document: &Value) -> (&'static str, String) {
                 text("reward_id")
             ),
         ),
+        "reward_expiring" => (
+            "A reward waits for you",
+            format!(
+                "{} B3TR wait for you: {}.\r\nReward: {}",
+                text("amount"),
+                text("detail"),
+                text("reward_id")
+            ),
+        ),
+        "reward_expired" => (
+            "A reward is cancelled",
+            format!(
+                "{} B3TR are cancelled: {}.\r\nReward: {}",
+                text("amount"),
+                text("detail"),
+                text("reward_id")
+            ),
+        ),
+        "vehicle_offered" => (
+            "A vehicle is offered to you",
+            format!(
+                "Somebody wants to hand a vehicle over to you. Accept or decline it on the page of your vehicles before {}.\r\nTransfer: {}",
+                text("expires_at"),
+                text("transfer_id")
+            ),
+        ),
         "review_needed" => (
             "A photo goes to a person",
             format!("A person looks at the photo.\r\nUpload: {}", text("upload_id")),

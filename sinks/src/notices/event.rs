@@ -83,6 +83,27 @@ impl NoticeEvent {
                 }),
                 occurred_at: event.header.occurred_at,
             }),
+            // What is told once before, and once after.
+            Self::Paid(event) => {
+                let (code, said) = event.reason.as_deref()?.split_once(": ")?;
+                let kind = match (event.state, code) {
+                    (PayoutState::Waiting, "claim_expires") => "reward_expiring",
+                    (PayoutState::Cancelled, "claim_expired") => "reward_expired",
+                    _ => return None,
+                };
+                Some(Told {
+                    key: natural(&format!("{kind}/{}", event.reward_id)),
+                    user: event.header.user_id.0,
+                    kind,
+                    document: json!({
+                        "upload_id": event.header.upload_id,
+                        "reward_id": event.reward_id,
+                        "amount": event.amount.normalize().to_string(),
+                        "detail": said,
+                    }),
+                    occurred_at: event.header.occurred_at,
+                })
+            }
             Self::Logged(event) if event.collection == "security_events" => {
                 let document: Value = serde_json::from_str(&event.document).ok()?;
                 let user = document["user_id"].as_str()?.parse().ok()?;
@@ -95,7 +116,7 @@ impl NoticeEvent {
                     occurred_at: event.occurred_at,
                 })
             }
-            Self::Paid(_) | Self::Logged(_) => None,
+            Self::Logged(_) => None,
         }
     }
 }

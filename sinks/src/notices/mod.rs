@@ -6,6 +6,7 @@ mod config;
 mod deliver;
 mod email;
 mod event;
+mod offers;
 mod reach;
 mod service;
 mod sink;
@@ -18,3 +19,6 @@ pub use {
     service::is_retryable,
     sink::NoticesSink,
 };
+
+/// What happened longer ago is told to nobody: a group that reads its topics anew writes to no one about last year.
+const OLDEST: chrono::TimeDelta = chrono::TimeDelta::days(1);

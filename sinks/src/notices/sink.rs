@@ -1,16 +1,13 @@
 //! Takes batches: one statement each.
 
-use chrono::{TimeDelta, Utc};
+use chrono::Utc;
 use runtime::retry::database_responds;
 use runtime::{Envelope, Sink, SinkError};
 use schemas::topic::Topic;
 use sqlx::PgPool;
 
 use super::event::{NoticeEvent, Told};
-use super::service;
-
-/// What happened longer ago is told to nobody: a group that reads its topics anew writes to no one about last year.
-const OLDEST: TimeDelta = TimeDelta::days(1);
+use super::{OLDEST, service};
 
 /// Writes what is to be told.
 #[derive(Clone, Debug)]

@@ -151,6 +151,7 @@ export const T = {
   // Why, in a few words; the gateway says what to do about it.
   reasons: {
     below_min_claim: "Waits for more",
+    claim_expires: "Claim it soon",
     unsupported_format: "Not a photo",
     truncated_image: "Photo cut off",
     too_dark: "Too dark",
@@ -324,8 +325,11 @@ export const T = {
     events: {
       upload_settled: "A photo is decided",
       reward_paid: "A reward is paid",
+      reward_expiring: "A reward has to be claimed soon",
+      reward_expired: "A reward was not claimed in time",
       review_needed: "A photo goes to a person",
       security_event: "Something happened to your account",
+      vehicle_offered: "A vehicle is offered to you",
     },
     url: "Address of the webhook",
     urlHint: "A program of yours that is reached over TLS. Each webhook is signed: ask for a secret first.",
