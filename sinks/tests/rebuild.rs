@@ -130,7 +130,7 @@ async fn a_rebuild_leaves_equal_rows_and_counts_what_the_sink_dead_letters() {
     let expected = [
         count(Topic::UploadsReceived, 43, 41, &[(Reason::BadFraming, 1), (Reason::BadRow, 1)]),
         count(Topic::UploadsGraded, 42, 41, &[(Reason::UnknownSchema, 1)]),
-        count(Topic::UploadsReadings, 41, 41, &[]),
+        count(Topic::UploadsReadings, 42, 42, &[]),
         count(Topic::UploadsDecided, 53, 53, &[]),
         count(Topic::RewardsCalculated, 24, 24, &[]),
         // Two of them are claims.
