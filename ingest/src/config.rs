@@ -29,6 +29,8 @@ pub struct GatewayConfig {
     pub rates: Rates,
     /// Proxies that are believed; the address of any other peer is the peer's own.
     pub trusted_proxies: Proxies,
+    /// Whether each connection begins with a PROXY header of one of those proxies; all others are closed.
+    pub proxy_protocol: bool,
     /// Origins whose pages may read the gateway's responses (`https://app.example`); its own need not be named.
     pub cors_origins: Vec<String>,
     /// Who decides what is in doubt.
@@ -70,6 +72,7 @@ impl GatewayConfig {
             timeouts: Timeouts::default(),
             rates: Rates::default(),
             trusted_proxies: Proxies::default(),
+            proxy_protocol: false,
             cors_origins: Vec::new(),
             reviews: ReviewRules::default(),
             follow_rewards: true,

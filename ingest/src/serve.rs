@@ -17,6 +17,7 @@ pub async fn serve(listener: TcpListener, gateway: Gateway, stop: CancellationTo
     let server = Server {
         connections: gateway.config.limits.connections,
         timeouts,
+        proxy_protocol: gateway.config.proxy_protocol.then(|| gateway.config.trusted_proxies.clone()),
         routes: router.filter(Cors::new(&gateway.config.cors_origins)),
         health: gateway.health.clone(),
     };

@@ -189,6 +189,60 @@ async fn clients_behind_a_trusted_proxy_have_rates_of_their_own() {
     assert_eq!(ask("198.51.100.1, 203.0.113.2").await, "429", "what the client wrote is not believed");
 }
 
+/// Sends bytes and reads to the end.
+async fn sent(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    // One that is closed with bytes of ours unread is reset.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn clients_behind_a_balancer_of_tcp_have_rates_of_their_own_by_either_version_of_the_proxy_protocol() {
+    let running = start(|config| {
+        config.trusted_proxies = Proxies::parse(&["127.0.0.0/8".to_owned()], ForwardedBy::default()).unwrap();
+        config.proxy_protocol = true;
+        config.rates.api_per_address = Rate::new(1, Duration::from_secs(60));
+    })
+    .await;
+    let request =
+        b"GET /v1/uploads HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 198.51.100.9\r\nconnection: close\r\n\r\n";
+    let ask = async |header: &[u8]| {
+        let answer = sent(running.address, &[header, request].concat()).await;
+        answer.get(9..12).unwrap_or("closed").to_owned()
+    };
+    let first = |client: &str| format!("PROXY TCP4 {client} 127.0.0.1 50000 80\r\n").into_bytes();
+    let second = |last: u8| {
+        let addresses = [203, 0, 113, last, 127, 0, 0, 1, 0xc3, 0x50, 0, 80];
+        [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".as_slice(), &addresses].concat()
+    };
+    assert_eq!(ask(&first("203.0.113.1")).await, "401");
+    assert_eq!(ask(&second(2)).await, "401");
+    assert_eq!(
+        ask(&second(1)).await,
+        "429",
+        "the address of the first, whatever the client wrote into a header"
+    );
+    assert_eq!(ask(b"").await, "closed");
+    assert_eq!(ask(b"PROXY TCP4 nobody 127.0.0.1 50000 80\r\n").await, "closed");
+    let slow = sent(running.address, b"PROXY TCP4 203.0").await;
+    assert_eq!(slow, "", "it is closed once the time of a head is over");
+}
+
+#[tokio::test]
+async fn a_peer_that_is_no_trusted_proxy_is_refused_where_connections_begin_with_a_proxy_header() {
+    let running = start(|config| {
+        config.trusted_proxies =
+            Proxies::parse(&["192.0.2.0/24".to_owned()], ForwardedBy::default()).unwrap();
+        config.proxy_protocol = true;
+    })
+    .await;
+    let forged = b"PROXY TCP4 203.0.113.1 127.0.0.1 50000 80\r\nGET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    assert_eq!(sent(running.address, forged).await, "");
+}
+
 #[tokio::test]
 async fn the_gateways_address_serves_no_metrics() {
     let running = start(|_| {}).await;

@@ -336,6 +336,7 @@ fn gateway_config(config: &Config, observer: Observer) -> Result<GatewayConfig> 
     gateway.limits.streams = section.max_streams;
     gateway.limits.streams_per_user = section.max_streams_per_user;
     gateway.trusted_proxies = section.proxies()?;
+    gateway.proxy_protocol = section.proxy_protocol;
     gateway.cors_origins.clone_from(&section.cors_origins);
     gateway.vehicles_must_be_registered = config.vehicles.must_be_registered;
     if !section.development_wallets_file.is_empty() {

@@ -48,7 +48,8 @@ impl Proxies {
         Ok(Self { networks: entries.iter().map(network).collect::<Result<_, _>>()?, by })
     }
 
-    fn trust(&self, address: &IpAddr) -> bool {
+    /// Whether an address is that of a proxy that is believed.
+    pub(crate) fn trust(&self, address: &IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(address))
     }
 

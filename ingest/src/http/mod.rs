@@ -11,6 +11,7 @@ pub(crate) mod operation;
 pub(crate) mod pieces;
 pub(crate) mod places;
 pub mod problem;
+pub(crate) mod proxy_protocol;
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod request_id;

@@ -25,8 +25,9 @@ use warp::reply::Response;
 
 use super::head::{Served, TimedHeads};
 use super::problem::{HEADER_TIMEOUT, INTERNAL};
+use super::proxy_protocol;
 use crate::auth::address::Peer;
-use crate::config::Timeouts;
+use crate::config::{Proxies, Timeouts};
 
 /// Wait after an accept that failed for lack of file descriptors or memory: they come back as connections end.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
@@ -39,6 +40,8 @@ pub(crate) struct Server {
     /// Open connections; more wait in the listener's backlog.
     pub(crate) connections: usize,
     pub(crate) timeouts: Timeouts,
+    /// The proxies that begin each connection with a PROXY header, and alone may connect; none where connections begin with a request.
+    pub(crate) proxy_protocol: Option<Proxies>,
     pub(crate) routes: BoxedFilter<(Response,)>,
     pub(crate) health: Health,
 }
@@ -91,9 +94,16 @@ impl Server {
                 (Ok(place), Ok((stream, peer))) => {
                     let requests =
                         Requests { routes: self.routes.clone(), tasks: tasks.clone(), kill: kill.clone() };
-                    let connection = connection(stream, peer, requests, self.timeouts, stop.clone());
+                    let (timeouts, proxies, stop) =
+                        (self.timeouts, self.proxy_protocol.clone(), stop.clone());
                     let kill = kill.clone();
                     tasks.spawn(async move {
+                        let connection = async {
+                            let mut stream = stream;
+                            if let Some(client) = client(&mut stream, peer, proxies, timeouts.header).await {
+                                connection(stream, client, requests, timeouts, stop).await;
+                            }
+                        };
                         let _ = kill.run_until_cancelled(connection).await;
                         drop(place);
                     });
@@ -105,6 +115,34 @@ impl Server {
                 // Nobody closes this semaphore.
                 (Err(_), _) => return,
             }
+        }
+    }
+}
+
+/// Who has connected: the peer, or whom its PROXY header names. None where the connection is to be closed.
+async fn client(
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    proxies: Option<Proxies>,
+    limit: Duration,
+) -> Option<SocketAddr> {
+    let Some(proxies) = proxies else { return Some(peer) };
+    let refused = |why: String| tracing::warn!(peer = %peer.ip(), why, "a connection is closed");
+    if !proxies.trust(&peer.ip().to_canonical()) {
+        refused(
+            "its peer is none of ingest.trusted_proxies, and connections begin with a PROXY header".into(),
+        );
+        return None;
+    }
+    match tokio::time::timeout(limit, proxy_protocol::read(stream)).await {
+        Ok(Ok(named)) => Some(named.unwrap_or(peer)),
+        Ok(Err(error)) => {
+            refused(error.to_string());
+            None
+        }
+        Err(_) => {
+            refused("its PROXY header did not end within ingest.header_timeout_ms".into());
+            None
         }
     }
 }

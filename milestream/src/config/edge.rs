@@ -31,6 +31,10 @@ impl Ingest {
     /// [`ConfigError::Value`].
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         self.proxies()?;
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            let complaint = "names nobody who may connect with a PROXY header: name the balancers".to_owned();
+            return Err(ConfigError::Value { key: "ingest.trusted_proxies", complaint });
+        }
         if self.keep_alive_timeout_ms < self.header_timeout_ms {
             let complaint = format!(
                 "{} must be at least ingest.header_timeout_ms ({}): a connection waits through its head too",
@@ -64,6 +68,8 @@ mod tests {
 
     #[test]
     fn what_cannot_work_at_the_edge_is_refused_by_its_key() {
+        let nobody = refused(|section| section.proxy_protocol = true);
+        assert!(nobody.contains("ingest.trusted_proxies: names nobody who may connect"), "{nobody}");
         let proxy = refused(|section| section.trusted_proxies = vec!["proxy.internal".into()]);
         assert!(proxy.contains("ingest.trusted_proxies: \"proxy.internal\" is no address"), "{proxy}");
         let header = refused(|section| section.forwarded_header = "x-real-ip".into());

@@ -130,6 +130,9 @@ pub struct Ingest {
     /// The header in which those proxies name the client: `x-forwarded-for`, or `forwarded` (RFC 7239). The other one is not read: a
     /// client can write it.
     pub forwarded_header: String,
+    /// Whether those proxies begin each connection with a PROXY header (version 1 or 2), as balancers of TCP do: it names the client.
+    /// Then nobody else may connect, and `trusted_proxies` must name them.
+    pub proxy_protocol: bool,
     /// A JSON file of wallets that the gateway signs for, a list of `{"name", "key"}`: whoever asks is signed in with them, so that this
     /// is for a developer's machine. Refused on mainnet. Empty: none.
     pub development_wallets_file: String,
@@ -341,6 +344,7 @@ impl Default for Ingest {
             max_streams_per_user: 8,
             trusted_proxies: Vec::new(),
             forwarded_header: "x-forwarded-for".into(),
+            proxy_protocol: false,
             cors_origins: Vec::new(),
             development_wallets_file: String::new(),
             node_url: SecretString::default(),
