@@ -101,6 +101,8 @@ pub enum Posted {
 pub struct Photo {
     /// File name.
     pub file_name: String,
+    /// What the application says of the file's format; nothing where it is left to the bytes.
+    pub media_type: Option<String>,
     /// The bytes.
     pub bytes: Vec<u8>,
     /// The vehicle.
@@ -156,9 +158,13 @@ impl Client {
     /// Posts a photo.
     ///
     /// # Errors
-    /// When the gateway does not respond, or responds with what is neither an acceptance nor a problem document.
+    /// When the photo's media type is none, or the gateway does not respond or responds with what is neither an acceptance nor a problem
+    /// document.
     pub async fn post(&self, token: &str, photo: &Photo) -> Result<Posted> {
-        let file = Part::bytes(photo.bytes.clone()).file_name(photo.file_name.clone());
+        let mut file = Part::bytes(photo.bytes.clone()).file_name(photo.file_name.clone());
+        if let Some(media_type) = &photo.media_type {
+            file = file.mime_str(media_type).context("the photo's media type")?;
+        }
         let mut form = Form::new();
         let vehicle = photo.vehicle_id.map(|id| id.to_string());
         let fields = [

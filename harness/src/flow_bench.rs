@@ -129,9 +129,8 @@ async fn post(deployment: &Deployment, uploads: usize) -> Result<()> {
             file_name: format!("{name}-{turn}.jpg"),
             bytes: another_picture(&series[driver % series.len()][turn], n).context("a JPEG")?,
             vehicle_id: Some(vehicle_id(&format!("{name}/1"))),
-            claimed_mileage: None,
-            unit: None,
             captured_at: Some(captured.to_rfc3339()),
+            ..Photo::default()
         };
         tokio::time::sleep_until((begun + PACE * u32::try_from(n)?).into()).await;
         let response = client.post(&token, &photo).await?;

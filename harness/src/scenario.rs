@@ -122,6 +122,7 @@ impl Sample {
         let captured = self.captured_days_ago.map(|days| now - Duration::days(days));
         Ok(Photo {
             file_name: self.file.clone(),
+            media_type: None,
             bytes,
             vehicle_id: Some(vehicle_id(&format!("{}/{}", self.driver, self.vehicle))),
             claimed_mileage: self.claimed_mileage.clone(),

@@ -1,8 +1,10 @@
-"""Writes a drawn photo as phones' cameras write JPEG: with a second picture behind it, with a film behind it, or in wider colours.
+"""Writes a drawn photo as phones' cameras write JPEG: with a second picture behind it, with a film behind it, in wider colours, or
+in scans that grow finer.
 
 * `mpo`: two pictures in one file, as cameras for depth and some front cameras write them (CIPA DC-007).
 * `motion`: a film of seconds behind the picture, and its length in the picture's XMP, as Android phones write it.
 * `p3`: the colours of Display P3, an iPhone's, with the profile that says so.
+* `progressive`: as messengers and galleries write a photo anew before they send it (ITU-T T.81 annex G).
 """
 
 import argparse
@@ -97,7 +99,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photo", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--kind", choices=["mpo", "motion", "p3"], required=True)
+    parser.add_argument("--kind", choices=["mpo", "motion", "p3", "progressive"], required=True)
     parser.add_argument("--quality", type=int, default=85)
     given = parser.parse_args()
     picture = Image.open(given.photo).convert("RGB")
@@ -108,7 +110,7 @@ def main():
     elif given.kind == "p3":
         in_p3(picture).save(out, "JPEG", quality=given.quality, icc_profile=p3_profile())
     else:
-        picture.save(out, "JPEG", quality=given.quality)
+        picture.save(out, "JPEG", quality=given.quality, progressive=given.kind == "progressive")
     given.out.write_bytes(motion(out.getvalue()) if given.kind == "motion" else out.getvalue())
 
 

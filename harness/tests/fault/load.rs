@@ -148,8 +148,8 @@ fn variant(pool: &[Series], (n, driver, turn): (usize, usize, usize), user: Uuid
         bytes: another_picture(bytes, n).unwrap(),
         vehicle_id: Some(vehicle_id(&format!("{user}/1"))),
         claimed_mileage: (n % 6 == 4).then(|| "1".to_owned()),
-        unit: None,
         captured_at: Some(captured.to_rfc3339_opts(SecondsFormat::Secs, true)),
+        ..Photo::default()
     }
 }
 

@@ -7,6 +7,7 @@ mod conformance;
 mod erasure;
 mod forwarder;
 mod next_release;
+mod phones;
 mod search;
 mod world;
 

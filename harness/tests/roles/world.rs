@@ -208,15 +208,27 @@ impl World {
         if !name.is_empty() {
             name.clone_into(&mut photo.file_name);
         }
-        match self.runtime.block_on(self.client.post(&self.token, &photo)).unwrap() {
+        self.post(&photo)
+    }
+
+    /// Posts a photo that is accepted.
+    pub fn post(&self, photo: &Photo) -> Uuid {
+        match self.runtime.block_on(self.client.post(&self.token, photo)).unwrap() {
             Posted::Accepted { upload_id, .. } => upload_id,
-            Posted::Refused { status, code, detail } => panic!("refused with {status} {code}: {detail}"),
+            Posted::Refused { status, code, detail } => {
+                panic!("{}: refused with {status} {code}: {detail}", photo.file_name)
+            }
         }
     }
 
     /// Posts a photo that is refused: status and code.
     pub fn refused_sample(&self) -> (u16, String) {
-        match self.runtime.block_on(self.client.post(&self.token, &unique_sample())).unwrap() {
+        self.refused(&unique_sample())
+    }
+
+    /// The same of this photo.
+    pub fn refused(&self, photo: &Photo) -> (u16, String) {
+        match self.runtime.block_on(self.client.post(&self.token, photo)).unwrap() {
             Posted::Accepted { upload_id, .. } => panic!("{upload_id} was accepted"),
             Posted::Refused { status, code, .. } => (status, code),
         }
@@ -237,10 +249,7 @@ impl World {
                 captured_at: Some(captured.to_rfc3339()),
                 ..Photo::default()
             };
-            match self.runtime.block_on(self.client.post(&self.token, &photo)).unwrap() {
-                Posted::Accepted { upload_id, .. } => upload_id,
-                Posted::Refused { status, code, detail } => panic!("refused with {status} {code}: {detail}"),
-            }
+            self.post(&photo)
         });
         posted.collect()
     }
