@@ -7,14 +7,19 @@ use reading::{AUTO_ACCEPT, Reader, decode, grade, inspect};
 use schemas::{events::Fault, reason::Reason};
 use serde_json::Value;
 
-/// One of each kind of odometer, format and orientation; the demo posts them all.
-const EACH_KIND: [&str; 6] = [
+/// One of each kind of odometer, format and orientation, and of what surrounds one: a cabin, night; the demo posts them all.
+const EACH_KIND: [&str; 11] = [
     "drum-1.jpg",
     "drum-4.png",
     "seven-segment-2.jpg",
     "screen-3.jpg",
     "screen-4.webp",
     "screen-rotated.jpg",
+    "cabin-drum.jpg",
+    "cabin-segments.jpg",
+    "small-screen.jpg",
+    "night-drum.jpg",
+    "night-screen.jpg",
 ];
 
 fn photo(name: &str) -> Vec<u8> {

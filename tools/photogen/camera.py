@@ -10,6 +10,8 @@ LEVELS = {
     "clean": dict(tilt=1.5, corner=0.01, gain=(0.9, 1.1), blur=(0.3, 0.5), noise=(1, 2), quality=(84, 92)),
     "mid": dict(tilt=4.0, corner=0.03, gain=(0.65, 1.15), blur=(0.4, 1.1), noise=(2, 5), quality=(62, 86)),
     "hard": dict(tilt=8.0, corner=0.05, gain=(0.35, 1.25), blur=(0.8, 1.9), noise=(4, 9), quality=(40, 70)),
+    # What a phone makes of a cabin whose only light is the dashboard's.
+    "night": dict(tilt=4.0, corner=0.03, gain=(0.3, 0.42), blur=(0.5, 0.9), noise=(4, 7), quality=(62, 80)),
 }
 
 
