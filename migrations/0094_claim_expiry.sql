@@ -1,5 +1,5 @@
--- Rewards that nobody claims in time, and what more people are told. Every instant is UTC. No schema is named: tests and replays run these in
--- schemas of their own.
+-- Rewards that nobody claims in time, and what more people are told. Every instant is UTC. No schema is named: tests and replays run these
+-- in schemas of their own.
 
 -- timers: rewards whose driver was told until when they can be claimed. None is cancelled that is not here.
 create table claim_expiries (

@@ -1,5 +1,6 @@
 //! `milestream restore decisions` and `milestream uploads correct`, run as an operator runs them on real stages: a database of an hour
-//! before is brought up to what its stages have published since, a verified reading is lowered, and an upload that gets no further is ended.
+//! before is brought up to what its stages have published since, a verified reading is lowered, and an upload that gets no further
+//! is ended.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -1,5 +1,5 @@
-//! The PROXY protocol, versions 1 and 2 (haproxy.org, `proxy-protocol.txt`): a proxy that passes bytes on without reading HTTP writes before
-//! them who has connected to it. Only as many bytes are read as the header has: what follows is the first request.
+//! The PROXY protocol, versions 1 and 2 (haproxy.org, `proxy-protocol.txt`): a proxy that passes bytes on without reading HTTP writes
+//! before them who has connected to it. Only as many bytes are read as the header has: what follows is the first request.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

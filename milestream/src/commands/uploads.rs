@@ -46,9 +46,9 @@ pub enum Uploads {
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         reason: String,
     },
-    /// End an upload that gets no further, as `failed`: because its photo cannot be opened any more, or what stood between it and its verdict
-    /// was lost. The driver reads why, and may send the photo again. A reading that comes all the same is dropped as a repeat, and nothing
-    /// is earned by it. What is decided, or waits for a person, is refused.
+    /// End an upload that gets no further, as `failed`: because its photo cannot be opened any more, or what stood between it and its
+    /// verdict was lost. The driver reads why, and may send the photo again. A reading that comes all the same is dropped as a repeat,
+    /// and nothing is earned by it. What is decided, or waits for a person, is refused.
     Abandon {
         /// The upload.
         upload: Uuid,

@@ -15,7 +15,8 @@ const DAY_S: u64 = 24 * 60 * 60;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Claims {
-    /// Days from its grant after which a reward that nobody has claimed is cancelled, and its budgets get back what it was charged. 0: never.
+    /// Days from its grant after which a reward that nobody has claimed is cancelled, and its budgets get back what it was
+    /// charged. 0: never.
     pub expire_after_days: u32,
     /// Days before, from which its driver is told. At least 1, and not more than `expire_after_days` where that is set. A reward that is
     /// older when this is first set ends so many days later.

@@ -1,5 +1,5 @@
-//! Rewards that their driver has to ask for and does not. Whoever is concerned is told until when; what is not claimed by then is cancelled,
-//! and its budgets get back what it was charged. Of a claim and an end at the same moment one wins: both lock the payout's row.
+//! Rewards that their driver has to ask for and does not. Whoever is concerned is told until when; what is not claimed by then is
+//! cancelled, and its budgets get back what it was charged. Of a claim and an end at the same moment one wins: both lock the payout's row.
 
 use std::time::Duration;
 
@@ -134,7 +134,8 @@ async fn end_one(
     if !payout.as_ref().is_some_and(waits) {
         return Ok(false);
     }
-    // The gateway locks the payout before it stores a claim: what it has stored by now is seen here, and what comes later finds it cancelled.
+    // The gateway locks the payout before it stores a claim: what it has stored by now is seen here, and what comes later finds
+    // it cancelled.
     let claimed: bool = sqlx::query_scalar("select exists (select from reward_claims where reward_id = $1)")
         .bind(reward)
         .fetch_one(&mut *tx)
