@@ -1,4 +1,5 @@
-//! What phones send, from the gateway to the reading: each format has a file, posted under the name and the media type that a phone gives it.
+//! What phones send, from the gateway to the reading: each format has a file, posted under the name and the media type that a phone gives
+//! it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
