@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fraud_check::conduct::{Became, Conduct, MOST_UPLOADS};
-use crate::fraud_check::judge::Before;
+use crate::fraud_check::facts::Before;
 
 const HOUR_US: i64 = DAY_US / 24;
 

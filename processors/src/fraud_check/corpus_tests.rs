@@ -8,7 +8,7 @@ use schemas::events::{CameraFacts, Review};
 
 use super::*;
 use crate::fraud_check::conduct::{Became, Conduct};
-use crate::fraud_check::judge::Before;
+use crate::fraud_check::facts::Before;
 
 const HOUR_US: i64 = DAY_US / 24;
 /// Drivers of each kind.

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::conduct::Conduct;
-use super::judge::Before;
 use super::neighbours::{Late, Verified};
 use super::rules::Rules;
 
@@ -48,6 +47,22 @@ fn nobody() -> UserId {
 #[must_use]
 pub fn unit_of(shown: Option<Unit>, vehicle: Option<&VehicleState>) -> Unit {
     shown.or_else(|| vehicle.and_then(|vehicle| vehicle.unit_shown)).unwrap_or(Unit::Km)
+}
+
+/// What is known before an upload.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Before<'a> {
+    /// The vehicle: null until its first verified reading.
+    pub vehicle: Option<&'a VehicleState>,
+    /// The driver's conduct: null until their first decision.
+    pub conduct: Option<&'a Conduct>,
+}
+
+/// Of a driver of whom nothing is known.
+impl<'a> From<Option<&'a VehicleState>> for Before<'a> {
+    fn from(vehicle: Option<&'a VehicleState>) -> Self {
+        Self { vehicle, conduct: None }
+    }
 }
 
 /// What the checks compare: everything converted once.

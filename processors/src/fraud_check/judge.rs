@@ -7,26 +7,9 @@ use schemas::events::{OdometerRead, Unit, Verdict};
 use schemas::reason::Reason;
 use serde_json::json;
 
-use super::conduct::Conduct;
-use super::facts::{Facts, VehicleState};
+use super::facts::{Before, Facts, VehicleState};
 use super::rules::Rules;
 use super::signals::{self, Signal};
-
-/// What is known before an upload.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Before<'a> {
-    /// The vehicle: null until its first verified reading.
-    pub vehicle: Option<&'a VehicleState>,
-    /// The driver's conduct: null until their first decision.
-    pub conduct: Option<&'a Conduct>,
-}
-
-/// Of a driver of whom nothing is known.
-impl<'a> From<Option<&'a VehicleState>> for Before<'a> {
-    fn from(vehicle: Option<&'a VehicleState>) -> Self {
-        Self { vehicle, conduct: None }
-    }
-}
 
 /// What was decided and why.
 #[derive(Clone, Debug, PartialEq)]

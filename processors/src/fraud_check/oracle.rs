@@ -9,9 +9,9 @@ use schemas::reason::Reason;
 
 use super::conduct::{Became, Conduct};
 use super::corrections::correct;
-use super::facts::VehicleState;
+use super::facts::{Before, VehicleState};
 use super::input::FraudInput;
-use super::judge::{Before, Judgement, judge};
+use super::judge::{Judgement, judge};
 use super::rules::Rules;
 
 /// What a decision says: verdict, reason, mileage and kilometres.
