@@ -229,8 +229,8 @@ impl Uploads {
         self.reservations.reserve(&wanted, &seen).await
     }
 
-    /// Checks and keeps a photo; gives its MIME type, and what its metadata say that later checks need. Without the user's consent no place,
-    /// time or name stays in it. The work goes on where the client has gone, and so does its memory.
+    /// Checks and keeps a photo; gives its MIME type, and what its metadata say that later checks need. Without the user's consent no
+    /// place, time or name stays in it. The work goes on where the client has gone, and so does its memory.
     async fn check_and_keep(
         &self,
         (photo, memory): (Bytes, Held),
