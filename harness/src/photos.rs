@@ -15,8 +15,8 @@ pub fn with_comment(jpeg: &[u8], comment: &str) -> Option<Vec<u8>> {
 }
 
 /// Steps of the brightness table that [`another_picture`] changes, in the zigzag order of ITU T.81: fine enough not to be seen, coarse
-/// enough that every photo has something there.
-const STEPS: std::ops::Range<usize> = 6..26;
+/// enough that every photo has something there; a display at night has nothing at 21 and 26.
+const STEPS: [usize; 20] = [6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 22, 23, 24, 25, 27];
 
 /// Another picture of the same, for each `n` below 2^20: a JPEG whose pixels differ from those of every other `n`, as two photos of one
 /// dashboard do. Each bit of `n` makes a step of the first quantization table larger by one. `None` where the bytes are no JPEG with such
@@ -29,7 +29,7 @@ pub fn another_picture(jpeg: &[u8], n: usize) -> Option<Vec<u8>> {
     while *jpeg.get(at)? == 0xFF && *jpeg.get(at + 1)? != 0xDA {
         let length = usize::from(u16::from_be_bytes([*jpeg.get(at + 2)?, *jpeg.get(at + 3)?]));
         if (jpeg[at + 1], *jpeg.get(at + 4)?) == (0xDB, 0) {
-            for (_, step) in STEPS.enumerate().filter(|(bit, _)| n >> bit & 1 == 1) {
+            for (_, step) in STEPS.into_iter().enumerate().filter(|(bit, _)| n >> bit & 1 == 1) {
                 let value = out.get_mut(at + 5 + step)?;
                 *value = value.checked_add(1)?;
             }
