@@ -14,8 +14,8 @@ const TRIES: usize = 64;
 /// A port that nobody listens on at the moment. Another process may take it before the part does: a start that finds its
 /// port taken is repeated on another one.
 ///
-/// It lies below those that the system gives to outgoing connections, of which a long run makes tens of thousands: one of them would sooner or
-/// later have the port of a process that was killed, and its next start would find it taken.
+/// It lies below those that the system gives to outgoing connections, of which a long run makes tens of thousands: one of them would
+/// sooner or later have the port of a process that was killed, and its next start would find it taken.
 ///
 /// # Errors
 /// When there is none.

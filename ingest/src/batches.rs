@@ -1,8 +1,8 @@
 //! What several requests ask of the database at the same time, in one statement: while a batch is away, those that come wait, and are
 //! the next batch. Alone, a request waits for nobody.
 //!
-//! A statement costs Postgres a few tenths of a millisecond to begin and end, whatever it is asked; what each item adds is small beside that.
-//! So batches that nobody waits for may keep a pace: those that come sooner wait for the rest of it together.
+//! A statement costs Postgres a few tenths of a millisecond to begin and end, whatever it is asked; what each item adds is small beside
+//! that. So batches that nobody waits for may keep a pace: those that come sooner wait for the rest of it together.
 
 use std::time::Duration;
 
