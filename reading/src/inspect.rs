@@ -8,6 +8,7 @@ use schemas::{
     reason::Reason,
 };
 
+use crate::chunks;
 use crate::format::Format;
 #[cfg(feature = "heic")]
 use crate::heif::{Heif, HeifError};
@@ -245,20 +246,9 @@ fn is_luma_detail(scan: &[u8]) -> bool {
     matches!(scan, [_, _, 1, 0 | 1, _, _, 63, _])
 }
 
-/// Walks the chunks (length, type, data, CRC) to IEND.
+/// Walks the chunks to IEND.
 fn png_ends(bytes: &[u8]) -> bool {
-    let mut at = 8;
-    while let Some([a, b, c, d, kind @ ..]) = bytes.get(at..at + 8) {
-        let end = at + 12 + u32::from_be_bytes([*a, *b, *c, *d]) as usize;
-        if end > bytes.len() {
-            return false;
-        }
-        if kind == b"IEND" {
-            return true;
-        }
-        at = end;
-    }
-    false
+    chunks::png(bytes).map_while(Result::ok).any(|chunk| chunk.kind == b"IEND")
 }
 
 /// The RIFF header's length, which leaves out its own eight bytes, lies within the file.

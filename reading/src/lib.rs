@@ -11,6 +11,7 @@ mod around;
 mod boxes;
 mod camera;
 mod choose;
+mod chunks;
 mod crop;
 mod decode;
 mod detect;

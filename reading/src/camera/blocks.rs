@@ -1,5 +1,6 @@
 //! Where the metadata lie in a file of each format.
 
+use crate::chunks;
 use crate::format::Format;
 use crate::jpeg::{SOS, Segments};
 
@@ -25,8 +26,8 @@ pub(super) fn blocks(file: &[u8], format: Format) -> Vec<Block<'_>> {
     // Every format's walk ends by itself where the file is damaged: what was found before stands.
     match format {
         Format::Jpeg => jpeg(file, &mut found),
-        Format::Png => drop(png(file, &mut found)),
-        Format::Webp => drop(webp(file, &mut found)),
+        Format::Png => png(file, &mut found),
+        Format::Webp => webp(file, &mut found),
         Format::Heic => heic(file, &mut found),
     }
     found
@@ -54,48 +55,28 @@ fn jpeg<'a>(file: &'a [u8], found: &mut Vec<Block<'a>>) {
 }
 
 /// Chunks (ISO/IEC 15948, clause 11.3): compressed text is not looked at.
-fn png<'a>(file: &'a [u8], found: &mut Vec<Block<'a>>) -> Option<()> {
-    let mut rest = file.get(8..)?;
-    while !rest.is_empty() {
-        let length = u32::from_be_bytes(*rest.first_chunk()?) as usize;
-        let (chunk, behind) = rest.split_at_checked(length.checked_add(12)?)?;
-        rest = behind;
-        let content = chunk.get(8..8 + length)?;
-        match chunk.get(4..8)? {
-            b"eXIf" => add(found, Block::Exif(content)),
-            b"tEXt" => {
-                content
-                    .strip_prefix(b"Software\0")
-                    .into_iter()
-                    .for_each(|name| add(found, Block::Software(name)));
-            }
+fn png<'a>(file: &'a [u8], found: &mut Vec<Block<'a>>) {
+    for chunk in chunks::png(file).map_while(Result::ok) {
+        let block = match chunk.kind {
+            b"eXIf" => Some(Block::Exif(chunk.data)),
+            b"tEXt" => chunk.data.strip_prefix(b"Software\0").map(Block::Software),
             // Keyword, two bytes that say that it is not compressed, language and translated keyword, both empty.
-            b"iTXt" => {
-                let text = content.strip_prefix(b"XML:com.adobe.xmp\0\0\0\0\0");
-                text.into_iter().for_each(|xml| add(found, Block::Xmp(xml)));
-            }
-            b"IEND" => return Some(()),
-            _ => {}
-        }
+            b"iTXt" => chunk.data.strip_prefix(b"XML:com.adobe.xmp\0\0\0\0\0").map(Block::Xmp),
+            _ => None,
+        };
+        block.into_iter().for_each(|block| add(found, block));
     }
-    Some(())
 }
 
 /// Chunks (RFC 9649, 2.7.1.5): some programs begin EXIF data as a JPEG's segment does.
-fn webp<'a>(file: &'a [u8], found: &mut Vec<Block<'a>>) -> Option<()> {
-    let mut rest = file.get(12..)?;
-    while !rest.is_empty() {
-        let (head, behind) = rest.split_first_chunk::<8>()?;
-        let length = u32::from_le_bytes(*head.last_chunk()?) as usize;
-        let content = behind.get(..length)?;
-        rest = behind.get(length + length % 2..).unwrap_or_default();
-        match &head[..4] {
-            b"EXIF" => add(found, Block::Exif(content.strip_prefix(b"Exif\0\0").unwrap_or(content))),
-            b"XMP " => add(found, Block::Xmp(content)),
+fn webp<'a>(file: &'a [u8], found: &mut Vec<Block<'a>>) {
+    for chunk in chunks::webp(file.get(12..).unwrap_or_default()).map_while(Result::ok) {
+        match chunk.kind {
+            b"EXIF" => add(found, Block::Exif(chunk.data.strip_prefix(b"Exif\0\0").unwrap_or(chunk.data))),
+            b"XMP " => add(found, Block::Xmp(chunk.data)),
             _ => {}
         }
     }
-    Some(())
 }
 
 /// Items that no picture is made of (ISO/IEC 23008-12, annex A): EXIF data begin with the number of bytes before the TIFF file.
