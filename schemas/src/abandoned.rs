@@ -6,6 +6,10 @@ use crate::header::{Root, Stamp, UploadHeader};
 use crate::ids::{EventId, Micros, UploadId, natural};
 use crate::uploads::Review;
 
+/// What got no further: the reading of an upload, or what a person had decided about it.
+const OF_A_READING: &str = "abandoned";
+const OF_A_REVIEW: &str = "abandoned_review";
+
 /// An operator ends an upload. Comes on the topic of readings in the place of the reading that never came, and is decided there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadAbandoned {
@@ -29,8 +33,8 @@ impl UploadAbandoned {
         (detail, review): (String, Option<Review>),
         (stage_version, now, root): (&str, Micros, Root),
     ) -> Self {
-        let what = if review.is_some() { "abandoned_review" } else { "abandoned" };
-        let event_id = EventId(natural(&format!("{what}/{}", header.upload_id)));
+        let what = if review.is_some() { OF_A_REVIEW } else { OF_A_READING };
+        let event_id = order(what, header.upload_id);
         let header = UploadHeader { event_id, ..header.next(what, stage_version, now, root) };
         Self { header, stamp, detail, review }
     }
@@ -38,8 +42,11 @@ impl UploadAbandoned {
     /// Whether this event id is that of the order to end this upload.
     #[must_use]
     pub fn is_id_of(event_id: EventId, upload: UploadId) -> bool {
-        ["abandoned", "abandoned_review"]
-            .iter()
-            .any(|what| event_id.0 == natural(&format!("{what}/{upload}")))
+        [OF_A_READING, OF_A_REVIEW].iter().any(|what| event_id == order(what, upload))
     }
+}
+
+/// The event id of an order to end an upload.
+fn order(what: &str, upload: UploadId) -> EventId {
+    EventId(natural(&format!("{what}/{upload}")))
 }
