@@ -419,7 +419,11 @@ pub fn sibling_binary(name: &str) -> Result<PathBuf> {
     Ok(folder.join(name))
 }
 
-fn free_address() -> Result<SocketAddr> {
+/// An address on this machine that nobody listens on at the moment.
+///
+/// # Errors
+/// When there is no port.
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok((Ipv4Addr::LOCALHOST, devstack::free_port().context("find a free port")?).into())
 }
 

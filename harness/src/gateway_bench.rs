@@ -19,7 +19,9 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::client::{Client, Photo, Posted};
-use crate::deployment::{Deployment, DeploymentConfig, RoleSpec, make_folder, open_rates, sibling_binary};
+use crate::deployment::{
+    Deployment, DeploymentConfig, RoleSpec, free_address, make_folder, open_rates, sibling_binary,
+};
 use crate::measure::{family_cpu_seconds, median, quantile};
 use crate::photos::with_comment;
 use crate::scenario::driver_id;
@@ -149,8 +151,7 @@ impl Floor {
         for made in admin.create_topics([&new], &AdminOptions::new()).await? {
             made.map_err(|(topic, code)| anyhow::anyhow!("create {topic}: {code}"))?;
         }
-        let port = devstack::free_port().context("find a free port")?;
-        let address = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port));
+        let address = free_address()?;
         let program = sibling_binary("upload_floor")?;
         ensure!(program.is_file(), "{} is missing: build the harness's binaries", program.display());
         let environment = [

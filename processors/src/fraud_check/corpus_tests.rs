@@ -121,6 +121,12 @@ fn third_day(days: &mut Days, day: i64, fraud: fn(&mut Days, i64) -> &mut Odomet
     }
 }
 
+/// A photo whose number was edited.
+fn edited(days: &mut Days, day: i64) -> &mut OdometerRead {
+    days.tenths += days.between(300, 3_000);
+    days.honest(day)
+}
+
 const KINDS: [Kind; 19] = [
     Kind {
         name: "commutes, a photo a day",
@@ -298,12 +304,7 @@ const KINDS: [Kind; 19] = [
     Kind {
         name: "edits the picture, 30 to 300 km more than was driven",
         dishonest: true,
-        day: |days, day| {
-            third_day(days, day, |days, day| {
-                days.tenths += days.between(300, 3_000);
-                days.honest(day)
-            })
-        },
+        day: |days, day| third_day(days, day, edited),
         counted: marked,
         // Nothing of the picture but its number tells; the reader looks for no edit.
         bar: 0,
@@ -322,8 +323,7 @@ const KINDS: [Kind; 19] = [
         dishonest: true,
         day: |days, day| {
             third_day(days, day, |days, day| {
-                days.tenths += days.between(300, 3_000);
-                let event = days.honest(day);
+                let event = edited(days, day);
                 event.stamp.camera.as_mut().unwrap().edited_by = Some("Adobe Photoshop".to_owned());
                 event
             })

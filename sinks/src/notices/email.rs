@@ -108,6 +108,9 @@ impl Mailer {
 /// What an e-mail says. Values are ids, amounts and labels of ours; nothing that anybody else has typed.
 fn words(kind: &str, document: &Value) -> (&'static str, String) {
     let text = |name: &str| document[name].as_str().unwrap_or("-");
+    let unclaimed = |what: &str| {
+        format!("{} B3TR {what}: {}.\r\nReward: {}", text("amount"), text("detail"), text("reward_id"))
+    };
     match kind {
         "reward_paid" => (
             "Your reward is paid",
@@ -118,24 +121,8 @@ fn words(kind: &str, document: &Value) -> (&'static str, String) {
                 text("reward_id")
             ),
         ),
-        "reward_expiring" => (
-            "A reward waits for you",
-            format!(
-                "{} B3TR wait for you: {}.\r\nReward: {}",
-                text("amount"),
-                text("detail"),
-                text("reward_id")
-            ),
-        ),
-        "reward_expired" => (
-            "A reward is cancelled",
-            format!(
-                "{} B3TR are cancelled: {}.\r\nReward: {}",
-                text("amount"),
-                text("detail"),
-                text("reward_id")
-            ),
-        ),
+        "reward_expiring" => ("A reward waits for you", unclaimed("wait for you")),
+        "reward_expired" => ("A reward is cancelled", unclaimed("are cancelled")),
         "vehicle_offered" => (
             "A vehicle is offered to you",
             format!(
