@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use futures::future::BoxFuture;
 use schemas::codec::{self, RecordSchema};
 use schemas::events::{Event, registry_subjects};
+use sqlx::PgPool;
 use tokio::sync::mpsc;
 
 use crate::clock::ManualClock;
@@ -20,6 +21,21 @@ use crate::source::{Assignment, Lane, RawRecord};
 use crate::stage::Position;
 use crate::stored::StoredRecord;
 use crate::worker::StageContext;
+
+/// Has every connection of a pool tell what it has scanned: the one that migrated has scanned too, for the indexes it made, and its counts
+/// would come in between later. All that the pool may have are held at once: one that is still on its way back into the pool is not in it.
+///
+/// # Errors
+/// Postgres'.
+pub async fn tell_scans(pool: &PgPool) -> sqlx::Result<()> {
+    let mut connections = Vec::new();
+    for _ in 0..pool.options().get_max_connections() {
+        let mut connection = pool.acquire().await?;
+        sqlx::query("select pg_stat_force_next_flush()").execute(&mut *connection).await?;
+        connections.push(connection);
+    }
+    Ok(())
+}
 
 /// Keeps what is sent and acknowledges at once.
 #[derive(Debug, Default)]

@@ -1,6 +1,7 @@
 //! The plans of statements that read tables which grow: by index, however large the tables are.
 
 use runtime::Sink as _;
+use runtime::testing::tell_scans;
 use rust_decimal::Decimal;
 use schemas::events::Verdict;
 use serde_json::Value;
@@ -99,7 +100,7 @@ select id, 'sustainability_impact', 'distance', 1, 'km', '{}', 'day', created_at
 
 /// How often each large table was read whole.
 async fn whole(pool: &PgPool) -> Vec<(String, i64)> {
-    query("select pg_stat_force_next_flush()").execute(pool).await.unwrap();
+    tell_scans(pool).await.unwrap();
     sqlx::query_as(
         "select relname::text, seq_scan from pg_stat_user_tables
          where schemaname = current_schema() and n_live_tup > 50000 order by relname",
@@ -112,8 +113,7 @@ async fn whole(pool: &PgPool) -> Vec<(String, i64)> {
 /// Filled tables, and one connection to them, whose counts of scans are told at once.
 async fn filled() -> (Schema, PgPool) {
     let schema = Schema::new().await;
-    // The connection that migrated has scanned too, for the indexes it made: its counts are not to come in between.
-    query("select pg_stat_force_next_flush()").execute(&schema.pool).await.unwrap();
+    tell_scans(&schema.pool).await.unwrap();
     let options = (*schema.pool.connect_options()).clone();
     let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
     sqlx::raw_sql(FILLED).execute(&pool).await.unwrap();

@@ -2,7 +2,7 @@
 
 use runtime::fence::Guards;
 use runtime::source::RawRecord;
-use runtime::testing::{assignment, record};
+use runtime::testing::{assignment, record, tell_scans};
 use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
@@ -43,7 +43,7 @@ async fn one_connection(database: &Database) -> Database {
 
 /// How often each large table was read whole.
 async fn scans(database: &Database) -> Vec<(String, i64)> {
-    sqlx::query("select pg_stat_force_next_flush()").execute(&database.pool).await.unwrap();
+    tell_scans(&database.pool).await.unwrap();
     sqlx::query_as(
         "select relname::text, seq_scan from pg_stat_user_tables
          where schemaname = current_schema() and n_live_tup >= 20000 order by relname",
@@ -55,15 +55,7 @@ async fn scans(database: &Database) -> Vec<(String, i64)> {
 
 async fn filled() -> (Database, Database) {
     let database = Database::new().await;
-    // The connection that migrated has scanned too, for the indexes it made: its counts are not to come in between. Which of the pool it
-    // is nobody knows.
-    let mut connections = Vec::new();
-    for _ in 0..database.pool.size() {
-        let mut connection = database.pool.acquire().await.unwrap();
-        sqlx::query("select pg_stat_force_next_flush()").execute(&mut *connection).await.unwrap();
-        connections.push(connection);
-    }
-    drop(connections);
+    tell_scans(&database.pool).await.unwrap();
     let one = one_connection(&database).await;
     sqlx::raw_sql(FILLED).execute(&one.pool).await.unwrap();
     (database, one)
