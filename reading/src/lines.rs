@@ -85,6 +85,7 @@ mod tests {
             lighting: Lighting::Good,
             blur: false,
             glare: false,
+            grid: None,
         }
     }
 

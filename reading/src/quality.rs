@@ -102,6 +102,7 @@ impl Measured {
             lighting: lighting(self, None),
             blur: self.tenengrad < 12.0,
             glare: self.blob > 0.06,
+            grid: None,
         }
     }
 

@@ -14,7 +14,9 @@ pub use crate::codec::Event;
 use crate::codec::EventSchema;
 pub use crate::corrections::Correction;
 pub use crate::guard::{PaymentsAudited, SignatureAnnounced};
-pub use crate::header::{CameraFacts, FirstHolder, PersonalLimits, Root, Stamp, Unit, UploadHeader};
+pub use crate::header::{
+    CameraFacts, FirstHolder, OriginFacts, PersonalLimits, Root, Stamp, Unit, UploadHeader,
+};
 use crate::ids::{EventId, Micros};
 pub use crate::models::{ModelDeployed, ModelType};
 pub use crate::payouts::{

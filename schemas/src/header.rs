@@ -115,6 +115,15 @@ pub struct CameraFacts {
     pub edited_by: Option<String>,
 }
 
+/// How many accounts send photos from where this one came from, this account counted. It says neither who nor where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginFacts {
+    /// Accounts that sent from the same device in 30 days; null where the client names no device.
+    pub accounts_of_device: Option<i32>,
+    /// Accounts younger than 7 days that sent from the same address in 24 hours; null where this account is older.
+    pub young_accounts_of_address: Option<i32>,
+}
+
 /// What a driver wants to earn at most, B3TR. It lowers budgets and never raises one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PersonalLimits {
@@ -137,6 +146,8 @@ pub struct Stamp {
     pub captured_at: Option<Micros>,
     /// What the file's metadata say; null where they say nothing of these.
     pub camera: Option<CameraFacts>,
+    /// How many accounts share the device and the address; null where nothing of it is known.
+    pub origin: Option<OriginFacts>,
     /// The file's name, sealed with the user's key.
     pub original_filename: Option<Sealed>,
     /// Whether the account was in good standing.

@@ -64,6 +64,9 @@ pub struct FrameQuality {
     pub blur: bool,
     /// Whether glare was detected.
     pub glare: bool,
+    /// Share of the frame that the grid of a screen's pixels covers, 0-1; null where it was not looked for.
+    #[serde(default)]
+    pub grid: Option<f64>,
 }
 
 /// Why an upload cannot be read, found before any decision: data, decided by `fraud_check` alone.

@@ -81,6 +81,7 @@ impl Story {
             lighting: Lighting::Good,
             blur: false,
             glare: true,
+            grid: None,
         }
     }
 

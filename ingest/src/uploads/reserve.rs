@@ -311,6 +311,7 @@ fn stamp(wanted: &Wanted<'_>, upload_id: UploadId, facts: &Facts) -> Result<Stam
         claimed_unit: wanted.form.unit,
         captured_at: wanted.form.captured_at,
         camera: wanted.camera.clone(),
+        origin: None,
         original_filename: seal(wanted, upload_id, facts.key.as_deref())?,
         account_active: facts.is_active,
         account_created_at: facts.created_at.into(),

@@ -60,6 +60,7 @@ fn frame() -> FrameQuality {
         lighting: Lighting::Good,
         blur: false,
         glare: false,
+        grid: None,
     }
 }
 

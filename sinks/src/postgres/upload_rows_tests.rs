@@ -64,6 +64,7 @@ fn graded_quality() -> FrameQuality {
         lighting: Lighting::Good,
         blur: false,
         glare: true,
+        grid: None,
     }
 }
 
