@@ -1,15 +1,10 @@
 //! How a driver behaves: when the uploads of their newest day were accepted, and which of a month were turned down for fraud. It is folded
 //! from decisions, each user's in the order of their topic, and looks at nobody else's.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use runtime::StageError;
 use schemas::events::{OdometerRead, Verdict};
-use schemas::ids::{Micros, UploadId, UserId};
+use schemas::ids::{Micros, UploadId};
 use schemas::reason::Reason;
 use serde::{Deserialize, Serialize};
-use sqlx::types::Json;
-use sqlx::{PgConnection, Row as _};
 
 /// Microseconds of a day, as far back as uploads are counted.
 pub(super) const DAY_US: i64 = 86_400_000_000;
@@ -22,7 +17,7 @@ pub(super) const MOST_FRAUDS: usize = 16;
 
 /// An upload that was turned down for fraud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Fraud {
+pub(super) struct Fraud {
     accepted_at: Micros,
     upload_id: UploadId,
 }
@@ -31,9 +26,9 @@ struct Fraud {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conduct {
     /// When uploads that could be read were accepted, ascending.
-    uploads: Vec<Micros>,
+    pub(super) uploads: Vec<Micros>,
     /// Ascending.
-    frauds: Vec<Fraud>,
+    pub(super) frauds: Vec<Fraud>,
 }
 
 /// What has become of an upload.
@@ -91,73 +86,4 @@ fn keep<T: Copy>(kept: &mut Vec<T>, time: fn(T) -> Micros, span_us: i64, most: u
     let Some(newest) = kept.last().map(|last| time(*last)) else { return };
     kept.retain(|one| within(time(*one), newest, span_us));
     kept.drain(..kept.len().saturating_sub(most));
-}
-
-/// The drivers of a batch.
-#[derive(Debug, Default)]
-pub(super) struct Conducts {
-    of: BTreeMap<UserId, Conduct>,
-    changed: BTreeSet<UserId>,
-}
-
-impl Conducts {
-    /// Reads and locks them, in key order, as [`Vehicles`](super::state::Vehicles) does with vehicles.
-    ///
-    /// # Errors
-    /// [`StageError`] when Postgres does not answer.
-    pub async fn load(tx: &mut PgConnection, users: &BTreeSet<UserId>) -> Result<Self, StageError> {
-        let rows = sqlx::query(
-            "select d.* from unnest($1::uuid[]) as k (user_id) cross join lateral (
-                select user_id, uploads, frauds from driver_conduct c where c.user_id = k.user_id for update limit 1
-             ) d",
-        )
-        .bind(users.iter().map(|user| user.0).collect::<Vec<_>>())
-        .fetch_all(tx)
-        .await?;
-        let mut of = BTreeMap::new();
-        for row in rows {
-            let uploads = row.try_get::<Json<Vec<Micros>>, _>("uploads")?.0;
-            let frauds = row.try_get::<Json<Vec<Fraud>>, _>("frauds")?.0;
-            of.insert(UserId(row.try_get("user_id")?), Conduct { uploads, frauds });
-        }
-        Ok(Self { of, changed: BTreeSet::new() })
-    }
-
-    /// The driver now: after what was decided earlier in this batch.
-    pub fn get(&self, user: &UserId) -> Option<&Conduct> {
-        self.of.get(user)
-    }
-
-    /// Takes down what has become of an upload.
-    pub fn note(&mut self, became: &Became<'_>) {
-        let user = became.event.header.user_id;
-        let after = Conduct::after(self.of.get(&user), became);
-        // Of somebody of whom nothing is kept there is no row.
-        if self.of.get(&user).map_or(after != Conduct::default(), |before| *before != after) {
-            self.of.insert(user, after);
-            self.changed.insert(user);
-        }
-    }
-
-    /// Writes what changed.
-    ///
-    /// # Errors
-    /// [`StageError`] when Postgres does not answer.
-    pub async fn store(&self, tx: &mut PgConnection) -> Result<(), StageError> {
-        if self.changed.is_empty() {
-            return Ok(());
-        }
-        let rows = || self.changed.iter().filter_map(|user| Some((user, self.of.get(user)?)));
-        sqlx::query(
-            "insert into driver_conduct (user_id, uploads, frauds)
-             select * from unnest($1::uuid[], $2::jsonb[], $3::jsonb[])
-             on conflict (user_id) do update set uploads = excluded.uploads, frauds = excluded.frauds",
-        )
-        .bind(rows().map(|(user, _)| user.0).collect::<Vec<_>>())
-        .bind(rows().map(|(_, conduct)| Json(&conduct.uploads)).collect::<Vec<_>>())
-        .bind(rows().map(|(_, conduct)| Json(&conduct.frauds)).collect::<Vec<_>>())
-        .execute(tx)
-        .await?;
-        Ok(())
-    }
 }

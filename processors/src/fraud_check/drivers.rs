@@ -1,69 +1,72 @@
-//! What a driver's verified uploads say at one of them: `fraud_check` sees them in their order, and stamps it into the decision, so that
-//! rewards are worked out without a look-up.
+//! The drivers of a batch: locked, folded in order in memory, written back in one statement.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use runtime::StageError;
 use rust_decimal::Decimal;
-use schemas::events::{DriverFacts, UploadHeader, Verdict};
-use schemas::ids::{Micros, UserId};
+use schemas::events::{DriverFacts, Verdict};
+use schemas::ids::UserId;
+use sqlx::types::Json;
 use sqlx::{PgConnection, Row as _};
 
-/// Days, in microseconds.
-const DAY_US: i64 = 86_400_000_000;
-/// Days from Monday to the Thursday that 1970-01-01 was.
-const THURSDAY: i64 = 3;
+use super::conduct::{Became, Conduct};
+use super::weeks::DriverWeeks;
 
-/// In which of the last 64 ISO weeks a driver has verified photos.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DriverWeeks {
-    /// The newest, counted from that of 1970-01-01.
-    pub newest: i32,
-    /// Bit n: whether there was a verified photo n weeks before the newest.
-    pub verified: u64,
-    /// The same of those that earned something.
-    pub earning: u64,
+/// The drivers of a batch, as far as anything is kept of them.
+#[derive(Debug, Default)]
+pub(super) struct Drivers {
+    weeks: Kept<DriverWeeks>,
+    conduct: Kept<Conduct>,
 }
 
-/// The ISO week of an instant, UTC, counted from that of 1970-01-01.
-fn week(at: Micros) -> i32 {
-    let day = at.0.div_euclid(DAY_US);
-    // At most 15 million, for every instant that 64 bits of microseconds hold.
-    i32::try_from((day + THURSDAY).div_euclid(7)).unwrap_or(i32::MAX)
+/// What one table keeps of drivers.
+#[derive(Debug)]
+struct Kept<T> {
+    of: BTreeMap<UserId, T>,
+    changed: BTreeSet<UserId>,
 }
 
-impl DriverWeeks {
-    /// What is to be said of a verified upload, and the weeks after it. One that comes late counts in the week of its acceptance; one from
-    /// before all that is held says nothing and moves nothing.
-    #[must_use]
-    pub fn after(before: Option<Self>, accepted_at: Micros, earns: bool) -> (DriverFacts, Self) {
-        let week = week(accepted_at);
-        let mut weeks = before.unwrap_or(Self { newest: week, ..Self::default() });
-        let ahead = week.saturating_sub(weeks.newest);
-        if ahead > 0 {
-            let forward = |bits: u64| bits.checked_shl(ahead.unsigned_abs()).unwrap_or(0);
-            weeks = Self { newest: week, verified: forward(weeks.verified), earning: forward(weeks.earning) };
-        }
-        let back = weeks.newest.saturating_sub(week).unsigned_abs();
-        let Some(bit) = 1_u64.checked_shl(back) else {
-            return (DriverFacts { streak_weeks: 0, first_of_week: false }, weeks);
-        };
-        let first_of_week = earns && weeks.earning & bit == 0;
-        weeks.verified |= bit;
-        if earns {
-            weeks.earning |= bit;
-        }
-        let streak = (weeks.verified >> back).trailing_ones();
-        (DriverFacts { streak_weeks: i32::try_from(streak).unwrap_or(i32::MAX), first_of_week }, weeks)
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { of: BTreeMap::new(), changed: BTreeSet::new() }
     }
 }
 
-/// The drivers of a batch.
-#[derive(Debug, Default)]
-pub(super) struct Drivers {
-    weeks: BTreeMap<UserId, DriverWeeks>,
-    changed: BTreeSet<UserId>,
+impl<T> Kept<T> {
+    fn set(&mut self, user: UserId, value: T) {
+        self.of.insert(user, value);
+        self.changed.insert(user);
+    }
+
+    /// What changed, in the order of the keys.
+    fn changed(&self) -> impl Iterator<Item = (&UserId, &T)> {
+        self.changed.iter().filter_map(|user| Some((user, self.of.get(user)?)))
+    }
+
+    fn users(&self) -> Vec<sqlx::types::Uuid> {
+        self.changed().map(|(user, _)| user.0).collect()
+    }
 }
+
+/// A look-up a key and table, in the order of the keys: see [`Vehicles`](super::state::Vehicles).
+const LOAD: &str = "select k.user_id, w.newest, w.verified, w.earning, c.uploads, c.frauds
+     from unnest($1::uuid[]) as k (user_id)
+       left join lateral (
+         select newest, verified, earning from driver_weeks where driver_weeks.user_id = k.user_id for update limit 1) w on true
+       left join lateral (
+         select uploads, frauds from driver_conduct where driver_conduct.user_id = k.user_id for update limit 1) c on true";
+
+/// The one table before the other, in every transaction.
+const STORE: &str = "with weeks as (
+       insert into driver_weeks (user_id, newest, verified, earning)
+       select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[])
+       on conflict (user_id) do update set newest = excluded.newest, verified = excluded.verified, earning = excluded.earning
+       returning 1
+     )
+     insert into driver_conduct (user_id, uploads, frauds)
+     select c.* from unnest($5::uuid[], $6::jsonb[], $7::jsonb[]) as c (user_id, uploads, frauds)
+     where (select count(*) >= 0 from weeks)
+     on conflict (user_id) do update set uploads = excluded.uploads, frauds = excluded.frauds";
 
 impl Drivers {
     /// Reads and locks the drivers, in key order, as [`Vehicles`](super::state::Vehicles) does with vehicles.
@@ -71,42 +74,45 @@ impl Drivers {
     /// # Errors
     /// [`StageError`] when Postgres does not answer.
     pub async fn load(tx: &mut PgConnection, users: &BTreeSet<UserId>) -> Result<Self, StageError> {
-        let rows = sqlx::query(
-            "select d.* from unnest($1::uuid[]) as k (user_id) cross join lateral (
-                select user_id, newest, verified, earning from driver_weeks w where w.user_id = k.user_id for update limit 1
-             ) d",
-        )
-        .bind(users.iter().map(|user| user.0).collect::<Vec<_>>())
-        .fetch_all(tx)
-        .await?;
-        let mut weeks = BTreeMap::new();
-        for row in rows {
-            let of = DriverWeeks {
-                newest: row.try_get("newest")?,
-                verified: row.try_get::<i64, _>("verified")?.cast_unsigned(),
-                earning: row.try_get::<i64, _>("earning")?.cast_unsigned(),
-            };
-            weeks.insert(UserId(row.try_get("user_id")?), of);
+        let users: Vec<_> = users.iter().map(|user| user.0).collect();
+        let mut drivers = Self::default();
+        for row in sqlx::query(LOAD).bind(users).fetch_all(tx).await? {
+            let user = UserId(row.try_get("user_id")?);
+            if let Some(newest) = row.try_get("newest")? {
+                let bits = |column| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
+                let weeks = DriverWeeks { newest, verified: bits("verified")?, earning: bits("earning")? };
+                drivers.weeks.of.insert(user, weeks);
+            }
+            if let Some(Json(uploads)) = row.try_get("uploads")? {
+                let Json(frauds) = row.try_get("frauds")?;
+                drivers.conduct.of.insert(user, Conduct { uploads, frauds });
+            }
         }
-        Ok(Self { weeks, changed: BTreeSet::new() })
+        Ok(drivers)
     }
 
-    /// What is to be said of an upload: something where it is verified.
-    pub fn note(
-        &mut self,
-        header: &UploadHeader,
-        verdict: Verdict,
-        distance_km: Option<Decimal>,
-    ) -> Option<DriverFacts> {
-        if verdict != Verdict::Verified {
+    /// How a driver behaves now: after what was decided earlier in this batch.
+    pub fn conduct(&self, user: &UserId) -> Option<&Conduct> {
+        self.conduct.of.get(user)
+    }
+
+    /// Takes down what has become of an upload, and says what is to be said of it: something where it is verified.
+    pub fn note(&mut self, became: &Became<'_>, distance_km: Option<Decimal>) -> Option<DriverFacts> {
+        let header = &became.event.header;
+        let user = header.user_id;
+        let after = Conduct::after(self.conduct.of.get(&user), became);
+        // Of somebody of whom nothing is kept there is no row.
+        if self.conduct.of.get(&user).map_or(after != Conduct::default(), |before| *before != after) {
+            self.conduct.set(user, after);
+        }
+        if became.verdict != Verdict::Verified {
             return None;
         }
-        let before = self.weeks.get(&header.user_id).copied();
+        let before = self.weeks.of.get(&user).copied();
         let earns = distance_km.is_some_and(|km| !km.is_zero());
         let (facts, after) = DriverWeeks::after(before, header.accepted_at, earns);
         if before != Some(after) {
-            self.weeks.insert(header.user_id, after);
-            self.changed.insert(header.user_id);
+            self.weeks.set(user, after);
         }
         Some(facts)
     }
@@ -116,107 +122,20 @@ impl Drivers {
     /// # Errors
     /// [`StageError`] when Postgres does not answer.
     pub async fn store(&self, tx: &mut PgConnection) -> Result<(), StageError> {
-        if self.changed.is_empty() {
+        if self.weeks.changed.is_empty() && self.conduct.changed.is_empty() {
             return Ok(());
         }
-        let rows = || self.changed.iter().filter_map(|user| Some((user, self.weeks.get(user)?)));
-        sqlx::query(
-            "insert into driver_weeks (user_id, newest, verified, earning)
-             select * from unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[])
-             on conflict (user_id) do update set newest = excluded.newest, verified = excluded.verified,
-                earning = excluded.earning",
-        )
-        .bind(rows().map(|(user, _)| user.0).collect::<Vec<_>>())
-        .bind(rows().map(|(_, weeks)| weeks.newest).collect::<Vec<_>>())
-        .bind(rows().map(|(_, weeks)| weeks.verified.cast_signed()).collect::<Vec<_>>())
-        .bind(rows().map(|(_, weeks)| weeks.earning.cast_signed()).collect::<Vec<_>>())
-        .execute(tx)
-        .await?;
+        let (weeks, conduct) = (|| self.weeks.changed(), || self.conduct.changed());
+        sqlx::query(STORE)
+            .bind(self.weeks.users())
+            .bind(weeks().map(|(_, weeks)| weeks.newest).collect::<Vec<_>>())
+            .bind(weeks().map(|(_, weeks)| weeks.verified.cast_signed()).collect::<Vec<_>>())
+            .bind(weeks().map(|(_, weeks)| weeks.earning.cast_signed()).collect::<Vec<_>>())
+            .bind(self.conduct.users())
+            .bind(conduct().map(|(_, conduct)| Json(&conduct.uploads)).collect::<Vec<_>>())
+            .bind(conduct().map(|(_, conduct)| Json(&conduct.frauds)).collect::<Vec<_>>())
+            .execute(tx)
+            .await?;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use chrono::{DateTime, Datelike as _, Utc};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn at(text: &str) -> Micros {
-        Micros::from(text.parse::<DateTime<Utc>>().unwrap())
-    }
-
-    /// What each verified upload says: its streak, and whether it is the first of its week.
-    fn facts(uploads: &[(&str, bool)]) -> Vec<(i32, bool)> {
-        let mut weeks = None;
-        uploads
-            .iter()
-            .map(|(accepted, earns)| {
-                let (facts, after) = DriverWeeks::after(weeks, at(accepted), *earns);
-                weeks = Some(after);
-                (facts.streak_weeks, facts.first_of_week)
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_streak_is_of_iso_weeks_of_utc_and_the_first_photo_of_a_week_is_the_first_that_earns() {
-        let days = [
-            ("2026-03-01T23:59:59Z", false),
-            ("2026-03-02T00:00:00Z", false),
-            ("2026-03-03T12:00:00Z", true),
-            ("2026-03-08T23:59:59Z", true),
-            ("2026-03-09T00:00:00Z", true),
-            ("2026-03-23T00:00:00Z", true),
-        ];
-        assert_eq!(facts(&days), [(1, false), (2, false), (2, true), (2, false), (3, true), (1, true)]);
-        assert_eq!(facts(&[("2026-12-31T12:00:00Z", true), ("2027-01-01T12:00:00Z", true)])[1], (1, false));
-    }
-
-    #[test]
-    fn what_a_person_verifies_later_counts_in_its_own_week_and_closes_the_gap_for_what_follows() {
-        let days = [
-            ("2026-03-02T00:00:00Z", true),
-            ("2026-03-16T00:00:00Z", true),
-            ("2026-03-09T00:00:00Z", true),
-            ("2026-03-17T00:00:00Z", true),
-        ];
-        assert_eq!(facts(&days), [(1, true), (1, true), (2, true), (3, false)]);
-    }
-
-    #[test]
-    fn what_is_older_than_all_that_is_held_says_nothing_and_a_long_pause_begins_anew() {
-        let days = [("2026-03-02T00:00:00Z", true), ("2024-03-02T00:00:00Z", true)];
-        assert_eq!(facts(&days)[1], (0, false));
-        let days = [("2024-03-02T00:00:00Z", true), ("2026-03-02T00:00:00Z", true)];
-        assert_eq!(facts(&days)[1], (1, true));
-        let (_, weeks) = DriverWeeks::after(None, Micros(i64::MIN), true);
-        let (newest, _) = DriverWeeks::after(Some(weeks), Micros(i64::MAX), true);
-        assert_eq!((newest.streak_weeks, newest.first_of_week), (1, true));
-    }
-
-    proptest! {
-        #![proptest_config(crate::properties::tried(16_384))]
-
-        #[test]
-        fn in_any_order_each_week_has_one_first_photo_and_a_streak_is_what_a_calendar_counts(
-            days in prop::collection::vec((19_000_i64..19_400, any::<bool>()), 1..40),
-        ) {
-            let (mut weeks, mut verified, mut paid) = (None, BTreeSet::new(), BTreeSet::new());
-            for (day, earns) in days {
-                let accepted = Micros(day * DAY_US + 5);
-                let (facts, after) = DriverWeeks::after(weeks, accepted, earns);
-                weeks = Some(after);
-                let date = accepted.to_utc().date_naive();
-                let monday = day - i64::from(date.weekday().num_days_from_monday());
-                verified.insert(monday);
-                let streak = (0..).take_while(|back| verified.contains(&(monday - 7 * back))).count();
-                prop_assert_eq!(usize::try_from(facts.streak_weeks).unwrap(), streak.min(64));
-                prop_assert_eq!(facts.first_of_week, earns && paid.insert(monday));
-            }
-        }
     }
 }

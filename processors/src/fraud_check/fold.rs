@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use super::FraudCheck;
-use super::conduct::{Became, Conducts};
+use super::conduct::Became;
 use super::corrections::correct;
 use super::drivers::Drivers;
 use super::facts::{KM_SCALE, VehicleState, last_digit};
@@ -66,7 +66,6 @@ impl Refolds for FraudCheck {
             Vehicles::load(tx, &batch.iter().map(|one| header(one).vehicle_id).collect()).await?;
         let users = batch.iter().map(|one| header(one).user_id).collect();
         let mut drivers = Drivers::load(tx, &users).await?;
-        let mut conducts = Conducts::load(tx, &users).await?;
         let (mut decisions, mut opened) = (Vec::with_capacity(batch.len()), Opened::default());
         for Recorded { record, output } in batch {
             let key = record.payload.header().vehicle_id;
@@ -74,7 +73,6 @@ impl Refolds for FraudCheck {
                 (FraudInput::Read(event), Some(decided)) => {
                     let evidence = signals(decided)?;
                     note(&mut opened, &mut drivers, event, (decided, &evidence));
-                    conducts.note(&Became { event, verdict: decided.verdict, reason: decided.reason });
                     (after(vehicles.get(&key), decided, &evidence)?, decided.reason)
                 }
                 (FraudInput::Corrected(event), Some(_)) => {
@@ -110,13 +108,12 @@ impl Refolds for FraudCheck {
         }
         vehicles.store(tx).await?;
         drivers.store(tx).await?;
-        conducts.store(tx).await?;
         opened.store(tx).await?;
         Ok(decisions)
     }
 }
 
-/// The review that a decision opens or ends, and the driver's weeks.
+/// The review that a decision opens or ends, and what it says of the driver.
 fn note(
     opened: &mut Opened,
     drivers: &mut Drivers,
@@ -133,5 +130,6 @@ fn note(
     if let Some(review) = &event.review {
         opened.settle(event.header.upload_id, review);
     }
-    drivers.note(&decided.header, decided.verdict, decided.distance_km);
+    let became = Became { event, verdict: decided.verdict, reason: decided.reason };
+    drivers.note(&became, decided.distance_km);
 }

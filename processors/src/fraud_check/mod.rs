@@ -3,7 +3,7 @@
 
 pub mod conduct;
 pub mod corrections;
-pub mod drivers;
+mod drivers;
 mod event;
 pub mod facts;
 pub mod fold;
@@ -15,6 +15,7 @@ mod reviews;
 pub mod rules;
 mod signals;
 pub mod state;
+pub mod weeks;
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use schemas::reason::Reason;
 use serde_json::json;
 use sqlx::PgConnection;
 
-use self::conduct::{Became, Conducts};
+use self::conduct::Became;
 use self::corrections::{Corrected, correct};
 use self::drivers::Drivers;
 use self::facts::Before;
@@ -68,7 +69,6 @@ impl Decider for FraudCheck {
         let mut vehicles = Vehicles::load(tx, &keys).await?;
         let users = batch.iter().map(|record| record.payload.header().user_id).collect();
         let mut drivers = Drivers::load(tx, &users).await?;
-        let mut conducts = Conducts::load(tx, &users).await?;
         let (mut decisions, mut opened) = (Vec::with_capacity(batch.len()), Opened::default());
         for record in batch {
             let (started, key) = (self.clock.now(), record.payload.header().vehicle_id);
@@ -84,13 +84,13 @@ impl Decider for FraudCheck {
                     continue;
                 }
             };
-            let conduct = conducts.get(&event.header.user_id);
+            let conduct = drivers.conduct(&event.header.user_id);
             let mut judgement = judge(event, Before { vehicle: vehicles.get(&key), conduct }, &self.rules);
             if let Some(next) = judgement.next_state.take() {
                 vehicles.set(key, next);
             }
-            let driver = drivers.note(&event.header, judgement.verdict, judgement.distance_km);
-            conducts.note(&Became { event, verdict: judgement.verdict, reason: judgement.reason });
+            let became = Became { event, verdict: judgement.verdict, reason: judgement.reason };
+            let driver = drivers.note(&became, judgement.distance_km);
             let told = Told::of(&judgement);
             let decision = self.decision(record, event, (judgement, driver), started);
             if let Ok(decided) = &decision.outcome {
@@ -100,7 +100,6 @@ impl Decider for FraudCheck {
         }
         vehicles.store(tx).await?;
         drivers.store(tx).await?;
-        conducts.store(tx).await?;
         opened.store(tx).await?;
         Ok(decisions)
     }

@@ -23,24 +23,23 @@ pub struct Vehicles {
     changed: BTreeSet<VehicleId>,
 }
 
-macro_rules! insert {
-    ($suffix:literal) => {
-        concat!(
-            "insert into vehicle_readings (vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id, unit_shown, recent)
-             select * from unnest($1::uuid[], $2::uuid[], $3::numeric[], $4::numeric[], $5::text[],
-                $6::timestamptz[], $7::uuid[], $8::text[], $9::jsonb[])",
-            $suffix
-        )
-    };
-}
-
-/// Of two first readings of a vehicle at once, in two partitions, the second fails here and is decided again behind the first.
-const ADD: &str = insert!("");
-const MOVE: &str = insert!(
-    " on conflict (vehicle_id) do update set user_id = excluded.user_id, last_km = excluded.last_km,
+/// Rows that are there are moved; of two first readings of a vehicle at once, in two partitions, the second fails and is decided again
+/// behind the first.
+const STORE: &str = "with asked as materialized (
+       select * from unnest($1::uuid[], $2::uuid[], $3::numeric[], $4::numeric[], $5::text[], $6::timestamptz[], $7::uuid[], $8::text[],
+                            $9::jsonb[], $10::boolean[])
+         as asked (vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id, unit_shown, recent, is_stored)
+     ), moved as (
+       insert into vehicle_readings (vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id, unit_shown, recent)
+       select vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id, unit_shown, recent from asked where is_stored
+       on conflict (vehicle_id) do update set user_id = excluded.user_id, last_km = excluded.last_km,
          highest_km = excluded.highest_km, unit = excluded.unit, last_at = excluded.last_at,
-         last_upload_id = excluded.last_upload_id, unit_shown = excluded.unit_shown, recent = excluded.recent"
-);
+         last_upload_id = excluded.last_upload_id, unit_shown = excluded.unit_shown, recent = excluded.recent
+       returning 1
+     )
+     insert into vehicle_readings (vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id, unit_shown, recent)
+     select vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id, unit_shown, recent from asked
+     where not is_stored and (select count(*) >= 0 from moved)";
 
 impl Vehicles {
     /// Reads and locks the vehicles, in key order, so that two transactions never wait for one another in a circle.
@@ -94,23 +93,11 @@ impl Vehicles {
     /// # Errors
     /// [`StageError`] when Postgres does not answer.
     pub async fn store(&self, tx: &mut PgConnection) -> Result<(), StageError> {
-        let (known, new): (Vec<VehicleId>, Vec<VehicleId>) =
-            self.changed.iter().partition(|vehicle| self.stored.contains(vehicle));
-        self.write(tx, MOVE, &known).await?;
-        self.write(tx, ADD, &new).await
-    }
-
-    async fn write(
-        &self,
-        tx: &mut PgConnection,
-        statement: &'static str,
-        vehicles: &[VehicleId],
-    ) -> Result<(), StageError> {
-        if vehicles.is_empty() {
+        if self.changed.is_empty() {
             return Ok(());
         }
-        let rows = || vehicles.iter().filter_map(|key| Some((key, self.states.get(key)?)));
-        sqlx::query(statement)
+        let rows = || self.changed.iter().filter_map(|key| Some((key, self.states.get(key)?)));
+        sqlx::query(STORE)
             .bind(rows().map(|(key, _)| key.0).collect::<Vec<_>>())
             .bind(rows().map(|(_, state)| state.owner.0).collect::<Vec<_>>())
             .bind(rows().map(|(_, state)| state.last_km).collect::<Vec<_>>())
@@ -120,6 +107,7 @@ impl Vehicles {
             .bind(rows().map(|(_, state)| state.last_upload_id.0).collect::<Vec<_>>())
             .bind(rows().map(|(_, state)| state.unit_shown.map(Unit::label)).collect::<Vec<_>>())
             .bind(rows().map(|(_, state)| Json(&state.recent)).collect::<Vec<_>>())
+            .bind(rows().map(|(key, _)| self.stored.contains(key)).collect::<Vec<_>>())
             .execute(tx)
             .await?;
         Ok(())

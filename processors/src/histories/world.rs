@@ -10,10 +10,10 @@ use schemas::ids::{Micros, RewardId, UploadId, UserId, VehicleId};
 
 use super::drawn::Record;
 use crate::fraud_check::conduct::{Became, Conduct};
-use crate::fraud_check::drivers::DriverWeeks;
 use crate::fraud_check::facts::{Before, VehicleState};
 use crate::fraud_check::judge::judge;
 use crate::fraud_check::rules::Rules;
+use crate::fraud_check::weeks::DriverWeeks;
 use crate::limit_check::books::{Books, Charge};
 use crate::limit_check::grant::{Budgets, grant};
 use crate::limit_check::policy::Policy;
