@@ -3,6 +3,9 @@
 use std::fmt;
 
 use k256::ecdsa::{RecoveryId, Signature as EcdsaSignature, SigningKey, VerifyingKey};
+use k256::elliptic_curve::ops::{Invert as _, LinearCombination as _, Reduce};
+use k256::elliptic_curve::point::DecompressPoint as _;
+use k256::{AffinePoint, FieldBytes, ProjectivePoint, Scalar, U256};
 use secrecy::{ExposeSecret, SecretBox};
 
 use crate::hash::keccak256;
@@ -58,10 +61,8 @@ impl Signature {
         if signature.normalize_s().is_some() {
             return Err(SignerError::HighS);
         }
-        let recovery = RecoveryId::from_byte(v).ok_or(SignerError::RecoveryId(v))?;
-        VerifyingKey::recover_from_prehash(prehash, &signature, recovery)
-            .map(|key| address_of(&key))
-            .map_err(|_| SignerError::Unrecoverable)
+        let key = public_key(prehash, &signature, v == 1).ok_or(SignerError::Unrecoverable)?;
+        Ok(address_of(&key))
     }
 
     /// Checks that it is `signer`'s of `prehash`.
@@ -71,6 +72,24 @@ impl Signature {
     pub fn verify(&self, prehash: &[u8; 32], signer: Address) -> Result<(), SignerError> {
         if self.recover(prehash)? == signer { Ok(()) } else { Err(SignerError::Other) }
     }
+}
+
+/// The public key that a signature fits, `Q = r⁻¹(sR - zG)` (SEC 1, version 2.0, section 4.1.6); R is the point over r whose y is odd or not.
+///
+/// The curve's crate does the same and then checks the signature by the key that it has found. That doubles the work and tells nothing: Q
+/// is made so that just this R comes out, and R is a point of the curve whose x is r.
+pub(crate) fn public_key(
+    prehash: &[u8; 32],
+    signature: &EcdsaSignature,
+    y_is_odd: bool,
+) -> Option<VerifyingKey> {
+    let (r, s) = signature.split_scalars();
+    let z = <Scalar as Reduce<U256>>::reduce_bytes(FieldBytes::from_slice(prehash));
+    let point = AffinePoint::decompress(&r.to_bytes(), u8::from(y_is_odd).into());
+    let point = ProjectivePoint::from(Option::<AffinePoint>::from(point)?);
+    let inverse = *r.invert_vartime();
+    let key = ProjectivePoint::lincomb(&ProjectivePoint::GENERATOR, &-(inverse * z), &point, &(inverse * *s));
+    VerifyingKey::from_affine(key.to_affine()).ok()
 }
 
 impl TryFrom<&[u8]> for Signature {
@@ -164,8 +183,9 @@ impl fmt::Debug for Signer {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     const K1: &str = "7582be841ca040aa940fff6c05773129e135623e41acce3e0b8ba520dc1ae26a";
     /// The order n of secp256k1 (SEC 2).
@@ -229,6 +249,19 @@ mod tests {
             let signature = signer.sign_prehash(&hash).unwrap();
             prop_assert_eq!(signature.recover(&hash), Ok(signer.address()));
             prop_assert_eq!(signer.sign_prehash(&hash).unwrap(), signature);
+        }
+
+        #[test]
+        fn a_key_is_the_one_that_the_curves_crate_finds(rs in prop::array::uniform32(any::<[u8; 2]>()), hash: [u8; 32], odd: bool) {
+            let rs: Vec<u8> = rs.concat();
+            let signature = EcdsaSignature::from_slice(&rs);
+            prop_assume!(signature.is_ok());
+            let signature = signature.unwrap();
+            // They refuse the higher s here, as `recover` does before it comes to this.
+            let signature = signature.normalize_s().unwrap_or(signature);
+            let theirs = VerifyingKey::recover_from_prehash(&hash, &signature, RecoveryId::new(odd, false)).ok();
+            // They find none either where no point lies over r: every second time.
+            prop_assert_eq!(public_key(&hash, &signature, odd), theirs);
         }
 
         #[test]

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::future::BoxFuture;
-use k256::ecdsa::{RecoveryId, Signature as EcdsaSignature, VerifyingKey};
+use k256::ecdsa::{Signature as EcdsaSignature, VerifyingKey};
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
@@ -19,7 +19,7 @@ use super::aws::AwsCredentials;
 use super::endpoint::{self, Endpoint, Plain, SignerLimits};
 use super::{SigningError, ToSign, TransactionSigner};
 use crate::id::Address;
-use crate::signer::{SIGNATURE_LEN, Signature, address_of};
+use crate::signer::{SIGNATURE_LEN, Signature, address_of, public_key};
 
 /// What stands before the point of a secp256k1 key in a `SubjectPublicKeyInfo`: DER has one way to write it.
 const SPKI_PREFIX: [u8; 23] = [
@@ -99,9 +99,7 @@ fn recoverable(der: &[u8], digest: &[u8; 32], public: &VerifyingKey) -> Result<S
         EcdsaSignature::from_der(der).map_err(|_| SigningError::wrong("it is no DER signature"))?;
     let signature = signature.normalize_s().unwrap_or(signature);
     for v in [0_u8, 1] {
-        let recovered = RecoveryId::from_byte(v)
-            .and_then(|id| VerifyingKey::recover_from_prehash(digest, &signature, id).ok());
-        if recovered.as_ref() == Some(public) {
+        if public_key(digest, &signature, v == 1).as_ref() == Some(public) {
             let mut bytes = [v; SIGNATURE_LEN];
             bytes[..64].copy_from_slice(&signature.to_bytes());
             return Ok(Signature(bytes));
