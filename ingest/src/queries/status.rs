@@ -1,10 +1,12 @@
 //! What became of an upload: read from the materialized tables, and from the reservation until the sink has caught up.
 
 use chrono::{DateTime, Utc};
+use reading::Seen;
 use rust_decimal::Decimal;
 use schemas::ids::{UploadId, UserId};
 use schemas::reason::Reason;
 use serde::Serialize;
+use serde_json::Value;
 use sqlx::{FromRow, PgPool};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::Schema;
@@ -24,6 +26,7 @@ macro_rules! select_status {
                     coalesce(o.upload_status::text, 'uploaded') as upload_status,
                     m.verification_status::text as verification_status, m.rejection_reason, v.error_details,
                     v.id is not null as graded, v.processing_time is not null as was_read,
+                    v.bounding_boxes -> 'seen' as seen,
                     coalesce(m.final_mileage, m.ai_verified_mileage) as reading, m.mileage_unit::text as unit,
                     m.mileage_confidence as confidence, m.distance_traveled as distance_km,
                     m.uncorrected_mileage, m.corrected_at,
@@ -70,6 +73,8 @@ pub(crate) struct Status {
     error_details: Option<String>,
     graded: bool,
     was_read: bool,
+    /// What was seen of the photo that a driver can do better.
+    seen: Option<Value>,
     reading: Option<Decimal>,
     unit: Option<String>,
     confidence: Option<Decimal>,
@@ -170,6 +175,22 @@ impl Status {
         text.split_once(": ").map(|(_, sentence)| sentence)
     }
 
+    /// What to do about a reason: where the photo was not read for certain, by what was seen on it as well.
+    fn advice(&self, reason: Reason) -> String {
+        let unread = [
+            Reason::NoOdometer,
+            Reason::LowConfidence,
+            Reason::SeveralReadings,
+            Reason::AnotherPhoto,
+            Reason::ReviewTimeout,
+        ];
+        let seen = self.seen.as_ref().filter(|_| unread.contains(&reason)).and_then(Seen::from_json);
+        match seen {
+            Some(seen) => format!("{} {}", reason.advice(), seen.advice()),
+            None => reason.advice().to_owned(),
+        }
+    }
+
     /// How the reward stands, if there is one.
     pub(crate) fn reward(&self) -> Option<RewardState> {
         self.reward_status.as_deref().map(|status| match status {
@@ -228,7 +249,7 @@ impl Status {
             stage: self.stage(),
             verdict: self.verdict(),
             reason: reason.map(Reason::label),
-            advice: reason.map(Reason::advice),
+            advice: reason.map(|reason| self.advice(reason)),
             explanation: self.explanation().map(str::to_owned),
             reading: self.reading,
             unit: self.unit.clone(),
@@ -259,7 +280,7 @@ pub(crate) struct Upload {
     #[schema(schema_with = reason)]
     reason: Option<&'static str>,
     /// What to do about the reason
-    advice: Option<&'static str>,
+    advice: Option<String>,
     /// What an operator says about it; null unless one has ended the upload
     explanation: Option<String>,
     reading: Option<Decimal>,
@@ -337,7 +358,7 @@ fn unit() -> Schema {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -353,6 +374,7 @@ pub(crate) mod tests {
             error_details: None,
             graded: false,
             was_read: false,
+            seen: None,
             reading: None,
             unit: None,
             confidence: None,
@@ -498,5 +520,23 @@ pub(crate) mod tests {
         assert_eq!((&document["verdict"], &document["reason"]), (&json!("failed"), &json!("abandoned")));
         assert_eq!(document["advice"], Reason::Abandoned.advice());
         assert_eq!(document["explanation"], "an operator has ended it: lost");
+    }
+
+    #[test]
+    fn a_photo_that_was_not_read_for_certain_gives_advice_by_what_was_seen_on_it() {
+        let status = |reason: Reason, seen: Value| Status {
+            verification_status: Some("manual_review".into()),
+            error_details: Some(format!("{}: said", reason.label())),
+            seen: Some(seen),
+            ..graded()
+        };
+        let advice =
+            |reason, seen| json!(status(reason, seen).document())["advice"].as_str().unwrap().to_owned();
+        let closer = "Move closer: the number takes 3 % of the photo's width.";
+        let doubtful = Reason::LowConfidence;
+        assert_eq!(advice(doubtful, json!({ "small": 3 })), format!("{} {closer}", doubtful.advice()));
+        // What the photo shows has no say in other reasons, and what a later release sees is not known here.
+        assert_eq!(advice(Reason::ClaimMismatch, json!({ "small": 3 })), Reason::ClaimMismatch.advice());
+        assert_eq!(advice(doubtful, json!("mirrored")), doubtful.advice());
     }
 }

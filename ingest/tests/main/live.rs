@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use reading::Seen;
+use schemas::reason::Reason;
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpStream;
 use uuid::Uuid;
@@ -87,6 +90,29 @@ async fn a_stream_sends_each_stage_once_and_ends_after_the_verdict() {
     assert!(status.contains("204"), "nothing is left to send: {status}");
     let bad = bench.get(&format!("/v1/uploads/{id}/events"), &token).await;
     assert_eq!(bad.status, 200);
+}
+
+#[tokio::test]
+async fn an_upload_in_doubt_says_what_was_seen_on_its_photo() {
+    let bench = Bench::start().await;
+    let (_, token) = bench.driver().await;
+    let id =
+        bench.post(&token, &Form::photo(&jpeg(1))).await.json()["upload_id"].as_str().unwrap().to_owned();
+    let upload: Uuid = id.parse().unwrap();
+    for sql in [
+        "insert into odometer_uploads (id, user_id, upload_status, created_at, updated_at)
+         select upload_id, user_id, 'processing', reserved_at, now() from photo_hashes where upload_id = $1",
+        r#"insert into upload_verifications (id, upload_id, processing_time, error_details, bounding_boxes)
+         values (gen_random_uuid(), $1, 900, 'low_confidence: 0.75 is below 0.80',
+             '{"width":1280,"height":960,"boxes":[],"seen":"between_numbers"}')"#,
+        "insert into mileage_data (id, upload_id, verification_status, ai_verified_mileage, mileage_unit)
+         values (gen_random_uuid(), $1, 'manual_review', 10, 'km')",
+    ] {
+        run(&bench, sql, upload).await;
+    }
+    let document = bench.get(&format!("/v1/uploads/{id}"), &token).await.json();
+    let advice = [Reason::LowConfidence.advice(), &Seen::BetweenNumbers.advice()].join(" ");
+    assert_eq!((&document["verdict"], &document["advice"]), (&json!("review"), &json!(advice)));
 }
 
 #[tokio::test]
