@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use clap::builder::NonEmptyStringValueParser;
 use processors::fraud_check::corrections::correct;
-use processors::fraud_check::state::Vehicles;
+use processors::fraud_check::state::State;
 use runtime::clock::{Clock as _, SystemClock};
 use runtime::outbox::OutboxRows;
 use runtime::registry::Registry;
@@ -116,8 +116,8 @@ async fn lower(config: &Config, upload: UploadId, mileage: Decimal, reason: &str
     let mut tx = pool.begin().await?;
     // As it would be decided now; what the vehicle's readings are by then, the decider knows.
     let key = event.decided.header.vehicle_id;
-    let vehicles = Vehicles::load(&mut tx, &BTreeSet::from([key])).await?;
-    ensure!(correct(&event, vehicles.get(&key)).is_some(), Refused::BelowOlder(mileage));
+    let state = State::load(&mut tx, &BTreeSet::from([key]), &BTreeSet::new()).await?;
+    ensure!(correct(&event, state.vehicles.get(&key)).is_some(), Refused::BelowOlder(mileage));
     let mut rows = OutboxRows::created_at(Utc::now());
     rows.push(schema_id, &event, event.event_id.0)?;
     ensure!(rows.insert(&mut tx).await? == 1, Refused::OnItsWay);

@@ -16,7 +16,7 @@ use super::facts::{KM_SCALE, VehicleState, last_digit};
 use super::input::FraudInput;
 use super::neighbours::{Late, Verified};
 use super::reviews::{Opened, Told};
-use super::state::Vehicles;
+use super::state::State;
 
 /// The vehicle after a decision, from what the decision says of it; as it was where nothing was verified. The records of two owners of a
 /// vehicle stand in two partitions, and come here in any order: what was accepted later leads, and the highest reading never falls.
@@ -62,17 +62,17 @@ impl Refolds for FraudCheck {
     ) -> Result<Vec<Option<Decision<UploadDecided>>>, StageError> {
         let header =
             |recorded: &Recorded<FraudInput, UploadDecided>| recorded.record.payload.header().clone();
-        let mut vehicles =
-            Vehicles::load(tx, &batch.iter().map(|one| header(one).vehicle_id).collect()).await?;
+        let vehicles = batch.iter().map(|one| header(one).vehicle_id).collect();
         let users = batch.iter().map(|one| header(one).user_id).collect();
-        let mut drivers = Drivers::load(tx, &users).await?;
+        let mut state = State::load(tx, &vehicles, &users).await?;
+        let State { vehicles, drivers } = &mut state;
         let (mut decisions, mut opened) = (Vec::with_capacity(batch.len()), Opened::default());
         for Recorded { record, output } in batch {
             let key = record.payload.header().vehicle_id;
             let (next, reason) = match (&record.payload, output) {
                 (FraudInput::Read(event), Some(decided)) => {
                     let evidence = signals(decided)?;
-                    note(&mut opened, &mut drivers, event, (decided, &evidence));
+                    note(&mut opened, drivers, event, (decided, &evidence));
                     (after(vehicles.get(&key), decided, &evidence)?, decided.reason)
                 }
                 (FraudInput::Corrected(event), Some(_)) => {
@@ -106,8 +106,7 @@ impl Refolds for FraudCheck {
                 outcome: output.clone().ok_or(Reason::CorrectionRefused),
             }));
         }
-        vehicles.store(tx).await?;
-        drivers.store(tx).await?;
+        state.store(tx).await?;
         opened.store(tx).await?;
         Ok(decisions)
     }
@@ -123,8 +122,8 @@ fn note(
     let told = Told {
         verdict: decided.verdict,
         reason: decided.reason,
-        detail: decided.detail.clone(),
-        signals: evidence.clone(),
+        detail: decided.detail.as_deref(),
+        signals: evidence,
     };
     opened.add(event, told, decided.header.occurred_at);
     if let Some(review) = &event.review {

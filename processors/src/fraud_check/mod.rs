@@ -28,13 +28,12 @@ use sqlx::PgConnection;
 
 use self::conduct::Became;
 use self::corrections::{Corrected, correct};
-use self::drivers::Drivers;
 use self::facts::Before;
 use self::input::FraudInput;
 use self::judge::{Judgement, judge};
 use self::reviews::{Opened, Told};
 use self::rules::Rules;
-use self::state::Vehicles;
+use self::state::State;
 use crate::photos::processing_failed;
 
 /// Decides about uploads.
@@ -65,10 +64,10 @@ impl Decider for FraudCheck {
         tx: &mut PgConnection,
         batch: &[Envelope<FraudInput>],
     ) -> Result<Vec<Decision<UploadDecided>>, StageError> {
-        let keys = batch.iter().map(|record| record.payload.header().vehicle_id).collect();
-        let mut vehicles = Vehicles::load(tx, &keys).await?;
+        let vehicles = batch.iter().map(|record| record.payload.header().vehicle_id).collect();
         let users = batch.iter().map(|record| record.payload.header().user_id).collect();
-        let mut drivers = Drivers::load(tx, &users).await?;
+        let mut state = State::load(tx, &vehicles, &users).await?;
+        let State { vehicles, drivers } = &mut state;
         let (mut decisions, mut opened) = (Vec::with_capacity(batch.len()), Opened::default());
         for record in batch {
             let (started, key) = (self.clock.now(), record.payload.header().vehicle_id);
@@ -84,22 +83,22 @@ impl Decider for FraudCheck {
                     continue;
                 }
             };
-            let conduct = drivers.conduct(&event.header.user_id);
+            let conduct = drivers.conduct.get(&event.header.user_id);
             let mut judgement = judge(event, Before { vehicle: vehicles.get(&key), conduct }, &self.rules);
             if let Some(next) = judgement.next_state.take() {
                 vehicles.set(key, next);
             }
             let became = Became { event, verdict: judgement.verdict, reason: judgement.reason };
             let driver = drivers.note(&became, judgement.distance_km);
-            let told = Told::of(&judgement);
             let decision = self.decision(record, event, (judgement, driver), started);
-            if let Ok(decided) = &decision.outcome {
+            if let Decision { outcome: Ok(decided), evidence: signals, .. } = &decision {
+                let UploadDecided { verdict, reason, detail, .. } = decided;
+                let told = Told { verdict: *verdict, reason: *reason, detail: detail.as_deref(), signals };
                 opened.add(event, told, decided.header.occurred_at);
             }
             decisions.push(decision);
         }
-        vehicles.store(tx).await?;
-        drivers.store(tx).await?;
+        state.store(tx).await?;
         opened.store(tx).await?;
         Ok(decisions)
     }

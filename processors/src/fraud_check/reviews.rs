@@ -9,8 +9,6 @@ use serde_json::{Value, json};
 use sqlx::types::Json;
 use sqlx::{PgConnection, query};
 
-use super::judge::Judgement;
-
 /// What each check counts for fraud where it speaks against an upload: a picture that is there twice more than a number that is hard
 /// to read.
 const RISKS: [(&str, i16); 16] = [
@@ -63,31 +61,26 @@ pub(super) struct Opened {
 }
 
 /// What a decision says of an upload.
-#[derive(Debug)]
-pub(super) struct Told {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told<'a> {
     pub verdict: Verdict,
     pub reason: Option<Reason>,
-    pub detail: Option<String>,
-    pub signals: Value,
-}
-
-impl Told {
-    pub fn of(judgement: &Judgement) -> Self {
-        let Judgement { verdict, reason, detail, signals, .. } = judgement;
-        Self { verdict: *verdict, reason: *reason, detail: detail.clone(), signals: signals.clone() }
-    }
+    pub detail: Option<&'a str>,
+    pub signals: &'a Value,
 }
 
 #[derive(Debug)]
 struct Row {
     record: OdometerRead,
-    told: Told,
+    reason: &'static str,
+    detail: String,
+    signals: Value,
     at: Micros,
 }
 
 impl Row {
     fn risk(&self) -> i16 {
-        risk(&self.told.signals)
+        risk(&self.signals)
     }
 
     /// Its place in the queue.
@@ -98,7 +91,7 @@ impl Row {
 
 impl Opened {
     /// Opens one where the upload is in doubt, and keeps what may be appealed.
-    pub fn add(&mut self, event: &OdometerRead, told: Told, at: Micros) {
+    pub fn add(&mut self, event: &OdometerRead, told: Told<'_>, at: Micros) {
         let appealable =
             event.review.is_none() && told.reason.is_some_and(|reason| APPEALABLE.contains(&reason));
         let rows = match told.verdict {
@@ -115,7 +108,13 @@ impl Opened {
             reading.detected_text = None;
             reading.attempts.clear();
         }
-        rows.push(Row { record, told, at });
+        rows.push(Row {
+            record,
+            reason: told.reason.map_or("", Reason::label),
+            detail: told.detail.unwrap_or_default().to_owned(),
+            signals: told.signals.clone(),
+            at,
+        });
     }
 
     /// Ends a review as its record says: where the row that the gateway has ended was lost since.
@@ -185,9 +184,9 @@ async fn insert(tx: &mut PgConnection, statement: &'static str, rows: &[Row]) ->
         .bind(rows.iter().map(|row| row.record.header.user_id.0).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.record.header.accepted_at.to_utc()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.at.to_utc()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.told.reason.map_or("", |reason| reason.label())).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.told.detail.clone().unwrap_or_default()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| Json(&row.told.signals)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.reason).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.detail.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| Json(&row.signals)).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| Json(&row.record)).collect::<Vec<_>>())
         .bind(rows.iter().map(Row::risk).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.ranked_at().to_utc()).collect::<Vec<_>>())

@@ -1,4 +1,4 @@
-//! The vehicles of a batch: locked, folded in order in memory, written back in one statement.
+//! What is kept of the vehicles and drivers of a batch: read and locked by one statement, folded in order in memory, written back by one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,25 +6,79 @@ use runtime::StageError;
 use rust_decimal::Decimal;
 use schemas::events::Unit;
 use schemas::ids::{Micros, UploadId, UserId, VehicleId};
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::types::chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row as _};
 
+use super::conduct::Conduct;
+use super::drivers::Drivers;
 use super::facts::VehicleState;
 use super::neighbours::Verified;
+use super::weeks::DriverWeeks;
 
-/// The vehicles of a batch, as far as they have a verified reading. One that changes hands is met in two partitions: its row's lock makes
-/// their transactions take turns.
-#[derive(Debug, Default)]
-pub struct Vehicles {
-    states: BTreeMap<VehicleId, VehicleState>,
+/// Rows of one table, as far as there are any, and which of them have changed.
+#[derive(Debug)]
+pub struct Kept<K, T> {
+    of: BTreeMap<K, T>,
     /// Those that have a row.
-    stored: BTreeSet<VehicleId>,
-    changed: BTreeSet<VehicleId>,
+    stored: BTreeSet<K>,
+    changed: BTreeSet<K>,
 }
 
-/// Rows that are there are moved; of two first readings of a vehicle at once, in two partitions, the second fails and is decided again
-/// behind the first.
+impl<K, T> Default for Kept<K, T> {
+    fn default() -> Self {
+        Self { of: BTreeMap::new(), stored: BTreeSet::new(), changed: BTreeSet::new() }
+    }
+}
+
+impl<K: Copy + Ord, T> Kept<K, T> {
+    /// What is kept now: after what was decided earlier in this batch.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<&T> {
+        self.of.get(key)
+    }
+
+    /// Keeps something else.
+    pub fn set(&mut self, key: K, value: T) {
+        self.of.insert(key, value);
+        self.changed.insert(key);
+    }
+
+    fn read(&mut self, key: K, value: T) {
+        self.of.insert(key, value);
+        self.stored.insert(key);
+    }
+
+    /// A column of what has changed, in the order of the keys.
+    fn column<'a, C>(&'a self, of: impl Fn(&'a K, &'a T) -> C) -> Vec<C> {
+        self.changed.iter().filter_map(|key| Some(of(key, self.of.get(key)?))).collect()
+    }
+}
+
+/// The vehicles of a batch that have a verified reading, and its drivers. A vehicle that changes hands is met in two partitions: its row's
+/// lock makes their transactions take turns. A driver is met in one.
+#[derive(Debug, Default)]
+pub struct State {
+    /// The vehicles.
+    pub vehicles: Kept<VehicleId, VehicleState>,
+    /// The drivers.
+    pub(super) drivers: Drivers,
+}
+
+/// A look-up a key, in the order of the keys: a join may read a whole table, and then locks in another order.
+const LOAD: &str = "select k.*, v.*, w.*, c.*
+     from unnest($1::uuid[], $2::uuid[]) as k (vehicle_id, driver_id)
+       left join lateral (
+         select user_id, last_km, highest_km, unit, unit_shown, last_at, last_upload_id, recent
+         from vehicle_readings r where r.vehicle_id = k.vehicle_id for update limit 1) v on true
+       left join lateral (
+         select newest, verified, earning from driver_weeks d where d.user_id = k.driver_id for update limit 1) w on true
+       left join lateral (
+         select uploads, frauds from driver_conduct d where d.user_id = k.driver_id for update limit 1) c on true";
+
+/// One table after the other. Of two first readings of a vehicle at once, in two partitions, the second fails and is decided again behind
+/// the first.
 const STORE: &str = "with asked as materialized (
        select * from unnest($1::uuid[], $2::uuid[], $3::numeric[], $4::numeric[], $5::text[], $6::timestamptz[], $7::uuid[], $8::text[],
                             $9::jsonb[], $10::boolean[])
@@ -36,82 +90,107 @@ const STORE: &str = "with asked as materialized (
          highest_km = excluded.highest_km, unit = excluded.unit, last_at = excluded.last_at,
          last_upload_id = excluded.last_upload_id, unit_shown = excluded.unit_shown, recent = excluded.recent
        returning 1
+     ), added as (
+       insert into vehicle_readings (vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id, unit_shown, recent)
+       select vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id, unit_shown, recent from asked
+       where not is_stored and (select count(*) >= 0 from moved)
+       returning 1
+     ), weeks as (
+       insert into driver_weeks (user_id, newest, verified, earning)
+       select w.* from unnest($11::uuid[], $12::int[], $13::bigint[], $14::bigint[]) as w (user_id, newest, verified, earning)
+       where (select count(*) >= 0 from added)
+       on conflict (user_id) do update set newest = excluded.newest, verified = excluded.verified, earning = excluded.earning
+       returning 1
      )
-     insert into vehicle_readings (vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id, unit_shown, recent)
-     select vehicle_id, user_id, last_km, highest_km, unit, last_at, last_upload_id, unit_shown, recent from asked
-     where not is_stored and (select count(*) >= 0 from moved)";
+     insert into driver_conduct (user_id, uploads, frauds)
+     select c.* from unnest($15::uuid[], $16::jsonb[], $17::jsonb[]) as c (user_id, uploads, frauds)
+     where (select count(*) >= 0 from weeks)
+     on conflict (user_id) do update set uploads = excluded.uploads, frauds = excluded.frauds";
 
-impl Vehicles {
-    /// Reads and locks the vehicles, in key order, so that two transactions never wait for one another in a circle.
+impl State {
+    /// Reads and locks vehicles and drivers, in key order, so that two transactions never wait for one another in a circle.
     ///
     /// # Errors
     /// [`StageError`] when Postgres does not answer or holds a unit that is none.
-    pub async fn load(tx: &mut PgConnection, keys: &BTreeSet<VehicleId>) -> Result<Self, StageError> {
-        // A look-up a key, in the order of the keys: a join may read the whole table, and then locks in another order.
-        let rows = sqlx::query(
-            "select v.* from unnest($1::uuid[]) as k (vehicle_id) cross join lateral (
-                select vehicle_id, user_id, last_km, highest_km, unit, unit_shown, last_at, last_upload_id, recent
-                from vehicle_readings r where r.vehicle_id = k.vehicle_id for update limit 1
-             ) v",
-        )
-        .bind(keys.iter().map(|vehicle| vehicle.0).collect::<Vec<_>>())
-        .fetch_all(tx)
-        .await?;
-        let mut states = BTreeMap::new();
+    pub async fn load(
+        tx: &mut PgConnection,
+        vehicles: &BTreeSet<VehicleId>,
+        drivers: &BTreeSet<UserId>,
+    ) -> Result<Self, StageError> {
+        let rows = sqlx::query(LOAD)
+            .bind(vehicles.iter().map(|vehicle| vehicle.0).collect::<Vec<_>>())
+            .bind(drivers.iter().map(|driver| driver.0).collect::<Vec<_>>())
+            .fetch_all(tx)
+            .await?;
+        let mut state = Self::default();
         for row in rows {
-            let key = VehicleId(row.try_get("vehicle_id")?);
-            let state = VehicleState {
-                last_km: row.try_get::<Decimal, _>("last_km")?.normalize(),
-                highest_km: row.try_get::<Decimal, _>("highest_km")?.normalize(),
-                unit: unit(row.try_get("unit")?)?,
-                unit_shown: row.try_get::<Option<&str>, _>("unit_shown")?.map(unit).transpose()?,
-                last_at: Micros::from(row.try_get::<DateTime<Utc>, _>("last_at")?),
-                last_upload_id: UploadId(row.try_get("last_upload_id")?),
-                recent: row.try_get::<Json<Vec<Verified>>, _>("recent")?.0,
-                owner: UserId(row.try_get("user_id")?),
-            };
-            states.insert(key, state);
+            state.read(&row)?;
         }
-        let stored = states.keys().copied().collect();
-        Ok(Self { states, stored, changed: BTreeSet::new() })
+        Ok(state)
     }
 
-    /// The vehicle now: after what was decided earlier in this batch.
-    #[must_use]
-    pub fn get(&self, key: &VehicleId) -> Option<&VehicleState> {
-        self.states.get(key)
+    /// A row has a vehicle, a driver, or both: the next of either.
+    fn read(&mut self, row: &PgRow) -> Result<(), StageError> {
+        if let (Some(key), Some(last_km)) = (row.try_get("vehicle_id")?, row.try_get("last_km")?) {
+            self.vehicles.read(VehicleId(key), vehicle(row, last_km)?);
+        }
+        let Some(driver) = row.try_get::<Option<_>, _>("driver_id")?.map(UserId) else { return Ok(()) };
+        if let Some(newest) = row.try_get("newest")? {
+            let bits = |column| row.try_get::<i64, _>(column).map(i64::cast_unsigned);
+            let weeks = DriverWeeks { newest, verified: bits("verified")?, earning: bits("earning")? };
+            self.drivers.weeks.read(driver, weeks);
+        }
+        if let Some(Json(uploads)) = row.try_get("uploads")? {
+            let Json(frauds) = row.try_get("frauds")?;
+            self.drivers.conduct.read(driver, Conduct { uploads, frauds });
+        }
+        Ok(())
     }
 
-    /// Moves a vehicle.
-    pub fn set(&mut self, key: VehicleId, state: VehicleState) {
-        self.states.insert(key, state);
-        self.changed.insert(key);
-    }
-
-    /// Writes what moved.
+    /// Writes what has changed.
     ///
     /// # Errors
     /// [`StageError`] when Postgres does not answer.
     pub async fn store(&self, tx: &mut PgConnection) -> Result<(), StageError> {
-        if self.changed.is_empty() {
+        let Self { vehicles, drivers: Drivers { weeks, conduct } } = self;
+        if vehicles.changed.is_empty() && weeks.changed.is_empty() && conduct.changed.is_empty() {
             return Ok(());
         }
-        let rows = || self.changed.iter().filter_map(|key| Some((key, self.states.get(key)?)));
         sqlx::query(STORE)
-            .bind(rows().map(|(key, _)| key.0).collect::<Vec<_>>())
-            .bind(rows().map(|(_, state)| state.owner.0).collect::<Vec<_>>())
-            .bind(rows().map(|(_, state)| state.last_km).collect::<Vec<_>>())
-            .bind(rows().map(|(_, state)| state.highest_km).collect::<Vec<_>>())
-            .bind(rows().map(|(_, state)| state.unit.label()).collect::<Vec<_>>())
-            .bind(rows().map(|(_, state)| state.last_at.to_utc()).collect::<Vec<_>>())
-            .bind(rows().map(|(_, state)| state.last_upload_id.0).collect::<Vec<_>>())
-            .bind(rows().map(|(_, state)| state.unit_shown.map(Unit::label)).collect::<Vec<_>>())
-            .bind(rows().map(|(_, state)| Json(&state.recent)).collect::<Vec<_>>())
-            .bind(rows().map(|(key, _)| self.stored.contains(key)).collect::<Vec<_>>())
+            .bind(vehicles.column(|key, _| key.0))
+            .bind(vehicles.column(|_, state| state.owner.0))
+            .bind(vehicles.column(|_, state| state.last_km))
+            .bind(vehicles.column(|_, state| state.highest_km))
+            .bind(vehicles.column(|_, state| state.unit.label()))
+            .bind(vehicles.column(|_, state| state.last_at.to_utc()))
+            .bind(vehicles.column(|_, state| state.last_upload_id.0))
+            .bind(vehicles.column(|_, state| state.unit_shown.map(Unit::label)))
+            .bind(vehicles.column(|_, state| Json(&state.recent)))
+            .bind(vehicles.column(|key, _| vehicles.stored.contains(key)))
+            .bind(weeks.column(|user, _| user.0))
+            .bind(weeks.column(|_, weeks| weeks.newest))
+            .bind(weeks.column(|_, weeks| weeks.verified.cast_signed()))
+            .bind(weeks.column(|_, weeks| weeks.earning.cast_signed()))
+            .bind(conduct.column(|user, _| user.0))
+            .bind(conduct.column(|_, conduct| Json(&conduct.uploads)))
+            .bind(conduct.column(|_, conduct| Json(&conduct.frauds)))
             .execute(tx)
             .await?;
         Ok(())
     }
+}
+
+fn vehicle(row: &PgRow, last_km: Decimal) -> Result<VehicleState, StageError> {
+    Ok(VehicleState {
+        last_km: last_km.normalize(),
+        highest_km: row.try_get::<Decimal, _>("highest_km")?.normalize(),
+        unit: unit(row.try_get("unit")?)?,
+        unit_shown: row.try_get::<Option<&str>, _>("unit_shown")?.map(unit).transpose()?,
+        last_at: Micros::from(row.try_get::<DateTime<Utc>, _>("last_at")?),
+        last_upload_id: UploadId(row.try_get("last_upload_id")?),
+        recent: row.try_get::<Json<Vec<Verified>>, _>("recent")?.0,
+        owner: UserId(row.try_get("user_id")?),
+    })
 }
 
 fn unit(label: &str) -> Result<Unit, StageError> {
