@@ -37,6 +37,7 @@ use crate::queries::live::Streams;
 use crate::reviews::Desk;
 use crate::schema_ids::SchemaIds;
 use crate::uploads::check::PhotoCheck;
+use crate::uploads::origin::Origins;
 use crate::uploads::post::Uploads;
 use crate::uploads::publish::{Publisher, marks};
 use crate::uploads::reserve::Reservations;
@@ -218,6 +219,7 @@ fn uploads(
     Uploads {
         photos: dependencies.photos.clone(),
         check: dependencies.check.clone(),
+        origins: Origins::new(dependencies.pool.clone(), dependencies.signer.clone()),
         reservations,
         publisher,
         live,

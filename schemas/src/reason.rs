@@ -66,6 +66,10 @@ reasons! {
     PhotoOfScreen = "photo_of_screen", "Photograph the dashboard itself.";
     /// Too many uploads in a short time.
     Velocity = "velocity", "Many photos in a short time: a person looks at this one before it counts.";
+    /// More accounts than a family has send photos from the device.
+    SharedDevice = "shared_device", "Several accounts send photos from this device: a person looks at this one before it counts.";
+    /// Many accounts that are new send photos from the address.
+    SharedAddress = "shared_address", "Many new accounts send photos from this network: a person looks at this one before it counts.";
     /// The account is locked.
     AccountStanding = "account_standing", "Your account is locked: contact support.";
     /// A person turned it down.

@@ -25,12 +25,13 @@ const STATEMENTS: &[&str] = &[
         and not exists (select from reward_claims c where c.wallet_id = w.id)",
     "update user_wallets set wallet_address = null, is_primary = false, balance = null, last_sync_at = null, verified_at = null,
         removed_at = coalesce(removed_at, $2), updated_at = $2 where user_id = $1 and wallet_address is not null",
-    // What they were told, and how many photos they sent.
+    // What they were told, how many photos they sent, and from how many places.
     "delete from notice_deliveries where user_id = $1",
     "delete from notice_failures where user_id = $1",
     "delete from notice_secrets where user_id = $1",
     "delete from upload_counts where subject = $1 and not of_vehicle
         or of_vehicle and subject in (select id from vehicles where user_id = $1)",
+    "delete from upload_origins where user_id = $1",
     // What they said of themselves and of what they drive.
     "delete from user_preferences where user_id = $1",
     "update vehicles set name = null, retired_at = coalesce(retired_at, $2), updated_at = $2

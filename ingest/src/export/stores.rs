@@ -145,6 +145,12 @@ pub(super) const STORES: &[Store] = &[
                where subject = $1 and not of_vehicle or of_vehicle and subject in (select id from vehicles where user_id = $1)",
     },
     Store {
+        name: "upload_origins",
+        // The code would say of two people who show each other their archives that they share a device.
+        holds: "when you sent photos from each of your devices and networks last, without the code that it is known by",
+        rows: "select encode(origin, 'hex') as key, to_jsonb(o) - 'origin' as row from upload_origins o where user_id = $1",
+    },
+    Store {
         name: "analytics_data",
         holds: "sums over your photos and rewards",
         rows: "select id::text as key, to_jsonb(a) - 'dimension_hash' as row from analytics_data a where user_id = $1",

@@ -10,8 +10,9 @@ use warp::http::{HeaderMap, Method};
 use warp::reply::Response;
 
 /// Headers that a page may send, beside those that every page may.
-const REQUEST_HEADERS: HeaderValue =
-    HeaderValue::from_static("authorization, content-type, idempotency-key, last-event-id, traceparent");
+const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
+    "authorization, content-type, idempotency-key, last-event-id, traceparent, x-device-id",
+);
 /// Headers that a page may read, beside those that every page may.
 const RESPONSE_HEADERS: HeaderValue =
     HeaderValue::from_static("location, retry-after, www-authenticate, x-request-id");

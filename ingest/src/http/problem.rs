@@ -121,6 +121,7 @@ problems! {
     LOW_RESOLUTION = 422, "low_resolution", "Photo too small", "the photo has too few pixels";
     PHOTO_REFUSED = 422, "photo_refused", "Photo refused", "the photo is not usable";
     IDEMPOTENCY_KEY_INVALID = 400, "idempotency_key_invalid", "Unusable Idempotency-Key", "an Idempotency-Key is 1 to 255 visible ASCII characters";
+    DEVICE_ID_INVALID = 400, "device_id_invalid", "Unusable X-Device-Id", "an X-Device-Id is 1 to 128 visible ASCII characters";
     IDEMPOTENCY_KEY_REUSED = 422, "idempotency_key_reused", "Idempotency-Key reused", "this Idempotency-Key was used with another photo";
     VEHICLE_NOT_FOUND = 404, "vehicle_not_found", "Vehicle not found", "there is no such vehicle of yours";
     VEHICLE_RETIRED = 409, "vehicle_retired", "Vehicle retired", "the vehicle is retired: bring it back first";

@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use schemas::events::Unit;
 use schemas::ids::{Micros, VehicleId};
 
-use crate::http::problem::{ApiError, IDEMPOTENCY_KEY_INVALID, INVALID_FIELD};
+use crate::http::problem::{ApiError, DEVICE_ID_INVALID, IDEMPOTENCY_KEY_INVALID, INVALID_FIELD};
 
 /// A phone's clock may be this far ahead.
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
@@ -72,8 +72,17 @@ pub(crate) fn file_name(sent: &str) -> Option<String> {
 
 /// `Idempotency-Key`: 1 to 255 visible ASCII characters.
 pub(crate) fn idempotency_key(sent: &str) -> Result<String, ApiError> {
-    let fits = (1..=255).contains(&sent.len()) && sent.bytes().all(|byte| byte.is_ascii_graphic());
-    fits.then(|| sent.to_owned()).ok_or_else(|| IDEMPOTENCY_KEY_INVALID.error())
+    visible(sent, 255).ok_or_else(|| IDEMPOTENCY_KEY_INVALID.error())
+}
+
+/// `X-Device-Id`: 1 to 128 visible ASCII characters.
+pub(crate) fn device_id(sent: &str) -> Result<String, ApiError> {
+    visible(sent, 128).ok_or_else(|| DEVICE_ID_INVALID.error())
+}
+
+fn visible(sent: &str, most: usize) -> Option<String> {
+    let fits = (1..=most).contains(&sent.len()) && sent.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then(|| sent.to_owned())
 }
 
 #[cfg(test)]
@@ -113,5 +122,7 @@ mod tests {
         assert!(vehicle_id("67e55044-10b1-426f-9247-bb680e5fe0c8").is_ok());
         assert!(idempotency_key("a b").is_err() && idempotency_key("").is_err());
         assert!(idempotency_key("k-1").is_ok());
+        assert!(device_id(&"x".repeat(128)).is_ok() && device_id(&"x".repeat(129)).is_err());
+        assert!(device_id("").is_err() && device_id("a b").is_err() && device_id("ü").is_err());
     }
 }

@@ -19,6 +19,7 @@ use super::counts::Allowed;
 use super::fields;
 use super::form::{FormFields, FormReader, Incoming, UploadForm, photo_too_large};
 use super::look::{Question, Reserved};
+use super::origin::{DeviceId, Origins, SentFrom};
 use super::publish::Publisher;
 use super::reserve::{Reservations, Wanted, default_vehicle};
 use super::store::PhotoStore;
@@ -70,6 +71,7 @@ pub(crate) const REFUSALS: &[Problem] = &[
 pub(crate) struct Uploads {
     pub(crate) photos: PhotoStore,
     pub(crate) check: Arc<dyn PhotoCheck>,
+    pub(crate) origins: Origins,
     pub(crate) reservations: Reservations,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) limits: Limits,
@@ -140,12 +142,14 @@ pub(crate) async fn post(
     Uploader(caller): Uploader,
     Headers(headers): Headers,
     IdempotencyKey(key): IdempotencyKey,
+    device: DeviceId,
     FormBody(RequestBody(mut body)): FormBody,
 ) -> Result<Taken<Accepted>, ApiError> {
     let announced = content_length(&headers);
     let memory = uploads.take_memory(caller.user, announced).await?;
     let (photo, form) = uploads.read(&headers, announced, &mut body).await?;
-    let reserved = uploads.keep(caller.user, (photo, memory), &form, key).await?;
+    let from = SentFrom { device, address: caller.address };
+    let reserved = uploads.keep((caller.user, &from), (photo, memory), &form, key).await?;
     let now = uploads.publisher.settle(&reserved, traceparent(&headers)).await?;
     let document = uploads.accepted(reserved.upload_id);
     Ok(Taken { now, location: Some(document.status_url.clone()), document })
@@ -195,7 +199,7 @@ impl Uploads {
     /// From a photo in memory to a reservation.
     async fn keep(
         &self,
-        user: UserId,
+        (user, from): (UserId, &SentFrom),
         (photo, memory): (Incoming, Held),
         form: &FormFields,
         idempotency_key: Option<String>,
@@ -216,11 +220,14 @@ impl Uploads {
         let (mime, camera) =
             self.check_and_keep((photo.bytes, memory), &object_key, seen.keeps_metadata).await?;
         let image_url = self.photos.url_of(&object_key);
+        let account = (user, seen.facts.as_ref().map(|facts| facts.created_at));
+        let origin = self.origins.count(account, from, self.reservations.clock.now().to_utc()).await?;
         let wanted = Wanted {
             question: &question,
             bytes,
             mime,
             camera,
+            origin,
             form,
             object_key: &object_key,
             image_url: &image_url,

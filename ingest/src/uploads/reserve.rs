@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use runtime::clock::Clock;
 use schemas::codec;
-use schemas::events::{CameraFacts, FirstHolder, Stamp, UploadHeader, UploadReceived};
+use schemas::events::{CameraFacts, FirstHolder, OriginFacts, Stamp, UploadHeader, UploadReceived};
 use schemas::ids::{EventId, Micros, UploadId, UserId, VehicleId, natural};
 use schemas::sealed::{Sealed, UserKey};
 use sqlx::{PgConnection, PgPool};
@@ -41,6 +41,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) mime: &'static str,
     /// What its metadata say.
     pub(crate) camera: Option<CameraFacts>,
+    /// How many accounts send from where it came from.
+    pub(crate) origin: Option<OriginFacts>,
     pub(crate) form: &'a FormFields,
     pub(crate) object_key: &'a str,
     pub(crate) image_url: &'a str,
@@ -311,7 +313,7 @@ fn stamp(wanted: &Wanted<'_>, upload_id: UploadId, facts: &Facts) -> Result<Stam
         claimed_unit: wanted.form.unit,
         captured_at: wanted.form.captured_at,
         camera: wanted.camera.clone(),
-        origin: None,
+        origin: wanted.origin,
         original_filename: seal(wanted, upload_id, facts.key.as_deref())?,
         account_active: facts.is_active,
         account_created_at: facts.created_at.into(),

@@ -14,7 +14,7 @@ use crate::metrics::GatewayMetrics;
 
 /// What is not ready while reservations stay unpublished.
 const COMPONENT: &str = "reserved uploads";
-/// Rounds between two sweeps of the photo store, of old keys, and of what signing in leaves: 60 x 5 s = 5 minutes.
+/// Rounds between two sweeps of the photo store, of old keys and origins, and of what signing in leaves: 60 x 5 s = 5 minutes.
 const HOUSEKEEPING: u64 = 60;
 /// An `Idempotency-Key` is kept this long. At 20 uploads per day, 600 rows per user.
 const KEY_DAYS: i64 = 30;
@@ -106,6 +106,9 @@ impl Sweeper {
         let now = self.publisher.clock.now().to_utc();
         if let Err(error) = crate::login::prune(&self.publisher.pool, now).await {
             tracing::warn!(error = %error, "what signing in left behind was not removed");
+        }
+        if let Err(error) = super::origin::prune(&self.publisher.pool, now).await {
+            tracing::warn!(error = %error, "old origins of uploads were not removed");
         }
         let oldest = now - chrono::TimeDelta::days(KEY_DAYS);
         let removed = sqlx::query("delete from idempotency_keys where created_at < $1")

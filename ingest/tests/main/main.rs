@@ -16,6 +16,7 @@ mod limits;
 mod live;
 mod logins;
 mod notices;
+mod origins;
 mod page;
 mod privacy;
 mod proofs;

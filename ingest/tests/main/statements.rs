@@ -10,6 +10,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
+use crate::origins::{behind_a_proxy, grow_old};
 use crate::signing_in::{bench_with, challenge, login, refresh, signed_in, typed, wallet};
 use crate::support::{Bench, Form, jpeg};
 
@@ -141,6 +142,34 @@ async fn an_upload_of_a_known_driver_costs_four_statements() {
     assert_eq!(bench.post(&token, &Form::photo(&jpeg(2))).await.status, 202);
     // Is the session in order, what is known of the photo, its reservation, the mark that it is published.
     statements.assert_count(4, "an upload").await;
+}
+
+#[tokio::test]
+async fn counting_where_an_upload_comes_from_costs_one_statement_and_none_of_an_old_account_without_a_device()
+{
+    let statements = Statements::count();
+    let bench = Bench::start_with(|config| {
+        swept_once(config);
+        behind_a_proxy(config);
+    })
+    .await;
+    statements.until_swept().await;
+    let (user, token) = bench.driver().await;
+    let address = "x-forwarded-for: 203.0.113.9\r\n";
+    let both = format!("{address}x-device-id: a-phone\r\n");
+    let post = async |seed: u32, headers: &str| {
+        assert_eq!(bench.post_with(&token, &Form::photo(&jpeg(seed)), headers).await.status, 202);
+    };
+    post(1, address).await;
+    let open = "select count(*) from photo_hashes where published_at is null";
+    while sqlx::query_scalar::<_, i64>(open).fetch_one(&bench.pool).await.unwrap() > 0 {}
+    statements.forget();
+    post(2, &both).await;
+    statements.assert_count(5, "an upload of a young account and a device").await;
+    grow_old(&bench, user).await;
+    statements.forget();
+    post(3, address).await;
+    statements.assert_count(4, "an upload of an old account").await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use proptest::test_runner::{RngAlgorithm, TestRng};
-use schemas::events::{CameraFacts, Review};
+use schemas::events::{CameraFacts, OriginFacts, Review};
 
 use super::*;
 use crate::fraud_check::conduct::{Became, Conduct};
@@ -127,7 +127,7 @@ fn edited(days: &mut Days, day: i64) -> &mut OdometerRead {
     days.honest(day)
 }
 
-const KINDS: [Kind; 19] = [
+const KINDS: [Kind; 21] = [
     Kind {
         name: "commutes, a photo a day",
         dishonest: false,
@@ -369,6 +369,36 @@ const KINDS: [Kind; 19] = [
         },
         counted: marked,
         bar: 1_000,
+    },
+    Kind {
+        name: "has five accounts on one phone, each with a car of its own",
+        dishonest: true,
+        day: |days, day| {
+            // The accounts begin one after the other.
+            let accounts = if day == 0 { 1 + i32::try_from(days.driver % 5).unwrap() } else { 5 };
+            let event = days.honest(day);
+            event.stamp.origin =
+                Some(OriginFacts { accounts_of_device: Some(accounts), young_accounts_of_address: None });
+            event.stamp.region = FRAUD.to_owned();
+        },
+        counted: marked,
+        bar: 1_000,
+    },
+    Kind {
+        name: "begins with thirty-nine colleagues on one day in one car park",
+        dishonest: false,
+        day: |days, day| {
+            let accounts = if day == 0 { 1 + i32::try_from(days.driver % 40).unwrap() } else { 40 };
+            let event = days.honest(day);
+            event.stamp.account_created_at = good().header.accepted_at;
+            let young = event.header.accepted_at.0 - event.stamp.account_created_at.0 < 7 * DAY_US;
+            event.stamp.origin = young.then_some(OriginFacts {
+                accounts_of_device: None,
+                young_accounts_of_address: Some(accounts),
+            });
+        },
+        counted: |_| true,
+        bar: 8,
     },
 ];
 

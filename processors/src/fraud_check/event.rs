@@ -55,7 +55,7 @@ pub(super) fn corrected(event: &ReadingCorrected, decided: UploadDecided, now: M
     UploadDecided { header, ..decided }
 }
 
-/// One document of the stage, and one for the security desk where a photo was shared or edited.
+/// One document of the stage, and one for the security desk where a photo was shared or edited, or many accounts share the device.
 pub(super) fn logs(
     (record, event): (&Envelope<FraudInput>, &OdometerRead),
     decided: &UploadDecided,
@@ -76,6 +76,7 @@ pub(super) fn logs(
     documents.add(0, &documents::processing(record, header, &stage_run));
     let security = match decided.reason {
         Some(Reason::DuplicatePhoto) => Some(("shared_photo", "medium")),
+        Some(Reason::SharedDevice) => Some(("shared_device", "medium")),
         Some(Reason::EditedPhoto) => Some(("edited_photo", "high")),
         _ => None,
     };

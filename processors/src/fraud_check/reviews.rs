@@ -11,7 +11,7 @@ use sqlx::{PgConnection, query};
 
 /// What each check counts for fraud where it speaks against an upload: a picture that is there twice more than a number that is hard
 /// to read.
-const RISKS: [(&str, i16); 16] = [
+const RISKS: [(&str, i16); 18] = [
     ("same_pixels", 4),
     ("rollback", 3),
     ("edited_by", 3),
@@ -20,6 +20,8 @@ const RISKS: [(&str, i16); 16] = [
     ("camera_difference_seconds", 2),
     ("uploads_of_user", 2),
     ("standing", 2),
+    ("accounts_of_device", 2),
+    ("young_accounts_of_address", 1),
     ("neighbours", 2),
     ("unit", 2),
     ("claim_difference", 2),
@@ -209,6 +211,6 @@ mod tests {
         );
         assert_eq!(checks(json!({ "same_pixels": against, "confidence": against })), 5);
         assert_eq!(risk(&json!({})), 0);
-        assert_eq!(RISKS.iter().map(|(_, counts)| counts).sum::<i16>(), 32);
+        assert_eq!(RISKS.iter().map(|(_, counts)| counts).sum::<i16>(), 35);
     }
 }

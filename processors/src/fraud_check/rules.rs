@@ -50,6 +50,11 @@ pub struct Rules {
     pub frauds_of_young: usize,
     /// Microseconds up to which an account is young: 7 days.
     pub young_us: i64,
+    /// Accounts that may send from one device in 30 days: a family shares a phone.
+    pub accounts_of_device: i32,
+    /// Young accounts that may send from one address in 24 hours: colleagues begin together. Of older ones, a mobile network's gateway and
+    /// a company's car park have thousands.
+    pub young_accounts_of_address: i32,
     /// Units by which a claim may always differ: a driver leaves out the tenths.
     pub claim_slack: Decimal,
     /// Share of the reading by which a claim may differ: 0.5 %, two mixed-up last digits of a young car.
@@ -75,7 +80,7 @@ impl Rules {
     #[must_use]
     pub const fn current() -> Self {
         Self {
-            version: "4",
+            version: "5",
             auto_accept: reading::AUTO_ACCEPT,
             speed_limit_kmh: Decimal::from_parts(200, 0, 0, false, 0),
             speed_slack_km: Decimal::from_parts(20, 0, 0, false, 0),
@@ -90,6 +95,8 @@ impl Rules {
             frauds: 3,
             frauds_of_young: 1,
             young_us: 7 * 24 * 60 * MINUTE_US,
+            accounts_of_device: 3,
+            young_accounts_of_address: 10,
             claim_slack: Decimal::ONE,
             claim_share: Decimal::from_parts(5, 0, 0, false, 3),
             mileage_end: Decimal::from_parts(10_000_000, 0, 0, false, 0),

@@ -1,12 +1,15 @@
 //! The checks of an upload, in the order in which they decide. Each is recorded whether or not it speaks against the
 //! upload; the first one that does is the verdict.
 
+mod origin;
+
 use rust_decimal::Decimal;
 use schemas::events::Verdict;
 use schemas::ids::Micros;
 use schemas::reason::Reason;
 use serde_json::{Value, json};
 
+use self::origin::{accounts_of_device, young_accounts_of_address};
 use super::conduct::DAY_US;
 use super::facts::{Facts, last_digit};
 
@@ -84,7 +87,7 @@ type Check = fn(&Facts<'_>) -> Option<Signal>;
 pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
     // Of what people have decided only what was given up since has a fault.
     let reviewed: [Check; 5] = [account, fault, person, something_read, speed];
-    let checks: [Check; 22] = [
+    let checks: [Check; 24] = [
         account,
         fault,
         first_holder,
@@ -102,6 +105,8 @@ pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
         camera_difference,
         claim,
         look_alike,
+        accounts_of_device,
+        young_accounts_of_address,
         several,
         confidence,
         uploads_of_user,

@@ -326,6 +326,8 @@ mod corpus;
 mod corrections;
 #[path = "late_tests.rs"]
 mod late;
+#[path = "origin_tests.rs"]
+mod origin;
 #[path = "owner_tests.rs"]
 mod owner;
 #[path = "review_tests.rs"]

@@ -1,6 +1,7 @@
 // The gateway, for a page: the session of this browser, requests with its token, and event streams.
 
 const SESSION = "milestream.session";
+const DEVICE = "milestream.device";
 // A token is changed for the next when it has less than this left, seconds.
 const EARLY_S = 30;
 
@@ -140,6 +141,20 @@ export async function all(path) {
   return items;
 }
 
+// The id of this browser, made once and kept over sign-outs: a phone is the same whoever uses it. Without storage there is none.
+function device() {
+  try {
+    const kept = localStorage.getItem(DEVICE);
+    if (kept) return kept;
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    const made = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    localStorage.setItem(DEVICE, made);
+    return made;
+  } catch {
+    return null;
+  }
+}
+
 // Sends a form and tells how far it is, 0 to 100.
 export async function upload(path, form, progress) {
   const bearer = await token();
@@ -147,6 +162,8 @@ export async function upload(path, form, progress) {
     const sending = new XMLHttpRequest();
     sending.open("POST", path);
     sending.setRequestHeader("authorization", `Bearer ${bearer}`);
+    const id = device();
+    if (id) sending.setRequestHeader("x-device-id", id);
     sending.responseType = "json";
     sending.upload.addEventListener("progress", ({ loaded, total }) => total && progress(Math.floor((100 * loaded) / total)));
     sending.addEventListener("load", () => {

@@ -170,6 +170,8 @@ export const T = {
     stale_photo: "Old photo",
     photo_of_screen: "Photo of a screen",
     velocity: "Too many photos",
+    shared_device: "Shared device",
+    shared_address: "Many new accounts",
     account_standing: "Account locked",
     review_rejected: "Turned down",
     review_timeout: "Not reviewed in time",
