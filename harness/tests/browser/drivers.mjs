@@ -222,4 +222,6 @@ await walk(async (person) => {
   await page.press("Sign out");
   await page.shows("You are signed out.");
   assert.equal(await page.value(`localStorage.getItem("milestream.session")`), null);
+  // What the phone is known by is the phone's, whoever uses it next.
+  assert.match(await page.value(`localStorage.getItem("milestream.device")`), /^[0-9a-f]{32}$/);
 });

@@ -242,6 +242,16 @@ mod tests {
         assert!(of("100.128.0.1").is_some() && of("172.32.0.1").is_some());
     }
 
+    #[tokio::test]
+    async fn without_a_key_that_signs_nothing_is_counted() {
+        let pool = PgPool::connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
+        let origins = Origins::new(pool, TokenSigner::default());
+        let from = SentFrom { device: DeviceId(Some("x".to_owned())), address: [203, 0, 113, 9].into() };
+        let now = DateTime::from_timestamp(1_770_000_000, 0).unwrap();
+        let counted = origins.count((UserId(uuid::Uuid::nil()), Some(now)), &from, now).await;
+        assert_eq!(counted.unwrap(), None);
+    }
+
     #[test]
     fn a_code_is_of_one_kind_and_one_key() {
         let (key, other) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
