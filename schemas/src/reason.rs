@@ -70,6 +70,8 @@ reasons! {
     SharedDevice = "shared_device", "Several accounts send photos from this device: a person looks at this one before it counts.";
     /// Many accounts that are new send photos from the address.
     SharedAddress = "shared_address", "Many new accounts send photos from this network: a person looks at this one before it counts.";
+    /// Earlier photos of the account were turned down for fraud.
+    EarlierRejections = "earlier_rejections", "Earlier photos of this account were turned down: a person looks at this one before it counts.";
     /// The account is locked.
     AccountStanding = "account_standing", "Your account is locked: contact support.";
     /// A person turned it down.

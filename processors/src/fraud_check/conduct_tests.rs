@@ -79,7 +79,7 @@ fn after_three_rejections_for_fraud_in_thirty_days_what_would_be_accepted_goes_t
     for fraud in Reason::FRAUD {
         assert_eq!(said(&next, &rejected(2, fraud)).verdict, Verdict::Verified);
         let judgement = said(&next, &rejected(3, fraud));
-        assert_eq!((judgement.verdict, judgement.reason), (Verdict::Review, Some(Reason::LowConfidence)));
+        assert_eq!((judgement.verdict, judgement.reason), (Verdict::Review, Some(Reason::EarlierRejections)));
         let detail = "3 photos were turned down for fraud in the 30 days before";
         assert_eq!(judgement.detail.as_deref(), Some(detail));
         assert_eq!(judgement.signals["checks"]["standing"]["value"]["rejected_for_fraud"], 3);

@@ -358,7 +358,7 @@ fn standing(facts: &Facts<'_>) -> Option<Signal> {
     let most = if is_young { rules.frauds_of_young } else { rules.frauds };
     let value = json!({ "rejected_for_fraud": frauds, "account_age_days": age_us / DAY_US });
     let signal = Signal::new("standing", Weight::Doubts, value, most);
-    Some(signal.when(frauds >= most, Verdict::Review, Reason::LowConfidence, || {
+    Some(signal.when(frauds >= most, Verdict::Review, Reason::EarlierRejections, || {
         let young = if is_young { " of a young account" } else { "" };
         format!("{frauds} photos{young} were turned down for fraud in the 30 days before")
     }))

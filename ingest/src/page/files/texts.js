@@ -172,6 +172,7 @@ export const T = {
     velocity: "Too many photos",
     shared_device: "Shared device",
     shared_address: "Many new accounts",
+    earlier_rejections: "Photos turned down before",
     account_standing: "Account locked",
     review_rejected: "Turned down",
     review_timeout: "Not reviewed in time",
