@@ -16,7 +16,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use runtime::snapshot;
 use rust_decimal::Decimal;
-use schemas::events::{Correction, ReadingCorrected, RewardCancelled, RewardGranted, UploadDecided, Verdict};
+use schemas::events::{
+    Correction, OdometerRead, ReadingCorrected, RewardCancelled, RewardGranted, UploadAbandoned,
+    UploadDecided, Verdict,
+};
 use schemas::ids::{Micros, UserId, derived};
 use schemas::topic::Topic;
 use serde_json::Value;
@@ -48,9 +51,16 @@ fn days(world: &World, from: i64, to: i64) {
     world.publish(&records);
 }
 
-/// What operators do: a verified reading of the window is lowered, one is refused, and a reward of the driver who is near the budgets is
-/// cancelled. And a record comes that does not decode.
+/// What operators do: a verified reading of the window is lowered, one is refused, a reward of the driver who is near the budgets is
+/// cancelled, and an upload that was never read is ended; its reading comes all the same. And a record comes that does not decode.
 fn operators(world: &World) {
+    let lost = world.accept(vec![photo(DRIVERS + 2, 5)]);
+    let ends = lost.iter().map(|OdometerRead { header, stamp, .. }| {
+        let (root, said) = (header.root.unwrap(), ("the photo is lost".to_owned(), None));
+        UploadAbandoned::of((header.clone(), stamp.clone()), said, ("test", header.accepted_at, root))
+    });
+    world.publish(&ends.collect::<Vec<_>>());
+    world.publish(&lost);
     let decided: Vec<UploadDecided> = world.events();
     let verified = |driver: u128, n: i64| {
         let upload = photo(driver, n).header.upload_id;
@@ -346,8 +356,9 @@ fn a_window_decided_again_beside_live_traffic_differs_in_nothing_and_by_another_
     killed_midway(&world, "same");
     days(&world, 14, 16);
     let report = told(&world, &replay("same", &[])).unwrap();
-    // Of six days one is hard to read by everybody and one late: photo and review; the correction, and one that is refused.
-    let (uploads, decisions) = ((DRIVERS + 1) * 6, (DRIVERS + 1) * 8 + 2);
+    // Of six days one is hard to read by everybody and one late: photo and review; the correction, one that is refused, and the end of an
+    // upload.
+    let (uploads, decisions) = ((DRIVERS + 1) * 6 + 1, (DRIVERS + 1) * 8 + 3);
     let counts =
         format!("{uploads} uploads, {uploads} of them decided; {decisions} decisions compared: 0 differ");
     assert!(report.contains(&counts), "{report}");
