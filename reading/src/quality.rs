@@ -14,6 +14,7 @@ use schemas::{
 use crate::{
     boxes::BoxMetrics,
     decode::Photo,
+    grid::grid,
     inspect::{fault, size},
     plane::{Plane, components, luma, mean, percentile, shrunk, squared_gradients},
 };
@@ -60,7 +61,7 @@ pub fn grade(photo: &Photo) -> Graded {
     if small.is_some() {
         preprocessing.push("resize");
     }
-    let quality = measured.quality();
+    let quality = FrameQuality { grid: grid(pixels), ..measured.quality() };
     let mut issues = measured.issues(quality.blur, quality.glare, quality.lighting);
     if !photo.info().complete {
         issues.push("truncated");
