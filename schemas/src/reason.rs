@@ -63,7 +63,7 @@ reasons! {
     /// The photo is old.
     StalePhoto = "stale_photo", "Take a new photo: this one is too old, or its time is not the camera's.";
     /// A photo of a screen.
-    PhotoOfScreen = "photo_of_screen", "Photograph the dashboard itself.";
+    PhotoOfScreen = "photo_of_screen", "This looks like a photo of a screen: photograph the dashboard itself.";
     /// Too many uploads in a short time.
     Velocity = "velocity", "Many photos in a short time: a person looks at this one before it counts.";
     /// More accounts than a family has send photos from the device.

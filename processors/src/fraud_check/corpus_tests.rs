@@ -121,13 +121,16 @@ fn third_day(days: &mut Days, day: i64, fraud: fn(&mut Days, i64) -> &mut Odomet
     }
 }
 
+/// Of a thousand photos of a screen, so many in which its grid is seen: 51 of 112 that were drawn (ADR 39).
+const SCREENS_SEEN: i64 = 455;
+
 /// A photo whose number was edited.
 fn edited(days: &mut Days, day: i64) -> &mut OdometerRead {
     days.tenths += days.between(300, 3_000);
     days.honest(day)
 }
 
-const KINDS: [Kind; 21] = [
+const KINDS: [Kind; 22] = [
     Kind {
         name: "commutes, a photo a day",
         dishonest: false,
@@ -330,6 +333,21 @@ const KINDS: [Kind; 21] = [
         },
         counted: marked,
         bar: 1_000,
+    },
+    Kind {
+        name: "photographs a screen that shows an edited picture, 30 to 300 km more than was driven",
+        dishonest: true,
+        day: |days, day| {
+            third_day(days, day, |days, day| {
+                let seen = days.between(0, 1_000) < SCREENS_SEEN;
+                let event = edited(days, day);
+                event.quality.as_mut().unwrap().grid = Some(if seen { 0.9 } else { 0.0 });
+                event
+            })
+        },
+        counted: marked,
+        // Of those in which nothing is seen every second is unsure and goes to a person all the same.
+        bar: 700,
     },
     Kind {
         name: "sends 40 photos in half an hour, each a kilometre more",

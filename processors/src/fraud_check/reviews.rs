@@ -11,10 +11,11 @@ use sqlx::{PgConnection, query};
 
 /// What each check counts for fraud where it speaks against an upload: a picture that is there twice more than a number that is hard
 /// to read.
-const RISKS: [(&str, i16); 18] = [
+const RISKS: [(&str, i16); 19] = [
     ("same_pixels", 4),
     ("rollback", 3),
     ("edited_by", 3),
+    ("screen_grid", 3),
     ("distance_for_time", 3),
     ("km_a_day", 2),
     ("camera_difference_seconds", 2),

@@ -39,6 +39,9 @@ pub struct Rules {
     /// Microseconds by which a local time may differ from UTC, which a camera's is taken for that does not write its zone: 14 hours, the
     /// first zone east of the date line.
     pub camera_zone_us: i64,
+    /// Share of the frame, 0-1, from which on the grid of a screen's pixels sends a photo to a person; measured by the reader's authors
+    /// ([`reading::SCREEN_GRID`]).
+    pub screen_grid: Decimal,
     /// Readable photos of a user in an hour of acceptance, this one counted: who was without a network for two weeks sends 14 at once.
     pub uploads_an_hour: usize,
     /// The same in 24 hours: the gateway's own limit is 20 in a day of UTC, and a deployment may have a higher one.
@@ -90,6 +93,7 @@ impl Rules {
             camera_ahead_us: 24 * 60 * MINUTE_US,
             camera_apart_us: 2 * 60 * MINUTE_US,
             camera_zone_us: 14 * 60 * MINUTE_US,
+            screen_grid: reading::SCREEN_GRID,
             uploads_an_hour: 16,
             uploads_a_day: 24,
             frauds: 3,

@@ -4,6 +4,7 @@
 mod origin;
 
 use rust_decimal::Decimal;
+use rust_decimal::prelude::FromPrimitive;
 use schemas::events::Verdict;
 use schemas::ids::Micros;
 use schemas::reason::Reason;
@@ -87,7 +88,7 @@ type Check = fn(&Facts<'_>) -> Option<Signal>;
 pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
     // Of what people have decided only what was given up since has a fault.
     let reviewed: [Check; 5] = [account, fault, person, something_read, speed];
-    let checks: [Check; 24] = [
+    let checks: [Check; 25] = [
         account,
         fault,
         first_holder,
@@ -101,6 +102,7 @@ pub(super) fn all(facts: &Facts<'_>) -> Vec<Signal> {
         velocity,
         capture_age,
         edited_by,
+        screen_grid,
         camera_age,
         camera_difference,
         claim,
@@ -299,6 +301,19 @@ fn edited_by(facts: &Facts<'_>) -> Option<Signal> {
     let signal = Signal::new("edited_by", Weight::Doubts, editor, Value::Null);
     Some(signal.when(editor.is_some(), Verdict::Review, Reason::EditedPhoto, || {
         format!("the file was written by {}", editor.unwrap_or_default())
+    }))
+}
+
+/// Whoever photographs a screen photographs what somebody else's dashboard, or an edited photo, shows on it. A fabric or a perforated panel
+/// that fills the frame has a grid too: a person tells them apart.
+fn screen_grid(facts: &Facts<'_>) -> Option<Signal> {
+    let grid = Decimal::from_f64(facts.event.quality.as_ref()?.grid?)?.round_dp(4);
+    let most = facts.rules.screen_grid;
+    let signal = Signal::new("screen_grid", Weight::Doubts, grid.to_string(), most.to_string());
+    Some(signal.when(grid >= most, Verdict::Review, Reason::PhotoOfScreen, || {
+        let percent = |share: Decimal| (share * Decimal::ONE_HUNDRED).round();
+        let (grid, most) = (percent(grid), percent(most));
+        format!("a fine regular pattern, as of a screen's pixels, covers {grid} % of the photo ({most} % or more is doubted)")
     }))
 }
 

@@ -332,6 +332,8 @@ mod origin;
 mod owner;
 #[path = "review_tests.rs"]
 mod review;
+#[path = "screen_tests.rs"]
+mod screen;
 #[path = "unit_tests.rs"]
 mod unit;
 
