@@ -212,6 +212,6 @@ mod tests {
         );
         assert_eq!(checks(json!({ "same_pixels": against, "confidence": against })), 5);
         assert_eq!(risk(&json!({})), 0);
-        assert_eq!(RISKS.iter().map(|(_, counts)| counts).sum::<i16>(), 35);
+        assert_eq!(RISKS.iter().map(|(_, counts)| counts).sum::<i16>(), 38);
     }
 }
