@@ -74,7 +74,8 @@ impl Signature {
     }
 }
 
-/// The public key that a signature fits, `Q = r⁻¹(sR - zG)` (SEC 1, version 2.0, section 4.1.6); R is the point over r whose y is odd or not.
+/// The public key that a signature fits, `Q = r⁻¹(sR - zG)` (SEC 1, version 2.0, section 4.1.6); R is the point over r whose y is odd, or
+/// the other one.
 ///
 /// The curve's crate does the same and then checks the signature by the key that it has found. That doubles the work and tells nothing: Q
 /// is made so that just this R comes out, and R is a point of the curve whose x is r.

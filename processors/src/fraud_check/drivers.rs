@@ -5,7 +5,7 @@ use schemas::events::{DriverFacts, Verdict};
 use schemas::ids::UserId;
 
 use super::conduct::{Became, Conduct};
-use super::state::Kept;
+use super::kept::Kept;
 use super::weeks::DriverWeeks;
 
 /// The drivers of a batch, as far as anything is kept of them.

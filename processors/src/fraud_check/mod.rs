@@ -9,6 +9,7 @@ pub mod facts;
 pub mod fold;
 pub mod input;
 pub mod judge;
+pub mod kept;
 pub mod neighbours;
 pub mod oracle;
 mod reviews;

@@ -1,4 +1,5 @@
-//! Where a photo was sent from: many accounts on a device, or many new ones at an address, are looked at by a person, and never refused for.
+//! Where a photo was sent from: many accounts on a device, or many new ones at an address, are looked at by a person, and never refused
+//! for.
 
 use super::*;
 use schemas::events::OriginFacts;

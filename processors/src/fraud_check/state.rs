@@ -1,6 +1,6 @@
 //! What is kept of the vehicles and drivers of a batch: read and locked by one statement, folded in order in memory, written back by one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use runtime::StageError;
 use rust_decimal::Decimal;
@@ -14,47 +14,9 @@ use sqlx::{PgConnection, Row as _};
 use super::conduct::Conduct;
 use super::drivers::Drivers;
 use super::facts::VehicleState;
+use super::kept::Kept;
 use super::neighbours::Verified;
 use super::weeks::DriverWeeks;
-
-/// Rows of one table, as far as there are any, and which of them have changed.
-#[derive(Debug)]
-pub struct Kept<K, T> {
-    of: BTreeMap<K, T>,
-    /// Those that have a row.
-    stored: BTreeSet<K>,
-    changed: BTreeSet<K>,
-}
-
-impl<K, T> Default for Kept<K, T> {
-    fn default() -> Self {
-        Self { of: BTreeMap::new(), stored: BTreeSet::new(), changed: BTreeSet::new() }
-    }
-}
-
-impl<K: Copy + Ord, T> Kept<K, T> {
-    /// What is kept now: after what was decided earlier in this batch.
-    #[must_use]
-    pub fn get(&self, key: &K) -> Option<&T> {
-        self.of.get(key)
-    }
-
-    /// Keeps something else.
-    pub fn set(&mut self, key: K, value: T) {
-        self.of.insert(key, value);
-        self.changed.insert(key);
-    }
-
-    fn read(&mut self, key: K, value: T) {
-        self.of.insert(key, value);
-        self.stored.insert(key);
-    }
-
-    /// A column of what has changed, in the order of the keys.
-    fn column<'a, C>(&'a self, of: impl Fn(&'a K, &'a T) -> C) -> Vec<C> {
-        self.changed.iter().filter_map(|key| Some(of(key, self.of.get(key)?))).collect()
-    }
-}
 
 /// The vehicles of a batch that have a verified reading, and its drivers. A vehicle that changes hands is met in two partitions: its row's
 /// lock makes their transactions take turns. A driver is met in one.
@@ -153,7 +115,7 @@ impl State {
     /// [`StageError`] when Postgres does not answer.
     pub async fn store(&self, tx: &mut PgConnection) -> Result<(), StageError> {
         let Self { vehicles, drivers: Drivers { weeks, conduct } } = self;
-        if vehicles.changed.is_empty() && weeks.changed.is_empty() && conduct.changed.is_empty() {
+        if !vehicles.has_changed() && !weeks.has_changed() && !conduct.has_changed() {
             return Ok(());
         }
         sqlx::query(STORE)
@@ -166,7 +128,7 @@ impl State {
             .bind(vehicles.column(|_, state| state.last_upload_id.0))
             .bind(vehicles.column(|_, state| state.unit_shown.map(Unit::label)))
             .bind(vehicles.column(|_, state| Json(&state.recent)))
-            .bind(vehicles.column(|key, _| vehicles.stored.contains(key)))
+            .bind(vehicles.column(|key, _| vehicles.is_stored(key)))
             .bind(weeks.column(|user, _| user.0))
             .bind(weeks.column(|_, weeks| weeks.newest))
             .bind(weeks.column(|_, weeks| weeks.verified.cast_signed()))
