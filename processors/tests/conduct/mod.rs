@@ -65,7 +65,7 @@ async fn conduct_is_counted_over_batches_and_is_the_same_in_any_order_of_drivers
     assert_eq!(last(1)[15..], [(Verdict::Verified, None), velocity, velocity]);
     let rollback = (Verdict::Rejected, Some(Reason::Rollback));
     assert_eq!(last(2)[1..4], [rollback; 3]);
-    assert_eq!(last(2)[4], (Verdict::Review, Some(Reason::LowConfidence)), "the account's standing");
+    assert_eq!(last(2)[4], (Verdict::Review, Some(Reason::EarlierRejections)), "the account's standing");
     let kept = conducts(&database).await;
     assert_eq!(kept[0]["uploads"].as_array().unwrap().len(), 18);
     assert_eq!(
