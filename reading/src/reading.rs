@@ -193,10 +193,11 @@ fn masked(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn reading(texts: &[&str]) -> Reading {
+    /// A reading of these lines and of no value.
+    pub(crate) fn reading(texts: &[&str]) -> Reading {
         let line = |text: &&str| Line {
             quad: [[1.2, 2.0], [3.0, 2.0], [3.0, 4.6], [1.2, 4.6]],
             text: (*text).to_owned(),

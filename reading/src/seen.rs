@@ -115,10 +115,10 @@ fn is_neighbour(one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use rust_decimal::Decimal;
-    use schemas::events::{Candidate, Lighting};
+    use schemas::events::Candidate;
 
     use super::*;
-    use crate::reading::{Evidence, Line};
+    use crate::reading::{Evidence, Line, tests};
 
     const SIZE: ImageSize = ImageSize { width: 1280, height: 960 };
 
@@ -136,17 +136,8 @@ mod tests {
             best: candidates.first().cloned(),
             evidence: candidates.first().map(|_| Evidence { drum, ..Evidence::default() }),
             candidates,
-            several: false,
             lines,
-            box_metrics: None,
-            surroundings: None,
-            quality_score: Decimal::ONE,
-            lighting: Lighting::Good,
-            blur: false,
-            glare: false,
-            issues: Vec::new(),
-            preprocessing: Vec::new(),
-            cpu: None,
+            ..tests::reading(&[])
         }
     }
 

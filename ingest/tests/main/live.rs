@@ -44,6 +44,15 @@ impl Events {
     }
 }
 
+/// A driver's token and the id of a photo that they have posted, as it is written and as it is bound.
+async fn posted(bench: &Bench) -> (String, String, Uuid) {
+    let (_, token) = bench.driver().await;
+    let response = bench.post(&token, &Form::photo(&jpeg(1))).await.json();
+    let id = response["upload_id"].as_str().unwrap().to_owned();
+    let upload = id.parse().unwrap();
+    (token, id, upload)
+}
+
 async fn run(bench: &Bench, sql: &'static str, id: Uuid) {
     sqlx::query(sql).bind(id).execute(&bench.pool).await.unwrap();
 }
@@ -51,10 +60,7 @@ async fn run(bench: &Bench, sql: &'static str, id: Uuid) {
 #[tokio::test]
 async fn a_stream_sends_each_stage_once_and_ends_after_the_verdict() {
     let bench = Bench::start().await;
-    let (_, token) = bench.driver().await;
-    let id =
-        bench.post(&token, &Form::photo(&jpeg(1))).await.json()["upload_id"].as_str().unwrap().to_owned();
-    let upload: Uuid = id.parse().unwrap();
+    let (token, id, upload) = posted(&bench).await;
     let (status, mut events) = Events::open(&bench, &id, &token, None).await;
     assert!(status.contains("200"), "{status}");
     let (name, first, data) = events.next().await.unwrap();
@@ -95,10 +101,7 @@ async fn a_stream_sends_each_stage_once_and_ends_after_the_verdict() {
 #[tokio::test]
 async fn an_upload_in_doubt_says_what_was_seen_on_its_photo() {
     let bench = Bench::start().await;
-    let (_, token) = bench.driver().await;
-    let id =
-        bench.post(&token, &Form::photo(&jpeg(1))).await.json()["upload_id"].as_str().unwrap().to_owned();
-    let upload: Uuid = id.parse().unwrap();
+    let (token, id, upload) = posted(&bench).await;
     for sql in [
         "insert into odometer_uploads (id, user_id, upload_status, created_at, updated_at)
          select upload_id, user_id, 'processing', reserved_at, now() from photo_hashes where upload_id = $1",
@@ -118,10 +121,7 @@ async fn an_upload_in_doubt_says_what_was_seen_on_its_photo() {
 #[tokio::test]
 async fn a_stream_follows_the_payment_confirmation_by_confirmation_until_it_is_settled() {
     let bench = Bench::start().await;
-    let (_, token) = bench.driver().await;
-    let id =
-        bench.post(&token, &Form::photo(&jpeg(1))).await.json()["upload_id"].as_str().unwrap().to_owned();
-    let upload: Uuid = id.parse().unwrap();
+    let (token, id, upload) = posted(&bench).await;
     for sql in [
         "insert into odometer_uploads (id, user_id, upload_status, created_at, updated_at)
          select upload_id, user_id, 'verified', reserved_at, now() from photo_hashes where upload_id = $1",
@@ -199,9 +199,7 @@ async fn a_driver_with_every_stream_of_their_own_leaves_those_of_others() {
 #[tokio::test]
 async fn streams_beyond_the_cap_are_asked_to_come_back_and_a_stopping_gateway_ends_them() {
     let bench = Bench::start_with(|config| config.limits.streams = 1).await;
-    let (_, token) = bench.driver().await;
-    let id =
-        bench.post(&token, &Form::photo(&jpeg(1))).await.json()["upload_id"].as_str().unwrap().to_owned();
+    let (token, id, _) = posted(&bench).await;
     let (_, mut events) = Events::open(&bench, &id, &token, None).await;
     events.next().await.unwrap();
     bench.get(&format!("/v1/uploads/{id}/events"), &token).await.assert_problem(503, "busy");

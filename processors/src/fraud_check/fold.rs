@@ -60,10 +60,8 @@ impl Refolds for FraudCheck {
         tx: &mut PgConnection,
         batch: &[Recorded<FraudInput, UploadDecided>],
     ) -> Result<Vec<Option<Decision<UploadDecided>>>, StageError> {
-        let header =
-            |recorded: &Recorded<FraudInput, UploadDecided>| recorded.record.payload.header().clone();
-        let vehicles = batch.iter().map(|one| header(one).vehicle_id).collect();
-        let users = batch.iter().map(|one| header(one).user_id).collect();
+        let vehicles = batch.iter().map(|one| one.record.payload.header().vehicle_id).collect();
+        let users = batch.iter().map(|one| one.record.payload.header().user_id).collect();
         let mut state = State::load(tx, &vehicles, &users).await?;
         let State { vehicles, drivers } = &mut state;
         let (mut decisions, mut opened) = (Vec::with_capacity(batch.len()), Opened::default());
