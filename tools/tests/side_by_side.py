@@ -1,0 +1,69 @@
+"""Runs the workspace's integration tests, several programs at a time, where `cargo test` runs one after the other: most of what they do
+is to wait, and each has a test that is longer than its others.
+
+  side_by_side.py LANES [NAME...]     LANES programs at a time; those with these names begin, since they take longest
+
+A program's output comes in one piece when the program has ended. The status is 1 where one failed.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+SELECTION = ["cargo", "test", "--workspace", "--test", "*"]
+
+printing = threading.Lock()
+
+
+def say(text):
+    with printing:
+        print(text, flush=True)
+
+
+def programs():
+    """Builds the tests. Returns (name, folder of the package, program) of each, in cargo's order."""
+    command = [*SELECTION, "--no-run", "--message-format", "json-render-diagnostics"]
+    built = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if built.returncode:
+        sys.exit(built.returncode)
+    messages = map(json.loads, built.stdout.splitlines())
+    # Programs that tests start are built too, and are no tests.
+    return [
+        (message["target"]["name"], os.path.dirname(message["manifest_path"]), message["executable"])
+        for message in messages
+        if message["reason"] == "compiler-artifact" and message["profile"]["test"] and message["executable"]
+    ]
+
+
+def run(name, package, program):
+    """Runs one where cargo would, in its package's folder. Returns its status."""
+    title = f"{os.path.basename(package)}, {name}"
+    say(f"     Running {title}")
+    since = time.monotonic()
+    environment = {**os.environ, "CARGO_MANIFEST_DIR": package}
+    done = subprocess.run(
+        [program], cwd=package, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    output = done.stdout.decode(errors="replace")
+    say(f"\n     Ended {title}, after {time.monotonic() - since:.0f} s, with status {done.returncode}\n{output}")
+    return done.returncode
+
+
+def main():
+    lanes, first = int(sys.argv[1]), sys.argv[2:]
+    tests = programs()
+    missing = set(first) - {name for name, _, _ in tests}
+    if missing:
+        sys.exit(f"no test has the name {', '.join(sorted(missing))}")
+    tests.sort(key=lambda test: first.index(test[0]) if test[0] in first else len(first))
+    with ThreadPoolExecutor(lanes) as pool:
+        failed = [test[0] for test, status in zip(tests, pool.map(lambda test: run(*test), tests)) if status]
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+main()
