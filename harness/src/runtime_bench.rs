@@ -11,6 +11,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::Producer as _;
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::registry::{Registry, RegistryConfig};
@@ -312,7 +313,19 @@ impl<'a> Bench<'a> {
     fn rewind(&self, group: &str) -> Result<()> {
         let client = self.member_of(group)?;
         let list = self.partitions(&client, Offset::Offset(0))?;
-        client.commit(&list, CommitMode::Sync).context("rewind the group")
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match client.commit(&list, CommitMode::Sync) {
+                // A member that was killed is one until its session is over, and only members commit until then.
+                Err(error)
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownMemberId)
+                        && Instant::now() < until =>
+                {
+                    std::thread::park_timeout(Duration::from_millis(200));
+                }
+                result => return result.context("rewind the group"),
+            }
+        }
     }
 
     fn partitions(&self, client: &BaseConsumer, offset: Offset) -> Result<TopicPartitionList> {

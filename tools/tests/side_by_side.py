@@ -25,7 +25,7 @@ def say(text):
 
 
 def programs():
-    """Builds the tests. Returns (name, folder of the package, program) of each, in cargo's order."""
+    """Builds the tests. Returns (name, folder of the package, program) of each."""
     command = [*SELECTION, "--no-run", "--message-format", "json-render-diagnostics"]
     built = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if built.returncode:
@@ -59,7 +59,8 @@ def main():
     missing = set(first) - {name for name, _, _ in tests}
     if missing:
         sys.exit(f"no test has the name {', '.join(sorted(missing))}")
-    tests.sort(key=lambda test: first.index(test[0]) if test[0] in first else len(first))
+    # Cargo names them in the order in which they were built.
+    tests.sort(key=lambda test: (first.index(test[0]) if test[0] in first else len(first), test))
     with ThreadPoolExecutor(lanes) as pool:
         failed = [test[0] for test, status in zip(tests, pool.map(lambda test: run(*test), tests)) if status]
     if failed:
