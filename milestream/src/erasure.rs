@@ -8,7 +8,7 @@ use ingest::PhotoStore;
 use ingest::erasure::{self, Due};
 use processors::chain_submission::ledger::publish::Publisher;
 use processors::chain_submission::operate::{self, Order, Refused};
-use runtime::timers::JobError;
+use runtime::timers::{JobError, Ran};
 use schemas::ids::{Micros, UserId};
 use serde_json::json;
 use sinks::mongo::{MongoConfig, MongoLogs};
@@ -40,27 +40,26 @@ pub struct Eraser {
 }
 
 impl Eraser {
-    /// Erases everybody who is due at `now`; how many were erased.
+    /// Erases everybody who is due at `now`, and says how many were erased. One of whom that fails keeps no other waiting.
     ///
     /// # Errors
-    /// The first failure, once everybody else was seen to.
-    pub async fn run(&self, now: Micros) -> Result<u64, JobError> {
-        let due = erasure::due(&self.pool, now, AFTERCARE).await?;
+    /// Where the database is away.
+    pub async fn run(&self, now: Micros) -> Result<Ran, JobError> {
+        let mut ran = Ran::default();
+        let mut due = erasure::due(&self.pool, now, AFTERCARE, None).await?;
         if due.is_empty() {
-            return Ok(0);
+            return Ok(ran);
         }
         let logs = self.mongo.logs().await?;
-        let (mut erased, mut failure) = (0, None);
-        for due in due {
-            match self.erase(&logs, due, now).await {
-                Ok(first) => erased += u64::from(first),
-                Err(error) => {
-                    tracing::error!(user = %due.user_id, error = %error, "a person is not erased yet");
-                    failure = failure.or(Some(error));
-                }
+        while let Some(last) = due.last().copied() {
+            for person in due {
+                let erased = self.erase(&logs, person, now).await;
+                ran.count(&self.pool, format!("erasure of {}", person.user_id), erased.map(u64::from))
+                    .await?;
             }
+            due = erasure::due(&self.pool, now, AFTERCARE, Some(&last)).await?;
         }
-        failure.map_or(Ok(erased), Err)
+        Ok(ran)
     }
 
     async fn erase(&self, logs: &MongoLogs, due: Due, now: Micros) -> Result<bool, JobError> {

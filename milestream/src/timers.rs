@@ -10,9 +10,9 @@ use processors::chain_submission::ledger::outbox::Schemas;
 use processors::chain_submission::ledger::publish::Publisher;
 use processors::chain_submission::network::Network;
 use processors::chain_submission::reconcile::{self as books, Finding, ReconcileMetrics, Report};
+use runtime::Engine;
 use runtime::clock::SystemClock;
-use runtime::timers::{Job, TimerMetrics, Timers};
-use runtime::{Engine, timers::JobError};
+use runtime::timers::{Job, JobError, Ran, TimerMetrics, Timers};
 use schemas::events::{
     AccountChanged, ActivityLogged, OdometerRead, PayoutUpdated, RewardCancelled, UserErased,
 };
@@ -67,36 +67,36 @@ fn job<W>(
     run: impl Fn(Dependencies, Micros) -> W + Send + Sync + 'static,
 ) -> Job
 where
-    W: Future<Output = Result<u64, JobError>> + Send + 'static,
+    W: Future<Output = Result<Ran, JobError>> + Send + 'static,
 {
     let with = with.clone();
     Job::new(name, every, move |now| run(with.clone(), now))
 }
 
 /// Ends reviews that nobody has decided in time.
-async fn review_time_out(with: Dependencies, now: Micros) -> Result<u64, JobError> {
+async fn review_time_out(with: Dependencies, now: Micros) -> Result<Ran, JobError> {
     let time_out = with.config.reviews.time_out();
-    Ok(ingest::expire_reviews(&with.pool, with.odometer_read, now, time_out).await?)
+    ingest::expire_reviews(&with.pool, with.odometer_read, now, time_out).await
 }
 
 /// Tells the drivers of rewards that expire soon, and cancels what nobody has claimed in time.
-async fn expire_claims(with: Dependencies, now: Micros) -> Result<u64, JobError> {
-    let Some(terms) = with.config.claims.terms() else { return Ok(0) };
-    Ok(expire::expire(&with.pool, &with.publisher, terms, now.to_utc()).await?)
+async fn expire_claims(with: Dependencies, now: Micros) -> Result<Ran, JobError> {
+    let Some(terms) = with.config.claims.terms() else { return Ok(Ran::default()) };
+    expire::expire(&with.pool, &with.publisher, terms, now.to_utc()).await
 }
 
 /// Has those wallets paid to whose cooling time is over.
-async fn replace_wallets(with: Dependencies, now: Micros) -> Result<u64, JobError> {
-    Ok(ingest::replace_wallets(&with.pool, with.account_changed, now).await?)
+async fn replace_wallets(with: Dependencies, now: Micros) -> Result<Ran, JobError> {
+    ingest::replace_wallets(&with.pool, with.account_changed, now).await
 }
 
 /// Takes people out of every store who have asked for it.
-async fn erase(with: Dependencies, now: Micros) -> Result<u64, JobError> {
+async fn erase(with: Dependencies, now: Micros) -> Result<Ran, JobError> {
     with.eraser.run(now).await
 }
 
 /// Holds the chain's own logs since the last comparison against the books, and shows and logs each difference.
-async fn reconcile(with: Dependencies, now: Micros) -> Result<u64, JobError> {
+async fn reconcile(with: Dependencies, now: Micros) -> Result<Ran, JobError> {
     let genesis = payments::genesis(&with.config)?.ok_or("chain.genesis_id is empty")?;
     let network = Network::load(&with.pool, genesis, LIMITS).await?;
     let seconds = now.0.div_euclid(1_000_000);
@@ -112,7 +112,7 @@ async fn reconcile(with: Dependencies, now: Micros) -> Result<u64, JobError> {
         let Finding { kind, tx_id, clause, reward_id, detail } = finding;
         tracing::error!(kind = kind.label(), tx_id, clause, ?reward_id, detail, "chain and books differ");
     }
-    Ok(report.findings.len() as u64)
+    Ok(Ran::from(report.findings.len() as u64))
 }
 
 /// Runs the jobs until stopped.

@@ -4,11 +4,12 @@
 //! A job may be cut off at any point and run again: it works in transactions of its own, and says what it did by rows of the outbox.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use futures::future::{BoxFuture, FutureExt as _, join_all};
+use futures::future::{BoxFuture, FutureExt as _, TryFutureExt as _, join_all};
 use schemas::ids::Micros;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -26,16 +27,21 @@ const RENEW: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(60);
 /// Between two looks at whether a job is due.
 const LOOK: Duration = Duration::from_secs(5);
+/// Things of a run that are logged one by one where they fail; the others are counted alone.
+const LOGGED: u64 = 20;
 /// Timers that could not look for this long are not ready: a restart of Postgres takes a few seconds.
 const FAILING: Duration = Duration::from_secs(60);
 
 crate::metrics! {
     /// What the timers count of every job.
     pub struct TimerMetrics {
-        /// `done`, `failed`; `lost` where another process has taken the lease, `stopped` where the process ends.
+        /// `done`, `failed`, `partly` where some things failed and the others were done; `lost` where another process has taken the lease,
+        /// `stopped` where the process ends.
         runs: Counter["timer", "outcome"] = "milestream_timer_runs_total", "Runs of a job that is due at a time, by how they ended";
         acted: Counter["timer"] = "milestream_timer_actions_total", "What those runs did, e.g. reviews whose time had run out";
         seconds: Histogram["timer"] = "milestream_timer_run_seconds", "Time of one run of such a job", MINUTES;
+        /// Each is in the log, and is tried again every minute with the rest of the job, which is overdue until none fails.
+        failing: Gauge["timer"] = "milestream_timer_failing", "Things that failed in the last run of such a job, e.g. rewards that cannot be cancelled, while the others were done";
         /// Act above an hour: no process gets the job done.
         overdue: Gauge["timer"] = "milestream_timer_overdue_seconds", "Seconds since such a job was due; 0 while it is not";
     }
@@ -43,8 +49,54 @@ crate::metrics! {
 
 /// Why a run failed; it is in the log alone.
 pub type JobError = Box<dyn Error + Send + Sync>;
-/// A run: how much it did.
-type Run = BoxFuture<'static, Result<u64, JobError>>;
+/// A run.
+type Run = BoxFuture<'static, Result<Ran, JobError>>;
+
+/// What a run did. A thing that fails keeps no other from being done: a job goes through all that is due at its time once, in portions, each
+/// from behind the last of the one before, and what failed is tried again by the next run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ran {
+    /// What was done.
+    pub done: u64,
+    /// What failed.
+    pub failed: u64,
+}
+
+impl Ran {
+    /// Counts how a thing of the run ended, and logs it where it failed.
+    ///
+    /// # Errors
+    /// The thing's own where the database does not respond either: then it says nothing of the thing, and the others would fail as well.
+    pub async fn count<E: Into<JobError>>(
+        &mut self,
+        pool: &PgPool,
+        what: impl Display,
+        outcome: Result<u64, E>,
+    ) -> Result<(), JobError> {
+        let error = match outcome {
+            Ok(done) => {
+                self.done += done;
+                return Ok(());
+            }
+            Err(error) => error.into(),
+        };
+        let what = what.to_string();
+        if sqlx::query("select").execute(pool).await.is_err() {
+            return Err(error);
+        }
+        self.failed += 1;
+        if self.failed <= LOGGED {
+            tracing::error!(what, error = %ErrorReport(&*error), "a job goes on without what failed, and tries it again");
+        }
+        Ok(())
+    }
+}
+
+impl From<u64> for Ran {
+    fn from(done: u64) -> Self {
+        Self { done, failed: 0 }
+    }
+}
 
 /// A job.
 pub struct Job {
@@ -56,16 +108,17 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job that is given the time of its run, and returns how much it did.
-    pub fn new<W>(
+    /// A job that is given the time of its run, and returns what it did.
+    pub fn new<W, R>(
         name: &'static str,
         every: Duration,
         run: impl Fn(Micros) -> W + Send + Sync + 'static,
     ) -> Self
     where
-        W: Future<Output = Result<u64, JobError>> + Send + 'static,
+        W: Future<Output = Result<R, JobError>> + Send + 'static,
+        R: Into<Ran> + 'static,
     {
-        Self { name, every, run: Box::new(move |now| run(now).boxed()) }
+        Self { name, every, run: Box::new(move |now| run(now).map_ok(Into::into).boxed()) }
     }
 
     /// When it is due after a run at `now`.
@@ -143,16 +196,22 @@ impl Timers {
     async fn look(&self, job: &Job, stop: &CancellationToken) -> sqlx::Result<bool> {
         let now = self.clock.now();
         let due_at = self.due(job, now).await?;
-        let overdue = now.to_utc().signed_duration_since(due_at).num_seconds().max(0);
-        self.metrics.overdue.with_label_values(&[job.name]).set(overdue);
+        let tell_overdue = || {
+            let overdue = self.clock.now().to_utc().signed_duration_since(due_at).num_seconds().max(0);
+            self.metrics.overdue.with_label_values(&[job.name]).set(overdue);
+        };
+        tell_overdue();
         if due_at > now.to_utc() {
+            // It moves on where nothing has failed, in whichever process.
+            self.metrics.failing.with_label_values(&[job.name]).set(0);
             return Ok(false);
         }
         let Some(lease) = self.take(job, now).await? else { return Ok(false) };
         let started = Instant::now();
         let outcome = tokio::select! {
             outcome = (job.run)(now) => outcome.map(Some),
-            () = lease.lost() => Ok(None),
+            // A run that stands still, as on a connection whose server has vanished, is overdue as well.
+            () = lease.lost(tell_overdue) => Ok(None),
             () = stop.cancelled() => {
                 self.metrics.runs.with_label_values(&[job.name, "stopped"]).inc();
                 lease.end(None, Duration::ZERO).await?;
@@ -161,14 +220,24 @@ impl Timers {
         };
         self.metrics.seconds.with_label_values(&[job.name]).observe(started.elapsed().as_secs_f64());
         let label = match outcome {
-            Ok(Some(count)) => {
-                self.metrics.acted.with_label_values(&[job.name]).inc_by(count);
-                self.metrics.overdue.with_label_values(&[job.name]).set(0);
-                lease.end(Some(job.next(now)), Duration::ZERO).await?;
-                if count > 0 {
-                    tracing::info!(job = job.name, count, "a job was due");
+            Ok(Some(Ran { done, failed })) => {
+                self.metrics.acted.with_label_values(&[job.name]).inc_by(done);
+                self.metrics
+                    .failing
+                    .with_label_values(&[job.name])
+                    .set(failed.try_into().unwrap_or(i64::MAX));
+                if done > 0 {
+                    tracing::info!(job = job.name, count = done, "a job was due");
                 }
-                "done"
+                if failed > 0 {
+                    tracing::error!(job = job.name, failed, "a job was not done whole, and is tried again");
+                    lease.end(None, AGAIN).await?;
+                    "partly"
+                } else {
+                    self.metrics.overdue.with_label_values(&[job.name]).set(0);
+                    lease.end(Some(job.next(now)), Duration::ZERO).await?;
+                    "done"
+                }
             }
             Ok(None) => "lost",
             Err(error) => {
@@ -215,11 +284,12 @@ impl Timers {
 }
 
 impl Lease<'_> {
-    /// Renews it, and returns when it is lost: taken by another, or lapsed while Postgres did not respond.
-    async fn lost(&self) {
+    /// Renews it, and returns when it is lost: taken by another, or lapsed while Postgres did not respond. `each` is called each time.
+    async fn lost(&self, each: impl Fn()) {
         let mut held = Instant::now();
         while held.elapsed() < LIFE {
             tokio::time::sleep(RENEW).await;
+            each();
             match self.extend(LIFE).await {
                 Ok(true) => held = Instant::now(),
                 Ok(false) => return,
@@ -265,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_job_is_due_at_whole_multiples_of_its_interval() {
-        let job = Job::new("hourly", Duration::from_secs(3600), |_| async { Ok(0) });
+        let job = Job::new("hourly", Duration::from_secs(3600), |_| async { Ok(0_u64) });
         let hour = 3_600_000_000;
         for (now, next) in [(0, hour), (1, hour), (hour - 1, hour), (hour, 2 * hour), (-1, 0)] {
             assert_eq!(job.next(Micros(now)), Micros(next), "{now}");

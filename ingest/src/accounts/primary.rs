@@ -3,6 +3,7 @@
 //! somebody's session for an hour is paid in their place. Nothing else moves `user_wallets.is_primary` from one wallet to another.
 
 use chrono::{DateTime, Utc};
+use runtime::timers::{JobError, Ran};
 use schemas::ids::{Micros, UserId, natural};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
@@ -11,7 +12,7 @@ use uuid::Uuid;
 use super::level::raise;
 use crate::outbox::OutboxError;
 
-/// Changes of one look: the next finds the others.
+/// Changes that are looked for at a time.
 const PORTION: i64 = 100;
 
 /// Makes a wallet of the user's the primary one; the one before. The account's row is locked.
@@ -76,23 +77,32 @@ pub(crate) async fn take_back(tx: &mut PgConnection, user: Uuid) -> Result<Optio
 
 /// Makes those wallets the primary ones whose cooling time is over; how many. Of an account that is locked or held by then the change
 /// lapses, as does that to a wallet which its owner has removed: whoever unlocks an account does not thereby have another paid.
-/// `account_changed` is the registry's id.
+/// One of which that fails keeps no other waiting. `account_changed` is the registry's id.
 ///
 /// # Errors
-/// [`OutboxError`].
-pub async fn replace_due(pool: &PgPool, account_changed: u32, now: Micros) -> Result<u64, OutboxError> {
-    let due: Vec<Uuid> = sqlx::query_scalar(
-        "select user_id from wallet_changes where due_at <= $1 order by due_at, user_id limit $2",
-    )
-    .bind(now.to_utc())
-    .bind(PORTION)
-    .fetch_all(pool)
-    .await?;
-    let mut replaced = 0;
-    for user in due {
-        replaced += u64::from(replace(pool, account_changed, UserId(user), now).await?);
+/// Where the database is away; what was done before stays.
+pub async fn replace_due(pool: &PgPool, account_changed: u32, now: Micros) -> Result<Ran, JobError> {
+    let (mut ran, mut from) = (Ran::default(), (DateTime::<Utc>::UNIX_EPOCH, Uuid::nil()));
+    loop {
+        let due: Vec<(DateTime<Utc>, Uuid)> = sqlx::query_as(
+            "select due_at, user_id from wallet_changes where due_at <= $1 and (due_at, user_id) > ($2, $3)
+             order by due_at, user_id limit $4",
+        )
+        .bind(now.to_utc())
+        .bind(from.0)
+        .bind(from.1)
+        .bind(PORTION)
+        .fetch_all(pool)
+        .await?;
+        for (_, user) in &due {
+            let replaced = replace(pool, account_changed, UserId(*user), now).await;
+            ran.count(pool, format!("wallet of {user}"), replaced.map(u64::from)).await?;
+        }
+        match due.last() {
+            Some(last) if due.len() as u64 == PORTION.unsigned_abs() => from = *last,
+            _ => return Ok(ran),
+        }
     }
-    Ok(replaced)
 }
 
 async fn replace(pool: &PgPool, account_changed: u32, user: UserId, at: Micros) -> Result<bool, OutboxError> {

@@ -16,7 +16,7 @@ use super::{delta, rows};
 use crate::outbox::{OutboxError, announce};
 use crate::reviews::{ExpireError, expire_of};
 
-/// Erasures of one look: the next finds the others.
+/// Erasures of one look.
 const PORTION: i64 = 100;
 
 /// Why an account was not erased. Nothing of its rows has changed then.
@@ -53,12 +53,18 @@ pub struct Due {
     pub erased_at: Option<DateTime<Utc>>,
 }
 
-/// Accounts whose grace is over; those that were erased within `again`, as requests and records that were on their way may have left
-/// something; and those that topics know as erased and that a database restored from before does not.
+/// Accounts whose grace is over; then those that were erased within `again`, as requests and records that were on their way may have left
+/// something. To those whose grace is over belong the ones that topics know as erased and that a database restored from before does not.
+/// At most a hundred; the next are those behind the last of them, until there is none.
 ///
 /// # Errors
 /// Postgres'.
-pub async fn due(pool: &PgPool, now: Micros, again: Duration) -> Result<Vec<Due>, sqlx::Error> {
+pub async fn due(
+    pool: &PgPool,
+    now: Micros,
+    again: Duration,
+    behind: Option<&Due>,
+) -> Result<Vec<Due>, sqlx::Error> {
     sqlx::query(
         "insert into erasures (user_id, requested_at, due_at)
          select e.user_id, e.erased_at, e.erased_at from erased_users e join users u on u.id = e.user_id
@@ -69,10 +75,15 @@ pub async fn due(pool: &PgPool, now: Micros, again: Duration) -> Result<Vec<Due>
     .await?;
     sqlx::query_as(
         "select user_id, due_at, erased_at from erasures
-         where (erased_at is null and due_at <= $1) or erased_at > $2 order by due_at limit $3",
+         where ((erased_at is null and due_at <= $1) or (erased_at > $2 and erased_at < $1))
+           and ($3::uuid is null or (erased_at is not null, due_at, user_id) > ($4, $5, $3))
+         order by erased_at is not null, due_at, user_id limit $6",
     )
     .bind(now.to_utc())
     .bind(now.to_utc() - delta(again))
+    .bind(behind.map(|due| due.user_id))
+    .bind(behind.map(|due| due.erased_at.is_some()))
+    .bind(behind.map(|due| due.due_at))
     .bind(PORTION)
     .fetch_all(pool)
     .await

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
+use runtime::timers::{JobError, Ran};
 use schemas::codec::CodecError;
 use schemas::events::{OdometerRead, Review};
 use schemas::ids::{Micros, UserId};
@@ -17,10 +18,10 @@ use super::decided;
 use crate::outbox::{OutboxError, announce};
 use crate::queries::appeal::DAYS;
 
-/// Reviews of one transaction: some 4 KiB of a record each.
+/// Reviews and rejections that are looked for at a time.
 const PORTION: i64 = 100;
 
-/// Why reviews were not ended; those of the transactions before are.
+/// Why a review was not ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ExpireError {
     /// A decision does not encode: a bug of ours.
@@ -41,28 +42,35 @@ impl From<OutboxError> for ExpireError {
 }
 
 /// Takes away what was rejected too long ago to be appealed; ends the reviews that were opened `time_out` ago or earlier and that nobody
-/// has decided, and returns how many. `schema_id` is the registry's of `OdometerRead`. It may be cut off, and run by several processes at
-/// once.
+/// has decided, each in a transaction of its own, so that one which cannot be ended keeps no other waiting. `schema_id` is the registry's of
+/// `OdometerRead`. It may be cut off, and run by several processes at once.
 ///
 /// # Errors
-/// [`ExpireError`].
-pub async fn expire(
-    pool: &PgPool,
-    schema_id: u32,
-    now: Micros,
-    time_out: Duration,
-) -> Result<u64, ExpireError> {
+/// Where the database is away; what was done before stays.
+pub async fn expire(pool: &PgPool, schema_id: u32, now: Micros, time_out: Duration) -> Result<Ran, JobError> {
     let age = i64::try_from(time_out.as_micros()).unwrap_or(i64::MAX);
-    let opened_before = Micros(now.0.saturating_sub(age));
+    let opened_before = Micros(now.0.saturating_sub(age)).to_utc();
     forget(pool, now).await?;
-    let mut count = 0;
+    let (mut ran, mut from) = (Ran::default(), (DateTime::<Utc>::UNIX_EPOCH, Uuid::nil()));
     loop {
-        let mut tx = pool.begin().await?;
-        let ended = portion(&mut tx, schema_id, now, opened_before).await?;
-        tx.commit().await?;
-        count += ended;
-        if ended < PORTION.unsigned_abs() {
-            return Ok(count);
+        let due: Vec<(DateTime<Utc>, Uuid)> = sqlx::query_as(
+            "select opened_at, upload_id from reviews
+             where decided_at is null and opened_at <= $1 and (opened_at, upload_id) > ($2, $3)
+             order by opened_at, upload_id limit $4",
+        )
+        .bind(opened_before)
+        .bind(from.0)
+        .bind(from.1)
+        .bind(PORTION)
+        .fetch_all(pool)
+        .await?;
+        for (_, upload) in &due {
+            let ended = expire_one(pool, schema_id, *upload, now).await;
+            ran.count(pool, format!("review {upload}"), ended).await?;
+        }
+        match due.last() {
+            Some(last) if due.len() as u64 == PORTION.unsigned_abs() => from = *last,
+            _ => return Ok(ran),
         }
     }
 }
@@ -104,22 +112,18 @@ pub(crate) async fn expire_of(
     expire_all(tx, schema_id, now, open).await
 }
 
-async fn portion(
-    tx: &mut PgConnection,
-    schema_id: u32,
-    now: Micros,
-    opened_before: Micros,
-) -> Result<u64, ExpireError> {
+async fn expire_one(pool: &PgPool, schema_id: u32, upload: Uuid, now: Micros) -> Result<u64, ExpireError> {
+    let mut tx = pool.begin().await?;
     // One that somebody decides at this moment is theirs.
-    let due: Vec<(Uuid, Json<OdometerRead>)> = sqlx::query_as(
-        "select upload_id, record from reviews where decided_at is null and opened_at <= $1
-         order by opened_at limit $2 for update skip locked",
+    let open: Vec<(Uuid, Json<OdometerRead>)> = sqlx::query_as(
+        "select upload_id, record from reviews where upload_id = $1 and decided_at is null for update skip locked",
     )
-    .bind(opened_before.to_utc())
-    .bind(PORTION)
+    .bind(upload)
     .fetch_all(&mut *tx)
     .await?;
-    expire_all(tx, schema_id, now, due).await
+    let count = expire_all(&mut tx, schema_id, now, open).await?;
+    tx.commit().await?;
+    Ok(count)
 }
 
 async fn expire_all(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
-use ingest::erasure::{due, erase};
+use ingest::erasure::{Due, due, erase};
 use ingest::{Documents, PersonLogs};
 use runtime::clock::{Clock as _, SystemClock};
 use runtime::testing::MemorySchemas;
@@ -234,14 +234,14 @@ async fn erasure_is_asked_for_shown_and_taken_back_and_nothing_changes_meanwhile
     let me = bench.get("/v1/me", token).await.json();
     assert_eq!(me["erasure_due_at"], asked.json()["erasure_due_at"]);
     let now = SystemClock.now();
-    assert_eq!(due(&bench.pool, now, Duration::ZERO).await.unwrap(), [], "not yet");
+    assert_eq!(due(&bench.pool, now, Duration::ZERO, None).await.unwrap(), [], "not yet");
     assert_eq!(bench.post(token, &Form::photo(&jpeg(1))).await.status, 202, "it works on");
     for _ in 0..2 {
         assert_eq!(bench.json("POST", "/v1/me/keep", token, &json!({})).await.status, 204);
     }
     assert_eq!(bench.get("/v1/me", token).await.json()["erasure_due_at"], json!(null));
     let later = Micros(now.0 + 30 * 86_400_000_000);
-    assert_eq!(due(&bench.pool, later, Duration::ZERO).await.unwrap(), [], "they have kept it");
+    assert_eq!(due(&bench.pool, later, Duration::ZERO, None).await.unwrap(), [], "they have kept it");
     let actions: Vec<String> =
         sqlx::query_scalar("select action from system_audit_logs where module = 'users' order by timestamp")
             .fetch_all(&bench.pool)
@@ -283,7 +283,9 @@ async fn once_its_time_has_come_no_row_holds_what_a_person_said_or_was_known_by(
     too_late.assert_problem(410, "erasure_due");
 
     let now = SystemClock.now();
-    let [found] = due(&bench.pool, now, Duration::ZERO).await.unwrap()[..] else { panic!("one is due") };
+    let [found] = due(&bench.pool, now, Duration::ZERO, None).await.unwrap()[..] else {
+        panic!("one is due")
+    };
     assert_eq!((found.user_id, found.erased_at), (user.0, None));
     assert!(erase(&bench.pool, ids(), user, now).await.unwrap());
     assert!(!erase(&bench.pool, ids(), user, now).await.unwrap(), "once");
@@ -350,8 +352,45 @@ async fn a_database_from_before_an_erasure_learns_of_it_from_the_topics() {
         .await
         .unwrap();
     let now = Micros(SystemClock.now().0 + 1_000_000);
-    assert_eq!(due(&bench.pool, now, Duration::ZERO).await.unwrap().len(), 1);
+    assert_eq!(due(&bench.pool, now, Duration::ZERO, None).await.unwrap().len(), 1);
     assert!(erase(&bench.pool, ids(), user, now).await.unwrap());
-    assert_eq!(due(&bench.pool, now, Duration::ZERO).await.unwrap().len(), 0);
-    assert_eq!(due(&bench.pool, now, Duration::from_secs(60)).await.unwrap().len(), 1, "what comes late");
+    assert_eq!(due(&bench.pool, now, Duration::ZERO, None).await.unwrap().len(), 0);
+    assert_eq!(
+        due(&bench.pool, now, Duration::from_secs(60), None).await.unwrap().len(),
+        0,
+        "nothing is late yet"
+    );
+    let later = Micros(now.0 + 1_000_000);
+    assert_eq!(
+        due(&bench.pool, later, Duration::from_secs(60), None).await.unwrap().len(),
+        1,
+        "what comes late"
+    );
+}
+
+#[tokio::test]
+async fn everybody_who_is_due_is_found_once_and_first_those_who_were_not_erased_yet() {
+    let bench = Bench::start().await;
+    sqlx::raw_sql(
+        "insert into users (id) select lpad(to_hex(n), 32, '0')::uuid from generate_series(1, 350) n;
+         insert into erasures (user_id, requested_at, due_at, erased_at)
+         select id, now() - interval '9 days', now() - interval '8 days', now() - interval '1 day' from users
+         order by id limit 230;
+         insert into erasures (user_id, requested_at, due_at)
+         select id, now() - interval '8 days', now() - interval '1 day' from users order by id offset 230;",
+    )
+    .execute(&bench.pool)
+    .await
+    .unwrap();
+    let (now, again) = (SystemClock.now(), Duration::from_secs(9 * 86_400));
+    let mut found: Vec<Due> = Vec::new();
+    loop {
+        let next = due(&bench.pool, now, again, found.last()).await.unwrap();
+        if next.is_empty() {
+            break;
+        }
+        found.extend(next);
+    }
+    let expected: Vec<Uuid> = (231..=350).chain(1..=230).map(Uuid::from_u128).collect();
+    assert_eq!(found.iter().map(|due| due.user_id).collect::<Vec<_>>(), expected);
 }

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use ingest::{Role, expire_reviews};
 use runtime::clock::ManualClock;
 use runtime::testing::MemorySchemas;
-use runtime::timers::{Job, TimerMetrics, Timers};
+use runtime::timers::{Job, Ran, TimerMetrics, Timers};
 use schemas::events::{OdometerRead, Review};
 use schemas::ids::Micros;
 use schemas::reason::Reason;
@@ -53,7 +53,8 @@ async fn of_several_processes_one_runs_a_job_each_time_that_it_is_due() {
 #[tokio::test]
 async fn a_run_that_fails_stays_due_and_is_counted_and_is_not_tried_again_at_once() {
     let (pool, clock) = (database().await, Arc::new(ManualClock::at(Micros(HOUR_US))));
-    let failing = timers(&pool, &clock, Job::new("failing", HOUR, |_| async { Err("no such host".into()) }));
+    let failing =
+        timers(&pool, &clock, Job::new("failing", HOUR, |_| async { Err::<u64, _>("no such host".into()) }));
     assert_eq!(failing.round().await.unwrap(), ["failing"]);
     clock.set(Micros(HOUR_US + 90_000_000));
     assert_eq!(failing.round().await.unwrap(), Vec::<&str>::new(), "the lease of the failed run");
@@ -69,6 +70,67 @@ async fn a_run_that_fails_stays_due_and_is_counted_and_is_not_tried_again_at_onc
 }
 
 #[tokio::test]
+async fn a_run_of_which_some_things_fail_says_how_many_and_is_tried_again_until_none_does() {
+    let (pool, clock) = (database().await, Arc::new(ManualClock::at(Micros(HOUR_US))));
+    let failing = Arc::new(AtomicU64::new(3));
+    let fails = failing.clone();
+    let job = Job::new("mixed", HOUR, move |_| {
+        let failed = fails.load(Ordering::SeqCst);
+        async move { Ok(Ran { done: 2, failed }) }
+    });
+    let timers = timers(&pool, &clock, job);
+    let shown = |lines: [&str; 3]| {
+        let text = timers.metrics.exporter.render();
+        assert!(lines.iter().all(|line| text.contains(line)), "{lines:?} in {text}");
+    };
+    assert_eq!(timers.round().await.unwrap(), ["mixed"]);
+    shown([
+        r#"milestream_timer_runs_total{outcome="partly",timer="mixed"} 1"#,
+        r#"milestream_timer_failing{timer="mixed"} 3"#,
+        r#"milestream_timer_actions_total{timer="mixed"} 2"#,
+    ]);
+    assert_eq!(timers.round().await.unwrap(), Vec::<&str>::new(), "not at once");
+    failing.store(0, Ordering::SeqCst);
+    sqlx::query("update timers set leased_until = now()").execute(&pool).await.unwrap();
+    assert_eq!(timers.round().await.unwrap(), ["mixed"], "it is due until nothing fails");
+    assert_eq!(timers.round().await.unwrap(), Vec::<&str>::new());
+    shown([
+        r#"milestream_timer_runs_total{outcome="done",timer="mixed"} 1"#,
+        r#"milestream_timer_failing{timer="mixed"} 0"#,
+        r#"milestream_timer_overdue_seconds{timer="mixed"} 0"#,
+    ]);
+}
+
+#[tokio::test]
+async fn a_run_that_does_not_end_is_overdue() {
+    let (pool, clock) = (database().await, Arc::new(ManualClock::at(Micros(HOUR_US))));
+    let standing =
+        timers(&pool, &clock, Job::new("standing", HOUR, |_| std::future::pending::<Result<u64, _>>()));
+    let overdue = async {
+        clock.set(Micros(HOUR_US + 5_000_000_000));
+        while !standing.metrics.exporter.render().contains(r#"overdue_seconds{timer="standing"} 5000"#) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        ran = standing.round() => panic!("{ran:?}"),
+        told = tokio::time::timeout(Duration::from_secs(60), overdue) => told.unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_run_ends_at_what_fails_where_the_database_is_away_and_goes_on_where_it_is_there() {
+    let pool = database().await;
+    let (mut ran, failed) = (Ran::default(), || Err(std::io::Error::other("no such record")));
+    ran.count(&pool, "one", failed()).await.unwrap();
+    ran.count(&pool, "another", Ok::<_, std::io::Error>(1)).await.unwrap();
+    assert_eq!(ran, Ran { done: 1, failed: 1 });
+    pool.close().await;
+    let ended = ran.count(&pool, "a third", failed()).await.unwrap_err();
+    assert_eq!((ended.to_string(), ran.failed), ("no such record".to_owned(), 1));
+}
+
+#[tokio::test]
 async fn a_run_whose_lease_another_process_has_taken_moves_nothing() {
     let (pool, clock) = (database().await, Arc::new(ManualClock::at(Micros(HOUR_US))));
     let taken = pool.clone();
@@ -81,7 +143,7 @@ async fn a_run_whose_lease_another_process_has_taken_moves_nothing() {
                 sqlx::query("update timers set epoch = epoch + 1, leased_until = now() + interval '1 hour'")
                     .execute(&pool)
                     .await?;
-                Ok(1)
+                Ok(1_u64)
             }
         }),
     );
@@ -97,7 +159,9 @@ async fn a_run_whose_lease_another_process_has_taken_moves_nothing() {
 /// Ends what has waited for 14 days.
 async fn expire(bench: &Bench, now: Micros) -> u64 {
     let schema_id = MemorySchemas::id_of::<OdometerRead>();
-    expire_reviews(&bench.pool, schema_id, now, Duration::from_secs(14 * 86_400)).await.unwrap()
+    let ran = expire_reviews(&bench.pool, schema_id, now, Duration::from_secs(14 * 86_400)).await.unwrap();
+    assert_eq!(ran.failed, 0);
+    ran.done
 }
 
 #[tokio::test]
@@ -159,4 +223,28 @@ async fn more_than_a_transaction_holds_is_ended_in_one_run() {
     .unwrap();
     assert_eq!(expire(&bench, Micros(i64::MAX / 2)).await, 255);
     assert_eq!(published(&bench).await.len(), 255);
+}
+
+#[tokio::test]
+async fn reviews_that_cannot_be_ended_keep_no_other_waiting_however_many_they_are() {
+    let bench = Bench::start().await;
+    let (driver, _) = bench.driver().await;
+    let last = doubt(&bench, driver, 0).await.header.upload_id.0;
+    let broken = sqlx::query(
+        "insert into reviews (upload_id, user_id, accepted_at, opened_at, reason, detail, signals, record)
+         select gen_random_uuid(), user_id, accepted_at, opened_at - interval '1 day', reason, detail, signals, record - 'header'
+         from reviews, generate_series(1, 120)",
+    );
+    assert_eq!(broken.execute(&bench.pool).await.unwrap().rows_affected(), 120);
+    let schema_id = MemorySchemas::id_of::<OdometerRead>();
+    for done in [1, 0] {
+        let ran = expire_reviews(&bench.pool, schema_id, Micros(i64::MAX / 2), HOUR).await.unwrap();
+        assert_eq!(ran, Ran { done, failed: 120 });
+    }
+    let ended: Vec<uuid::Uuid> =
+        sqlx::query_scalar("select upload_id from reviews where decided_at is not null")
+            .fetch_all(&bench.pool)
+            .await
+            .unwrap();
+    assert_eq!(ended, [last]);
 }

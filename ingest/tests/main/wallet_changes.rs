@@ -2,8 +2,10 @@
 
 use ingest::replace_wallets;
 use runtime::clock::{Clock as _, SystemClock};
+use runtime::timers::Ran;
 use schemas::ids::Micros;
 use serde_json::{Value, json};
+use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::account::{add, audited, path, wallets};
@@ -15,6 +17,13 @@ const HOUR_US: i64 = 3_600_000_000;
 /// Some hours from now.
 fn later(hours: i64) -> Micros {
     Micros(SystemClock.now().0 + hours * HOUR_US)
+}
+
+/// Replaces what is due some hours from now; how many.
+async fn replace(pool: &PgPool, hours: i64) -> u64 {
+    let ran = replace_wallets(pool, SCHEMAS().account_changed, later(hours)).await.unwrap();
+    assert_eq!(ran.failed, 0);
+    ran.done
 }
 
 /// A driver whose first wallet is paid to, and the ids of two more.
@@ -94,13 +103,13 @@ async fn another_wallet_is_paid_to_when_its_cooling_time_is_over_and_its_owner_i
         (&json!("wallet_change"), &json!("medium"), &driver.tokens["user_id"], &json!("127.0.0.1"))
     );
 
-    assert_eq!(replace_wallets(&bench.pool, SCHEMAS().account_changed, later(23)).await.unwrap(), 0);
+    assert_eq!(replace(&bench.pool, 23).await, 0);
     assert_eq!(driver.primary().await, driver.first["address"]);
-    assert_eq!(replace_wallets(&bench.pool, SCHEMAS().account_changed, later(24)).await.unwrap(), 1);
+    assert_eq!(replace(&bench.pool, 24).await, 1);
     assert_eq!(driver.primary().await, second["address"]);
     assert_eq!(driver.stamped(2).await, id(second));
     assert_eq!(driver.waiting().await, [json!(null), json!(null), json!(null)]);
-    assert_eq!(replace_wallets(&bench.pool, SCHEMAS().account_changed, later(48)).await.unwrap(), 0, "once");
+    assert_eq!(replace(&bench.pool, 48).await, 0, "once");
     let audits: Vec<Value> = audited(bench)
         .await
         .into_iter()
@@ -126,7 +135,7 @@ async fn a_change_is_taken_back_on_either_wallet_or_by_removing_the_new_one_and_
         assert_eq!(driver.change(second, true).await.status, 200);
         let back = driver.change(taken_back.0, taken_back.1).await;
         assert_eq!((back.status, &back.json()["primary_from"]), (200, &json!(null)), "{back:?}");
-        assert_eq!(replace_wallets(pool, SCHEMAS().account_changed, later(48)).await.unwrap(), 0);
+        assert_eq!(replace(pool, 48).await, 0);
     }
     assert_eq!(driver.change(second, true).await.status, 200);
     let token = access(&driver.tokens);
@@ -140,7 +149,7 @@ async fn a_change_is_taken_back_on_either_wallet_or_by_removing_the_new_one_and_
     assert_eq!(waiting[1], json!(null));
     assert!(waiting[0].as_str() > first_asked[1].as_str(), "its day begins anew: {waiting:?}");
     assert_eq!(remove(third).await.status, 204);
-    assert_eq!(replace_wallets(pool, SCHEMAS().account_changed, later(48)).await.unwrap(), 0);
+    assert_eq!(replace(pool, 48).await, 0);
     assert_eq!(driver.primary().await, driver.first["address"]);
 }
 
@@ -154,9 +163,38 @@ async fn a_change_lapses_where_the_account_is_locked_or_held_when_it_is_due() {
     ] {
         assert_eq!(driver.change(&driver.others[0], true).await.status, 200);
         sqlx::query(shut).execute(pool).await.unwrap();
-        assert_eq!(replace_wallets(pool, SCHEMAS().account_changed, later(25)).await.unwrap(), 0);
+        assert_eq!(replace(pool, 25).await, 0);
         sqlx::query(open).execute(pool).await.unwrap();
-        assert_eq!(replace_wallets(pool, SCHEMAS().account_changed, later(48)).await.unwrap(), 0);
+        assert_eq!(replace(pool, 48).await, 0);
         assert_eq!(driver.primary().await, driver.first["address"]);
     }
+}
+
+#[tokio::test]
+async fn changes_that_cannot_be_made_keep_no_other_waiting_however_many_they_are() {
+    let driver = Driver::new().await;
+    let (pool, second) = (&driver.bench.pool, &driver.others[0]);
+    assert_eq!(driver.change(second, true).await.status, 200);
+    // As a row of the audit log that is there already would: nothing of the change may be kept then.
+    sqlx::raw_sql(
+        "create function refuse() returns trigger language plpgsql as $$ begin
+           if exists (select from users where id::text = new.action_details ->> 'target' and email like 'refused%') then
+             raise exception 'refused'; end if;
+           return new; end $$;
+         create trigger refuse before insert on system_audit_logs for each row execute function refuse();
+         insert into users (id, email) select gen_random_uuid(), 'refused' || n from generate_series(1, 120) n;
+         insert into wallet_changes (user_id, wallet_id, requested_at, due_at)
+         select u.id, c.wallet_id, c.requested_at, c.due_at - interval '1 hour' from wallet_changes c, users u
+         where u.email like 'refused%';",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
+    for done in [1, 0] {
+        let ran = replace_wallets(pool, SCHEMAS().account_changed, later(25)).await.unwrap();
+        assert_eq!(ran, Ran { done, failed: 120 });
+    }
+    assert_eq!(driver.primary().await, second["address"]);
+    let left: i64 = sqlx::query_scalar("select count(*) from wallet_changes").fetch_one(pool).await.unwrap();
+    assert_eq!(left, 120, "what failed is as it was");
 }

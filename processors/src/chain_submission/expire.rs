@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use runtime::timers::{JobError, Ran};
 use schemas::events::PayoutState;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::ledger::outbox::Outbox;
@@ -13,8 +14,12 @@ use super::ledger::publish::Publisher;
 use super::ledger::rows;
 use super::operate::{self, Order, Refused};
 
-/// Rewards of one transaction that tells their drivers.
+/// Rewards that are looked for at a time, and of one transaction that tells their drivers.
 const PORTION: i64 = 100;
+/// Payouts that wait for their driver alone, who was not told yet.
+const UNTOLD: &str = "p.state = 'waiting' and p.stamp->>'auto_claim' = 'false' and p.claimed_at is null
+    and not exists (select from claim_expiries e where e.reward_id = p.reward_id)
+    and not exists (select from reward_claims c where c.reward_id = p.reward_id)";
 
 /// How long a reward waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,46 +30,80 @@ pub struct ClaimTerms {
     pub notice: Duration,
 }
 
-/// Tells the drivers of rewards that expire within the notice, then cancels what nobody has claimed in time. Returns how many were
-/// cancelled. It may be cut off, and run by several processes at once.
+/// Tells the drivers of rewards that expire within the notice, then cancels what nobody has claimed in time, and says how many were
+/// cancelled. A reward of which that fails keeps no other waiting. It may be cut off, and run by several processes at once.
 ///
 /// # Errors
-/// [`Refused`]; what was done before stays.
+/// Where the database is away; what was done before stays.
 pub async fn expire(
     pool: &PgPool,
     publisher: &Publisher,
     terms: ClaimTerms,
     now: DateTime<Utc>,
-) -> Result<u64, Refused> {
-    while tell(pool, publisher, terms, now).await? == PORTION.unsigned_abs() {}
-    end(pool, publisher, now).await
+) -> Result<Ran, JobError> {
+    let mut ran = Ran::default();
+    tell(pool, publisher, terms, now, &mut ran).await?;
+    end(pool, publisher, now, &mut ran).await?;
+    Ok(ran)
 }
 
-/// Tells the drivers of some rewards; returns of how many.
+/// Tells the drivers of rewards.
 async fn tell(
     pool: &PgPool,
     publisher: &Publisher,
     terms: ClaimTerms,
     now: DateTime<Utc>,
-) -> Result<u64, Refused> {
+    ran: &mut Ran,
+) -> Result<(), JobError> {
     let silent = terms.expires_after.saturating_sub(terms.notice);
     let times = (TimeDelta::from_std(silent).ok(), TimeDelta::from_std(terms.notice).ok());
-    let (Some(silent), Some(notice)) = times else { return Ok(0) };
+    let (Some(silent), Some(notice)) = times else { return Ok(()) };
     let (Some(granted_before), Some(at)) = (now.checked_sub_signed(silent), now.checked_add_signed(notice))
     else {
-        return Ok(0);
+        return Ok(());
     };
+    let mut from = (i64::MIN, Uuid::nil());
+    loop {
+        let due: Vec<(i64, Uuid)> = sqlx::query_as(AssertSqlSafe(format!(
+            "select (p.header->>'occurred_at')::bigint, p.reward_id from payouts p
+             where {UNTOLD} and (p.header->>'occurred_at')::bigint <= $1
+               and ((p.header->>'occurred_at')::bigint, p.reward_id) > ($2, $3)
+             order by (p.header->>'occurred_at')::bigint, p.reward_id limit $4",
+        )))
+        .bind(granted_before.timestamp_micros())
+        .bind(from.0)
+        .bind(from.1)
+        .bind(PORTION)
+        .fetch_all(pool)
+        .await?;
+        let rewards: Vec<Uuid> = due.iter().map(|(_, reward)| *reward).collect();
+        if tell_all(pool, publisher, &rewards, (now, at)).await.is_err() {
+            // Of which it fails shows where each is told by itself.
+            for reward in &rewards {
+                let told = tell_all(pool, publisher, std::slice::from_ref(reward), (now, at)).await;
+                ran.count(pool, format!("reward {reward}"), told.map(|()| 0)).await?;
+            }
+        }
+        match due.last() {
+            Some(last) if rewards.len() as u64 == PORTION.unsigned_abs() => from = *last,
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Tells the drivers of these rewards in one transaction until when they can claim them, but of those that are another's at this moment.
+async fn tell_all(
+    pool: &PgPool,
+    publisher: &Publisher,
+    rewards: &[Uuid],
+    (now, at): (DateTime<Utc>, DateTime<Utc>),
+) -> Result<(), Refused> {
     let mut tx = pool.begin().await?;
-    let due: Vec<Uuid> = sqlx::query_scalar(
-        "select p.reward_id from payouts p
-         where p.state = 'waiting' and p.stamp->>'auto_claim' = 'false' and p.claimed_at is null
-           and (p.header->>'occurred_at')::bigint <= $1
-           and not exists (select from claim_expiries e where e.reward_id = p.reward_id)
-           and not exists (select from reward_claims c where c.reward_id = p.reward_id)
-         order by (p.header->>'occurred_at')::bigint limit $2 for update of p skip locked",
-    )
-    .bind(granted_before.timestamp_micros())
-    .bind(PORTION)
+    let due: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(format!(
+        "select p.reward_id from payouts p where p.reward_id = any($1) and {UNTOLD}
+         order by p.reward_id for update of p skip locked",
+    )))
+    .bind(rewards)
     .fetch_all(&mut *tx)
     .await?;
     let mut payouts = rows::payouts(&mut tx, &due).await?;
@@ -86,7 +125,7 @@ async fn tell(
     .await?;
     outbox.store(&mut tx).await?;
     tx.commit().await?;
-    Ok(payouts.len() as u64)
+    Ok(())
 }
 
 /// What a driver is told before.
@@ -94,36 +133,57 @@ fn until(at: DateTime<Utc>) -> String {
     format!("claim it before {}, or it is cancelled", at.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
-/// Cancels what is due; returns how many.
-async fn end(pool: &PgPool, publisher: &Publisher, now: DateTime<Utc>) -> Result<u64, Refused> {
-    let mut cancelled = 0;
+/// Cancels what is due, each reward in a transaction of its own.
+async fn end(
+    pool: &PgPool,
+    publisher: &Publisher,
+    now: DateTime<Utc>,
+    ran: &mut Ran,
+) -> Result<(), JobError> {
+    let mut from = (DateTime::<Utc>::UNIX_EPOCH, Uuid::nil());
     loop {
-        let due: Vec<(Uuid, DateTime<Utc>)> = sqlx::query_as(
-            "select reward_id, expires_at from claim_expiries where ended_at is null and expires_at <= $1
-             order by expires_at limit $2",
+        let due: Vec<(DateTime<Utc>, Uuid)> = sqlx::query_as(
+            "select expires_at, reward_id from claim_expiries
+             where ended_at is null and expires_at <= $1 and (expires_at, reward_id) > ($2, $3)
+             order by expires_at, reward_id limit $4",
         )
         .bind(now)
+        .bind(from.0)
+        .bind(from.1)
         .bind(PORTION)
         .fetch_all(pool)
         .await?;
-        for (reward, at) in &due {
-            let mut tx = pool.begin().await?;
-            cancelled += u64::from(end_one(&mut tx, publisher, (*reward, *at), now).await?);
-            sqlx::query("update claim_expiries set ended_at = $2 where reward_id = $1 and ended_at is null")
-                .bind(reward)
-                .bind(now)
-                .execute(&mut *tx)
-                .await?;
-            tx.commit().await?;
+        for (at, reward) in &due {
+            let ended = end_one(pool, publisher, (*reward, *at), now).await;
+            ran.count(pool, format!("reward {reward}"), ended.map(u64::from)).await?;
         }
-        if (due.len() as u64) < PORTION.unsigned_abs() {
-            return Ok(cancelled);
+        match due.last() {
+            Some(last) if due.len() as u64 == PORTION.unsigned_abs() => from = *last,
+            _ => return Ok(()),
         }
     }
 }
 
-/// Cancels a reward that still waits for its claim.
+/// Ends the wait for a claim; whether the reward was cancelled by that.
 async fn end_one(
+    pool: &PgPool,
+    publisher: &Publisher,
+    (reward, at): (Uuid, DateTime<Utc>),
+    now: DateTime<Utc>,
+) -> Result<bool, Refused> {
+    let mut tx = pool.begin().await?;
+    let cancelled = cancel(&mut tx, publisher, (reward, at), now).await?;
+    sqlx::query("update claim_expiries set ended_at = $2 where reward_id = $1 and ended_at is null")
+        .bind(reward)
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(cancelled)
+}
+
+/// Cancels a reward that still waits for its claim.
+async fn cancel(
     tx: &mut PgConnection,
     publisher: &Publisher,
     (reward, at): (Uuid, DateTime<Utc>),

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use processors::chain_submission::expire::{ClaimTerms, expire};
+use runtime::timers::Ran;
 use schemas::events::{PayoutUpdated, RewardCancelled, RewardClaimed};
 use schemas::ids::natural;
 
@@ -32,10 +33,19 @@ async fn waiting(books: &Books) -> RewardClaimed {
     }
 }
 
-/// So many days after the grant.
-async fn run(books: &Books, days: i64) -> u64 {
+/// So many days after the grant: what was cancelled, and what failed.
+async fn run_over(books: &Books, days: i64) -> (u64, u64) {
     let publisher = Publisher { schemas: payout_schemas(), gas_ceiling: 0 };
-    expire(&books.database.pool, &publisher, TERMS, Micros(NOW.0 + days * DAY).to_utc()).await.unwrap()
+    let ran = expire(&books.database.pool, &publisher, TERMS, Micros(NOW.0 + days * DAY).to_utc()).await;
+    let Ran { done, failed } = ran.unwrap();
+    (done, failed)
+}
+
+/// The same where nothing fails.
+async fn run(books: &Books, days: i64) -> u64 {
+    let (done, failed) = run_over(books, days).await;
+    assert_eq!(failed, 0);
+    done
 }
 
 /// What waits to be published, of one type.
@@ -185,5 +195,55 @@ async fn a_claim_that_is_being_stored_holds_the_end_up_and_wins() {
     assert_eq!((ended, books.end().await), (0, ("waiting".to_owned(), 0)));
     books.consume(PayoutInput::Claimed(claimed)).await;
     assert_eq!((run(&books, 91).await, books.end().await.0), (0, "ready".to_owned()));
+    books.database.drop().await;
+}
+
+/// As many as there are rewards whose header is of no release are due before one that is in order: more than are looked for at a time.
+const BROKEN: u64 = 120;
+
+#[tokio::test]
+async fn rewards_that_can_neither_be_told_nor_ended_keep_no_other_waiting_however_many_they_are() {
+    let books = Books::new().await;
+    let sound = waiting(&books).await.reward_id.0;
+    let execute = async |sql: &'static str| {
+        let done = sqlx::query(sql).bind(sound).execute(&books.database.pool).await.unwrap();
+        done.rows_affected()
+    };
+    let broken = execute(
+        "insert into payouts select (jsonb_populate_record(p, jsonb_build_object('reward_id', gen_random_uuid(), 'header',
+             p.header - 'upload_id' || jsonb_build_object('occurred_at', (p.header->>'occurred_at')::bigint - 1)))).*
+         from payouts p, generate_series(1, 120) where reward_id = $1",
+    );
+    assert_eq!(broken.await, BROKEN);
+    assert_eq!(run_over(&books, 76).await, (0, BROKEN));
+    let told: Vec<Uuid> = sqlx::query_scalar("select reward_id from claim_expiries")
+        .fetch_all(&books.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(told, [sound]);
+    // They were told by a release that could, and are due first.
+    execute(
+        "insert into claim_expiries (reward_id, told_at, expires_at)
+         select p.reward_id, e.told_at, e.expires_at - interval '1 day' from payouts p, claim_expiries e where p.reward_id <> $1",
+    )
+    .await;
+    assert_eq!(run_over(&books, 90).await, (1, BROKEN));
+    let state = async || -> (String, i64) {
+        sqlx::query_as(
+            "select (select state from payouts where reward_id = $1), (select count(*) from claim_expiries where ended_at is null)",
+        )
+        .bind(sound)
+        .fetch_one(&books.database.pool)
+        .await
+        .unwrap()
+    };
+    assert_eq!(state().await, ("cancelled".to_owned(), 120));
+    assert_eq!(run_over(&books, 91).await, (0, BROKEN), "each is tried again by each run, once");
+    execute(
+        "update payouts set header = header || jsonb_build_object('upload_id', gen_random_uuid()) where reward_id <> $1",
+    )
+    .await;
+    assert_eq!(run_over(&books, 92).await, (BROKEN, 0));
+    assert_eq!(state().await.1, 0);
     books.database.drop().await;
 }
