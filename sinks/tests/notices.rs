@@ -525,6 +525,41 @@ async fn whoever_a_vehicle_is_offered_to_is_told_once_where_the_wallet_belongs_t
     world.schema.drop().await;
 }
 
+#[tokio::test]
+async fn an_offer_that_cannot_be_told_keeps_no_notice_waiting_and_is_given_up() {
+    let server = Receiver::new().await;
+    let off = json!({ "enabled": false, "events": [] });
+    let email = json!({ "enabled": true, "events": ["vehicle_offered"] });
+    let world = World::new(12, json!({ "email": email, "sms": off, "push": off, "webhook": off })).await;
+    // The first is made to an account whose preferences no gateway has written.
+    for statement in [
+        "insert into users (id) values ('00000000-0000-0000-0000-0000000000aa')",
+        r#"insert into user_preferences (user_id, notification_preferences)
+           values ('00000000-0000-0000-0000-0000000000aa', '{"email": {"enabled": "perhaps", "events": ["vehicle_offered"]}}')"#,
+        "insert into vehicles (id, user_id, kind)
+         select ('00000000-0000-0000-0000-00000000000' || n)::uuid, '00000000-0000-0000-0000-0000000000aa', 'petrol'
+         from generate_series(1, 2) n",
+        "insert into user_wallets (id, user_id, wallet_address, wallet_type, network, verified_at)
+         select gen_random_uuid(), id, '0x' || repeat(case when email is null then '2' else '1' end, 40), 'vechain', 'testnet', now()
+         from users",
+        "insert into vehicle_transfers (id, vehicle_id, from_user, to_address, created_at, expires_at)
+         select gen_random_uuid(), ('00000000-0000-0000-0000-00000000000' || n)::uuid, '00000000-0000-0000-0000-0000000000aa',
+            '0x' || repeat((3 - n)::text, 40), now() - (3 - n) * interval '1 minute', now() + interval '7 days'
+         from generate_series(1, 2) n",
+    ] {
+        sqlx::query(statement).execute(&world.schema.pool).await.unwrap();
+    }
+    let deliverer = world.deliverer(world.config(Some(server.address), false));
+    world.later(1_000_000);
+    let (sent, said) = tokio::join!(deliverer.round(), server.mail("250 ok"));
+    assert_eq!(sent.unwrap(), 1);
+    assert!(said.contains("Subject: A vehicle is offered to you"), "{said}");
+    assert_eq!(deliverer.round().await.unwrap(), 0);
+    let untold = world.rows("select id from vehicle_transfers where told_at is null").await;
+    assert_eq!(untold, json!([]));
+    world.schema.drop().await;
+}
+
 /// The code in what a mail client has said.
 fn code_in(said: &str) -> OneTimeCode {
     let line = said.lines().find_map(|line| line.strip_prefix("Your code: "));
