@@ -3,6 +3,15 @@
 //!
 //! A statement costs Postgres a few tenths of a millisecond to begin and end, whatever it is asked; what each item adds is small beside
 //! that. So batches that nobody waits for may keep a pace: those that come sooner wait for the rest of it together.
+//!
+//! A server that vanishes without a word, or a path that loses packets, answers never: TCP gives up after some fifteen minutes. So a batch
+//! has as long as a request may wait for a connection of the pool (`postgres.acquire_timeout_s`, 5 s), for connecting, if need be, and for
+//! its statement. Then its connection is dropped, its requests are told that the database is away, and the next batch connects anew. One
+//! that has waited for longer than that behind others is told the same before it is asked, so that no request is kept for longer than twice
+//! that (10 s), however many wait.
+//!
+//! A statement whose answer is lost may have been committed, or may yet be: Postgres goes on with it until it writes to its client. Whoever
+//! is told so sends the request again, which has to be harmless after either end; each statement says why it is.
 
 use std::time::Duration;
 
@@ -14,6 +23,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::http::problem::ApiError;
+
 /// Requests that can wait for a batch: as many as there are connections by default.
 const WAITING: usize = 1024;
 /// Items of a batch, at most: a statement of 64 stays well below a millisecond for each index that it looks into.
@@ -22,9 +33,29 @@ const MOST: usize = 64;
 /// A connection that was used so long ago is asked whether it is still there.
 const UNTESTED: Duration = Duration::from_secs(1);
 
+/// Who comes right after a batch that is lost is asked with the next one, though a pace and a timer that fires late are added to its wait.
+const SLACK: Duration = Duration::from_millis(100);
+
+/// What becomes of an item: its result, or [`Lost`].
+pub(crate) type Answer<O> = Result<O, Lost>;
+
+/// Nobody knows what the database made of an item: it has not answered in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lost;
+
+impl From<Lost> for ApiError {
+    /// As where no connection can be had.
+    fn from(_: Lost) -> Self {
+        sqlx::Error::PoolTimedOut.into()
+    }
+}
+
+/// An item that waits, and since when.
+type Waiting<I, O> = (I, oneshot::Sender<Answer<O>>, Instant);
+
 /// Batches of items `I` with a result `O` each. Dropping it ends its task.
 pub(crate) struct Batches<I, O> {
-    queue: mpsc::Sender<(I, oneshot::Sender<O>)>,
+    queue: mpsc::Sender<Waiting<I, O>>,
     _worker: JoinSet<()>,
 }
 
@@ -46,12 +77,10 @@ impl<F> Statement<F> {
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
         // The values of one batch are no better plan than those of another.
         let options = PgConnectOptions::clone(&self.pool.connect_options());
-        let options = options.options([("plan_cache_mode", "force_generic_plan")]);
-        let limit = self.pool.options().get_acquire_timeout();
-        let connected = timeout(limit, PgConnection::connect_with(&options)).await;
-        connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+        PgConnection::connect_with(&options.options([("plan_cache_mode", "force_generic_plan")])).await
     }
 
+    /// Dropped before its end it drops the connection: an answer that comes late is nobody's.
     async fn run<I, O>(&mut self, items: &[I]) -> Result<Vec<O>, sqlx::Error>
     where
         F: for<'a> Fn(&'a mut PgConnection, &'a [I]) -> BoxFuture<'a, Result<Vec<O>, sqlx::Error>>,
@@ -112,11 +141,12 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batches<I, O> {
         + Sync
         + 'static,
     ) -> Self {
-        Self::new(Statement { pool: pool.clone(), connection: None, run }, pace)
+        let limit = pool.options().get_acquire_timeout();
+        Self::new(Statement { pool: pool.clone(), connection: None, run }, pace, limit)
     }
 
-    fn new(mut work: impl Work<I, O>, pace: Duration) -> Self {
-        let (queue, mut waiting) = mpsc::channel::<(I, oneshot::Sender<O>)>(WAITING);
+    fn new(mut work: impl Work<I, O>, pace: Duration, limit: Duration) -> Self {
+        let (queue, mut waiting) = mpsc::channel::<Waiting<I, O>>(WAITING);
         let mut worker = JoinSet::new();
         worker.spawn(async move {
             let mut batch = Vec::with_capacity(MOST);
@@ -129,11 +159,25 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batches<I, O> {
                     batch.push(item);
                 }
                 next = Instant::now() + pace;
-                let (items, senders): (Vec<I>, Vec<_>) = batch.drain(..).unzip();
-                let results = work.work(items).await.unwrap_or_default();
-                // A sender without a result is dropped, which tells its request so.
-                for (sender, result) in senders.into_iter().zip(results) {
-                    let _ = sender.send(result);
+                let (late, timely): (Vec<_>, Vec<_>) =
+                    batch.drain(..).partition(|(_, _, since)| since.elapsed() > limit + SLACK);
+                late.into_iter().for_each(|(_, sender, _)| drop(sender.send(Err(Lost))));
+                if timely.is_empty() {
+                    continue;
+                }
+                let (items, senders): (Vec<I>, Vec<_>) =
+                    timely.into_iter().map(|(item, sender, _)| (item, sender)).unzip();
+                match timeout(limit, work.work(items)).await {
+                    // A sender without a result is dropped, which tells its request so.
+                    Ok(results) => senders
+                        .into_iter()
+                        .zip(results.unwrap_or_default())
+                        .for_each(|(sender, result)| drop(sender.send(Ok(result)))),
+                    Err(_) => {
+                        let items = senders.len();
+                        tracing::warn!(items, ?limit, "the database has not answered a batch in time");
+                        senders.into_iter().for_each(|sender| drop(sender.send(Err(Lost))));
+                    }
                 }
             }
         });
@@ -141,14 +185,18 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batches<I, O> {
     }
 
     /// The item's result; none where its batch failed as a whole, so that the request has to ask by itself.
-    pub(crate) async fn ask(&self, item: I) -> Option<O> {
-        self.add(item).await?.await.ok()
+    ///
+    /// # Errors
+    /// [`Lost`], where asking by itself would be waiting once more.
+    pub(crate) async fn ask(&self, item: I) -> Result<Option<O>, Lost> {
+        let Some(receiver) = self.add(item).await else { return Ok(None) };
+        receiver.await.ok().transpose()
     }
 
     /// Adds an item without waiting for its result, which the receiver gets.
-    pub(crate) async fn add(&self, item: I) -> Option<oneshot::Receiver<O>> {
+    pub(crate) async fn add(&self, item: I) -> Option<oneshot::Receiver<Answer<O>>> {
         let (sender, receiver) = oneshot::channel();
-        self.queue.send((item, sender)).await.ok()?;
+        self.queue.send((item, sender, Instant::now())).await.ok()?;
         Some(receiver)
     }
 }
@@ -161,6 +209,8 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
 
     impl<I, O, F> Work<I, O> for F
     where
@@ -188,6 +238,7 @@ mod tests {
                 }
             },
             Duration::ZERO,
+            LIMIT,
         ));
         let first = tokio::spawn({
             let batches = batches.clone();
@@ -205,9 +256,9 @@ mod tests {
             tokio::task::yield_now().await;
         }
         gate.notify_one();
-        assert_eq!(first.await.unwrap(), Some(10));
+        assert_eq!(first.await.unwrap(), Ok(Some(10)));
         gate.notify_one();
-        assert_eq!(others.await.unwrap(), [Some(20), Some(30), Some(40), Some(50)]);
+        assert_eq!(others.await.unwrap(), [20, 30, 40, 50].map(|result| Ok(Some(result))));
         assert_eq!(*sizes.lock().unwrap(), [1, 4]);
     }
 
@@ -216,9 +267,10 @@ mod tests {
         let batches = Batches::new(
             |items: Vec<u32>| async move { (items != [1]).then_some(items) }.boxed(),
             Duration::ZERO,
+            LIMIT,
         );
-        assert_eq!(batches.ask(1).await, None);
-        assert_eq!(batches.ask(2).await, Some(2));
+        assert_eq!(batches.ask(1).await, Ok(None));
+        assert_eq!(batches.ask(2).await, Ok(Some(2)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -235,16 +287,50 @@ mod tests {
                 }
             },
             PACE,
+            LIMIT,
         ));
         let ask = |item| {
             let batches = batches.clone();
             tokio::spawn(async move { batches.ask(item).await })
         };
-        ask(1).await.unwrap();
+        ask(1).await.unwrap().unwrap();
         let (second, third) = (ask(2), ask(3));
-        assert_eq!((second.await.unwrap(), third.await.unwrap()), (Some(2), Some(3)));
+        assert_eq!((second.await.unwrap(), third.await.unwrap()), (Ok(Some(2)), Ok(Some(3))));
         tokio::time::advance(PACE * 2).await;
-        ask(4).await.unwrap();
+        ask(4).await.unwrap().unwrap();
         assert_eq!(*begun.lock().unwrap(), [(Duration::ZERO, 1), (PACE, 2), (PACE * 3, 1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_without_an_answer_is_lost_in_time_and_nobody_behind_it_waits_for_longer_than_twice_that()
+    {
+        let batches = Arc::new(Batches::new(
+            |items: Vec<u32>| {
+                async move {
+                    if items.contains(&0) {
+                        std::future::pending::<()>().await;
+                    }
+                    Some(items)
+                }
+                .boxed()
+            },
+            Duration::ZERO,
+            LIMIT,
+        ));
+        let start = Instant::now();
+        let ask = |item| {
+            let batches = batches.clone();
+            tokio::spawn(async move { (batches.ask(item).await, start.elapsed()) })
+        };
+        assert_eq!(ask(0).await.unwrap(), (Err(Lost), LIMIT));
+        assert_eq!(ask(1).await.unwrap(), (Ok(Some(1)), LIMIT), "the next one is asked at once");
+        // Three batches and a bit of what is never answered, all at once.
+        let silent = join_all((0..200).map(|_| ask(0))).await;
+        let silent: Vec<_> = silent.into_iter().map(Result::unwrap).collect();
+        assert!(
+            silent.iter().all(|(answer, at)| *answer == Err(Lost) && *at <= LIMIT * 3 + SLACK),
+            "{silent:?}"
+        );
+        assert_eq!(ask(2).await.unwrap().0, Ok(Some(2)));
     }
 }

@@ -29,7 +29,7 @@ impl Accounts {
     /// An error where the account or the session is not in order.
     pub(crate) async fn check(&self, claims: &Claims) -> Result<(), ApiError> {
         let question = (claims.sub.0, claims.sid);
-        let standing = match self.batches.ask(question).await {
+        let standing = match self.batches.ask(question).await? {
             Some(standing) => Some(standing),
             None => look(&self.pool, &[question]).await?.pop(),
         };

@@ -120,7 +120,7 @@ impl Seen {
 impl SignIn {
     /// What is known before a signature is looked at.
     pub(super) async fn look(&self, question: Question) -> Result<Seen, ApiError> {
-        let seen = match self.looks.ask(question.clone()).await {
+        let seen = match self.looks.ask(question.clone()).await? {
             Some(seen) => Some(seen),
             None => look(&self.pool, &[question]).await?.pop(),
         };

@@ -107,7 +107,9 @@ impl SignIn {
             records,
             now: now.to_utc(),
         };
-        match self.plains.ask(plain).await {
+        // Lost, it may be written all the same, and its challenge is used then: the client asks for another. The session whose tokens nobody
+        // has makes room for others, and ends.
+        match self.plains.ask(plain).await? {
             Some(Entered::Yes) => Ok(Some(tokens)),
             Some(Entered::ChallengeUsed) => Err(CHALLENGE_USED.error()),
             Some(Entered::No) | None => Ok(None),

@@ -133,7 +133,7 @@ impl Origins {
             return Ok(None);
         }
         let asked = Asked { user, at, device, address };
-        if let Some(facts) = self.batches.ask(asked.clone()).await {
+        if let Some(facts) = self.batches.ask(asked.clone()).await? {
             return Ok(Some(facts));
         }
         let facts = count(&self.pool, std::slice::from_ref(&asked)).await?.pop();

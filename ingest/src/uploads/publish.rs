@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::look::Reserved;
 use super::reserve::{unpublished, unpublished_before};
 use crate::activity::ActivityLog;
-use crate::batches::Batches;
+use crate::batches::{Answer, Batches};
 use crate::http::problem::{ApiError, NOT_PUBLISHED};
 
 /// Reservations of one round.
@@ -120,7 +120,7 @@ impl Publisher {
         &self,
         reserved: &Reserved,
         traceparent: Option<&str>,
-    ) -> Result<Option<oneshot::Receiver<()>>, PublishError> {
+    ) -> Result<Option<oneshot::Receiver<Answer<()>>>, PublishError> {
         let key = reserved.user.to_string();
         let trace = [(TRACEPARENT, traceparent.map(str::as_bytes))];
         let message = Message {

@@ -73,7 +73,7 @@ impl Reservations {
 
     /// What is known of an upload before anything of it is kept. Decides nothing: reserving looks again.
     pub(crate) async fn look(&self, question: &Question) -> Result<Seen, ApiError> {
-        let seen = match self.looks.ask(question.clone()).await {
+        let seen = match self.looks.ask(question.clone()).await? {
             Some(seen) => Some(seen),
             None => look(&self.pool, std::slice::from_ref(question)).await?.pop(),
         };
@@ -95,7 +95,8 @@ impl Reservations {
                 fresh: true,
                 alone: false,
             };
-            match self.plain.ask(plain).await {
+            // Lost, it may be kept all the same: the same photo of the same user, sent again, finds it, with or without its key.
+            match self.plain.ask(plain).await? {
                 Some(Stored::Alone) => return Ok(Reserved { alone: true, ..reserved }),
                 Some(Stored::BehindOthers) => return Ok(reserved),
                 Some(Stored::No) | None => {}

@@ -11,6 +11,7 @@ mod claims;
 mod contract_wallets;
 mod development;
 mod email;
+mod half_open;
 mod kafka;
 mod limits;
 mod live;

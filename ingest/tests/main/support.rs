@@ -157,6 +157,14 @@ impl Bench {
         let mut bench = Self::start_beside(self.kafka.clone(), known, change).await;
         bench.kafka = self.kafka.clone();
         bench
+    /// The same with a way of its own to the database.
+    pub async fn another_by(&self, pool: PgPool) -> Self {
+        let known = (pool, self.key.clone(), Arc::new(SystemClock) as Arc<dyn Clock>);
+        let mut bench = Self::start_beside(self.kafka.clone(), known, |_| {}).await;
+        bench.kafka = self.kafka.clone();
+        bench
+    }
+
     }
 
     async fn start_beside(
