@@ -75,7 +75,7 @@ impl Bench {
         // As many as a deployment has by default.
         let pool = PgPoolOptions::new().max_connections(10).connect_with(options).await?;
         query(AssertSqlSafe(format!("create schema {name}"))).execute(&pool).await?;
-        sqlx::migrate!("../migrations").run(&pool).await?;
+        migrations::MIGRATIONS.run(&pool).await?;
         let mut kafka = ClientConfig::new();
         kafka.set("bootstrap.servers", stack.kafka_brokers());
         let registry = RegistryConfig::open(stack.schema_registry_url());

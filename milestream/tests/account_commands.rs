@@ -28,7 +28,7 @@ impl World {
         url.set_path(&name);
         let url = url.to_string();
         let pool = PgPool::connect(&url).await.unwrap();
-        sqlx::migrate!("../migrations").run(&pool).await.unwrap();
+        migrations::MIGRATIONS.run(&pool).await.unwrap();
         let world = Self { url, name, folder: tempfile::tempdir().unwrap(), pool };
         world.run(&["topics", "apply"]);
         world.run(&["keys", "generate"]);

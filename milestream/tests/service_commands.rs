@@ -33,7 +33,7 @@ impl World {
         url.set_path(&name);
         let url = url.to_string();
         let pool = PgPool::connect(&url).await.unwrap();
-        sqlx::migrate!("../migrations").run(&pool).await.unwrap();
+        migrations::MIGRATIONS.run(&pool).await.unwrap();
         Self { url, folder: tempfile::tempdir().unwrap(), pool }
     }
 

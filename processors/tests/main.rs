@@ -64,7 +64,7 @@ impl Database {
             .options([("search_path", name.as_str()), ("synchronous_commit", "off")]);
         let pool = PgPoolOptions::new().max_connections(6).connect_with(options).await.unwrap();
         sqlx::query(AssertSqlSafe(format!("create schema {name}"))).execute(&pool).await.unwrap();
-        sqlx::migrate!("../migrations").run(&pool).await.unwrap();
+        migrations::MIGRATIONS.run(&pool).await.unwrap();
         Self { pool, name }
     }
 

@@ -29,7 +29,7 @@ impl Schema {
         let options = options.options([("search_path", name.as_str())]).application_name(&name);
         let pool = PgPoolOptions::new().max_connections(8).connect_with(options).await.unwrap();
         sqlx::query(AssertSqlSafe(format!("create schema {name}"))).execute(&pool).await.unwrap();
-        sqlx::migrate!("../migrations").run(&pool).await.unwrap();
+        migrations::MIGRATIONS.run(&pool).await.unwrap();
         Self { pool, name }
     }
 

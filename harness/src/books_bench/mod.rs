@@ -232,7 +232,7 @@ impl Books {
             .connect_with(options.options([("search_path", name.as_str())]))
             .await?;
         query(AssertSqlSafe(format!("create schema {name}"))).execute(&pool).await?;
-        sqlx::migrate!("../migrations").run(&pool).await?;
+        migrations::MIGRATIONS.run(&pool).await?;
         let backend: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&pool).await?;
         let server = crate::measure::parent(u32::try_from(backend)?)
             .context("PostgreSQL runs elsewhere: its CPU time cannot be read")?;

@@ -28,7 +28,6 @@ use schemas::events::{
 };
 use schemas::ids::{Micros, UserId};
 use serde_json::Value;
-use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -122,8 +121,7 @@ pub async fn database() -> PgPool {
     admin.close().await;
     let options = options.application_name(&schema).options([("search_path", schema.as_str())]);
     let pool = PgPoolOptions::new().max_connections(12).connect_with(options).await.unwrap();
-    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations"));
-    Migrator::new(folder).await.unwrap().run(&pool).await.unwrap();
+    migrations::MIGRATIONS.run(&pool).await.unwrap();
     pool
 }
 
@@ -157,14 +155,14 @@ impl Bench {
         let mut bench = Self::start_beside(self.kafka.clone(), known, change).await;
         bench.kafka = self.kafka.clone();
         bench
+    }
+
     /// The same with a way of its own to the database.
     pub async fn another_by(&self, pool: PgPool) -> Self {
         let known = (pool, self.key.clone(), Arc::new(SystemClock) as Arc<dyn Clock>);
         let mut bench = Self::start_beside(self.kafka.clone(), known, |_| {}).await;
         bench.kafka = self.kafka.clone();
         bench
-    }
-
     }
 
     async fn start_beside(

@@ -1,13 +1,11 @@
 //! `milestream migrate`: the tables, the embedded reader's row, and that of `system_config`.
 
 use anyhow::{Context as _, Result};
-use sqlx::migrate::Migrator;
+use migrations::MIGRATIONS;
 
 use super::service;
 use crate::config::Config;
 use crate::{database, system_config};
-
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// Brings the tables up to date, with the reading service that is part of the program and what operators set while roles run; several at
 /// once take turns under the migrator's lock.

@@ -104,7 +104,7 @@ async fn every_panel_gets_a_response_from_prometheus_and_postgres() {
 /// Tables with rows, and a pool that logs in as Grafana does: with what `grafana/access.sql` grants.
 async fn reader_of_tables(url: &str) -> PgPool {
     let owner = PgPoolOptions::new().max_connections(1).connect(url).await.unwrap();
-    sqlx::migrate!("../migrations").run(&owner).await.unwrap();
+    migrations::MIGRATIONS.run(&owner).await.unwrap();
     sqlx::raw_sql(ROWS).execute(&owner).await.unwrap();
     let access = std::fs::read_to_string(repository().join("grafana/access.sql")).unwrap();
     let access = access.replace(":'password'", "'of-this-test'");

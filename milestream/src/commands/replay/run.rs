@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use migrations::MIGRATIONS;
 use processors::replay::copy::Copy;
 use processors::replay::drive::{Drive, Places};
 use processors::replay::pace::Pace;
@@ -23,7 +24,6 @@ use schemas::topic::Topic;
 use sqlx::PgPool;
 
 use super::{Asked, hold, show};
-use crate::commands::migrate::MIGRATIONS;
 use crate::commands::rules;
 use crate::config::Config;
 use crate::database;
