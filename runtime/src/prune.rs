@@ -2,6 +2,8 @@
 //!
 //! Tables without an index on time are walked along their blocks: one pass over a table, a MiB a statement.
 
+use std::ops::Range;
+
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgPool, query, query_as, query_scalar};
 
@@ -82,20 +84,51 @@ impl Old {
 /// # Errors
 /// Postgres'; what was done until then stays done.
 pub async fn old(pool: &PgPool, what: Old, before: DateTime<Utc>, dry: bool) -> sqlx::Result<u64> {
-    let blocks: i64 =
-        query_scalar("select pg_relation_size($1::regclass) / current_setting('block_size')::bigint")
-            .bind(what.table())
-            .fetch_one(pool)
-            .await?;
+    let blocks = blocks(pool, what).await?;
+    walk(pool, what, (before, dry), 0..blocks).await
+}
+
+/// Takes away what is older than `before` from the `number`-th of so many `parts` of the table, counted round: who asks for one after the
+/// other has walked along the whole table once, at a `parts`-th of its cost each time. Returns how many rows that were.
+///
+/// # Errors
+/// Postgres'; what was done until then stays done.
+pub async fn part(
+    pool: &PgPool,
+    what: Old,
+    before: DateTime<Utc>,
+    (number, parts): (u32, u32),
+) -> sqlx::Result<u64> {
+    let (blocks, parts) = (blocks(pool, what).await?, i64::from(parts.max(1)));
+    let number = i64::from(number) % parts;
+    // A table has at most 2^32 blocks: times 2^31 that fits. The last part ends with the table.
+    let ends = |part: i64| blocks.saturating_mul(part) / parts;
+    walk(pool, what, (before, false), ends(number)..ends(number + 1)).await
+}
+
+/// Blocks of its table.
+async fn blocks(pool: &PgPool, what: Old) -> sqlx::Result<i64> {
+    query_scalar("select pg_relation_size($1::regclass) / current_setting('block_size')::bigint")
+        .bind(what.table())
+        .fetch_one(pool)
+        .await
+}
+
+async fn walk(
+    pool: &PgPool,
+    what: Old,
+    (before, dry): (DateTime<Utc>, bool),
+    blocks: Range<i64>,
+) -> sqlx::Result<u64> {
     let range = "ctid >= $1::text::tid and ctid < $2::text::tid";
     let sql = if dry {
         format!("select from {} where {range} and {}", what.table(), what.condition())
     } else {
         format!("{} where {range} and {}", what.statement(), what.condition())
     };
-    let (mut rows, mut block) = (0, 0);
-    while block < blocks {
-        let next = block + BLOCKS;
+    let (mut rows, mut block) = (0, blocks.start);
+    while block < blocks.end {
+        let next = (block + BLOCKS).min(blocks.end);
         let done = query(AssertSqlSafe(sql.clone()))
             .bind(format!("({block},0)"))
             .bind(format!("({next},0)"))

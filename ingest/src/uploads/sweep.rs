@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use runtime::backoff::Backoff;
 use runtime::health::Health;
+use runtime::prune::{self, Old};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -16,8 +17,11 @@ use crate::metrics::GatewayMetrics;
 const COMPONENT: &str = "reserved uploads";
 /// Rounds between two sweeps of the photo store, of old keys and origins, and of what signing in leaves: 60 x 5 s = 5 minutes.
 const HOUSEKEEPING: u64 = 60;
-/// An `Idempotency-Key` is kept this long. At 20 uploads per day, 600 rows per user.
+/// An `Idempotency-Key` is kept this long, and up to a day more. At 20 uploads per day, 600 rows per user.
 const KEY_DAYS: i64 = 30;
+/// Parts of the table of keys, of which a look goes through one: 288 x 5 minutes are a day. Of ten million keys, 1 GB, one has 4 MB. An index
+/// on time would be written with every upload, to find once what a look at each block finds as well.
+const KEY_PARTS: u32 = 288;
 
 /// What sweeping works with.
 pub(crate) struct Sweeper {
@@ -35,11 +39,15 @@ impl Sweeper {
         let grace = self.timeouts.publish * 2;
         let mut backoff = Backoff::default();
         let mut round: u64 = 0;
+        // Another one after each start: gateways that are restarted every day come to every part all the same.
+        let mut part =
+            u32::try_from(self.publisher.clock.now().0 / 1_000_000 % i64::from(KEY_PARTS)).unwrap_or(0);
         let mut ready = true;
         self.health.ready(COMPONENT);
         while !stop.is_cancelled() {
             if round.is_multiple_of(HOUSEKEEPING) {
-                self.housekeeping().await;
+                self.housekeeping(part).await;
+                part = (part + 1) % KEY_PARTS;
             }
             round += 1;
             let published = self.publisher.republish_reserved(grace).await;
@@ -95,7 +103,7 @@ impl Sweeper {
         now_ready
     }
 
-    async fn housekeeping(&self) {
+    async fn housekeeping(&self, part: u32) {
         // Twice the longest body: what is older belongs to no upload.
         let age = self.timeouts.body_total * 2;
         match self.photos.sweep(age).await {
@@ -111,10 +119,8 @@ impl Sweeper {
             tracing::warn!(error = %error, "old origins of uploads were not removed");
         }
         let oldest = now - chrono::TimeDelta::days(KEY_DAYS);
-        let removed = sqlx::query("delete from idempotency_keys where created_at < $1")
-            .bind(oldest)
-            .execute(&self.publisher.pool)
-            .await;
+        let removed =
+            prune::part(&self.publisher.pool, Old::IdempotencyKeys, oldest, (part, KEY_PARTS)).await;
         if let Err(error) = removed {
             tracing::warn!(error = %error, "old idempotency keys were not removed");
         }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use runtime::fence::Guards;
-use runtime::prune::{Old, Place, old, outputs};
+use runtime::prune::{Old, Place, old, outputs, part};
 use runtime::testing::{assignment, record};
 use runtime::worker::Halt;
 use schemas::ids::Micros;
@@ -128,5 +128,39 @@ async fn only_what_is_old_and_done_goes_and_an_adoption_that_was_announced_stays
     let mut left = left;
     left.sort();
     assert_eq!(left, ["activity.logs 2 2", "chain.events 3 2", "keys 1", "photos 3 2", "readings 1"]);
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn a_part_of_a_table_is_read_alone_and_all_parts_one_after_the_other_are_the_table() {
+    let database = Database::new().await;
+    // 200 B a row: some 40 a block, of 50 blocks.
+    sqlx::raw_sql(
+        "insert into users (id) values ('00000000-0000-0000-0000-000000000001');
+         insert into idempotency_keys (user_id, key, image_hash, created_at)
+         select '00000000-0000-0000-0000-000000000001', n || repeat('k', 100), repeat('x', 64),
+            now() - case when n % 2 = 0 then interval '31 days' else interval '29 days' end
+         from generate_series(1, 2000) n;",
+    )
+    .execute(&database.pool)
+    .await
+    .unwrap();
+    let before = Utc::now() - TimeDelta::days(30);
+    let mut gone = Vec::new();
+    for number in 0..8 {
+        let part = part(&database.pool, Old::IdempotencyKeys, before, (number + 5, 8));
+        gone.push(part.await.unwrap());
+    }
+    assert_eq!(gone.iter().sum::<u64>(), 1000, "{gone:?}");
+    assert!(gone.iter().all(|rows| (80..=170).contains(rows)), "each of them reads as much: {gone:?}");
+    let left: i64 =
+        sqlx::query_scalar("select count(*) from idempotency_keys").fetch_one(&database.pool).await.unwrap();
+    assert_eq!(left, 1000);
+    // And the rest of the table is not looked at, however much there is of it.
+    let explained =
+        "explain delete from idempotency_keys where ctid >= '(7,0)'::text::tid and ctid < '(14,0)'::text::tid
+                       and created_at < now()";
+    let plan: Vec<String> = sqlx::query_scalar(explained).fetch_all(&database.pool).await.unwrap();
+    assert!(plan.iter().any(|line| line.contains("Tid Range Scan")), "{plan:#?}");
     database.drop().await;
 }
