@@ -104,9 +104,17 @@ async fn a_run_of_which_some_things_fail_says_how_many_and_is_tried_again_until_
 #[tokio::test]
 async fn a_run_that_does_not_end_is_overdue() {
     let (pool, clock) = (database().await, Arc::new(ManualClock::at(Micros(HOUR_US))));
-    let standing =
-        timers(&pool, &clock, Job::new("standing", HOUR, |_| std::future::pending::<Result<u64, _>>()));
+    let begun = Arc::new(AtomicU64::new(0));
+    let begins = begun.clone();
+    let job = Job::new("standing", HOUR, move |_| {
+        begins.fetch_add(1, Ordering::SeqCst);
+        std::future::pending::<Result<u64, _>>()
+    });
+    let standing = timers(&pool, &clock, job);
     let overdue = async {
+        while begun.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
         clock.set(Micros(HOUR_US + 5_000_000_000));
         while !standing.metrics.exporter.render().contains(r#"overdue_seconds{timer="standing"} 5000"#) {
             tokio::time::sleep(Duration::from_millis(50)).await;

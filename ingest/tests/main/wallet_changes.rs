@@ -183,8 +183,10 @@ async fn changes_that_cannot_be_made_keep_no_other_waiting_however_many_they_are
            return new; end $$;
          create trigger refuse before insert on system_audit_logs for each row execute function refuse();
          insert into users (id, email) select gen_random_uuid(), 'refused' || n from generate_series(1, 120) n;
+         insert into user_wallets (id, user_id, wallet_address, wallet_type, network, verified_at)
+         select id, id, '0x' || lpad(replace(id::text, '-', ''), 40, '0'), 'vechain', 'testnet', now() from users where email like 'refused%';
          insert into wallet_changes (user_id, wallet_id, requested_at, due_at)
-         select u.id, c.wallet_id, c.requested_at, c.due_at - interval '1 hour' from wallet_changes c, users u
+         select u.id, u.id, c.requested_at, c.due_at - interval '1 hour' from wallet_changes c, users u
          where u.email like 'refused%';",
     )
     .execute(pool)
