@@ -150,7 +150,11 @@ impl Run {
             Fault::Kill(role) => self.kill(role),
             Fault::Stop(role, least) => {
                 let role = self.holder(role);
-                self.deployment.signal(role, "STOP").unwrap();
+                if self.deployment.signal(role, "STOP").is_err() {
+                    // It has just died at a step: its successor is stopped.
+                    self.tend();
+                    self.deployment.signal(role, "STOP").unwrap();
+                }
                 self.faults.stopped.push(Stopped { role, since: Instant::now(), least: *least });
             }
             Fault::KillPart(part) => {
