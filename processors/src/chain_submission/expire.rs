@@ -96,9 +96,24 @@ async fn tell_all(
     pool: &PgPool,
     publisher: &Publisher,
     rewards: &[Uuid],
-    (now, at): (DateTime<Utc>, DateTime<Utc>),
+    times: (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<(), Refused> {
     let mut tx = pool.begin().await?;
+    let told = tell_in(&mut tx, publisher, rewards, times).await;
+    // Waited for in either case: an attempt right after it would pass over the rows that this one still locks.
+    match &told {
+        Ok(()) => tx.commit().await?,
+        Err(_) => tx.rollback().await?,
+    }
+    told
+}
+
+async fn tell_in(
+    tx: &mut PgConnection,
+    publisher: &Publisher,
+    rewards: &[Uuid],
+    (now, at): (DateTime<Utc>, DateTime<Utc>),
+) -> Result<(), Refused> {
     let due: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(format!(
         "select p.reward_id from payouts p where p.reward_id = any($1) and {UNTOLD}
          order by p.reward_id for update of p skip locked",
@@ -106,14 +121,14 @@ async fn tell_all(
     .bind(rewards)
     .fetch_all(&mut *tx)
     .await?;
-    let mut payouts = rows::payouts(&mut tx, &due).await?;
+    let mut payouts = rows::payouts(tx, &due).await?;
     let mut outbox = Outbox::default();
     for payout in &mut payouts {
         payout.revision += 1;
         payout.reason = Some(format!("claim_expires: {}", until(at)));
         publisher.payout(payout, now, &mut outbox)?;
     }
-    rows::update_payouts(&mut tx, &payouts).await?;
+    rows::update_payouts(tx, &payouts).await?;
     sqlx::query(
         "insert into claim_expiries (reward_id, told_at, expires_at)
          select reward_id, $3, $2 from unnest($1::uuid[]) as e (reward_id)",
@@ -123,8 +138,7 @@ async fn tell_all(
     .bind(now)
     .execute(&mut *tx)
     .await?;
-    outbox.store(&mut tx).await?;
-    tx.commit().await?;
+    outbox.store(tx).await?;
     Ok(())
 }
 
