@@ -534,8 +534,8 @@ async fn an_offer_that_cannot_be_told_keeps_no_notice_waiting_and_is_given_up() 
     // The first is made to an account whose preferences no gateway has written.
     for statement in [
         "insert into users (id) values ('00000000-0000-0000-0000-0000000000aa')",
-        r#"insert into user_preferences (user_id, notification_preferences)
-           values ('00000000-0000-0000-0000-0000000000aa', '{"email": {"enabled": "perhaps", "events": ["vehicle_offered"]}}')"#,
+        r#"insert into user_preferences (id, user_id, notification_preferences)
+           values ('00000000-0000-0000-0000-0000000000aa', '00000000-0000-0000-0000-0000000000aa', '{"email": {"enabled": "perhaps", "events": ["vehicle_offered"]}}')"#,
         "insert into vehicles (id, user_id, kind)
          select ('00000000-0000-0000-0000-00000000000' || n)::uuid, '00000000-0000-0000-0000-0000000000aa', 'petrol'
          from generate_series(1, 2) n",

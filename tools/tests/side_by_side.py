@@ -8,6 +8,7 @@ A program's output comes in one piece when the program has ended. The status is 
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -39,12 +40,20 @@ def programs():
     ]
 
 
-def run(name, package, program):
+def toolchain():
+    """What rustup's cargo tells the programs that it starts, so that a compiler which they start is the same one in whatever folder."""
+    if shutil.which("rustup") is None:
+        return {}
+    active = subprocess.run(["rustup", "show", "active-toolchain"], stdout=subprocess.PIPE, text=True, check=True)
+    return {"RUSTUP_TOOLCHAIN": active.stdout.split()[0]}
+
+
+def run(name, package, program, environment):
     """Runs one where cargo would, in its package's folder. Returns its status."""
     title = f"{os.path.basename(package)}, {name}"
     say(f"     Running {title}")
     since = time.monotonic()
-    environment = {**os.environ, "CARGO_MANIFEST_DIR": package}
+    environment = {**os.environ, **environment, "CARGO_MANIFEST_DIR": package}
     done = subprocess.run(
         [program], cwd=package, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
@@ -61,8 +70,10 @@ def main():
         sys.exit(f"no test has the name {', '.join(sorted(missing))}")
     # Cargo names them in the order in which they were built.
     tests.sort(key=lambda test: (first.index(test[0]) if test[0] in first else len(first), test))
+    environment = toolchain()
     with ThreadPoolExecutor(lanes) as pool:
-        failed = [test[0] for test, status in zip(tests, pool.map(lambda test: run(*test), tests)) if status]
+        statuses = pool.map(lambda test: run(*test, environment), tests)
+        failed = [test[0] for test, status in zip(tests, statuses) if status]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
