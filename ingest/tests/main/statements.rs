@@ -18,6 +18,8 @@ use crate::support::{Bench, Form, jpeg};
 const BY_ITSELF: &str = "select maintenance_mode";
 /// The last statement of what a gateway looks for at its start and every few seconds: uploads that were left reserved.
 const SWEPT: &str = "select count(*) from photo_hashes";
+/// The mark that an upload is published, which follows its response.
+const MARKED: &str = "with unhurried as materialized";
 
 thread_local! {
     /// The statements of this thread, and with it of a test's whole runtime, while they are counted.
@@ -37,9 +39,9 @@ impl Statements {
         Self
     }
 
-    /// Waits until the gateway that was started since has looked for what was left behind.
-    async fn until_swept(&self) {
-        while !SEEN.with_borrow(|seen| seen.iter().flatten().any(|text| text.starts_with(SWEPT))) {
+    /// Waits for the end of a statement that begins so: [`SWEPT`] of the gateway that was started since, [`MARKED`] of an upload since.
+    async fn until(&self, first_words: &str) {
+        while !SEEN.with_borrow(|seen| seen.iter().flatten().any(|text| text.starts_with(first_words))) {
             tokio::task::yield_now().await;
         }
     }
@@ -116,7 +118,7 @@ fn swept_once(config: &mut GatewayConfig) {
 async fn a_challenge_costs_no_statement_a_login_two_and_a_refresh_three() {
     let statements = Statements::count();
     let (bench, wallet) = (bench_with(swept_once).await, wallet());
-    statements.until_swept().await;
+    statements.until(SWEPT).await;
     signed_in(&bench, &wallet).await;
     statements.forget();
     let open = challenge(&bench, &wallet).await;
@@ -133,11 +135,10 @@ async fn a_challenge_costs_no_statement_a_login_two_and_a_refresh_three() {
 async fn an_upload_of_a_known_driver_costs_four_statements() {
     let statements = Statements::count();
     let bench = Bench::start_with(swept_once).await;
-    statements.until_swept().await;
+    statements.until(SWEPT).await;
     let (_, token) = bench.driver().await;
     assert_eq!(bench.post(&token, &Form::photo(&jpeg(1))).await.status, 202);
-    let open = "select count(*) from photo_hashes where published_at is null";
-    while sqlx::query_scalar::<_, i64>(open).fetch_one(&bench.pool).await.unwrap() > 0 {}
+    statements.until(MARKED).await;
     statements.forget();
     assert_eq!(bench.post(&token, &Form::photo(&jpeg(2))).await.status, 202);
     // Is the session in order, what is known of the photo, its reservation, the mark that it is published.
@@ -153,7 +154,7 @@ async fn counting_where_an_upload_comes_from_costs_one_statement_and_none_of_an_
         behind_a_proxy(config);
     })
     .await;
-    statements.until_swept().await;
+    statements.until(SWEPT).await;
     let (user, token) = bench.driver().await;
     let address = "x-forwarded-for: 203.0.113.9\r\n";
     let both = format!("{address}x-device-id: a-phone\r\n");
@@ -161,8 +162,7 @@ async fn counting_where_an_upload_comes_from_costs_one_statement_and_none_of_an_
         assert_eq!(bench.post_with(&token, &Form::photo(&jpeg(seed)), headers).await.status, 202);
     };
     post(1, address).await;
-    let open = "select count(*) from photo_hashes where published_at is null";
-    while sqlx::query_scalar::<_, i64>(open).fetch_one(&bench.pool).await.unwrap() > 0 {}
+    statements.until(MARKED).await;
     statements.forget();
     post(2, &both).await;
     statements.assert_count(5, "an upload of a young account and a device").await;
