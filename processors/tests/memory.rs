@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 /// Photos of one partition in work at once, times partitions.
 const AT_ONCE: usize = <processors::quality_check::QualityCheck as Processor>::IN_FLIGHT * 4;
 /// What the resident memory may differ by without a leak; MiB. The allocator keeps a picture's buffers for a thread that decodes one from
-/// tiles for the first time: a step of 12 MiB was seen, once. A leak of a tenth of a picture would be 70 MiB in the second half.
+/// tiles for the first time: a step of 12 MiB was seen, once. A leak of a tenth of a picture would be 42 MiB from the fifth to the eighth
+/// tenth.
 const NOISE: f64 = 16.0;
 
 /// Resident memory of this process, MiB.
@@ -70,6 +71,7 @@ async fn memory_is_flat_while_photos_flow() {
         samples.push(resident());
     }
     println!("resident after each tenth of {photos} photos, MiB: {samples:.1?}");
-    let (middle, last) = (samples[4], samples[9]);
+    // On a busy machine one sample may hold what was not given back yet. What has leaked is in all of them.
+    let (middle, last) = (samples[4], samples[7..].iter().copied().fold(f64::INFINITY, f64::min));
     assert!(last - middle < NOISE, "grew from {middle:.1} to {last:.1} MiB: {samples:.1?}");
 }

@@ -52,8 +52,8 @@ pub type JobError = Box<dyn Error + Send + Sync>;
 /// A run.
 type Run = BoxFuture<'static, Result<Ran, JobError>>;
 
-/// What a run did. A thing that fails keeps no other from being done: a job goes through all that is due at its time once, in portions, each
-/// from behind the last of the one before, and what failed is tried again by the next run.
+/// What a run did. A thing that fails keeps no other from being done: a job goes through all that is due at its time once, in portions,
+/// each from behind the last of the one before, and what failed is tried again by the next run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ran {
     /// What was done.

@@ -107,8 +107,8 @@ impl SignIn {
             records,
             now: now.to_utc(),
         };
-        // Lost, it may be written all the same, and its challenge is used then: the client asks for another. The session whose tokens nobody
-        // has makes room for others, and ends.
+        // Lost, it may be written all the same, and its challenge is used then: the client asks for another. The session whose tokens
+        // nobody has makes room for others, and ends.
         match self.plains.ask(plain).await? {
             Some(Entered::Yes) => Ok(Some(tokens)),
             Some(Entered::ChallengeUsed) => Err(CHALLENGE_USED.error()),

@@ -42,8 +42,8 @@ impl From<OutboxError> for ExpireError {
 }
 
 /// Takes away what was rejected too long ago to be appealed; ends the reviews that were opened `time_out` ago or earlier and that nobody
-/// has decided, each in a transaction of its own, so that one which cannot be ended keeps no other waiting. `schema_id` is the registry's of
-/// `OdometerRead`. It may be cut off, and run by several processes at once.
+/// has decided, each in a transaction of its own, so that one which cannot be ended keeps no other waiting. `schema_id` is the registry's
+/// of `OdometerRead`. It may be cut off, and run by several processes at once.
 ///
 /// # Errors
 /// Where the database is away; what was done before stays.

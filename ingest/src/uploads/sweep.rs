@@ -19,8 +19,8 @@ const COMPONENT: &str = "reserved uploads";
 const HOUSEKEEPING: u64 = 60;
 /// An `Idempotency-Key` is kept this long, and up to a day more. At 20 uploads per day, 600 rows per user.
 const KEY_DAYS: i64 = 30;
-/// Parts of the table of keys, of which a look goes through one: 288 x 5 minutes are a day. Of ten million keys, 1 GB, one has 4 MB. An index
-/// on time would be written with every upload, to find once what a look at each block finds as well.
+/// Parts of the table of keys, of which a look goes through one: 288 x 5 minutes are a day. Of ten million keys, 1 GB, one has 4 MB. An
+/// index on time would be written with every upload, to find once what a look at each block finds as well.
 const KEY_PARTS: u32 = 288;
 
 /// What sweeping works with.

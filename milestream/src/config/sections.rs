@@ -65,8 +65,8 @@ pub struct Postgres {
     /// Connections of this process: four partitions work at once, and the requests of the gateway share the rest. The gateway has up to six
     /// besides, for what requests ask at the same time.
     pub max_connections: u32,
-    /// Seconds to wait for a connection before the work is tried again later. A statement that requests of the gateway share has as long for
-    /// its answer.
+    /// Seconds to wait for a connection before the work is tried again later. A statement that requests of the gateway share has as long
+    /// for its answer.
     pub acquire_timeout_s: u64,
 }
 
