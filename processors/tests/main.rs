@@ -198,7 +198,7 @@ async fn zombie(
 ) -> (Result<(), Halt>, Vec<UploadDecided>, Vec<UploadDecided>) {
     let (sleeper, late) = database.worker("sleeper", guards, NOW);
     let (wake, records) = mpsc::channel(8);
-    let held = Assignment { records, ..assignment(TOPIC, Vec::new()) };
+    let held = Assignment { records: records.into(), ..assignment(TOPIC, Vec::new()) };
     let sleeping = tokio::spawn(async move {
         let mut held = held;
         sleeper.run(&mut held).await

@@ -1,6 +1,7 @@
-//! The Kafka consumer on its own OS thread: it always polls, so a slow stage never costs the group membership.
+//! The Kafka consumer on its own OS thread: it always polls, so a slow stage never costs the group membership. Records do not come
+//! through it: each partition has a queue of its own, which its worker polls.
 //!
-//! Full lanes pause their partition; a revoke drains the lane within a budget and commits before the partition goes. A client
+//! A revoke drains the lane within a budget and commits before the partition goes. A client
 //! that is frozen, fenced or failed is built anew, and the role goes on.
 
 use std::sync::Arc;
@@ -10,12 +11,13 @@ use std::time::{Duration, Instant};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer_watch::{Watched, watch};
 pub use crate::lanes::Observer;
-use crate::lanes::{COORDINATOR_TIMEOUT, Context, GATHERED, Gathered, commit, tend};
+use crate::lanes::{COORDINATOR_TIMEOUT, Context, commit, tend};
 use crate::probe::drop_aside;
 use crate::source::Assignment;
 
@@ -29,6 +31,8 @@ const COMMIT_EVERY: Duration = Duration::from_millis(250);
 const STATISTICS_EVERY: Duration = Duration::from_secs(5);
 /// First and longest pause before a client is built anew.
 const REBUILD_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// What waits of one partition, beside the response that filled it up (1 MiB). With 80 partitions, all of which have a backlog, 160 MiB.
+const PREFETCHED_KIB: u32 = 1_024;
 /// A client that has lived this long was sound: the next pause is the first again.
 const SOUND: Duration = Duration::from_secs(60);
 /// A member that is fenced again and again for this long has a rival: another process with the same name. Its own earlier self, after
@@ -157,6 +161,8 @@ impl Consumer {
             let group = self.config.group.clone();
             let consumer: BaseConsumer<Context> =
                 created.map_err(|source| ConsumerError::Settings { group, source })?;
+            let consumer = Arc::new(consumer);
+            consumer.context().belongs_to(&consumer);
             *self.watched.client() = Some(consumer.context().clone());
             // An order for the client before it.
             let _ = self.watched.take_order();
@@ -206,16 +212,22 @@ impl Consumer {
         if let Err(error) = consumer.subscribe(&topics) {
             return useless(error);
         }
-        let (mut last_commit, mut gathered) = (Instant::now(), Gathered::default());
+        let mut last_commit = Instant::now();
         while !self.stop.is_cancelled() {
             let wait = if consumer.context().is_busy() { POLL } else { IDLE_POLL };
-            if let Some(error) = gather(consumer, wait, &mut gathered)
-                && let Some(end) = self.after(error)?
-            {
-                return Ok(end);
+            let mut errors = consumer.context().take_errors();
+            match consumer.poll(wait) {
+                Some(Err(error)) => errors.push(error),
+                Some(Ok(message)) => {
+                    let detail = format!("a record of partition {} without its queue", message.partition());
+                    return Ok(End::Useless("queue", detail));
+                }
+                None => {}
             }
-            if let Err(error) = gathered.hand_over(consumer) {
-                return useless(error);
+            for error in errors {
+                if let Some(end) = self.after(error)? {
+                    return Ok(end);
+                }
             }
             if let Some(error) = consumer.context().take_failure() {
                 return Ok(End::Useless("rebalance", error.to_string()));
@@ -262,19 +274,6 @@ impl Consumer {
     }
 }
 
-/// Polls what is there, waiting for the first of it only. An error ends it, and so does a rebalance, which polls as nothing.
-fn gather(consumer: &BaseConsumer<Context>, wait: Duration, gathered: &mut Gathered) -> Option<KafkaError> {
-    let mut wait = wait;
-    for _ in 0..GATHERED {
-        match consumer.poll(wait)? {
-            Ok(message) => gathered.push(consumer, &message),
-            Err(error) => return Some(error),
-        }
-        wait = Duration::ZERO;
-    }
-    None
-}
-
 /// The cause of a client whose name another member has taken: most often its own earlier self, after a broker's restart.
 const FENCED: &str = "fenced";
 
@@ -297,17 +296,17 @@ fn client_config(config: &ConsumerConfig) -> ClientConfig {
         .set("statistics.interval.ms", STATISTICS_EVERY.as_millis().to_string())
         .set("topic.metadata.refresh.interval.ms", "30000")
         .set_log_level(RDKafkaLogLevel::Warning);
-    bound_prefetch(&mut client);
+    bound_prefetch(&mut client, PREFETCHED_KIB);
     if let Some(instance) = &config.instance {
         client.set("group.instance.id", instance);
     }
     client
 }
 
-/// Has the client prefetch at most 8 MiB, all partitions together, and ask for more 10 ms after it found so much queued. By default it
-/// waits for a second then, and a quick stage empties the queue in a tenth of that: it stood still for most of the time.
-pub(crate) fn bound_prefetch(client: &mut ClientConfig) -> &mut ClientConfig {
-    client.set("queued.max.messages.kbytes", "8192").set("fetch.queue.backoff.ms", "10")
+/// Has a queue of the client prefetch at most `kib` KiB, and ask for more 5 ms after it found so much queued. By default it waits for a
+/// second then, and a quick stage empties the queue in a hundredth of that: it stood still for most of the time.
+pub(crate) fn bound_prefetch(client: &mut ClientConfig, kib: u32) -> &mut ClientConfig {
+    client.set("queued.max.messages.kbytes", kib.to_string()).set("fetch.queue.backoff.ms", "5")
 }
 
 #[cfg(test)]
@@ -317,7 +316,7 @@ mod tests {
     #[test]
     fn a_queue_that_was_full_is_filled_again_before_a_quick_stage_has_emptied_it() {
         let mut client = ClientConfig::new();
-        bound_prefetch(&mut client);
+        bound_prefetch(&mut client, PREFETCHED_KIB);
         let of = |name: &str| client.get(name).unwrap().parse::<u32>().unwrap();
         // 200,000 records of 600 bytes a second are the most that a stage was seen to take.
         let emptied_ms = of("queued.max.messages.kbytes") * 1024 / 600 / 200;

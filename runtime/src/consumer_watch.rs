@@ -89,11 +89,11 @@ fn seen(status: &Status, ends: &HashMap<Key, i64>) -> Seen {
     ends.iter().filter_map(both).collect()
 }
 
-/// Whether a partition has had records since the look before, is free to take them, and has fetched none.
+/// Whether a partition has had records since the look before, has none waiting, and has fetched none.
 fn stands_still(client: &Context, status: &Status, before: &Seen) -> bool {
-    client.frontiers().iter().any(|(key, _, flows)| match (before.get(key), status.fetching.get(key)) {
+    client.frontiers().iter().any(|(key, _)| match (before.get(key), status.fetching.get(key)) {
         (Some((next, end)), Some((next_now, queue_is_empty))) => {
-            *flows && *queue_is_empty && next == next_now && next < end
+            *queue_is_empty && next == next_now && next < end
         }
         _ => false,
     })
@@ -108,7 +108,7 @@ fn report_lag(probe: &mut Probe, client: &Context, observer: &dyn Observer) -> H
     let partitions: Vec<(&str, i32)> = lanes.iter().map(|((topic, at), ..)| (topic.as_ref(), *at)).collect();
     match probe.ends(&partitions) {
         Ok(ends) => {
-            for (((topic, partition), frontier, _), end) in lanes.iter().zip(&ends) {
+            for (((topic, partition), frontier), end) in lanes.iter().zip(&ends) {
                 observer.lag(topic, *partition, (end - frontier).max(0));
             }
             lanes.iter().map(|(key, ..)| key.clone()).zip(ends).collect()

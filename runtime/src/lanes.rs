@@ -1,28 +1,21 @@
-//! The partitions of one consumer, as lanes: opened when the group assigns them, filled, paused and resumed, committed, and
-//! drained when they are revoked.
+//! The partitions of one consumer, as lanes: opened when the group assigns them, committed, and drained when they are revoked.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use crate::failpoint::{self, Step};
-use crate::source::{Assignment, LANE_RECORDS, Lane, RawRecord};
+use crate::partition_queue::PartitionQueue;
+use crate::source::{Assignment, Lane, Records};
 
-/// How long a full lane is waited for before its partition is paused. A quick stage makes room within a millisecond, and a
-/// pause would throw away what librdkafka has prefetched, to be fetched again; only a slow stage (a photo takes a second)
-/// is worth one. Other partitions wait this long at most, once per pause.
-const ROOM: Duration = Duration::from_millis(20);
-/// Records that are polled in one go at most.
-pub(crate) const GATHERED: usize = 64;
 /// Group coordinator calls inside a rebalance.
 pub(crate) const COORDINATOR_TIMEOUT: Duration = Duration::from_secs(10);
 /// Attempts of a coordinator call inside a rebalance: a broker that restarts is back within a few seconds, and the
@@ -36,30 +29,15 @@ type Start = ((String, i32), KafkaResult<(i64, bool)>);
 
 struct LaneState {
     lane: Arc<Lane>,
-    sender: mpsc::Sender<RawRecord>,
-    overflow: VecDeque<RawRecord>,
-    paused: bool,
+    queue: Arc<PartitionQueue<Context>>,
     committed: i64,
-    /// The offset behind the newest record that was handed over.
-    next: i64,
 }
 
 impl LaneState {
-    /// Whether there is anything to look after: records to hand over, a partition to resume, an offset to commit.
+    /// Whether there is anything to look after: somebody works on the partition, and an offset will be to commit.
     fn is_busy(&self) -> bool {
-        let waits = self.paused || self.next > self.committed;
-        waits && !self.sender.is_closed()
-    }
-
-    /// Hands over what the lane has room for; what is left stays in `records`.
-    fn fill(&mut self, records: &mut VecDeque<RawRecord>) {
-        let room = self.sender.capacity().min(records.len());
-        // Err means that the worker has ended just now.
-        let Ok(permits) = self.sender.try_reserve_many(room) else { return };
-        for (permit, record) in permits.zip(records.drain(..room)) {
-            self.next = record.position.offset + 1;
-            permit.send(record);
-        }
+        // Who works on it holds the queue too.
+        Arc::strong_count(&self.queue) > 1 && self.queue.next() > self.committed
     }
 }
 
@@ -88,6 +66,7 @@ pub(crate) struct Status {
 
 /// The state of one client, from its start to its end.
 pub(crate) struct Context {
+    client: OnceLock<Weak<BaseConsumer<Self>>>,
     lanes: Mutex<HashMap<Key, LaneState>>,
     /// None once the client is given up: who waits for assignments must not wait for what is left of it.
     assignments: Mutex<Option<mpsc::UnboundedSender<Assignment>>>,
@@ -146,8 +125,14 @@ impl Context {
         observer: Arc<dyn Observer>,
     ) -> Self {
         let (lanes, failed, status) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let assignments = Mutex::new(Some(assignments));
-        Self { lanes, assignments, drain_budget, failed, status, observer }
+        let (client, assignments) = (OnceLock::new(), Mutex::new(Some(assignments)));
+        Self { client, lanes, assignments, drain_budget, failed, status, observer }
+    }
+
+    /// The client whose context this is.
+    pub(crate) fn belongs_to(&self, client: &Arc<BaseConsumer<Self>>) {
+        // Weak, or the two would keep each other.
+        let _ = self.client.set(Arc::downgrade(client));
     }
 
     fn lanes(&self) -> MutexGuard<'_, HashMap<Key, LaneState>> {
@@ -163,11 +148,9 @@ impl Context {
         self.lock_status().clone()
     }
 
-    /// Each partition with its frontier, and whether records are being asked for.
-    pub(crate) fn frontiers(&self) -> Vec<(Key, i64, bool)> {
-        let lanes = self.lanes();
-        let of = |(key, state): (&Key, &LaneState)| (key.clone(), state.lane.frontier(), !state.paused);
-        lanes.iter().map(of).collect()
+    /// Each partition with its frontier.
+    pub(crate) fn frontiers(&self) -> Vec<(Key, i64)> {
+        self.lanes().iter().map(|(key, state)| (key.clone(), state.lane.frontier())).collect()
     }
 
     /// The error that ended a rebalance, once.
@@ -185,9 +168,15 @@ impl Context {
         self.lanes().values().any(LaneState::is_busy)
     }
 
-    /// Makes no assignments any more.
+    /// Makes no assignments any more, and hands no records out: a client ends once nobody holds a queue of it.
     pub(crate) fn close(&self) {
         self.assignments.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.lanes().values().for_each(|state| state.queue.close());
+    }
+
+    /// What the client has said of its partitions in place of records, since it was last asked.
+    pub(crate) fn take_errors(&self) -> Vec<KafkaError> {
+        self.lanes().values().flat_map(|state| state.queue.take_errors()).collect()
     }
 
     /// Ends all lanes of a client that is given up, and waits for their workers within the drain budget. Nothing is committed: what
@@ -212,7 +201,8 @@ impl Context {
             match start {
                 Ok((offset, bootstrapped)) => {
                     assigned.add_partition_offset(&topic, partition, Offset::Offset(offset))?;
-                    self.open(&topic, partition, offset, bootstrapped);
+                    // Before the client fetches, so that nothing goes to the queue that all partitions share.
+                    self.open(&topic, partition, offset, bootstrapped)?;
                 }
                 // Without a starting offset nothing may be consumed: the client is built anew.
                 Err(error) => return Err(error),
@@ -222,24 +212,25 @@ impl Context {
         consumer.incremental_assign(&assigned)
     }
 
-    fn open(&self, topic: &str, partition: i32, start: i64, bootstrapped: bool) {
-        let (sender, records) = mpsc::channel(LANE_RECORDS);
-        let lane = Lane::starting_at(start);
-        let topic: Arc<str> = topic.into();
-        let state = LaneState {
-            lane: lane.clone(),
-            sender,
-            overflow: VecDeque::new(),
-            paused: false,
-            committed: start,
-            next: start,
-        };
-        self.lanes().insert((topic.clone(), partition), state);
+    /// Gives a partition a queue of its own, and a worker.
+    fn open(&self, topic: &str, partition: i32, start: i64, bootstrapped: bool) -> KafkaResult<()> {
+        let key: Key = (topic.into(), partition);
+        if let Some(before) = self.lanes().remove(&key) {
+            // Before the new one is made: both are the same queue of the client, and the end of one would take the other's callback.
+            before.queue.close();
+        }
+        let client = self.client.get().and_then(Weak::upgrade);
+        let split = client.and_then(|client| client.split_partition_queue(topic, partition));
+        let no_queue = || KafkaError::Subscription(format!("no queue for partition {partition} of {topic}"));
+        let queue = Arc::new(PartitionQueue::new(key.0.clone(), split.ok_or_else(no_queue)?, start));
+        let (topic, lane, records) = (key.0.clone(), Lane::starting_at(start), Records::Queue(queue.clone()));
+        self.lanes().insert(key, LaneState { lane: lane.clone(), queue, committed: start });
         let assignment = Assignment { topic, partition, start, bootstrapped, records, lane };
         let assignments = self.assignments.lock().unwrap_or_else(PoisonError::into_inner);
         if assignments.as_ref().is_none_or(|assignments| assignments.send(assignment).is_err()) {
             tracing::warn!(partition, "the engine is gone; nobody works on the partition");
         }
+        Ok(())
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> KafkaResult<()> {
@@ -260,6 +251,7 @@ impl Context {
             if !state.lane.wait_finished(until.saturating_duration_since(Instant::now())) {
                 tracing::warn!(%topic, partition, "records in flight at revoke are left to the next owner");
             }
+            state.queue.close();
             // Somebody else's number from now on.
             self.observer.lag(&topic, partition, 0);
             if state.lane.frontier() > state.committed {
@@ -330,94 +322,13 @@ fn with_retries<T>(observer: &dyn Observer, call: impl Fn() -> KafkaResult<T>) -
     result
 }
 
-/// Records of one partition that came one behind the other, with the lane that they came for.
-struct Run {
-    key: Key,
-    lane: Arc<Lane>,
-    records: VecDeque<RawRecord>,
-}
-
-/// What was polled in one go. The lane is looked up when a run begins and again when it is handed over, since polling may take
-/// partitions away and assign them again in between: such records belong to nobody, and are fetched again.
-#[derive(Default)]
-pub(crate) struct Gathered(Vec<Run>);
-
-impl Gathered {
-    /// Takes a record up; one of a partition that is not assigned is left.
-    pub(crate) fn push(&mut self, consumer: &BaseConsumer<Context>, message: &BorrowedMessage<'_>) {
-        let (topic, partition) = (message.topic(), message.partition());
-        let goes_on = self.0.last().is_some_and(|run| run.key.1 == partition && *run.key.0 == *topic);
-        if !goes_on {
-            let lanes = consumer.context().lanes();
-            // A handful of lanes: looking through them is cheaper than making a key of the borrowed topic.
-            let found = lanes.iter().find(|(key, _)| key.1 == partition && *key.0 == *topic);
-            let Some((key, state)) = found else { return };
-            let records = VecDeque::with_capacity(GATHERED);
-            self.0.push(Run { key: key.clone(), lane: state.lane.clone(), records });
-        }
-        if let Some(run) = self.0.last_mut() {
-            let record = RawRecord::of(message, &run.key.0);
-            run.records.push_back(record);
-        }
-    }
-
-    /// Hands the records to their lanes.
-    pub(crate) fn hand_over(&mut self, consumer: &BaseConsumer<Context>) -> KafkaResult<()> {
-        let mut lanes = consumer.context().lanes();
-        for Run { key, lane, mut records } in self.0.drain(..) {
-            let state = lanes.get_mut(&key).filter(|state| Arc::ptr_eq(&state.lane, &lane));
-            let Some(state) = state else { continue };
-            let until = Instant::now() + ROOM;
-            while !state.paused && state.overflow.is_empty() {
-                state.fill(&mut records);
-                if records.is_empty() || state.sender.is_closed() || Instant::now() >= until {
-                    break;
-                }
-                std::thread::park_timeout(ROOM / 100);
-            }
-            // Of a full lane, or already queued inside librdkafka when the pause came.
-            state.overflow.append(&mut records);
-            let is_closed = state.sender.is_closed();
-            if is_closed {
-                // Nobody takes them: when the partition begins anew it is fetched from its committed offset.
-                state.overflow.clear();
-            }
-            if !state.paused && (is_closed || !state.overflow.is_empty()) {
-                state.paused = true;
-                consumer.pause(&one(&key)?)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Refills and resumes lanes that have room again, and reopens lanes whose worker asks for it.
+/// Reopens lanes whose worker asks for it.
 pub(crate) fn tend(consumer: &BaseConsumer<Context>) -> KafkaResult<()> {
-    let mut reopen = Vec::new();
-    {
-        let mut lanes = consumer.context().lanes();
-        for (key, state) in lanes.iter_mut() {
-            if state.lane.take_restart() {
-                reopen.push(key.clone());
-                continue;
-            }
-            let is_stuck = state.sender.is_closed() || state.sender.capacity() < LANE_RECORDS / 2;
-            if is_stuck || !state.paused {
-                continue;
-            }
-            let mut waiting = std::mem::take(&mut state.overflow);
-            state.fill(&mut waiting);
-            state.overflow = waiting;
-            if state.overflow.is_empty() {
-                state.paused = false;
-                consumer.resume(&one(key)?)?;
-            }
-        }
-    }
-    for key in reopen {
-        reopen_lane(consumer, &key)?;
-    }
-    Ok(())
+    let asking: Vec<Key> = {
+        let lanes = consumer.context().lanes();
+        lanes.iter().filter(|(_, state)| state.lane.take_restart()).map(|(key, _)| key.clone()).collect()
+    };
+    asking.iter().try_for_each(|key| reopen_lane(consumer, key))
 }
 
 fn reopen_lane(consumer: &BaseConsumer<Context>, key: &Key) -> KafkaResult<()> {
@@ -428,9 +339,7 @@ fn reopen_lane(consumer: &BaseConsumer<Context>, key: &Key) -> KafkaResult<()> {
     let (offset, bootstrapped) = start?;
     tracing::info!(topic = %key.0, partition = key.1, offset, "partition begins anew");
     consumer.seek(&key.0, key.1, Offset::Offset(offset), COORDINATOR_TIMEOUT)?;
-    consumer.resume(&one(key)?)?;
-    consumer.context().open(&key.0, key.1, offset, bootstrapped);
-    Ok(())
+    consumer.context().open(&key.0, key.1, offset, bootstrapped)
 }
 
 /// Commits what is finished.

@@ -26,6 +26,7 @@ pub mod one_time;
 pub mod ops;
 mod outbound;
 pub mod outbox;
+mod partition_queue;
 mod polled;
 mod probe;
 pub mod producer;

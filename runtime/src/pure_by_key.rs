@@ -7,7 +7,7 @@
 //! At most [`Processor::IN_FLIGHT`] records are in work. At most [`OPEN`] are taken up and not done, so that a key which
 //! stands still lets its own records wait without holding up those behind them. At most [`UNACKNOWLEDGED`] lie between
 //! the frontier and the newest: that is what a crash repeats. Where a bound is reached nothing more is taken from the
-//! lane; the lane fills, and the consumer pauses the partition until it is half empty again.
+//! lane: what comes waits in the client's queue.
 //!
 //! # Why no wake-up is lost
 //!

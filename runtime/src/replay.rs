@@ -98,6 +98,8 @@ impl Outbound for Skipped {
     }
 }
 
+/// What waits of a topic, all partitions together.
+const PREFETCHED_KIB: u32 = 8_192;
 /// A partition's first offset and its end, by partition.
 type Ranges = HashMap<i32, (i64, i64)>;
 
@@ -115,7 +117,7 @@ impl Replay {
     /// # Errors
     /// For settings that a client refuses.
     pub fn new(kafka: &ClientConfig, topic: &str) -> KafkaResult<Self> {
-        let consumer = bound_prefetch(&mut kafka.clone())
+        let consumer = bound_prefetch(&mut kafka.clone(), PREFETCHED_KIB)
             // librdkafka wants a name even where no group is joined.
             .set("group.id", format!("{topic}-replay"))
             .set("enable.auto.commit", "false")
@@ -270,8 +272,8 @@ impl<'a> Lanes<'a> {
             let (lane, worker) = (Lane::starting_at(start), worker.clone());
             open.insert(partition, (sender, end));
             frontiers.push((start, lane.clone()));
-            let mut assignment =
-                Assignment { topic: topic.clone(), partition, start, bootstrapped: false, records, lane };
+            let (topic, records) = (topic.clone(), records.into());
+            let mut assignment = Assignment { topic, partition, start, bootstrapped: false, records, lane };
             workers.spawn(async move { worker.run_in(&mut assignment, batch).await });
         }
         let now = Instant::now();

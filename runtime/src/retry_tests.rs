@@ -126,7 +126,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 fn lane(records: impl Iterator<Item = RawRecord>) -> (mpsc::Sender<RawRecord>, Assignment) {
     let (sender, receiver) = mpsc::channel(10_000);
     records.for_each(|record| sender.try_send(record).unwrap());
-    (sender, Assignment { records: receiver, ..assignment("activity.logs", Vec::new()) })
+    (sender, Assignment { records: receiver.into(), ..assignment("activity.logs", Vec::new()) })
 }
 
 #[tokio::test]

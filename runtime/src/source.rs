@@ -1,5 +1,6 @@
-//! Where records come from: partitions are assigned as lanes, each with a bounded queue and the offset to commit.
+//! Where records come from: partitions are assigned as lanes, each with a queue and the offset to commit.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -9,11 +10,6 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::stage::Position;
-
-/// Records that wait in one lane. 2,048 of about 1.5 kB are 3 MiB per partition. A fetch brings about as many of a partition with a
-/// backlog: with fewer places the consumer's thread would stand at one lane while the workers of the others have nothing.
-/// And a partition that is resumed when half of them are free has work for the time of a long poll.
-pub const LANE_RECORDS: usize = 2_048;
 
 /// An undecoded record.
 #[derive(Clone, Debug)]
@@ -69,9 +65,71 @@ pub struct Assignment {
     /// True when the group had no offset here and it was set to the beginning just now.
     pub bootstrapped: bool,
     /// The records.
-    pub records: mpsc::Receiver<RawRecord>,
+    pub records: Records,
     /// What worker and consumer share.
     pub lane: Arc<Lane>,
+}
+
+/// What a [`Queue`] gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// So many records, at least one.
+    Records(usize),
+    /// None is there yet.
+    Nothing,
+    /// None will come any more.
+    Ended,
+}
+
+/// The records of one partition, in order, as they come.
+pub trait Queue: fmt::Debug + Send + Sync {
+    /// Appends what is there, at most `most` records.
+    fn take(&self, records: &mut Vec<RawRecord>, most: usize) -> Taken;
+
+    /// Notified when there may be more than the last [`Queue::take`] found. One waits at a time: the partition's worker.
+    fn filled(&self) -> &Notify;
+}
+
+/// The records that a worker takes.
+#[derive(Debug)]
+pub enum Records {
+    /// Out of the client's queue.
+    Queue(Arc<dyn Queue>),
+    /// From whoever holds the other end: a replay, a test.
+    Channel(mpsc::Receiver<RawRecord>),
+}
+
+impl Records {
+    /// Waits for records and appends what is there, at most `most`; how many, and 0 once none will come any more. What is not
+    /// waited for to its end has taken nothing.
+    pub async fn recv_many(&mut self, records: &mut Vec<RawRecord>, most: usize) -> usize {
+        let queue = match self {
+            Self::Queue(queue) => queue,
+            Self::Channel(channel) => return channel.recv_many(records, most).await,
+        };
+        // With a backlog nothing here ever waits: this gives others their turn.
+        tokio::task::coop::consume_budget().await;
+        loop {
+            match queue.take(records, most) {
+                Taken::Records(count) => return count,
+                Taken::Ended => return 0,
+                Taken::Nothing => queue.filled().notified().await,
+            }
+        }
+    }
+
+    /// Waits for the next record; `None` once none will come any more.
+    pub async fn recv(&mut self) -> Option<RawRecord> {
+        let mut records = Vec::with_capacity(1);
+        self.recv_many(&mut records, 1).await;
+        records.pop()
+    }
+}
+
+impl From<mpsc::Receiver<RawRecord>> for Records {
+    fn from(channel: mpsc::Receiver<RawRecord>) -> Self {
+        Self::Channel(channel)
+    }
 }
 
 /// What a worker and the consumer pass to each other.

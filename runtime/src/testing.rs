@@ -168,7 +168,7 @@ pub fn assignment(topic: &str, records: Vec<RawRecord>) -> Assignment {
         partition: 0,
         start,
         bootstrapped: false,
-        records: receiver,
+        records: receiver.into(),
         lane: Lane::starting_at(start),
     }
 }

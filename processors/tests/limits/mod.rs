@@ -212,7 +212,7 @@ async fn a_zombie_grants_nothing_and_charges_nothing() {
     let database = Database::with_drivers().await;
     let (sleeper, late) = database.limit_check("sleeper", Guards::On, NOW);
     let (wake, records) = mpsc::channel(8);
-    let held = Assignment { records, ..assignment(TOPIC, Vec::new()) };
+    let held = Assignment { records: records.into(), ..assignment(TOPIC, Vec::new()) };
     let sleeping = tokio::spawn(async move {
         let mut held = held;
         sleeper.run(&mut held).await

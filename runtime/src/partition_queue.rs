@@ -1,0 +1,94 @@
+//! The records of one partition, out of a queue that librdkafka keeps for it alone: whoever works on the partition polls them itself,
+//! without another thread in between, and what it does not take waits there, bounded by the client.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::base_consumer::PartitionQueue as ClientQueue;
+use rdkafka::error::KafkaError;
+use tokio::sync::Notify;
+
+use crate::source::{Queue, RawRecord, Taken};
+
+/// A queue of the client's, until the partition is taken away.
+pub(crate) struct PartitionQueue<C: ConsumerContext> {
+    topic: Arc<str>,
+    /// None once the partition is gone. A queue keeps its client, so this is what lets the client end while a worker still holds on.
+    queue: Mutex<Option<ClientQueue<C>>>,
+    filled: Arc<Notify>,
+    next: AtomicI64,
+    errors: Mutex<Vec<KafkaError>>,
+}
+
+impl<C: ConsumerContext> PartitionQueue<C> {
+    /// The queue of a partition of `topic`, of which nothing below `start` is handed out.
+    pub(crate) fn new(topic: Arc<str>, mut queue: ClientQueue<C>, start: i64) -> Self {
+        let filled = Arc::new(Notify::new());
+        let woken = filled.clone();
+        // Called when the queue was empty and is not any more; one that comes before anybody waits is kept.
+        queue.set_nonempty_callback(move || woken.notify_one());
+        let (queue, errors) = (Mutex::new(Some(queue)), Mutex::default());
+        Self { topic, queue, filled, next: AtomicI64::new(start), errors }
+    }
+
+    /// The offset behind the newest record that was taken.
+    pub(crate) fn next(&self) -> i64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// What the client has said of the partition in place of a record, since it was last asked.
+    pub(crate) fn take_errors(&self) -> Vec<KafkaError> {
+        std::mem::take(&mut *self.errors.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives nothing out any more, and wakes who waits.
+    pub(crate) fn close(&self) {
+        let queue = self.lock().take();
+        // Outside the lock: this may be the last that keeps the client.
+        drop(queue);
+        self.filled.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<ClientQueue<C>>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C: ConsumerContext + 'static> Queue for PartitionQueue<C> {
+    fn take(&self, records: &mut Vec<RawRecord>, most: usize) -> Taken {
+        let queue = self.lock();
+        let Some(queue) = queue.as_ref() else { return Taken::Ended };
+        let mut count = 0;
+        while count < most {
+            match queue.poll(Duration::ZERO) {
+                Some(Ok(message)) => {
+                    records.push(RawRecord::of(&message, &self.topic));
+                    count += 1;
+                }
+                // It concerns the client: the consumer's thread decides what it means.
+                Some(Err(error)) => self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(error),
+                None => break,
+            }
+        }
+        match records.last() {
+            Some(newest) if count > 0 => {
+                self.next.store(newest.position.offset + 1, Ordering::Relaxed);
+                Taken::Records(count)
+            }
+            _ => Taken::Nothing,
+        }
+    }
+
+    fn filled(&self) -> &Notify {
+        &self.filled
+    }
+}
+
+impl<C: ConsumerContext> fmt::Debug for PartitionQueue<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartitionQueue").field("topic", &self.topic).field("next", &self.next()).finish()
+    }
+}
