@@ -6,6 +6,7 @@ mod acl;
 mod faults;
 mod gateway;
 mod lifecycle;
+mod partitions;
 mod permission;
 mod proxy;
 mod relay;

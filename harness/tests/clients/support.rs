@@ -91,6 +91,19 @@ impl ProducerObserver for Reports {
     }
 }
 
+/// A role's consumer.
+pub fn config(base: ClientConfig, group: &str, topic: &str) -> ConsumerConfig {
+    ConsumerConfig {
+        base,
+        group: group.to_owned(),
+        instance: Some(format!("{group}-a")),
+        topics: vec![topic.to_owned()],
+        session_timeout: SESSION,
+        drain_budget: SESSION / 2,
+        rival_after: RIVAL,
+    }
+}
+
 /// A role: a consumer with a worker per partition that remembers what it saw.
 pub struct Role {
     pub seen: Arc<Mutex<BTreeSet<String>>>,
@@ -106,15 +119,7 @@ impl Role {
 
     /// The same, which ends where its name is taken again and again for `rival_after`.
     pub fn start_for(base: ClientConfig, group: &str, topic: &str, rival_after: Duration) -> Self {
-        let config = ConsumerConfig {
-            base,
-            group: group.to_owned(),
-            instance: Some(format!("{group}-a")),
-            topics: vec![topic.to_owned()],
-            session_timeout: SESSION,
-            drain_budget: SESSION / 2,
-            rival_after,
-        };
+        let config = ConsumerConfig { rival_after, ..config(base, group, topic) };
         let (stop, reports) = (CancellationToken::new(), Arc::<Reports>::default());
         let (mut assignments, thread) = consumer::spawn(config, stop.clone(), reports.clone()).unwrap();
         let seen = Arc::<Mutex<BTreeSet<String>>>::default();
