@@ -31,8 +31,8 @@ const COMMIT_EVERY: Duration = Duration::from_millis(250);
 const STATISTICS_EVERY: Duration = Duration::from_secs(5);
 /// First and longest pause before a client is built anew.
 const REBUILD_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// What waits of one partition, beside the response that filled it up (1 MiB). With 80 partitions, all of which have a backlog, 160 MiB.
-const PREFETCHED_KIB: u32 = 1_024;
+/// What waits of one partition, beside the response that filled it up (1 MiB). With 80 partitions that all have a backlog, 240 MiB.
+const PREFETCHED_KIB: u32 = 2_048;
 /// A client that has lived this long was sound: the next pause is the first again.
 const SOUND: Duration = Duration::from_secs(60);
 /// A member that is fenced again and again for this long has a rival: another process with the same name. Its own earlier self, after
