@@ -13,6 +13,11 @@ use tokio::sync::Notify;
 
 use crate::source::{Queue, RawRecord, Taken};
 
+/// Records of which the memory is kept for the next ones: as many as a worker takes at once.
+const SPARE: usize = 64;
+/// Bytes of a record of which the memory is kept: most have 1.5 kB, and 64 of 8 KiB are half a MiB of a partition.
+const SPARE_BYTES: usize = 8_192;
+
 /// A queue of the client's, until the partition is taken away.
 pub(crate) struct PartitionQueue<C: ConsumerContext> {
     topic: Arc<str>,
@@ -21,6 +26,7 @@ pub(crate) struct PartitionQueue<C: ConsumerContext> {
     filled: Arc<Notify>,
     next: AtomicI64,
     errors: Mutex<Vec<KafkaError>>,
+    spare: Mutex<Vec<RawRecord>>,
 }
 
 impl<C: ConsumerContext> PartitionQueue<C> {
@@ -30,8 +36,8 @@ impl<C: ConsumerContext> PartitionQueue<C> {
         let woken = filled.clone();
         // Called when the queue was empty and is not any more; one that comes before anybody waits is kept.
         queue.set_nonempty_callback(move || woken.notify_one());
-        let (queue, errors) = (Mutex::new(Some(queue)), Mutex::default());
-        Self { topic, queue, filled, next: AtomicI64::new(start), errors }
+        let (queue, next) = (Mutex::new(Some(queue)), AtomicI64::new(start));
+        Self { topic, queue, filled, next, errors: Mutex::default(), spare: Mutex::default() }
     }
 
     /// The offset behind the newest record that was taken.
@@ -41,35 +47,41 @@ impl<C: ConsumerContext> PartitionQueue<C> {
 
     /// What the client has said of the partition in place of a record, since it was last asked.
     pub(crate) fn take_errors(&self) -> Vec<KafkaError> {
-        std::mem::take(&mut *self.errors.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.errors))
     }
 
     /// Gives nothing out any more, and wakes who waits.
     pub(crate) fn close(&self) {
-        let queue = self.lock().take();
+        let queue = lock(&self.queue).take();
         // Outside the lock: this may be the last that keeps the client.
         drop(queue);
         self.filled.notify_one();
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Option<ClientQueue<C>>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<C: ConsumerContext + 'static> Queue for PartitionQueue<C> {
     fn take(&self, records: &mut Vec<RawRecord>, most: usize) -> Taken {
-        let queue = self.lock();
+        let (queue, mut spare) = (lock(&self.queue), lock(&self.spare));
         let Some(queue) = queue.as_ref() else { return Taken::Ended };
         let mut count = 0;
         while count < most {
             match queue.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
-                    records.push(RawRecord::of(&message, &self.topic));
+                    records.push(match spare.pop() {
+                        Some(mut record) => {
+                            record.refill(&message, &self.topic);
+                            record
+                        }
+                        None => RawRecord::of(&message, &self.topic),
+                    });
                     count += 1;
                 }
                 // It concerns the client: the consumer's thread decides what it means.
-                Some(Err(error)) => self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(error),
+                Some(Err(error)) => lock(&self.errors).push(error),
                 None => break,
             }
         }
@@ -80,6 +92,12 @@ impl<C: ConsumerContext + 'static> Queue for PartitionQueue<C> {
             }
             _ => Taken::Nothing,
         }
+    }
+
+    fn give_back(&self, records: &mut Vec<RawRecord>) {
+        let mut spare = lock(&self.spare);
+        let room = SPARE.saturating_sub(spare.len());
+        spare.extend(records.drain(..).filter(|record| record.capacity() <= SPARE_BYTES).take(room));
     }
 
     fn filled(&self) -> &Notify {

@@ -121,7 +121,7 @@ impl<P: Processor> PureWorker<P> {
                     }
                 }
             }
-            records.clear();
+            assignment.records.give_back(&mut records);
             if ledger.in_flight() > UNACKNOWLEDGED {
                 // Down to half, so that the worker is not woken again for every batch.
                 let acknowledged = ledger.at_most_in_flight(UNACKNOWLEDGED / 2).await;

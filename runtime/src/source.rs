@@ -45,11 +45,48 @@ impl RawRecord {
         }
     }
 
+    /// The same in the memory of this record, which is done with.
+    pub(crate) fn refill(&mut self, message: &BorrowedMessage<'_>, topic: &Arc<str>) {
+        if !Arc::ptr_eq(&self.position.topic, topic) {
+            self.position.topic = topic.clone();
+        }
+        (self.position.partition, self.position.offset) = (message.partition(), message.offset());
+        self.timestamp_ms = message.timestamp().to_millis().unwrap_or(-1);
+        put(&mut self.key, message.key());
+        put(&mut self.payload, message.payload());
+        let mut count = 0;
+        for header in message.headers().iter().flat_map(|headers| headers.iter()) {
+            match self.headers.get_mut(count) {
+                Some((name, value)) => {
+                    header.key.clone_into(name);
+                    put(value, header.value);
+                }
+                None => self.headers.push((header.key.to_owned(), header.value.map(<[u8]>::to_vec))),
+            }
+            count += 1;
+        }
+        self.headers.truncate(count);
+    }
+
+    /// Bytes that it keeps of memory.
+    pub(crate) fn capacity(&self) -> usize {
+        let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::capacity);
+        let headers = self.headers.iter().map(|(name, value)| name.capacity() + of(value));
+        of(&self.key) + of(&self.payload) + headers.sum::<usize>()
+    }
+
     /// The last header of a name, as text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().rev().find(|(key, _)| key == name)?;
         std::str::from_utf8(value.as_deref()?).ok()
+    }
+}
+
+fn put(place: &mut Option<Vec<u8>>, bytes: Option<&[u8]>) {
+    match (place.as_mut(), bytes) {
+        (Some(place), Some(bytes)) => bytes.clone_into(place),
+        _ => *place = bytes.map(<[u8]>::to_vec),
     }
 }
 
@@ -86,6 +123,10 @@ pub trait Queue: fmt::Debug + Send + Sync {
     /// Appends what is there, at most `most` records.
     fn take(&self, records: &mut Vec<RawRecord>, most: usize) -> Taken;
 
+    /// Takes back what is done with: the memory serves the next records. Worth it where records are many and small, since the allocator
+    /// would have to find as much again for each.
+    fn give_back(&self, records: &mut Vec<RawRecord>);
+
     /// Notified when there may be more than the last [`Queue::take`] found. One waits at a time: the partition's worker.
     fn filled(&self) -> &Notify;
 }
@@ -115,6 +156,14 @@ impl Records {
                 Taken::Ended => return 0,
                 Taken::Nothing => queue.filled().notified().await,
             }
+        }
+    }
+
+    /// As [`Queue::give_back`].
+    pub fn give_back(&mut self, records: &mut Vec<RawRecord>) {
+        match self {
+            Self::Queue(queue) => queue.give_back(records),
+            Self::Channel(_) => records.clear(),
         }
     }
 

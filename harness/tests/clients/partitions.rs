@@ -117,3 +117,48 @@ async fn a_worker_that_takes_nothing_keeps_neither_another_partition_nor_the_end
     stop.cancel();
     tokio::task::spawn_blocking(move || thread.join()).await.unwrap().unwrap().unwrap();
 }
+
+/// What the record of a number is made of: with and without a key, of many lengths, with up to three headers.
+fn varied(n: usize) -> (Option<Vec<u8>>, Vec<u8>, Vec<(String, Option<Vec<u8>>)>) {
+    let key = (n % 3 > 0).then(|| format!("key-{n}").into_bytes());
+    let payload = vec![b'a' + u8::try_from(n % 26).unwrap(); n * 37 % 9_000 + 1];
+    let header =
+        |at: usize| (format!("{at}-of-{}", n % 7), (at + n).is_multiple_of(2).then(|| vec![b'v'; n % 11 + 1]));
+    (key, payload, (0..n % 4).map(header).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_in_the_memory_of_those_given_back_have_their_own_key_payload_and_headers_and_no_others() {
+    let stack = own_kafka();
+    let base = kafka(stack.kafka_brokers(), "memory");
+    create_topic(&base, "memory", 1);
+    let (outbound, _) = producer(&base);
+    for n in 0..400 {
+        let (key, payload, headers) = varied(n);
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
+        let (key, payload) = (key.as_deref(), Some(payload.as_slice()));
+        let message = Message { topic: "memory", key, payload, headers: &headers };
+        runtime::producer::send_and_wait(outbound.as_ref(), &message).await.unwrap();
+    }
+    let stop = CancellationToken::new();
+    let (mut assignments, thread) =
+        consumer::spawn(config(base, "memory-role", "memory"), stop.clone(), Arc::<Reports>::default())
+            .unwrap();
+    let mut assignment = next_assignment(&mut assignments).await;
+    let (mut records, mut n) = (Vec::new(), 0);
+    while n < 400 {
+        let taken =
+            tokio::time::timeout(LIMIT, assignment.records.recv_many(&mut records, 16)).await.unwrap();
+        assert_eq!(taken, records.len());
+        for record in &records {
+            let found = (record.key.clone(), record.payload.clone().unwrap(), record.headers.clone());
+            assert_eq!((record.position.offset, found), (i64::try_from(n).unwrap(), varied(n)));
+            n += 1;
+        }
+        assignment.records.give_back(&mut records);
+        assert!(records.is_empty());
+    }
+    assignment.lane.finish(false);
+    stop.cancel();
+    tokio::task::spawn_blocking(move || thread.join()).await.unwrap().unwrap().unwrap();
+}
