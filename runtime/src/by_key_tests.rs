@@ -120,7 +120,8 @@ impl Running {
         let worker = worker(processor, outbound.clone(), grace);
         let (sender, receiver) = mpsc::channel(10_000);
         records.into_iter().for_each(|record| sender.try_send(record).unwrap());
-        let mut assignment = Assignment { records: receiver.into(), ..assignment("activity.logs", Vec::new()) };
+        let mut assignment =
+            Assignment { records: receiver.into(), ..assignment("activity.logs", Vec::new()) };
         let (lane, running) = (assignment.lane.clone(), worker.clone());
         let task = tokio::spawn(async move { running.run(&mut assignment).await });
         Self { worker, outbound, sender, lane, task }

@@ -69,10 +69,6 @@ pub struct Stored {
     pub output: Vec<u8>,
 }
 
-/// For a batch's transaction: rows are looked up by key. A planner that counts 200 look-ups in a table of 100,000 rows rather reads the
-/// table, and then a batch costs more with every row until there are a million.
-pub(crate) const BY_KEY: &str = "set local enable_seqscan = off";
-
 /// Which of a batch's events (`$2`, `$3`) and effects (`$4`) the stage `$1` has decided: a look-up in an index for each.
 #[doc(hidden)]
 pub const KNOWN: &str = "

@@ -27,6 +27,7 @@ pub mod ops;
 mod outbound;
 pub mod outbox;
 mod partition_queue;
+pub mod planner;
 mod polled;
 mod probe;
 pub mod producer;

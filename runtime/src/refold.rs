@@ -17,10 +17,11 @@ use tokio::sync::mpsc;
 
 use crate::deciding::BATCH;
 use crate::deciding::rows::{key_of, stored, stored_repeat};
-use crate::fence::{BY_KEY, Fence, FenceError, Stored};
+use crate::fence::{Fence, FenceError, Stored};
 use crate::letters::place_of;
 use crate::offsets::{self, GroupOffset, OffsetsError};
 use crate::outbound::Message;
+use crate::planner::look_up_by_key;
 use crate::registry::{RegistryError, SchemaSource};
 use crate::snapshot::{self, Ranges, SnapshotError};
 use crate::source::RawRecord;
@@ -250,7 +251,7 @@ impl Refold<'_> {
         batch: &mut [Item<D>],
     ) -> Result<(), RefoldError> {
         let mut tx = self.pool.begin().await?;
-        sqlx::query(BY_KEY).execute(&mut *tx).await?;
+        look_up_by_key(&mut tx, None).await?;
         let decided: Vec<&Envelope<D::In>> = batch
             .iter()
             .filter(|item| item.letter.is_none())

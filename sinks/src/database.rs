@@ -1,10 +1,8 @@
 //! What sinks on PostgreSQL share: their tables, which errors pass, and columns of sets.
 
-use std::time::Duration;
-
 use runtime::SinkError;
 use sqlx::postgres::PgDatabaseError;
-use sqlx::{PgConnection, PgPool, query, query_scalar};
+use sqlx::{PgConnection, PgPool, query_scalar};
 use uuid::Uuid;
 
 /// A table that holds nothing but what topics say, declared beside the statement that writes it.
@@ -78,16 +76,6 @@ pub(crate) fn sink_error(error: sqlx::Error, what: &str, table: &str) -> SinkErr
         },
     );
     SinkError::BadRow(format!("{what}: {}", place.unwrap_or_else(|| error.to_string())))
-}
-
-/// Bounds the statements of a batch's transaction in time, and has them look rows up by key: a planner that counts 500 look-ups in a
-/// table of 200,000 rows rather reads the table, and then a batch costs more with every row until there are a million.
-pub(crate) async fn bound(tx: &mut PgConnection, timeout: Duration) -> sqlx::Result<()> {
-    query("select set_config('statement_timeout', $1, true), set_config('enable_seqscan', 'off', true)")
-        .bind(timeout.as_millis().max(1).to_string())
-        .execute(tx)
-        .await?;
-    Ok(())
 }
 
 /// Those of these users who are erased: what is kept about a person is not written again.

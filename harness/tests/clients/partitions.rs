@@ -122,8 +122,9 @@ async fn a_worker_that_takes_nothing_keeps_neither_another_partition_nor_the_end
 fn varied(n: usize) -> (Option<Vec<u8>>, Vec<u8>, Vec<(String, Option<Vec<u8>>)>) {
     let key = (n % 3 > 0).then(|| format!("key-{n}").into_bytes());
     let payload = vec![b'a' + u8::try_from(n % 26).unwrap(); n * 37 % 9_000 + 1];
-    let header =
-        |at: usize| (format!("{at}-of-{}", n % 7), (at + n).is_multiple_of(2).then(|| vec![b'v'; n % 11 + 1]));
+    let header = |at: usize| {
+        (format!("{at}-of-{}", n % 7), (at + n).is_multiple_of(2).then(|| vec![b'v'; n % 11 + 1]))
+    };
     (key, payload, (0..n % 4).map(header).collect())
 }
 

@@ -18,7 +18,8 @@ use uuid::Uuid;
 use self::rows::{key_of, stored_repeat};
 use crate::dead_letter::DeadLetterCount;
 use crate::failpoint::{self, Step};
-use crate::fence::{BY_KEY, Fence, FenceError, Guards, Stored};
+use crate::fence::{Fence, FenceError, Guards, Stored};
+use crate::planner::look_up_by_key;
 use crate::source::{Assignment, RawRecord};
 use crate::stage::{Decider, Decision, Envelope, Position, StageError};
 use crate::worker::{Decoded, Feed, Halt, Retrying, StageContext, WHOLE_ATTEMPTS, at_offset};
@@ -249,7 +250,7 @@ impl<D: Decider> DecidingWorker<D> {
         look: Look,
     ) -> Result<Vec<Stored>, BatchError> {
         let mut tx = self.pool.begin().await?;
-        sqlx::query(BY_KEY).execute(&mut *tx).await?;
+        look_up_by_key(&mut tx, None).await?;
         let (mut known, mut taken) = match look {
             Look::First => self.known(&mut tx, fence, items).await?,
             Look::OnConflict => Default::default(),

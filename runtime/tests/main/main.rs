@@ -1,6 +1,7 @@
 //! Topics and schemas on a real broker, registry and database.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod planner;
 mod topics;
 mod versions;
 

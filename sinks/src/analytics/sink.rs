@@ -5,6 +5,7 @@ use std::future::Future;
 
 use chrono::NaiveDate;
 use runtime::failpoint::{self, Step};
+use runtime::planner::look_up_by_key;
 use runtime::retry::database_responds;
 use runtime::{Envelope, Sink, SinkError};
 use schemas::topic::Topic;
@@ -21,7 +22,7 @@ use super::metrics::Metric;
 use super::services::{self, ServiceSums};
 use super::sums::{OutOfCalendar, Sums};
 use super::{CATALOGUE, model_hours, service, tables};
-use crate::database::{bound, exists, sink_error};
+use crate::database::{exists, sink_error};
 
 /// Adds events up.
 #[derive(Clone, Debug)]
@@ -88,7 +89,7 @@ impl AnalyticsSink {
         let counted = counted.map_err(|bad| SinkError::BadRow(bad.to_string()))?;
         let failed = |error| sink_error(error, &named, "analytics_data");
         let mut tx = self.pool.begin().await.map_err(failed)?;
-        bound(&mut tx, self.config.statement_timeout).await.map_err(failed)?;
+        look_up_by_key(&mut tx, Some(self.config.statement_timeout)).await.map_err(failed)?;
         let bad = |_: OutOfCalendar| SinkError::BadRow(format!("{named}: an instant that no calendar has"));
         let (mut sums, mut services) = (Sums::default(), ServiceSums::default());
         let fresh = service::unseen(&mut tx, &keys(&counted)).await.map_err(failed)?;

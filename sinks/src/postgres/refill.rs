@@ -17,6 +17,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 use futures::stream;
+use runtime::planner::look_up_by_key;
 use runtime::{Envelope, Sink, SinkError};
 use schemas::topic::Topic;
 use sqlx::{PgConnection, PgPool};
@@ -29,7 +30,7 @@ use super::rows::Rows;
 use super::service::{self, Delta};
 use super::writer::WriteError;
 use super::{PostgresConfig, PostgresSink, erased, payouts, rewards, uploads};
-use crate::database::{bound, sink_error};
+use crate::database::sink_error;
 
 /// Events on the shelf. Of about 2 kB as rows they are 60 MB.
 const SHELF: usize = 30_000;
@@ -210,7 +211,7 @@ impl Refill {
 
     async fn begin(&self) -> sqlx::Result<sqlx::Transaction<'static, sqlx::Postgres>> {
         let mut tx = self.pool.begin().await?;
-        bound(&mut tx, self.config.statement_timeout).await?;
+        look_up_by_key(&mut tx, Some(self.config.statement_timeout)).await?;
         Ok(tx)
     }
 

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use runtime::failpoint::{self, Step};
+use runtime::planner::look_up_by_key;
 use runtime::retry::database_responds;
 use runtime::{Envelope, Sink, SinkError};
 use schemas::topic::Topic;
@@ -12,7 +13,7 @@ use super::config::{PostgresConfig, PostgresStartError};
 use super::event::UploadEvent;
 use super::writer::WriteError;
 use super::{WRITERS, tables};
-use crate::database::{bound, sink_error};
+use crate::database::sink_error;
 
 /// Materializes [`tables`] and the totals of `users`.
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ impl PostgresSink {
         };
         let failed = |error| sink_error(error, &named, "(table)");
         let mut tx = self.pool.begin().await.map_err(failed)?;
-        bound(&mut tx, self.config.statement_timeout).await.map_err(failed)?;
+        look_up_by_key(&mut tx, Some(self.config.statement_timeout)).await.map_err(failed)?;
         for writer in WRITERS {
             writer.write(&mut tx, batch).await.map_err(|error| match error {
                 WriteError::Postgres(error) => failed(error),
