@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::TryStreamExt as _;
 use ingest::PhotoStore;
 use ingest::erasure::{self, Due};
 use processors::chain_submission::ledger::publish::Publisher;
 use processors::chain_submission::operate::{self, Order, Refused};
-use runtime::timers::{JobError, Ran};
+use runtime::timers::{JobError, Ran, portions};
 use schemas::ids::{Micros, UserId};
 use serde_json::json;
 use sinks::mongo::{MongoConfig, MongoLogs};
@@ -45,19 +46,18 @@ impl Eraser {
     /// # Errors
     /// Where the database is away.
     pub async fn run(&self, now: Micros) -> Result<Ran, JobError> {
-        let mut ran = Ran::default();
-        let mut due = erasure::due(&self.pool, now, AFTERCARE, None).await?;
-        if due.is_empty() {
-            return Ok(ran);
-        }
-        let logs = self.mongo.logs().await?;
-        while let Some(last) = due.last().copied() {
+        let (mut ran, mut logs) = (Ran::default(), None);
+        let mut people = portions(|behind| erasure::due(&self.pool, now, AFTERCARE, behind));
+        while let Some(due) = people.try_next().await? {
+            let logs = match &mut logs {
+                Some(logs) => logs,
+                none => none.insert(self.mongo.logs().await?),
+            };
             for person in due {
-                let erased = self.erase(&logs, person, now).await;
+                let erased = self.erase(logs, person, now).await;
                 ran.count(&self.pool, format!("erasure of {}", person.user_id), erased.map(u64::from))
                     .await?;
             }
-            due = erasure::due(&self.pool, now, AFTERCARE, Some(&last)).await?;
         }
         Ok(ran)
     }

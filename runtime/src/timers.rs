@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use futures::Stream;
 use futures::future::{BoxFuture, FutureExt as _, TryFutureExt as _, join_all};
+use futures::stream::try_unfold;
 use schemas::ids::Micros;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,8 @@ const RENEW: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(60);
 /// Between two looks at whether a job is due.
 const LOOK: Duration = Duration::from_secs(5);
+/// Things that are looked for at a time.
+pub const PORTION: i64 = 100;
 /// Things of a run that are logged one by one where they fail; the others are counted alone.
 const LOGGED: u64 = 20;
 /// Timers that could not look for this long are not ready: a restart of Postgres takes a few seconds.
@@ -52,8 +56,8 @@ pub type JobError = Box<dyn Error + Send + Sync>;
 /// A run.
 type Run = BoxFuture<'static, Result<Ran, JobError>>;
 
-/// What a run did. A thing that fails keeps no other from being done: a job goes through all that is due at its time once, in portions,
-/// each from behind the last of the one before, and what failed is tried again by the next run.
+/// What a run did. A thing that fails keeps no other from being done: a job goes through all that is due at its time once, by [`portions`],
+/// and what failed is tried again by the next run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ran {
     /// What was done.
@@ -84,11 +88,16 @@ impl Ran {
         if sqlx::query("select").execute(pool).await.is_err() {
             return Err(error);
         }
+        self.fail(what, &*error);
+        Ok(())
+    }
+
+    /// Counts a thing that failed, and logs it.
+    pub fn fail(&mut self, what: impl Display, error: &(dyn Error + Send + Sync)) {
         self.failed += 1;
         if self.failed <= LOGGED {
-            tracing::error!(what, error = %ErrorReport(&*error), "a job goes on without what failed, and tries it again");
+            tracing::error!(%what, error = %ErrorReport(error), "a job goes on without what failed, and tries it again");
         }
-        Ok(())
     }
 }
 
@@ -96,6 +105,19 @@ impl From<u64> for Ran {
     fn from(done: u64) -> Self {
         Self { done, failed: 0 }
     }
+}
+
+/// Goes through things that stay where they are when they fail, each once: `look` finds at most [`PORTION`] of them in the order of their
+/// key, behind the last one of the portion before; of the first portion behind none.
+pub fn portions<T: Clone, E, F: Future<Output = Result<Vec<T>, E>>>(
+    mut look: impl FnMut(Option<T>) -> F,
+) -> impl Stream<Item = Result<Vec<T>, E>> + Unpin {
+    Box::pin(try_unfold(None, move |behind| {
+        look(behind).map_ok(|portion| {
+            let last = portion.last().cloned();
+            last.map(|last| (portion, Some(last)))
+        })
+    }))
 }
 
 /// A job.
@@ -331,7 +353,18 @@ impl Lease<'_> {
 
 #[cfg(test)]
 mod tests {
+    use futures::TryStreamExt as _;
+
     use super::*;
+
+    #[tokio::test]
+    async fn each_portion_is_looked_for_behind_the_last_of_the_one_before_and_ends_where_none_is_left() {
+        let found = portions(|behind: Option<u32>| async move {
+            let first = behind.map_or(0, |last| last + 1);
+            Ok::<Vec<_>, ()>((first..7).take(3).collect())
+        });
+        assert_eq!(found.try_collect::<Vec<_>>().await.unwrap(), [vec![0, 1, 2], vec![3, 4, 5], vec![6]]);
+    }
 
     #[test]
     fn a_job_is_due_at_whole_multiples_of_its_interval() {

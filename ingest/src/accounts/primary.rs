@@ -3,7 +3,8 @@
 //! somebody's session for an hour is paid in their place. Nothing else moves `user_wallets.is_primary` from one wallet to another.
 
 use chrono::{DateTime, Utc};
-use runtime::timers::{JobError, Ran};
+use futures::TryStreamExt as _;
+use runtime::timers::{JobError, PORTION, Ran, portions};
 use schemas::ids::{Micros, UserId, natural};
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
@@ -11,9 +12,6 @@ use uuid::Uuid;
 
 use super::level::raise;
 use crate::outbox::OutboxError;
-
-/// Changes that are looked for at a time.
-const PORTION: i64 = 100;
 
 /// Makes a wallet of the user's the primary one; the one before. The account's row is locked.
 pub(crate) async fn set(
@@ -82,27 +80,26 @@ pub(crate) async fn take_back(tx: &mut PgConnection, user: Uuid) -> Result<Optio
 /// # Errors
 /// Where the database is away; what was done before stays.
 pub async fn replace_due(pool: &PgPool, account_changed: u32, now: Micros) -> Result<Ran, JobError> {
-    let (mut ran, mut from) = (Ran::default(), (DateTime::<Utc>::UNIX_EPOCH, Uuid::nil()));
-    loop {
-        let due: Vec<(DateTime<Utc>, Uuid)> = sqlx::query_as(
+    let mut ran = Ran::default();
+    let mut changes = portions(|behind: Option<(DateTime<Utc>, Uuid)>| {
+        let (due_at, user) = behind.unwrap_or_default();
+        sqlx::query_as(
             "select due_at, user_id from wallet_changes where due_at <= $1 and (due_at, user_id) > ($2, $3)
              order by due_at, user_id limit $4",
         )
         .bind(now.to_utc())
-        .bind(from.0)
-        .bind(from.1)
+        .bind(due_at)
+        .bind(user)
         .bind(PORTION)
         .fetch_all(pool)
-        .await?;
-        for (_, user) in &due {
-            let replaced = replace(pool, account_changed, UserId(*user), now).await;
+    });
+    while let Some(due) = changes.try_next().await? {
+        for (_, user) in due {
+            let replaced = replace(pool, account_changed, UserId(user), now).await;
             ran.count(pool, format!("wallet of {user}"), replaced.map(u64::from)).await?;
         }
-        match due.last() {
-            Some(last) if due.len() as u64 == PORTION.unsigned_abs() => from = *last,
-            _ => return Ok(ran),
-        }
     }
+    Ok(ran)
 }
 
 async fn replace(pool: &PgPool, account_changed: u32, user: UserId, at: Micros) -> Result<bool, OutboxError> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use runtime::outbox::tombstone;
+use runtime::timers::PORTION;
 use schemas::codec::CodecError;
 use schemas::events::UserErased;
 use schemas::ids::{EventId, Micros, UserId, natural};
@@ -15,9 +16,6 @@ use uuid::Uuid;
 use super::{delta, rows};
 use crate::outbox::{OutboxError, announce};
 use crate::reviews::{ExpireError, expire_of};
-
-/// Erasures of one look.
-const PORTION: i64 = 100;
 
 /// Why an account was not erased. Nothing of its rows has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +53,7 @@ pub struct Due {
 
 /// Accounts whose grace is over; then those that were erased within `again`, as requests and records that were on their way may have left
 /// something. To those whose grace is over belong the ones that topics know as erased and that a database restored from before does not.
-/// At most a hundred; the next are those behind the last of them, until there is none.
+/// A portion of them, behind the last one of the portion before.
 ///
 /// # Errors
 /// Postgres'.
@@ -63,7 +61,7 @@ pub async fn due(
     pool: &PgPool,
     now: Micros,
     again: Duration,
-    behind: Option<&Due>,
+    behind: Option<Due>,
 ) -> Result<Vec<Due>, sqlx::Error> {
     sqlx::query(
         "insert into erasures (user_id, requested_at, due_at)

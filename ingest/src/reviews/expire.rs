@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use runtime::timers::{JobError, Ran};
+use futures::TryStreamExt as _;
+use runtime::timers::{JobError, PORTION, Ran, portions};
 use schemas::codec::CodecError;
 use schemas::events::{OdometerRead, Review};
 use schemas::ids::{Micros, UserId};
@@ -17,9 +18,6 @@ use uuid::Uuid;
 use super::decided;
 use crate::outbox::{OutboxError, announce};
 use crate::queries::appeal::DAYS;
-
-/// Reviews and rejections that are looked for at a time.
-const PORTION: i64 = 100;
 
 /// Why a review was not ended.
 #[derive(Debug, thiserror::Error)]
@@ -51,28 +49,27 @@ pub async fn expire(pool: &PgPool, schema_id: u32, now: Micros, time_out: Durati
     let age = i64::try_from(time_out.as_micros()).unwrap_or(i64::MAX);
     let opened_before = Micros(now.0.saturating_sub(age)).to_utc();
     forget(pool, now).await?;
-    let (mut ran, mut from) = (Ran::default(), (DateTime::<Utc>::UNIX_EPOCH, Uuid::nil()));
-    loop {
-        let due: Vec<(DateTime<Utc>, Uuid)> = sqlx::query_as(
+    let mut ran = Ran::default();
+    let mut reviews = portions(|behind: Option<(DateTime<Utc>, Uuid)>| {
+        let (opened_at, upload) = behind.unwrap_or_default();
+        sqlx::query_as(
             "select opened_at, upload_id from reviews
              where decided_at is null and opened_at <= $1 and (opened_at, upload_id) > ($2, $3)
              order by opened_at, upload_id limit $4",
         )
         .bind(opened_before)
-        .bind(from.0)
-        .bind(from.1)
+        .bind(opened_at)
+        .bind(upload)
         .bind(PORTION)
         .fetch_all(pool)
-        .await?;
-        for (_, upload) in &due {
-            let ended = expire_one(pool, schema_id, *upload, now).await;
+    });
+    while let Some(due) = reviews.try_next().await? {
+        for (_, upload) in due {
+            let ended = expire_one(pool, schema_id, upload, now).await;
             ran.count(pool, format!("review {upload}"), ended).await?;
         }
-        match due.last() {
-            Some(last) if due.len() as u64 == PORTION.unsigned_abs() => from = *last,
-            _ => return Ok(ran),
-        }
     }
+    Ok(ran)
 }
 
 /// A driver may be asking at the same moment: a row that is locked is theirs.

@@ -385,7 +385,7 @@ async fn everybody_who_is_due_is_found_once_and_first_those_who_were_not_erased_
     let (now, again) = (SystemClock.now(), Duration::from_secs(9 * 86_400));
     let mut found: Vec<Due> = Vec::new();
     loop {
-        let next = due(&bench.pool, now, again, found.last()).await.unwrap();
+        let next = due(&bench.pool, now, again, found.last().copied()).await.unwrap();
         if next.is_empty() {
             break;
         }

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use runtime::timers::{JobError, Ran};
+use futures::TryStreamExt as _;
+use runtime::timers::{JobError, PORTION, Ran, portions};
 use schemas::events::PayoutState;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use uuid::Uuid;
@@ -14,8 +15,6 @@ use super::ledger::publish::Publisher;
 use super::ledger::rows;
 use super::operate::{self, Order, Refused};
 
-/// Rewards that are looked for at a time, and of one transaction that tells their drivers.
-const PORTION: i64 = 100;
 /// Payouts that wait for their driver alone, who was not told yet.
 const UNTOLD: &str = "p.state = 'waiting' and p.stamp->>'auto_claim' = 'false' and p.claimed_at is null
     and not exists (select from claim_expiries e where e.reward_id = p.reward_id)
@@ -62,20 +61,21 @@ async fn tell(
     else {
         return Ok(());
     };
-    let mut from = (i64::MIN, Uuid::nil());
-    loop {
-        let due: Vec<(i64, Uuid)> = sqlx::query_as(AssertSqlSafe(format!(
+    let mut untold = portions(|behind: Option<(i64, Uuid)>| {
+        let (granted_at, reward) = behind.unwrap_or((i64::MIN, Uuid::nil()));
+        sqlx::query_as(AssertSqlSafe(format!(
             "select (p.header->>'occurred_at')::bigint, p.reward_id from payouts p
              where {UNTOLD} and (p.header->>'occurred_at')::bigint <= $1
                and ((p.header->>'occurred_at')::bigint, p.reward_id) > ($2, $3)
              order by (p.header->>'occurred_at')::bigint, p.reward_id limit $4",
         )))
         .bind(granted_before.timestamp_micros())
-        .bind(from.0)
-        .bind(from.1)
+        .bind(granted_at)
+        .bind(reward)
         .bind(PORTION)
         .fetch_all(pool)
-        .await?;
+    });
+    while let Some(due) = untold.try_next().await? {
         let rewards: Vec<Uuid> = due.iter().map(|(_, reward)| *reward).collect();
         if tell_all(pool, publisher, &rewards, (now, at)).await.is_err() {
             // Of which it fails shows where each is told by itself.
@@ -84,11 +84,8 @@ async fn tell(
                 ran.count(pool, format!("reward {reward}"), told.map(|()| 0)).await?;
             }
         }
-        match due.last() {
-            Some(last) if rewards.len() as u64 == PORTION.unsigned_abs() => from = *last,
-            _ => return Ok(()),
-        }
     }
+    Ok(())
 }
 
 /// Tells the drivers of these rewards in one transaction until when they can claim them, but of those that are another's at this moment.
@@ -154,28 +151,26 @@ async fn end(
     now: DateTime<Utc>,
     ran: &mut Ran,
 ) -> Result<(), JobError> {
-    let mut from = (DateTime::<Utc>::UNIX_EPOCH, Uuid::nil());
-    loop {
-        let due: Vec<(DateTime<Utc>, Uuid)> = sqlx::query_as(
+    let mut expired = portions(|behind: Option<(DateTime<Utc>, Uuid)>| {
+        let (expires_at, reward) = behind.unwrap_or_default();
+        sqlx::query_as(
             "select expires_at, reward_id from claim_expiries
              where ended_at is null and expires_at <= $1 and (expires_at, reward_id) > ($2, $3)
              order by expires_at, reward_id limit $4",
         )
         .bind(now)
-        .bind(from.0)
-        .bind(from.1)
+        .bind(expires_at)
+        .bind(reward)
         .bind(PORTION)
         .fetch_all(pool)
-        .await?;
-        for (at, reward) in &due {
-            let ended = end_one(pool, publisher, (*reward, *at), now).await;
+    });
+    while let Some(due) = expired.try_next().await? {
+        for (at, reward) in due {
+            let ended = end_one(pool, publisher, (reward, at), now).await;
             ran.count(pool, format!("reward {reward}"), ended.map(u64::from)).await?;
         }
-        match due.last() {
-            Some(last) if due.len() as u64 == PORTION.unsigned_abs() => from = *last,
-            _ => return Ok(()),
-        }
     }
+    Ok(())
 }
 
 /// Ends the wait for a claim; whether the reward was cancelled by that.
