@@ -8,6 +8,7 @@ use runtime::clock::Clock;
 use runtime::health::Health;
 use runtime::journal::Journal;
 use runtime::producer::Outbound;
+use runtime::timers::Ran;
 use schemas::events::{Event as _, UploadReceived};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -162,12 +163,12 @@ impl Gateway {
         self
     }
 
-    /// Publishes reservations older than `grace` that a crash or a silent Kafka left behind, and returns how many. One gateway
-    /// at a time, under an advisory lock. `grace` must not be below the publish timeout, or requests are overtaken.
+    /// Publishes all reservations older than `grace` that a crash or a silent Kafka left behind, the oldest first. One gateway at a time,
+    /// under an advisory lock: none where another is at it. `grace` must not be below the publish timeout, or requests are overtaken.
     ///
     /// # Errors
-    /// [`ApiError`] of the first that could not be published; the rest waits for the next round.
-    pub async fn republish_reserved(&self, grace: Duration) -> Result<usize, ApiError> {
+    /// [`ApiError`] of the first that Kafka does not acknowledge; the rest waits for the next round.
+    pub async fn republish_reserved(&self, grace: Duration) -> Result<Option<Ran>, ApiError> {
         self.sweeper.publisher.republish_reserved(grace).await
     }
 }

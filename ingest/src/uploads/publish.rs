@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::FutureExt as _;
+use futures::future::join_all;
+use futures::{FutureExt as _, TryStreamExt as _};
 use runtime::clock::Clock;
 use runtime::failpoint::{self, Step};
 use runtime::producer::{Message, Outbound, send_and_wait};
 use runtime::publish::{Delivered, PublishError};
+use runtime::timers::{Ran, portions};
 use runtime::worker::TRACEPARENT;
 use schemas::codec;
 use schemas::events::{Event as _, UploadReceived};
@@ -24,8 +26,6 @@ use crate::activity::ActivityLog;
 use crate::batches::{Answer, Batches};
 use crate::http::problem::{ApiError, NOT_PUBLISHED};
 
-/// Reservations of one round.
-const ROUND: i64 = 100;
 /// First and longest wait between two looks at a reservation that another request is publishing: the mark of one that Kafka has taken comes
 /// a few milliseconds later.
 const LOOKS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(50)];
@@ -79,20 +79,20 @@ impl Publisher {
 
     /// Sees to it that the user's earlier reservations are on the topic.
     async fn settle_earlier(&self, reserved: &Reserved) -> Result<(), ApiError> {
-        let earlier = unpublished_before(&self.pool, reserved, ROUND).await?;
-        let all = (earlier.len() as u64) < ROUND.unsigned_abs();
-        for earlier in &earlier {
-            if self.published_by_another(earlier).await? {
-                continue;
-            }
-            match self.publish(earlier, None).await {
-                // The sweeper says so of one that Kafka will never take.
-                Ok(_) | Err(PublishError::Refused(_)) => {}
-                Err(error) => return Err(not_published(reserved, error)),
+        let mut earlier = portions(|behind| unpublished_before(&self.pool, reserved, behind));
+        while let Some(portion) = earlier.try_next().await? {
+            for earlier in &portion {
+                if self.published_by_another(earlier).await? {
+                    continue;
+                }
+                match self.publish(earlier, None).await {
+                    // The sweeper says so of one that Kafka will never take.
+                    Ok(_) | Err(PublishError::Refused(_)) => {}
+                    Err(error) => return Err(not_published(reserved, error)),
+                }
             }
         }
-        let more = || PublishError::Timeout(format!("more than {ROUND} earlier uploads wait for Kafka"));
-        if all { Ok(()) } else { Err(not_published(reserved, more())) }
+        Ok(())
     }
 
     async fn published_by_another(&self, reserved: &Reserved) -> Result<bool, ApiError> {
@@ -185,12 +185,12 @@ impl Publisher {
         }
     }
 
-    /// Publishes reservations older than `grace` that a crash or a silent Kafka left behind, and returns how many. One gateway
-    /// at a time, under an advisory lock. `grace` must not be below the publish timeout, or requests are overtaken.
+    /// Publishes all reservations older than `grace` that a crash or a silent Kafka left behind, the oldest first. One gateway at a time,
+    /// under an advisory lock: none where another is at it. `grace` must not be below the publish timeout, or requests are overtaken.
     ///
     /// # Errors
-    /// [`ApiError`] of the first that could not be published; the rest waits for the next round.
-    pub(crate) async fn republish_reserved(&self, grace: Duration) -> Result<usize, ApiError> {
+    /// [`ApiError`] of the first that Kafka does not acknowledge; the rest waits for the next round.
+    pub(crate) async fn republish_reserved(&self, grace: Duration) -> Result<Option<Ran>, ApiError> {
         let mut lock = self.pool.begin().await?;
         // Advisory locks are the database's: the schema's name keeps gateways of other schemas (tests, replays) apart.
         let mine: bool = sqlx::query_scalar(
@@ -199,27 +199,29 @@ impl Publisher {
         .fetch_one(&mut *lock)
         .await?;
         if !mine {
-            return Ok(0);
+            return Ok(None);
         }
-        let reserved = unpublished(&self.pool, self.before(grace), ROUND).await?;
-        let mut count = 0;
-        for reserved in &reserved {
-            match self.publish(reserved, None).await {
-                Ok(marked) => {
-                    count += 1;
-                    if let Some(marked) = marked {
-                        let _ = marked.await;
+        let (before, mut ran) = (self.before(grace), Ran::default());
+        let mut left = portions(|behind| unpublished(&self.pool, before, behind));
+        while let Some(portion) = left.try_next().await? {
+            let mut marks = Vec::new();
+            for reserved in &portion {
+                match self.publish(reserved, None).await {
+                    Ok(marked) => {
+                        ran.done += 1;
+                        marks.extend(marked);
                     }
+                    // One that Kafka will never take must not hold the others up: it stays, visibly.
+                    Err(refused @ PublishError::Refused(_)) => {
+                        ran.fail(format!("upload {}", reserved.upload_id), &refused);
+                    }
+                    Err(error) => return Err(not_published(reserved, error)),
                 }
-                // One that Kafka will never take must not hold the others up: it stays, visibly.
-                Err(PublishError::Refused(detail)) => {
-                    tracing::error!(upload_id = %reserved.upload_id, detail, "kafka refuses a reserved upload");
-                }
-                Err(error) => return Err(not_published(reserved, error)),
             }
+            join_all(marks).await;
         }
         lock.rollback().await?;
-        Ok(count)
+        Ok(Some(ran))
     }
 }
 

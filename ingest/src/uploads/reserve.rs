@@ -15,6 +15,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 use runtime::clock::Clock;
+use runtime::timers::PORTION;
 use schemas::codec;
 use schemas::events::{CameraFacts, FirstHolder, OriginFacts, Stamp, UploadHeader, UploadReceived};
 use schemas::ids::{EventId, Micros, UploadId, UserId, VehicleId, natural};
@@ -385,39 +386,52 @@ async fn store(
     Ok(written.rows_affected() == 1)
 }
 
-/// Reservations that were not published `age` after they were made, oldest first, at most `limit`.
+/// A portion of the reservations that were made until `before` and are not published, oldest first.
 pub(crate) async fn unpublished(
     pool: &PgPool,
     before: Micros,
-    limit: i64,
+    behind: Option<Reserved>,
 ) -> Result<Vec<Reserved>, sqlx::Error> {
+    let (reserved_at, upload) = place(behind);
     let rows: Vec<UnpublishedRow> = sqlx::query_as(
         "select user_id, upload_id, event, reserved_at from photo_hashes
-         where published_at is null and reserved_at <= $1 order by reserved_at limit $2",
+         where published_at is null and reserved_at <= $1 and (reserved_at, upload_id) > ($2, $3)
+         order by reserved_at, upload_id limit $4",
     )
     .bind(before.to_utc())
-    .bind(limit)
+    .bind(reserved_at)
+    .bind(upload)
+    .bind(PORTION)
     .fetch_all(pool)
     .await?;
     Ok(rows.into_iter().map(of_row).collect())
 }
 
-/// The user's reservations before this one that are not published, oldest first, at most `limit`.
+/// A portion of the user's reservations before this one that are not published, oldest first.
 pub(crate) async fn unpublished_before(
     pool: &PgPool,
     reserved: &Reserved,
-    limit: i64,
+    behind: Option<Reserved>,
 ) -> Result<Vec<Reserved>, sqlx::Error> {
+    let (reserved_at, upload) = place(behind);
     let rows: Vec<UnpublishedRow> = sqlx::query_as(
         "select user_id, upload_id, event, reserved_at from photo_hashes
-         where published_at is null and user_id = $1 and reserved_at < $2 order by reserved_at limit $3",
+         where published_at is null and user_id = $1 and reserved_at < $2 and (reserved_at, upload_id) > ($3, $4)
+         order by reserved_at, upload_id limit $5",
     )
     .bind(reserved.user.0)
     .bind(reserved.reserved_at.to_utc())
-    .bind(limit)
+    .bind(reserved_at)
+    .bind(upload)
+    .bind(PORTION)
     .fetch_all(pool)
     .await?;
     Ok(rows.into_iter().map(of_row).collect())
+}
+
+/// Where a reservation stands among all; without one, before all.
+fn place(reserved: Option<Reserved>) -> (DateTime<Utc>, Uuid) {
+    reserved.map(|reserved| (reserved.reserved_at.to_utc(), reserved.upload_id.0)).unwrap_or_default()
 }
 
 type UnpublishedRow = (Uuid, Uuid, Vec<u8>, DateTime<Utc>);

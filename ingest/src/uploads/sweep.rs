@@ -5,6 +5,7 @@ use std::sync::Arc;
 use runtime::backoff::Backoff;
 use runtime::health::Health;
 use runtime::prune::{self, Old};
+use runtime::timers::Ran;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -50,12 +51,23 @@ impl Sweeper {
                 part = (part + 1) % KEY_PARTS;
             }
             round += 1;
-            let published = self.publisher.republish_reserved(grace).await;
+            let published = tokio::select! {
+                published = self.publisher.republish_reserved(grace) => published,
+                // However many there are: it is told meanwhile how they stand, and a stop leaves the rest as a crash would.
+                () = self.keep_judging(&mut ready) => break,
+                () = stop.cancelled() => break,
+            };
             ready = self.judge(ready).await;
             match published {
-                Ok(count) => {
-                    if count > 0 {
-                        tracing::info!(count, "reserved uploads were published");
+                Ok(ran) => {
+                    if let Some(Ran { done, failed }) = ran {
+                        self.metrics
+                            .refused
+                            .with_label_values(&[])
+                            .set(failed.try_into().unwrap_or(i64::MAX));
+                        if done > 0 {
+                            tracing::info!(count = done, "reserved uploads were published");
+                        }
                     }
                     backoff = Backoff::default();
                     tokio::select! {
@@ -68,6 +80,13 @@ impl Sweeper {
                     backoff.wait(&stop).await;
                 }
             }
+        }
+    }
+
+    async fn keep_judging(&self, ready: &mut bool) {
+        loop {
+            sleep(self.timeouts.sweep).await;
+            *ready = self.judge(*ready).await;
         }
     }
 

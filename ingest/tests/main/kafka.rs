@@ -89,3 +89,53 @@ async fn a_photo_reserved_while_kafka_was_out_of_reach_is_published_with_its_byt
     // One that was given up on its way may have arrived all the same: consumers drop it by its event id.
     assert!(!published.is_empty() && published.iter().all(|payload| *payload == reserved), "{published:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn photos_that_kafka_refuses_for_good_keep_no_other_unpublished_however_many_they_are() {
+    let broker = std::env::var("KAFKA_BROKERS").expect("set KAFKA_BROKERS (devstack does)");
+    let prefix = format!("ingest-{}.", Uuid::now_v7().simple());
+    let topic = format!("{prefix}uploads.received");
+    create_topic(&broker, &topic).await;
+    create_topic(&broker, &format!("{prefix}activity.logs")).await;
+    let mut config = client(&broker);
+    config.set("message.max.bytes", "10000");
+    let producer = KafkaProducer::new(&config, DeliveryTimeout::After(Duration::from_secs(60))).unwrap();
+    let bench = Bench::start_on(Arc::new(producer), |config| {
+        config.topic_prefix.clone_from(&prefix);
+        config.timeouts.publish = Duration::from_secs(60);
+        config.timeouts.sweep = Duration::from_millis(100);
+    })
+    .await;
+    let (_, token) = bench.driver().await;
+    let until = async |what: &'static str| {
+        let met =
+            async { while !sqlx::query_scalar::<_, bool>(what).fetch_one(&bench.pool).await.unwrap() {} };
+        tokio::time::timeout(LIMIT, met).await.unwrap();
+    };
+    assert_eq!(bench.post(&token, &Form::photo(&jpeg(1))).await.status, 202);
+    until("select published_at is not null from photo_hashes").await;
+    // More than are looked for at a time, older than one that was left behind.
+    sqlx::raw_sql(
+        "insert into photo_hashes (user_id, image_hash, upload_id, event_id, event, reserved_at, vehicle_id)
+         select user_id, md5(n::text), gen_random_uuid(), gen_random_uuid(), decode(repeat('00', 20000), 'hex'),
+           now() - interval '1 hour', vehicle_id from photo_hashes, generate_series(1, 120) n;
+         update photo_hashes set published_at = null, reserved_at = now() - interval '30 minutes' where published_at is not null",
+    )
+    .execute(&bench.pool)
+    .await
+    .unwrap();
+    until("select count(*) = 120 from photo_hashes where published_at is null").await;
+    let refused = async {
+        while !bench.metrics().contains("milestream_reserved_uploads_refused 120") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, refused).await.unwrap();
+    // Nor is their driver kept from sending.
+    assert_eq!(bench.post(&token, &Form::photo(&jpeg(2))).await.status, 202);
+    let published = tokio::task::spawn_blocking(move || payloads(&broker, &topic)).await.unwrap();
+    assert!(
+        published.len() >= 3 && published[1] == published[0],
+        "what was left goes out as it was reserved"
+    );
+}

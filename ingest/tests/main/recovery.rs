@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
+use runtime::testing::tell_scans;
+use runtime::timers::Ran;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use crate::support::{Bench, Form, decode, jpeg};
+
+/// A round that has published so many, and had none refused.
+fn of(done: u64) -> Option<Ran> {
+    Some(done.into())
+}
 
 async fn reserved_bytes(bench: &Bench) -> Vec<u8> {
     sqlx::query_scalar("select event from photo_hashes").fetch_one(&bench.pool).await.unwrap()
@@ -24,9 +31,9 @@ async fn an_upload_that_kafka_did_not_take_is_published_later_with_exactly_its_b
 
     // The gateway ends here; another one begins, with the same database, and sweeps.
     bench.kafka.set_silent(false);
-    assert_eq!(bench.gateway.republish_reserved(Duration::from_secs(60)).await.unwrap(), 0, "too young");
-    assert_eq!(bench.gateway.republish_reserved(Duration::ZERO).await.unwrap(), 1);
-    assert_eq!(bench.gateway.republish_reserved(Duration::ZERO).await.unwrap(), 0, "once");
+    assert_eq!(bench.gateway.republish_reserved(Duration::from_secs(60)).await.unwrap(), of(0), "too young");
+    assert_eq!(bench.gateway.republish_reserved(Duration::ZERO).await.unwrap(), of(1));
+    assert_eq!(bench.gateway.republish_reserved(Duration::ZERO).await.unwrap(), of(0), "once");
     let published: Vec<_> = bench.kafka.uploads().into_iter().map(|record| record.payload.unwrap()).collect();
     assert_eq!(published, std::slice::from_ref(&bytes));
     assert_eq!(decode(&bytes).header.upload_id.to_string(), problem["upload_id"].as_str().unwrap());
@@ -59,7 +66,7 @@ async fn a_mark_that_waits_for_the_photos_holder_holds_no_lock_that_a_reservatio
     // And second: an error here is the deadlock.
     sqlx::query("select from photo_hashes for update nowait").execute(&mut *reservation).await.unwrap();
     reservation.commit().await.unwrap();
-    assert_eq!(marking.await.unwrap(), 1);
+    assert_eq!(marking.await.unwrap(), of(1));
     let marked: bool = sqlx::query_scalar(
         "select p.published_at is not null and p.published_at = f.published_at
          from photo_hashes p join photo_first_holders f using (upload_id)",
@@ -247,4 +254,36 @@ async fn what_a_client_has_asked_for_is_done_to_its_end_though_it_goes_away_mean
         assert!(std::time::Instant::now() < until, "the request was cut off");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn a_look_for_what_was_left_reserved_does_not_read_all_photos() {
+    let bench = Bench::start().await;
+    let (_, token) = bench.driver().await;
+    bench.kafka.set_silent(true);
+    for seed in [1, 2] {
+        bench.post(&token, &Form::photo(&jpeg(seed))).await.assert_problem(503, "not_published");
+    }
+    bench.kafka.set_silent(false);
+    sqlx::raw_sql(
+        "insert into users (id) select gen_random_uuid() from generate_series(1, 5000);
+         insert into photo_hashes (user_id, image_hash, upload_id, event_id, event, reserved_at, published_at)
+         select id, md5(n::text), gen_random_uuid(), gen_random_uuid(), '', now() - n * interval '1 minute', now()
+         from users, generate_series(1, 10) n;
+         analyze users, photo_hashes",
+    )
+    .execute(&bench.pool)
+    .await
+    .unwrap();
+    let whole = async || -> i64 {
+        tell_scans(&bench.pool).await.unwrap();
+        let scans = "select seq_scan from pg_stat_user_tables where schemaname = current_schema() and relname = 'photo_hashes'";
+        sqlx::query_scalar(scans).fetch_one(&bench.pool).await.unwrap()
+    };
+    let before = whole().await;
+    assert_eq!(bench.gateway.republish_reserved(Duration::ZERO).await.unwrap(), of(2));
+    for _ in 0..8 {
+        assert_eq!(bench.gateway.republish_reserved(Duration::ZERO).await.unwrap(), of(0));
+    }
+    assert_eq!(whole().await, before);
 }
