@@ -7,6 +7,8 @@ runtime::metrics! {
     pub struct PayoutMetrics {
         /// `quarantined` waits for a person.
         payouts: Gauge["state"] = "milestream_payouts", "Payouts by state";
+        /// Each is in the log every few seconds, and is tried again.
+        corrections_failing: Gauge[] = "milestream_payout_corrections_failing", "Rewards of corrected readings that could not be cancelled, while the others were";
         /// Act: it names what is missing (funds, VTHO, a node, a role).
         payout_obstacle: Gauge["cause"] = "milestream_payout_obstacle", "1 while nothing is signed for this cause";
         /// `signed`, `sent`, `included`, `undone`, `confirmed`, `reverted`, `final`, `quarantined`, `abandoned`, `dead`, `replanned`,

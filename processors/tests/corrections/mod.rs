@@ -5,8 +5,10 @@ use processors::chain_submission::corrected;
 use processors::chain_submission::ledger::publish::Publisher;
 use processors::chain_submission::ledger::rows;
 use processors::chain_submission::metrics::PayoutMetrics;
-use processors::chain_submission::submit::lease::Lease;
+use processors::chain_submission::submit::lease::{Lease, LeaseError};
+use processors::chain_submission::submit::plan::PlanError;
 use runtime::Sink as _;
+use runtime::timers::Ran;
 use schemas::events::{Correction, ReadingCorrected, RewardGranted};
 use schemas::ids::RewardId;
 
@@ -73,13 +75,17 @@ async fn a_correction_is_decided_once_and_what_would_have_been_a_rollback_is_ver
 pub struct Books {
     pub database: Database,
     lease: Lease,
+    metrics: PayoutMetrics,
 }
 
 impl Books {
     pub async fn new() -> Self {
         let database = Database::new().await;
         let lease = Lease::take(&database.pool, "0xsigner", "one").await.unwrap().unwrap();
-        Self { database, lease }
+        // However slow the machine is.
+        let held = "update submitter_leases set expires_at = now() + interval '1 day'";
+        sqlx::query(held).execute(&database.pool).await.unwrap();
+        Self { database, lease, metrics: PayoutMetrics::new().unwrap() }
     }
 
     pub async fn consume(&self, payload: PayoutInput) {
@@ -89,7 +95,7 @@ impl Books {
             genesis_id: GENESIS.into(),
             gas_ceiling: 15_000_000,
             clock: Arc::new(ManualClock::at(NOW)),
-            metrics: PayoutMetrics::new().unwrap(),
+            metrics: self.metrics.clone(),
         };
         let at = support::record(example_grant(), 0);
         let (position, timestamp_ms) = (at.position, at.timestamp_ms);
@@ -99,9 +105,19 @@ impl Books {
         }
     }
 
-    async fn cancel(&self) -> usize {
+    /// What was cancelled, and what failed.
+    async fn cancel_over(&self) -> (u64, u64) {
         let publisher = Publisher { schemas: payout_schemas(), gas_ceiling: 0 };
-        corrected::cancel(&self.database.pool, &self.lease, &publisher, NOW.to_utc()).await.unwrap()
+        let ran = corrected::cancel(&self.database.pool, &self.lease, &publisher, NOW.to_utc()).await;
+        let Ran { done, failed } = ran.unwrap();
+        (done, failed)
+    }
+
+    /// The same where nothing fails.
+    pub async fn cancel(&self) -> u64 {
+        let (done, failed) = self.cancel_over().await;
+        assert_eq!(failed, 0);
+        done
     }
 
     pub async fn ready(&self) -> usize {
@@ -168,7 +184,7 @@ async fn what_is_in_a_transaction_is_cancelled_only_where_that_has_paid_nothing(
     books.consume(PayoutInput::Decided(verdict)).await;
     assert_eq!((books.ready().await, books.cancel().await), (1, 0));
     books.consume(correction_of(&grant)).await;
-    for state in ["in_flight", "paid", "final"] {
+    for state in ["in_flight", "paid"] {
         books.set(state).await;
         assert_eq!((books.cancel().await, books.end().await), (0, (state.to_owned(), 0)));
     }
@@ -177,4 +193,72 @@ async fn what_is_in_a_transaction_is_cancelled_only_where_that_has_paid_nothing(
     assert_eq!((books.ready().await, books.cancel().await), (0, 1));
     assert_eq!(books.end().await, ("cancelled".to_owned(), 1));
     books.database.drop().await;
+}
+
+#[tokio::test]
+async fn corrected_rewards_that_cannot_be_cancelled_keep_no_other_waiting_however_many_they_are() {
+    let (books, grant) = (Books::new().await, grant());
+    for input in [PayoutInput::Granted(Box::new(grant.clone())), correction_of(&grant)] {
+        books.consume(input).await;
+    }
+    let sound = grant.reward_id.0;
+    let execute = async |sql: &'static str| {
+        let done = sqlx::query(sql).bind(sound).execute(&books.database.pool).await.unwrap();
+        done.rows_affected()
+    };
+    // More than are looked for at a time, in front of the one that is in order; their header is of no release.
+    let broken = execute(
+        "with broken as (insert into payouts select (jsonb_populate_record(p, jsonb_build_object(
+             'reward_id', lpad(to_hex(n), 32, '0')::uuid, 'header', p.header - 'upload_id'))).*
+             from payouts p, generate_series(1, 120) n where reward_id = $1 returning reward_id)
+         insert into payout_corrections (reward_id, event_id, corrected_at) select reward_id, gen_random_uuid(), now() from broken",
+    );
+    assert_eq!(broken.await, 120);
+    assert_eq!(books.cancel_over().await, (1, 120));
+    let state: String = sqlx::query_scalar("select state from payouts where reward_id = $1")
+        .bind(sound)
+        .fetch_one(&books.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(state, "cancelled");
+    assert_eq!(books.cancel_over().await, (0, 120), "each is tried again by each round, once");
+    execute(
+        "update payouts set header = header || jsonb_build_object('upload_id', gen_random_uuid()) where reward_id <> $1",
+    )
+    .await;
+    assert_eq!(books.cancel_over().await, (120, 0));
+    books.database.drop().await;
+}
+
+#[tokio::test]
+async fn a_lost_lease_ends_the_cancelling_of_corrected_rewards() {
+    let (books, grant) = (Books::new().await, grant());
+    for input in [PayoutInput::Granted(Box::new(grant.clone())), correction_of(&grant)] {
+        books.consume(input).await;
+    }
+    books.lease.release(&books.database.pool).await.unwrap();
+    let publisher = Publisher { schemas: payout_schemas(), gas_ceiling: 0 };
+    let ended = corrected::cancel(&books.database.pool, &books.lease, &publisher, NOW.to_utc()).await;
+    assert!(matches!(ended, Err(PlanError::Lease(LeaseError::Lost))), "{ended:?}");
+    assert_eq!(books.end().await.1, 0);
+    books.database.drop().await;
+}
+
+#[tokio::test]
+async fn a_correction_whose_reward_is_paid_for_good_or_cancelled_otherwise_is_looked_at_no_more() {
+    for (state, settled) in [("paid", false), ("final", true), ("cancelled", true), ("in_flight", false)] {
+        let (books, grant) = (Books::new().await, grant());
+        for input in [PayoutInput::Granted(Box::new(grant.clone())), correction_of(&grant)] {
+            books.consume(input).await;
+        }
+        books.set(state).await;
+        assert_eq!(books.cancel().await, 0);
+        let (cancelled, found): (bool, bool) =
+            sqlx::query_as("select cancelled_at is not null, settled_at is not null from payout_corrections")
+                .fetch_one(&books.database.pool)
+                .await
+                .unwrap();
+        assert_eq!((cancelled, found), (false, settled), "{state}");
+        books.database.drop().await;
+    }
 }

@@ -94,3 +94,20 @@ async fn a_wallet_that_is_a_contract_is_paid_and_one_that_is_the_pool_or_the_tok
     }
     world.database.drop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrected_reward_that_cannot_be_cancelled_is_shown_and_holds_up_no_payment() {
+    let world = World::new().await;
+    let (corrected, paid) = (world.grant(1, wallet(0x11)).await, world.grant(1, wallet(0x12)).await);
+    world
+        .sql(format!(
+            "insert into payout_corrections (reward_id, event_id, corrected_at) values ('{corrected}', '{corrected}', now());
+             update payouts set state = 'quarantined', ready_at = null, header = header - 'upload_id' where reward_id = '{corrected}'"
+        ))
+        .await;
+    let signing = world.submitter(SOLO_KEYS[1], "only");
+    world.until_paid(&[paid]).await;
+    assert_eq!(world.metrics.corrections_failing.with_label_values(&[]).get(), 1);
+    signing.abort();
+    world.database.drop().await;
+}

@@ -1,11 +1,13 @@
 //! The statements that a deciding stage runs for every batch, on tables that hold many rows: none of these is read whole.
 
+use processors::chain_submission::consume::PayoutInput;
 use runtime::fence::Guards;
 use runtime::source::RawRecord;
 use runtime::testing::{assignment, record, tell_scans};
 use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
+use crate::corrections::{Books, grant};
 use crate::limits::reward;
 use crate::support::NOW;
 use crate::{Database, TOPIC, upload};
@@ -103,4 +105,30 @@ async fn a_batch_of_limit_check_reads_no_large_table_whole() {
     assert_eq!(scans(&one).await, before);
     one.pool.close().await;
     database.drop().await;
+}
+
+#[tokio::test]
+async fn a_look_at_corrected_rewards_reads_no_large_table_whole() {
+    let books = Books::new().await;
+    books.consume(PayoutInput::Granted(Box::new(grant()))).await;
+    // Most rewards are paid for good when their reading is corrected.
+    let filled = sqlx::raw_sql(
+        "insert into payouts select (jsonb_populate_record(p, jsonb_build_object('reward_id', gen_random_uuid(), 'state', 'final'))).*
+         from payouts p, generate_series(1, 50000);
+         insert into payout_corrections (reward_id, event_id, corrected_at, settled_at)
+         select reward_id, gen_random_uuid(), now(), now() from payouts where state = 'final';
+         insert into payout_corrections (reward_id, event_id, corrected_at)
+         select reward_id, gen_random_uuid(), now() from payouts where state <> 'final';
+         analyze payouts, payout_corrections",
+    );
+    filled.execute(&books.database.pool).await.unwrap();
+    tell_scans(&books.database.pool).await.unwrap();
+    let before = scans(&books.database).await;
+    assert_eq!(before.len(), 2, "{before:?}");
+    assert_eq!(books.cancel().await, 1);
+    for _ in 0..BATCHES {
+        assert_eq!(books.cancel().await, 0);
+    }
+    assert_eq!(scans(&books.database).await, before);
+    books.database.drop().await;
 }

@@ -36,6 +36,7 @@ use chain::health::Health;
 use chain::node::{Advice, NodeError, Rejection};
 use chain::{BlockId, Observer, TransactionSigner};
 use runtime::failpoint::{self, Step};
+use runtime::timers::Ran;
 use runtime::worker::ErrorReport;
 use runtime::{Clock, StageError};
 use schemas::events::AttemptState;
@@ -70,6 +71,8 @@ const POST_AGAIN: Duration = Duration::from_secs(5);
 const IN_FLIGHT: i64 = 32;
 /// How often payouts are counted for the metric.
 const COUNT: Duration = Duration::from_secs(5);
+/// How often corrected readings are looked at: nothing plans their rewards meanwhile.
+const CORRECTED: Duration = Duration::from_secs(5);
 
 /// How the loop works.
 #[derive(Clone, Debug)]
@@ -157,6 +160,7 @@ pub struct Memory {
     /// When bytes were posted last, by signer and transaction.
     posted: HashMap<(String, String), Instant>,
     counted: Option<Instant>,
+    corrected: Option<Instant>,
     /// When was asked last what became of a signer's transactions that have ended.
     settled: HashMap<String, Instant>,
     /// What is kept outside of the database; none before it was read under this lease.
@@ -250,7 +254,11 @@ impl Submitter {
     async fn round_renewed(&self, memory: &mut Memory) -> Result<bool, RoundError> {
         memory.chosen = None;
         self.count(memory).await?;
-        let Some(lease) = self.lease(memory).await? else { return Ok(false) };
+        let Some(lease) = self.lease(memory).await? else {
+            // Whoever has it says what fails.
+            self.metrics.corrections_failing.with_label_values(&[]).set(0);
+            return Ok(false);
+        };
         let unfinished = self.predecessors(memory, &lease).await?;
         let leases: Vec<Lease> = std::iter::once(&lease).chain(&memory.predecessors).cloned().collect();
         let renewing = async {
@@ -279,8 +287,7 @@ impl Submitter {
         self.post_all(memory, lease).await?;
         self.settle_all(memory, lease).await?;
         self.finish(memory, unfinished).await?;
-        let publisher = self.settings.terms.publisher(self.schemas);
-        corrected::cancel(&self.pool, lease, &publisher, self.clock.now().to_utc()).await?;
+        self.cancel_corrected(memory, lease).await?;
         // Books that a failover or a restore has set back must not sign what is paid: at the start, before each plan, and before a plan
         // is signed that an earlier round has left.
         if memory.audited.is_none() || !sign::unsigned(&self.pool, self.signer.address()).await?.is_empty() {
@@ -304,6 +311,19 @@ impl Submitter {
         self.sign_all(memory, lease).await?;
         self.post_all(memory, lease).await?;
         Ok(planned && whole)
+    }
+
+    /// Cancels the rewards of corrected readings that no transaction pays.
+    async fn cancel_corrected(&self, memory: &mut Memory, lease: &Lease) -> Result<(), RoundError> {
+        if memory.corrected.is_some_and(|corrected| corrected.elapsed() < CORRECTED) {
+            return Ok(());
+        }
+        let publisher = self.settings.terms.publisher(self.schemas);
+        let now = self.clock.now().to_utc();
+        let Ran { failed, .. } = corrected::cancel(&self.pool, lease, &publisher, now).await?;
+        self.metrics.corrections_failing.with_label_values(&[]).set(failed.try_into().unwrap_or(i64::MAX));
+        memory.corrected = Some(Instant::now());
+        Ok(())
     }
 
     /// The lease, taken or renewed when a third of its life is over; none while another process has it.
