@@ -230,7 +230,16 @@ pub fn settle(payout: &mut Payout, event: &RewardGranted, is_live: bool) -> Resu
     Ok(Some(if amount < before { End::Lowered } else { End::Raised }))
 }
 
-/// Applies a grant that answers an adjustment to the payout that there is; false where there is none yet.
+/// What became of a grant that answers an adjustment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// There is no payout yet.
+    Unpaid,
+    /// How the adjustment has ended by it; none where it had before.
+    Ended(Option<End>),
+}
+
+/// Applies a grant that answers an adjustment to the payout that there is.
 ///
 /// # Errors
 /// The database's, or an amount that is none.
@@ -239,8 +248,8 @@ pub async fn apply(
     event: &RewardGranted,
     publisher: &Publisher,
     (now, outbox): (DateTime<Utc>, &mut Outbox),
-) -> Result<bool, StageError> {
-    let Some(mut payout) = rows::payout(tx, event.reward_id.0).await? else { return Ok(false) };
+) -> Result<Applied, StageError> {
+    let Some(mut payout) = rows::payout(tx, event.reward_id.0).await? else { return Ok(Applied::Unpaid) };
     let is_live = live(tx, event.reward_id.0).await?.is_some();
     let ended = settle(&mut payout, event, is_live)?;
     if let Some(ended) = ended {
@@ -254,11 +263,10 @@ pub async fn apply(
             End::Refused => {}
         }
     }
-    end(tx, event, ended, now).await?;
-    Ok(true)
+    Ok(Applied::Ended(end(tx, event, ended, now).await?))
 }
 
-/// Notes the end of an adjustment.
+/// Notes the end of an adjustment, and returns it; none where it had ended before.
 ///
 /// # Errors
 /// Postgres'.
@@ -267,26 +275,28 @@ pub async fn end(
     event: &RewardGranted,
     ended: Option<End>,
     now: DateTime<Utc>,
-) -> Result<(), StageError> {
-    let Some(adjustment) = &event.adjustment else { return Ok(()) };
+) -> Result<Option<End>, StageError> {
+    let Some(adjustment) = &event.adjustment else { return Ok(None) };
     // Without a payout there was nothing to change; one that has taken it was lowered when it was begun.
-    let ended = ended.unwrap_or_else(|| match adjustment.raises() {
+    let end = ended.unwrap_or_else(|| match adjustment.raises() {
         _ if event.granted != adjustment.granted => End::Refused,
         true => End::Raised,
         false => End::Lowered,
     });
-    sqlx::query(
+    let noted = sqlx::query(
         "update payout_adjustments set ended_at = $3, outcome = $4, detail = $5
          where reward_id = $1 and number = $2 and ended_at is null",
     )
     .bind(event.reward_id.0)
     .bind(adjustment.number)
     .bind(now)
-    .bind(ended.label())
-    .bind(event.detail.as_ref().filter(|_| ended == End::Refused))
+    .bind(end.label())
+    .bind(event.detail.as_ref().filter(|_| end == End::Refused))
     .execute(tx)
-    .await?;
-    Ok(())
+    .await?
+    .rows_affected();
+    // A database that was set back may know the payout without the adjustment's row.
+    Ok((noted > 0 || ended.is_some()).then_some(end))
 }
 
 /// How an adjustment stands.

@@ -11,6 +11,7 @@ use schemas::events::{BlockAdopted, BlockUndone, Event as _, RewardClaimed, Rewa
 use schemas::topic::Topic;
 use sqlx::{PgConnection, PgPool};
 
+use super::adjust::{Applied, End};
 use super::ledger::outbox::{Outbox, Schemas};
 use super::ledger::publish::Publisher;
 use super::ledger::rows::{self, IncidentCause, Transaction, Which};
@@ -77,11 +78,11 @@ impl Sink for PayoutConsumer {
 
     async fn write(&self, batch: &[Envelope<PayoutInput>]) -> Result<(), SinkError> {
         let mut tx = self.pool.begin().await.map_err(StageError::from)?;
-        let (mut outbox, mut changes) = (Outbox::default(), Vec::new());
+        let (mut outbox, mut changes, mut ends) = (Outbox::default(), Vec::new(), Vec::new());
         let newest = batch.iter().rposition(|record| matches!(record.payload, PayoutInput::Adopted(_)));
         for (at, record) in batch.iter().enumerate() {
             match &record.payload {
-                PayoutInput::Granted(event) => self.grant(&mut tx, event, &mut outbox).await?,
+                PayoutInput::Granted(event) => ends.extend(self.grant(&mut tx, event, &mut outbox).await?),
                 PayoutInput::Claimed(event) => self.claim(&mut tx, event, &mut outbox).await?,
                 PayoutInput::Decided(event) => {
                     corrected::note(&mut tx, event).await.map_err(StageError::from)?
@@ -95,6 +96,9 @@ impl Sink for PayoutConsumer {
         outbox.store(&mut tx).await.map_err(StageError::from)?;
         tx.commit().await.map_err(StageError::from)?;
         self.count(&changes);
+        for end in ends {
+            self.metrics.adjustments.with_label_values(&[end.label()]).inc();
+        }
         Ok(())
     }
 
@@ -116,19 +120,21 @@ impl PayoutConsumer {
         Publisher { schemas: self.schemas, gas_ceiling: self.gas_ceiling }
     }
 
+    /// Takes a grant, and returns how the adjustment has ended that it answers.
     async fn grant(
         &self,
         tx: &mut PgConnection,
         event: &RewardGranted,
         outbox: &mut Outbox,
-    ) -> Result<(), SinkError> {
+    ) -> Result<Option<End>, SinkError> {
         let at = self.clock.now().to_utc();
         if event.adjustment.is_some()
-            && adjust::apply(tx, event, &self.publisher(), (at, &mut *outbox)).await?
+            && let Applied::Ended(ended) =
+                adjust::apply(tx, event, &self.publisher(), (at, &mut *outbox)).await?
         {
-            return Ok(());
+            return Ok(ended);
         }
-        adjust::end(tx, event, None, at).await?;
+        let ended = adjust::end(tx, event, None, at).await?;
         let claim = sqlx::query_as::<_, (uuid::Uuid, DateTime<Utc>)>(
             "select wallet_id, claimed_at from payout_claims where reward_id = $1",
         )
@@ -139,7 +145,7 @@ impl PayoutConsumer {
         let claim = claim.map(|(wallet_id, at)| Claim { wallet_id, at });
         let now = self.clock.now();
         let Some(mut payout) = granted(event, claim, now.to_utc()).map_err(SinkError::BadRow)? else {
-            return Ok(());
+            return Ok(ended);
         };
         payout.genesis_id = Some(self.genesis_id.clone());
         let mut gathering = if event.stamp.auto_claim {
@@ -159,7 +165,7 @@ impl PayoutConsumer {
                 }
             }
         }
-        Ok(())
+        Ok(ended)
     }
 
     async fn claim(

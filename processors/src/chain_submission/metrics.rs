@@ -7,6 +7,9 @@ runtime::metrics! {
     pub struct PayoutMetrics {
         /// `quarantined` waits for a person.
         payouts: Gauge["state"] = "milestream_payouts", "Payouts by state";
+        /// `lowered`, `raised`, `refused` (the budgets do not hold the difference), `late` (a transaction pays it as it was). Act on the
+        /// last: what is paid is not what is charged.
+        adjustments: Counter["outcome"] = "milestream_payout_adjustments_total", "Adjustments of rewards by how they have ended";
         /// Each is in the log every few seconds, and is tried again.
         corrections_failing: Gauge[] = "milestream_payout_corrections_failing", "Rewards of corrected readings that could not be cancelled, while the others were";
         /// Act: it names what is missing (funds, VTHO, a node, a role).

@@ -9,7 +9,7 @@ use processors::chain_submission::submit::lease::{Lease, LeaseError};
 use processors::chain_submission::submit::plan::PlanError;
 use runtime::Sink as _;
 use runtime::timers::Ran;
-use schemas::events::{Correction, ReadingCorrected, RewardGranted};
+use schemas::events::{Adjustment, Correction, ReadingCorrected, RewardGranted};
 use schemas::ids::RewardId;
 
 use super::*;
@@ -261,4 +261,36 @@ async fn a_correction_whose_reward_is_paid_for_good_or_cancelled_otherwise_is_lo
         assert_eq!((cancelled, found), (false, settled), "{state}");
         books.database.drop().await;
     }
+}
+
+#[tokio::test]
+async fn an_adjustment_that_comes_when_a_transaction_pays_its_reward_already_is_counted_once_as_late() {
+    let (books, grant) = (Books::new().await, grant());
+    books.consume(PayoutInput::Granted(Box::new(grant.clone()))).await;
+    books.set("paid").await;
+    let mut answer = grant.clone();
+    answer.granted = grant.granted + Decimal::ONE;
+    answer.adjustment = Some(Adjustment {
+        number: 1,
+        promotion: "march".to_owned(),
+        calculated_before: grant.granted,
+        granted_before: grant.granted,
+        granted: answer.granted,
+        detail: None,
+        adjusted_at: NOW,
+    });
+    let counted = || {
+        let count = |end: &str| books.metrics.adjustments.with_label_values(&[end]).get();
+        ["lowered", "raised", "refused", "late"].map(count)
+    };
+    // Delivered twice, and twice more.
+    for _ in 0..2 {
+        books.consume(PayoutInput::Granted(Box::new(answer.clone()))).await;
+        assert_eq!(counted(), [0, 0, 0, 1]);
+    }
+    answer.adjustment.as_mut().unwrap().number = 2;
+    books.set("ready").await;
+    books.consume(PayoutInput::Granted(Box::new(answer))).await;
+    assert_eq!(counted(), [0, 1, 0, 1]);
+    books.database.drop().await;
 }
