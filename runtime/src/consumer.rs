@@ -31,8 +31,10 @@ const COMMIT_EVERY: Duration = Duration::from_millis(250);
 const STATISTICS_EVERY: Duration = Duration::from_secs(5);
 /// First and longest pause before a client is built anew.
 const REBUILD_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// What waits of one partition, beside the response that filled it up (1 MiB). With 80 partitions that all have a backlog, 240 MiB.
-const PREFETCHED_KIB: u32 = 2_048;
+/// What waits of the partitions of a topic each, in KiB, where a role reads one topic, and at least: with less a quick stage waits for the
+/// broker between two responses. A role that reads many topics has many partitions, which share it: twenty topics of four partitions
+/// that all have a backlog are 80 MiB, beside the responses that filled them up (1 MiB each).
+const PREFETCHED_KIB: (usize, usize) = (4_096, 1_024);
 /// A client that has lived this long was sound: the next pause is the first again.
 const SOUND: Duration = Duration::from_secs(60);
 /// A member that is fenced again and again for this long has a rival: another process with the same name. Its own earlier self, after
@@ -296,7 +298,8 @@ fn client_config(config: &ConsumerConfig) -> ClientConfig {
         .set("statistics.interval.ms", STATISTICS_EVERY.as_millis().to_string())
         .set("topic.metadata.refresh.interval.ms", "30000")
         .set_log_level(RDKafkaLogLevel::Warning);
-    bound_prefetch(&mut client, PREFETCHED_KIB);
+    let (most, least) = PREFETCHED_KIB;
+    bound_prefetch(&mut client, (most / config.topics.len().max(1)).max(least));
     if let Some(instance) = &config.instance {
         client.set("group.instance.id", instance);
     }
@@ -305,7 +308,7 @@ fn client_config(config: &ConsumerConfig) -> ClientConfig {
 
 /// Has a queue of the client prefetch at most `kib` KiB, and ask for more 5 ms after it found so much queued. By default it waits for a
 /// second then, and a quick stage empties the queue in a hundredth of that: it stood still for most of the time.
-pub(crate) fn bound_prefetch(client: &mut ClientConfig, kib: u32) -> &mut ClientConfig {
+pub(crate) fn bound_prefetch(client: &mut ClientConfig, kib: usize) -> &mut ClientConfig {
     client.set("queued.max.messages.kbytes", kib.to_string()).set("fetch.queue.backoff.ms", "5")
 }
 
@@ -316,7 +319,7 @@ mod tests {
     #[test]
     fn a_queue_that_was_full_is_filled_again_before_a_quick_stage_has_emptied_it() {
         let mut client = ClientConfig::new();
-        bound_prefetch(&mut client, PREFETCHED_KIB);
+        bound_prefetch(&mut client, PREFETCHED_KIB.1);
         let of = |name: &str| client.get(name).unwrap().parse::<u32>().unwrap();
         // 200,000 records of 600 bytes a second are the most that a stage was seen to take.
         let emptied_ms = of("queued.max.messages.kbytes") * 1024 / 600 / 200;

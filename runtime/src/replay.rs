@@ -99,7 +99,7 @@ impl Outbound for Skipped {
 }
 
 /// What waits of a topic, all partitions together.
-const PREFETCHED_KIB: u32 = 8_192;
+const PREFETCHED_KIB: usize = 8_192;
 /// A partition's first offset and its end, by partition.
 type Ranges = HashMap<i32, (i64, i64)>;
 
