@@ -37,8 +37,8 @@ use crate::database::sink_error;
 const SHELF: usize = 30_000;
 /// Uploads of one transaction.
 const SET: usize = 1_000;
-/// Sets that are written side by side: two thirds of the time are Postgres', which works on one core for a connection. Sets have no upload in
-/// common, and take the users that they have in common in one order.
+/// Sets that are written side by side: two thirds of the time are Postgres', which works on one core for a connection. Sets have no
+/// upload in common, and take the users that they have in common in one order.
 const WRITERS: usize = 2;
 /// Users whose scores are worked out in one transaction.
 const SCORED: usize = 500;
