@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use runtime::outbox::OutboxRows;
 use runtime::switches::{Flag, Switches};
@@ -62,28 +61,6 @@ struct Attempt {
     outcome: Result<u16, String>,
 }
 
-/// What there is to do: asked each second by one statement, where nothing is due most of the time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
-struct Due {
-    codes: bool,
-    offers: bool,
-    notices: bool,
-}
-
-impl Due {
-    async fn look(pool: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Self> {
-        sqlx::query_as(
-            "select exists (select from email_codes where due_at <= $1) as codes,
-               exists (select from vehicle_transfers where outcome is null and told_at is null) as offers,
-               exists (select from notice_deliveries
-                 where delivered_at is null and given_up_at is null and due_at <= $1) as notices",
-        )
-        .bind(now)
-        .fetch_one(pool)
-        .await
-    }
-}
-
 impl Deliverer {
     /// A deliverer; several may run.
     ///
@@ -125,21 +102,17 @@ impl Deliverer {
     /// # Errors
     /// Postgres'.
     pub async fn round(&self) -> Result<usize, StageError> {
-        let now = self.clock.now().to_utc();
-        let due = Due::look(&self.pool, now).await?;
-        if due == Due::default() || !Switches::load(&self.pool).await?.is_on(Flag::Notifications) {
+        if !Switches::load(&self.pool).await?.is_on(Flag::Notifications) {
             return Ok(0);
         }
-        let codes = if due.codes { codes::take(&self.pool, now, LEASE, ROUND).await? } else { Vec::new() };
+        let codes = codes::take(&self.pool, self.clock.now().to_utc(), LEASE, ROUND).await?;
         for outcome in join_all(codes.iter().map(|asked| self.prove(asked))).await {
             outcome?;
         }
         let now = self.clock.now().to_utc();
-        if due.offers {
-            offers::tell(&self.pool, &self.config.channels(), now, ROUND)
-                .await
-                .map_err(|error| StageError::new("an offer", error))?;
-        }
+        offers::tell(&self.pool, &self.config.channels(), now, ROUND)
+            .await
+            .map_err(|error| StageError::new("an offer", error))?;
         let taken = service::take(&self.pool, self.clock.now().to_utc(), LEASE, ROUND).await?;
         let count = codes.len() + taken.len();
         for outcome in join_all(taken.iter().map(|delivery| self.deliver(delivery))).await {
