@@ -252,7 +252,7 @@ async fn a_correction_whose_reward_is_paid_for_good_or_cancelled_otherwise_is_lo
             books.consume(input).await;
         }
         books.set(state).await;
-        assert_eq!(books.cancel().await, 0);
+        assert_eq!((books.cancel().await, books.end().await), (0, (state.to_owned(), 0)));
         let (cancelled, found): (bool, bool) =
             sqlx::query_as("select cancelled_at is not null, settled_at is not null from payout_corrections")
                 .fetch_one(&books.database.pool)
